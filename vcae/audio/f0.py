@@ -1,0 +1,92 @@
+"""F0 and voicing on the mel's frame grid, from swift-f0 (a 135 kB network run by onnxruntime)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vcae.errors import AudioError
+
+if TYPE_CHECKING:
+    from swift_f0 import SwiftF0
+
+F0_MIN_HZ = 50.0
+F0_MAX_HZ = 600.0
+# swift-f0's own threshold is 0.5; see benchmarks/f0.py for what each threshold costs against harvest.
+VOICED_CONFIDENCE = 0.35
+SAMPLE_RATE = 16000
+HOP_LENGTH = 256
+
+
+@lru_cache(maxsize=1)
+def _detector() -> SwiftF0:
+    from swift_f0 import SwiftF0
+
+    # `spin=False`: a detector kept alive must not burn a core between calls.
+    return SwiftF0(spin=False)
+
+
+def estimate_f0(wav: np.ndarray, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
+    """Estimate F0 of a mono signal.
+
+    Args:
+        wav: (N,), -1..1. The level does not matter.
+        sample_rate: Must be 16000 Hz.
+
+    Returns:
+        (T,) float32 in Hz, 0 where unvoiced, T = 1 + N // 256; frame t is centred on sample 256 t.
+
+    Raises:
+        AudioError: If the sample rate is not 16000 Hz.
+    """
+    if sample_rate != SAMPLE_RATE:
+        raise AudioError(f"F0 is estimated at {SAMPLE_RATE} Hz and the signal has {sample_rate} Hz; resample it first")
+    peak = float(np.abs(wav).max(initial=0.0))
+    # The detector calls anything under -60 dBFS silence, so a quiet recording is raised first.
+    scaled = wav * (0.5 / peak) if peak > 0 else wav
+    result = _detector().detect(np.pad(scaled, (0, HOP_LENGTH)), sample_rate, F0_MIN_HZ, F0_MAX_HZ)
+    f0 = np.where(result.confidence >= VOICED_CONFIDENCE, result.pitch_hz, 0.0)
+    return f0[: 1 + len(wav) // HOP_LENGTH].astype(np.float32)
+
+
+def continuous_log_f0(f0: Tensor, default_hz: float = 150.0) -> Tensor:
+    """Fill unvoiced frames by linear interpolation of log-F0 between voiced neighbours.
+
+    Args:
+        f0: (B, T) in Hz, 0 where unvoiced.
+        default_hz: Used for an item without a voiced frame.
+
+    Returns:
+        (B, T), natural log of Hz.
+    """
+    n = f0.shape[-1]
+    at = torch.arange(n, device=f0.device).expand_as(f0)
+    voiced = f0 > 0
+    before = torch.where(voiced, at, torch.full_like(at, -1)).cummax(dim=-1).values
+    after = torch.where(voiced, at, torch.full_like(at, n)).flip(-1).cummin(dim=-1).values.flip(-1)
+    left = torch.where(before >= 0, before, after).clamp(max=n - 1)
+    right = torch.where(after < n, after, before).clamp(min=0)
+    log_f0 = torch.log(torch.where(voiced, f0, torch.full_like(f0, default_hz)))
+    a, b = log_f0.gather(-1, left), log_f0.gather(-1, right)
+    share = (at - left).float() / (right - left).clamp(min=1).float()
+    return a + (b - a) * share
+
+
+def log_f0_statistics(f0: Tensor) -> tuple[float, float]:
+    """Return median and spread of log-F0 over voiced frames.
+
+    Args:
+        f0: (T,) in Hz, 0 where unvoiced.
+
+    Returns:
+        Median and half the distance between the 16th and 84th percentile, both in nats; (nan, nan) without voiced frames.
+    """
+    voiced = f0[f0 > 0]
+    if voiced.numel() == 0:
+        return float("nan"), float("nan")
+    low, middle, high = torch.quantile(torch.log(voiced.double()), torch.tensor([0.16, 0.5, 0.84], dtype=torch.float64))
+    return float(middle), float(high - low) / 2

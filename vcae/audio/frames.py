@@ -1,0 +1,64 @@
+"""Frame arithmetic: how many, which are valid, which carry speech."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# A frame whose mean log-mel lies this far under the loudest frames (in nats, 3.5 = 30 dB) counts as pause.
+ACTIVE_RANGE = 3.5
+
+
+def n_frames(n_samples: int, hop_length: int) -> int:
+    """Return the number of centred frames of `n_samples` samples."""
+    return 1 + n_samples // hop_length
+
+
+def length_mask(lengths: Tensor, n: int) -> Tensor:
+    """Return a mask of valid frames.
+
+    Args:
+        lengths: (B,), valid frames of each item.
+        n: Frames of the padded batch, T.
+
+    Returns:
+        (B, 1, T), 1.0 where valid.
+    """
+    return (torch.arange(n, device=lengths.device) < lengths[:, None]).float().unsqueeze(1)
+
+
+def active_frames(mel: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mark the frames that carry sound rather than pause.
+
+    Args:
+        mel: (B, n_mels, T), natural log magnitude.
+        mask: (B, 1, T), 1.0 where valid; all frames when None.
+
+    Returns:
+        (B, 1, T), 1.0 where the frame's mean level is within `ACTIVE_RANGE` of the item's 95th percentile.
+    """
+    level = mel.mean(dim=1, keepdim=True)
+    if mask is not None:
+        level = level.masked_fill(mask == 0, -torch.inf)
+    ordered = level.sort(dim=-1).values
+    valid = level.isfinite().sum(dim=-1, keepdim=True)
+    n = mel.shape[-1]
+    index = (n - valid + ((valid - 1) * 0.95).long()).clamp(0, n - 1)
+    return (level > ordered.gather(-1, index) - ACTIVE_RANGE).float()
+
+
+def weighted_moments(x: Tensor, weight: Tensor, eps: float = 1e-5) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation over time, counting each frame by its weight.
+
+    Args:
+        x: (B, D, T).
+        weight: (B, 1, T), not negative.
+        eps: Added to the variance.
+
+    Returns:
+        Two tensors (B, D, 1).
+    """
+    total = weight.sum(dim=-1, keepdim=True).clamp(min=1e-3)
+    mean = (x * weight).sum(dim=-1, keepdim=True) / total
+    variance = ((x - mean).square() * weight).sum(dim=-1, keepdim=True) / total
+    return mean, (variance + eps).sqrt()

@@ -1,0 +1,222 @@
+"""Model files: safetensors with everything needed to rebuild the model in the metadata. Nothing in them can run code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vcae.config import AutoencoderConfig, VocoderConfig, from_dict, to_dict
+from vcae.errors import CheckpointError, ConfigError
+from vcae.model.autoencoder import Autoencoder
+from vcae.vocoder.neural import HarmonicNoiseVocoder
+
+FORMAT = 1
+DEFAULT = "default"
+PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
+# A header larger than this is no header of ours.
+MAX_HEADER_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded model file.
+
+    Attributes:
+        path: Where it was read from.
+        sha256: Of the whole file, hex.
+        metadata: What was stored beside the weights: author, data, licence, step and so on.
+        autoencoder: The autoencoder, or None.
+        vocoder: The vocoder, or None.
+    """
+
+    path: Path
+    sha256: str
+    metadata: dict[str, Any]
+    autoencoder: Autoencoder | None
+    vocoder: HarmonicNoiseVocoder | None
+
+
+def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file under a temporary name, then rename it.
+
+    Raises:
+        CheckpointError: If the file cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    file = Path(path)
+    temporary = ""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=".part")
+        os.close(handle)
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, dict(metadata))
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, file)
+    except OSError as error:
+        raise CheckpointError(f"{file} could not be written ({error})") from error
+    finally:
+        if temporary and os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def save(
+    path: str | Path,
+    autoencoder: Autoencoder | None = None,
+    vocoder: HarmonicNoiseVocoder | None = None,
+    info: Mapping[str, Any] | None = None,
+    half: bool = False,
+) -> None:
+    """Save one or both models as a checkpoint.
+
+    Args:
+        path: Ends in .safetensors.
+        autoencoder: Stored under `autoencoder.`.
+        vocoder: Stored under `vocoder.`.
+        info: Plain data to keep beside the weights.
+        half: Store weights in float16.
+
+    Raises:
+        CheckpointError: If there is nothing to save, the two models differ in their mel, or the file cannot be written.
+    """
+    if autoencoder is None and vocoder is None:
+        raise CheckpointError("there is no model to save; give an autoencoder, a vocoder or both")
+    _check_join(autoencoder, vocoder)
+    tensors: dict[str, Tensor] = {}
+    metadata: dict[str, Any] = {"format": FORMAT, "info": dict(info or {})}
+    for name, model in (("autoencoder", autoencoder), ("vocoder", vocoder)):
+        if model is not None:
+            metadata[name] = to_dict(model.config)
+            tensors |= {f"{name}.{key}": value for key, value in model.state_dict().items()}
+    if half:
+        tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
+    write_tensors(path, tensors, {"vcae": json.dumps(metadata)})
+
+
+def find(name: str | Path) -> Path:
+    """Find a checkpoint by the name of a shipped one or by path.
+
+    Raises:
+        CheckpointError: If there is none, or it is a pickle.
+    """
+    path = Path(name)
+    if path.suffix.lower() in PICKLES:
+        raise CheckpointError(
+            f"{path} is a pickle ({path.suffix}), which can run any code when it is opened; only .safetensors is loaded, so convert it first"
+        )
+    if path.suffix != ".safetensors" and not path.exists():
+        shipped = Path(str(resources.files("vcae") / "weights" / f"{name}.safetensors"))
+        if shipped.exists():
+            return shipped
+        names = sorted(p.stem for p in shipped.parent.glob("*.safetensors"))
+        raise CheckpointError(f"no checkpoint is called {str(name)!r}; shipped are: {', '.join(names) or 'none'}; or give a .safetensors file")
+    if not path.exists():
+        raise CheckpointError(f"{path} does not exist; check the path or use --checkpoint {DEFAULT}")
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder; give a .safetensors file")
+    return path
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Read what is stored beside the weights, without reading the weights.
+
+    Raises:
+        CheckpointError: If the file is damaged, not ours, or of another format version.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as opened:
+        head = opened.read(8)
+        length = int.from_bytes(head, "little")
+        if len(head) < 8 or not 0 < length <= min(size - 8, MAX_HEADER_BYTES):
+            raise CheckpointError(f"{path} is no whole safetensors file ({size} bytes); get a fresh copy of it")
+        try:
+            header = json.loads(opened.read(length))
+        except (ValueError, RecursionError) as error:
+            raise CheckpointError(f"{path} has a damaged header ({error}); get a fresh copy of it") from error
+    try:
+        metadata = json.loads(header["__metadata__"]["vcae"])
+        version = metadata["format"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is a safetensors file of something else (no vcae metadata); give a vcae checkpoint") from error
+    if version != FORMAT:
+        raise CheckpointError(f"{path} has checkpoint format {version}; this version reads format {FORMAT}: update vcae or the file")
+    return dict(metadata)
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as opened:
+        while piece := opened.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def load(name: str | Path = DEFAULT, device: str | torch.device = "cpu") -> Checkpoint:
+    """Load a checkpoint, strictly.
+
+    Args:
+        name: Name of a shipped checkpoint or path of a file. A shipped one is checked against its SHA-256.
+        device: Where the models go.
+
+    Returns:
+        The models in evaluation mode and float32, with their metadata.
+
+    Raises:
+        CheckpointError: If it is missing, unsafe, damaged, of another format, or does not fit its own config.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = find(name)
+    metadata = read_metadata(path)
+    digest = sha256(path)
+    recorded = path.with_suffix(".sha256")
+    if recorded.exists() and recorded.read_text().split()[0] != digest:
+        raise CheckpointError(f"{path} does not match its SHA-256 ({digest[:12]}...); reinstall vcae")
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); get a fresh copy of it") from error
+    models: dict[str, nn.Module | None] = {"autoencoder": None, "vocoder": None}
+    try:
+        if "autoencoder" in metadata:
+            models["autoencoder"] = Autoencoder(from_dict(AutoencoderConfig, metadata["autoencoder"], "autoencoder"))
+        if "vocoder" in metadata:
+            models["vocoder"] = HarmonicNoiseVocoder(from_dict(VocoderConfig, metadata["vocoder"], "vocoder"))
+    except ConfigError as error:
+        raise CheckpointError(f"{path} has a config this version does not know: {error}") from error
+    for part, model in models.items():
+        if model is not None:
+            weights = {k.removeprefix(part + "."): v.float() for k, v in tensors.items() if k.startswith(part + ".")}
+            try:
+                model.load_state_dict(weights, strict=True)
+            except RuntimeError as error:
+                reason = " ".join(str(error).split())[:200]
+                raise CheckpointError(f"{path} does not fit its own config: {reason}") from error
+            if not all(bool(value.isfinite().all()) for value in weights.values()):
+                raise CheckpointError(f"{path} holds weights that are not finite; get a fresh copy of it")
+            model.to(device).eval().requires_grad_(False)
+    autoencoder, vocoder = models["autoencoder"], models["vocoder"]
+    assert autoencoder is None or isinstance(autoencoder, Autoencoder)
+    assert vocoder is None or isinstance(vocoder, HarmonicNoiseVocoder)
+    _check_join(autoencoder, vocoder)
+    return Checkpoint(path, digest, metadata, autoencoder, vocoder)
+
+
+def _check_join(autoencoder: Autoencoder | None, vocoder: HarmonicNoiseVocoder | None) -> None:
+    if autoencoder is not None and vocoder is not None and autoencoder.config.mel != vocoder.config.mel:
+        raise CheckpointError(
+            f"autoencoder and vocoder differ in their mel: {autoencoder.config.mel} and {vocoder.config.mel}; "
+            "train one again with the other's mel settings"
+        )

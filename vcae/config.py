@@ -1,0 +1,309 @@
+"""The schema of every setting: frozen dataclasses that check themselves. YAML files hold only values."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from vcae.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def _require(condition: bool, what: str) -> None:
+    if not condition:
+        raise ConfigError(what)
+
+
+@dataclass(frozen=True)
+class MelConfig:
+    """The one mel definition of the project (HiFi-GAN's family: natural log of a slaney magnitude mel)."""
+
+    sample_rate: int = 16000
+    n_fft: int = 1024
+    win_length: int = 1024
+    hop_length: int = 256
+    n_mels: int = 80
+    f_min: float = 0.0
+    f_max: float = 8000.0
+    floor: float = 1e-5
+
+    def __post_init__(self) -> None:
+        _require(self.sample_rate > 0, f"mel.sample_rate is {self.sample_rate}; it must be positive, in Hz")
+        _require(
+            0 < self.hop_length <= self.win_length <= self.n_fft,
+            f"mel needs 0 < hop_length <= win_length <= n_fft; got {self.hop_length}, {self.win_length}, {self.n_fft}",
+        )
+        _require(self.n_mels > 0, f"mel.n_mels is {self.n_mels}; it must be positive")
+        _require(
+            0 <= self.f_min < self.f_max <= self.sample_rate / 2,
+            f"mel needs 0 <= f_min < f_max <= {self.sample_rate / 2} Hz; got {self.f_min} and {self.f_max}",
+        )
+        _require(self.floor > 0, f"mel.floor is {self.floor}; the logarithm needs a positive one")
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames a second, in Hz."""
+        return self.sample_rate / self.hop_length
+
+
+@dataclass(frozen=True)
+class ContentConfig:
+    """The encoder of what is said."""
+
+    width: int = 256
+    n_blocks: int = 5
+    latent_dim: int = 12
+    stride: int = 2
+    # Blocks that are followed by instance normalisation; 0 turns off the input's normalisation too (plain autoencoder).
+    n_normalized: int = 3
+    normalize_latent: bool = False
+    # Standard deviation of the noise added to the latent in training: with a normalised latent it bounds the bits a frame holds.
+    latent_noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(self.stride in (1, 2, 4), f"content.stride is {self.stride}; allowed are 1, 2 and 4 frames")
+        _require(
+            0 <= self.n_normalized <= self.n_blocks,
+            f"content.n_normalized is {self.n_normalized}; allowed are 0 to n_blocks ({self.n_blocks})",
+        )
+        _require(self.latent_noise >= 0, f"content.latent_noise is {self.latent_noise}; it must not be negative")
+
+
+@dataclass(frozen=True)
+class SpeakerConfig:
+    """The encoder of who says it."""
+
+    width: int = 192
+    n_blocks: int = 3
+    speaker_dim: int = 128
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """The decoder from content, speaker and F0 back to a mel."""
+
+    width: int = 256
+    n_blocks: int = 8
+    use_f0: bool = True
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """The whole autoencoder. `speaker: null` is the lecture notes' plain one: a single undivided code."""
+
+    mel: MelConfig = field(default_factory=MelConfig)
+    content: ContentConfig = field(default_factory=ContentConfig)
+    speaker: SpeakerConfig | None = field(default_factory=SpeakerConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+
+
+@dataclass(frozen=True)
+class VocoderConfig:
+    """The harmonic-plus-noise vocoder."""
+
+    mel: MelConfig = field(default_factory=MelConfig)
+    width: int = 320
+    n_blocks: int = 6
+    # Harmonics are made up to this frequency, a little under half the sample rate.
+    harmonic_max_hz: float = 7600.0
+
+    def __post_init__(self) -> None:
+        _require(
+            0 < self.harmonic_max_hz <= self.mel.sample_rate / 2,
+            f"vocoder.harmonic_max_hz is {self.harmonic_max_hz}; it must lie in 0 to {self.mel.sample_rate / 2} Hz",
+        )
+
+
+@dataclass(frozen=True)
+class PerturbConfig:
+    """What is done to the content encoder's input, and to nothing else."""
+
+    warp: float = 0.25
+    tilt_db: float = 6.0
+    gain_db: float = 6.0
+    noise_db: float = 40.0
+    mask_probability: float = 0.5
+    mask_max_s: float = 0.3
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.warp < 1, f"perturb.warp is {self.warp}; allowed are 0 to 1, as a share of the frequency")
+        _require(
+            0 <= self.mask_probability <= 1, f"perturb.mask_probability is {self.mask_probability}; allowed are 0 to 1"
+        )
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where training audio comes from and how it is cut."""
+
+    cache: str = "cache/train"
+    validation_cache: str = "cache/dev"
+    crop_s: float = 1.5
+    reference_s: float = 2.5
+    batch_size: int = 32
+    # Weight of a corpus in the choice of the next crop; a corpus not named has weight 1.
+    corpus_weights: Mapping[str, float] = field(default_factory=dict)
+    random_gain_db: float = 0.0
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        _require(self.crop_s > 0 and self.reference_s > 0, "data.crop_s and data.reference_s must be positive, in s")
+        _require(self.batch_size > 0, f"data.batch_size is {self.batch_size}; it must be positive")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long, how fast and where to."""
+
+    output_dir: str = "runs/default"
+    seed: int = 0
+    max_steps: int = 10000
+    warmup_steps: int = 200
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    precision: str = "bf16"
+    threads: int = 0
+    log_every: int = 50
+    validate_every: int = 500
+    validation_batches: int = 4
+    save_every: int = 500
+
+    def __post_init__(self) -> None:
+        _require(self.precision in ("bf16", "no"), f"train.precision is {self.precision!r}; allowed are 'bf16' and 'no'")
+        _require(self.max_steps > 0, f"train.max_steps is {self.max_steps}; it must be positive")
+        _require(self.learning_rate > 0, f"train.learning_rate is {self.learning_rate}; it must be positive")
+
+
+@dataclass(frozen=True)
+class AutoencoderRecipe:
+    """All numbers of `recipes/autoencoder`."""
+
+    model: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    perturb: PerturbConfig = field(default_factory=PerturbConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    # Weight of telling training speakers apart by their embedding, and of keeping a classifier from doing so by the latent.
+    speaker_weight: float = 0.0
+    adversary_weight: float = 0.0
+
+
+@dataclass(frozen=True)
+class VocoderRecipe:
+    """All numbers of `recipes/vocoder`."""
+
+    model: VocoderConfig = field(default_factory=VocoderConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+def _cast(annotation: Any, value: Any, where: str) -> Any:
+    origin = typing.get_origin(annotation)
+    if origin in (typing.Union, types.UnionType):
+        options = typing.get_args(annotation)
+        if value is None and type(None) in options:
+            return None
+        return _cast(next(o for o in options if o is not type(None)), value, where)
+    if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
+        return from_dict(annotation, value, where)
+    if annotation is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    expected = origin or annotation
+    if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
+        name = getattr(expected, "__name__", str(expected))
+        raise ConfigError(f"{where} is {value!r}; a value of type {name} is needed")
+    return value
+
+
+def from_dict(cls: type[T], values: Any, where: str = "") -> T:
+    """Build a config dataclass from plain data, strictly.
+
+    Args:
+        cls: A dataclass of this module.
+        values: Nested mappings, as YAML or JSON gives them. A missing key takes the dataclass's default.
+        where: Prefix for messages, such as `model.content`.
+
+    Returns:
+        The checked dataclass.
+
+    Raises:
+        ConfigError: For an unknown key (the nearest valid one is named), a wrong type, or a value out of range.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where or 'the configuration'} is {values!r}; a mapping of names to values is needed")
+    hints = typing.get_type_hints(cls)
+    known = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    made = {}
+    for key, value in values.items():
+        path = f"{where}.{key}" if where else str(key)
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
+            raise ConfigError(f"unknown key {path}; the nearest valid key is {near[0]}, all are {', '.join(known)}")
+        made[key] = _cast(hints[key], value, path)
+    return cls(**made)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Turn a config dataclass into nested plain data that `from_dict` reads back."""
+    return dataclasses.asdict(config)
+
+
+def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    import yaml
+
+    if path in seen:
+        raise ConfigError(f"{path} is its own base; break the circle {' -> '.join(map(str, (*seen, path)))}")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from error
+    values = {} if values is None else values
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds {type(values).__name__}; a mapping of names to values is needed")
+    base = values.pop("base", None)
+    return values if base is None else _merge(_read_yaml(path.parent / str(base), (*seen, path)), values)
+
+
+def load_config(cls: type[T], path: str | Path, overrides: list[str] | None = None) -> T:
+    """Read a YAML file into a config dataclass.
+
+    Args:
+        cls: A dataclass of this module.
+        path: The YAML file. A top-level `base: other.yaml` names a file whose values this one changes.
+        overrides: Settings such as `train.max_steps=100`; the right side is YAML.
+
+    Returns:
+        The checked dataclass.
+
+    Raises:
+        ConfigError: If the file cannot be read, or for anything `from_dict` refuses.
+    """
+    import yaml
+
+    values = _read_yaml(Path(path))
+    for item in overrides or []:
+        key, equals, text = item.partition("=")
+        if not equals:
+            raise ConfigError(f"override {item!r} has no '='; write it as section.name=value")
+        nested: Any = yaml.safe_load(text)
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        values = _merge(values, nested)
+    return from_dict(cls, values)

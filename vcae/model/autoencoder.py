@@ -1,0 +1,98 @@
+"""The autoencoder: joins content encoder, speaker encoder and decoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vcae.audio.frames import active_frames, length_mask
+from vcae.config import AutoencoderConfig
+from vcae.errors import ConfigError
+from vcae.model.content import ContentEncoder
+from vcae.model.decoder import Decoder
+from vcae.model.speaker import SpeakerEncoder
+
+
+@dataclass(frozen=True)
+class AutoencoderOutput:
+    """What one pass gives.
+
+    Attributes:
+        mel: (B, n_mels, T), natural log magnitude.
+        latent: (B, latent_dim, ceil(T / stride)).
+        speaker_embedding: (B, speaker_dim), unit norm, or None for the plain autoencoder.
+    """
+
+    mel: Tensor
+    latent: Tensor
+    speaker_embedding: Tensor | None
+
+
+class Autoencoder(nn.Module):
+    """A spectrogram autoencoder whose code is split into content and speaker.
+
+    Inputs and outputs are log-mels as `LogMel` makes them; the normalisation to zero mean and unit deviation per band
+    (fixed numbers of the training data) lives in here.
+
+    Shape:
+        - mel: (B, n_mels, T); f0: (B, T) in Hz, 0 where unvoiced; lengths: (B,) valid frames, or None
+        - reference: (B, n_mels, T') mel of the voice to take
+    """
+
+    mel_mean: Tensor
+    mel_deviation: Tensor
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        n_mels, content = config.mel.n_mels, config.content
+        self.content_encoder = ContentEncoder(content, n_mels)
+        self.speaker_encoder = None if config.speaker is None else SpeakerEncoder(config.speaker, n_mels)
+        speaker_dim = 0 if config.speaker is None else config.speaker.speaker_dim
+        self.decoder = Decoder(config.decoder, config.mel, content.latent_dim, content.stride, speaker_dim)
+        self.register_buffer("mel_mean", torch.full((n_mels, 1), -5.0))
+        self.register_buffer("mel_deviation", torch.full((n_mels, 1), 2.0))
+
+    def normalize(self, mel: Tensor) -> Tensor:
+        """Scale a log-mel (B, n_mels, T) to zero mean and unit deviation per band of the training data."""
+        return (mel - self.mel_mean) / self.mel_deviation
+
+    def encode_content(self, mel: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the content latent (B, latent_dim, ceil(T / stride)) of a log-mel (B, n_mels, T)."""
+        mask = None if lengths is None else length_mask(lengths, mel.shape[-1])
+        return self.content_encoder(self.normalize(mel), active_frames(mel, mask), mask)
+
+    def encode_speaker(self, mel: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the speaker embedding (B, speaker_dim), unit norm, of a log-mel (B, n_mels, T).
+
+        Raises:
+            ConfigError: If this is a plain autoencoder, which has no speaker part.
+        """
+        if self.speaker_encoder is None:
+            raise ConfigError("this checkpoint is a plain autoencoder without a speaker part; choose another to convert voices")
+        mask = None if lengths is None else length_mask(lengths, mel.shape[-1])
+        return self.speaker_encoder(self.normalize(mel), active_frames(mel, mask), mask)
+
+    def decode(
+        self, latent: Tensor, f0: Tensor, speaker_embedding: Tensor | None, lengths: Tensor | None = None
+    ) -> Tensor:
+        """Decode to a log-mel (B, n_mels, T).
+
+        Args:
+            latent: (B, latent_dim, ceil(T / stride)).
+            f0: (B, T) in Hz, 0 where unvoiced; sets T.
+            speaker_embedding: (B, speaker_dim), or None for the plain autoencoder.
+            lengths: (B,), valid frames, or None.
+        """
+        mask = None if lengths is None else length_mask(lengths, f0.shape[-1])
+        normalized = self.decoder(latent, f0.shape[-1], speaker_embedding, f0, mask)
+        return normalized * self.mel_deviation + self.mel_mean
+
+    def forward(self, mel: Tensor, f0: Tensor, reference: Tensor | None = None) -> AutoencoderOutput:
+        latent = self.encode_content(mel)
+        noise = self.config.content.latent_noise
+        noisy = latent + noise * torch.randn_like(latent) if self.training and noise else latent
+        speaker = None if self.speaker_encoder is None else self.encode_speaker(mel if reference is None else reference)
+        return AutoencoderOutput(self.decode(noisy, f0, speaker), latent, speaker)

@@ -1,0 +1,47 @@
+"""The content encoder: what is said, with the voice normalised away and a narrow neck."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vcae.config import ContentConfig
+from vcae.model.blocks import ConvNeXtStack, InstanceNorm
+
+
+class ContentEncoder(nn.Module):
+    """Encode a normalised mel into the content latent.
+
+    Shape:
+        - mel: (B, n_mels, T), normalised
+        - weight: (B, 1, T), 1.0 on frames that carry sound; statistics are taken there
+        - mask: (B, 1, T), 1.0 on valid frames, or None
+        - latent: (B, latent_dim, ceil(T / stride))
+    """
+
+    def __init__(self, config: ContentConfig, n_mels: int) -> None:
+        super().__init__()
+        self.config = config
+        self.input = nn.Conv1d(n_mels, config.width, 5, padding=2)
+        self.normalized = nn.ModuleList(ConvNeXtStack(config.width, 1) for _ in range(config.n_normalized))
+        self.free = ConvNeXtStack(config.width, max(config.n_blocks - config.n_normalized, 1))
+        self.instance_norm = InstanceNorm()
+        self.output = nn.Conv1d(config.width, config.latent_dim, 1)
+
+    def forward(self, mel: Tensor, weight: Tensor, mask: Tensor | None = None) -> Tensor:
+        c = self.config
+        x = self.instance_norm(mel, weight) if c.n_normalized else mel
+        x = self.input(x if mask is None else x * mask)
+        for stack in self.normalized:
+            x = self.instance_norm(stack(x, mask), weight)
+        x = self.free(x, mask)
+        valid = torch.ones_like(weight) if mask is None else mask
+        latent = self.output(self._pool(x * valid) / self._pool(valid).clamp(min=1e-3))
+        if c.normalize_latent:
+            latent = self.instance_norm(latent, self._pool(weight))
+        return latent if mask is None else latent * (self._pool(mask) > 0)
+
+    def _pool(self, x: Tensor) -> Tensor:
+        stride = self.config.stride
+        return F.avg_pool1d(F.pad(x, (0, -x.shape[-1] % stride)), stride)

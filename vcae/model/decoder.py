@@ -1,0 +1,96 @@
+"""The decoder: content, speaker and F0 back to a mel."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from vcae.audio.f0 import F0_MAX_HZ, F0_MIN_HZ, continuous_log_f0
+from vcae.audio.mel import mel_filterbank
+from vcae.config import DecoderConfig, MelConfig
+from vcae.model.blocks import ConvNeXtStack
+
+TEMPLATE_SIZE = 256
+
+
+def harmonic_templates(mel: MelConfig, n: int = TEMPLATE_SIZE) -> Tensor:
+    """Return the mel pattern of a steady pulse train at `n` log-spaced F0 values.
+
+    Each harmonic spreads over the bins as the Hann window's main lobe does. Levels are natural logs, each pattern with
+    zero mean and limited to 3 nats under its top, so the decoder is shown where harmonics lie and not how loud they are.
+
+    Returns:
+        (n, n_mels), from `F0_MIN_HZ` to `F0_MAX_HZ`.
+    """
+    f0 = torch.logspace(math.log10(F0_MIN_HZ), math.log10(F0_MAX_HZ), n, dtype=torch.float64)
+    width = mel.sample_rate / mel.win_length
+    bins = torch.linspace(0, mel.sample_rate / 2, mel.n_fft // 2 + 1, dtype=torch.float64)
+    # Distance of each bin to its nearest harmonic (the zeroth is none), in main-lobe units: the lobe is 2 wide each side.
+    order = (bins / f0[:, None]).round().clamp(min=1)
+    distance = ((bins - order * f0[:, None]) / width).abs().clamp(max=2)
+    magnitude = 0.5 + 0.5 * torch.cos(math.pi * distance / 2)
+    pattern = torch.log((magnitude @ mel_filterbank(mel).double().T).clamp(min=1e-5))
+    pattern = torch.maximum(pattern, pattern.amax(dim=1, keepdim=True) - 3.0)
+    return (pattern - pattern.mean(dim=1, keepdim=True)).float()
+
+
+class F0Features(nn.Module):
+    """Describe F0 for the decoder: voicing, log-F0 relative to the speaker's mean, and where the harmonics lie.
+
+    Shape:
+        - f0: (B, T) in Hz, 0 where unvoiced
+        - output: (B, 2 + n_mels, T)
+    """
+
+    templates: Tensor
+
+    def __init__(self, mel: MelConfig) -> None:
+        super().__init__()
+        self.register_buffer("templates", harmonic_templates(mel), persistent=False)
+
+    def forward(self, f0: Tensor) -> Tensor:
+        log_f0 = continuous_log_f0(f0)
+        voiced = (f0 > 0).float()
+        total = voiced.sum(dim=-1, keepdim=True).clamp(min=1)
+        relative = log_f0 - (log_f0 * voiced).sum(dim=-1, keepdim=True) / total
+        low, high = math.log(F0_MIN_HZ), math.log(F0_MAX_HZ)
+        at = ((log_f0 - low) / (high - low) * (TEMPLATE_SIZE - 1)).clamp(0, TEMPLATE_SIZE - 1)
+        floor = at.floor().clamp(max=TEMPLATE_SIZE - 2)
+        share = (at - floor).unsqueeze(-1)
+        index = floor.long()
+        template = self.templates[index] * (1 - share) + self.templates[index + 1] * share
+        template = template.transpose(1, 2) * voiced.unsqueeze(1)
+        return torch.cat([voiced.unsqueeze(1), (relative * voiced).unsqueeze(1), template], dim=1)
+
+
+class Decoder(nn.Module):
+    """Decode the content latent into a normalised mel, in the voice of the speaker embedding and at the given F0.
+
+    Shape:
+        - latent: (B, latent_dim, ceil(T / stride))
+        - speaker_embedding: (B, speaker_dim) or None for the plain autoencoder
+        - f0: (B, T) in Hz, 0 where unvoiced; None when `use_f0` is off
+        - mask: (B, 1, T) or None
+        - mel: (B, n_mels, T), normalised
+    """
+
+    def __init__(self, config: DecoderConfig, mel: MelConfig, latent_dim: int, stride: int, speaker_dim: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.f0_features = F0Features(mel) if config.use_f0 else None
+        n_f0 = 2 + mel.n_mels if config.use_f0 else 0
+        self.input = nn.Conv1d(latent_dim + n_f0, config.width, 5, padding=2)
+        self.stack = ConvNeXtStack(config.width, config.n_blocks, speaker_dim)
+        self.norm = nn.LayerNorm(config.width)
+        self.output = nn.Linear(config.width, mel.n_mels)
+
+    def forward(
+        self, latent: Tensor, n: int, speaker_embedding: Tensor | None, f0: Tensor | None, mask: Tensor | None = None
+    ) -> Tensor:
+        x = latent.repeat_interleave(self.stride, dim=-1)[..., :n]
+        if self.f0_features is not None and f0 is not None:
+            x = torch.cat([x, self.f0_features(f0)], dim=1)
+        x = self.stack(self.input(x if mask is None else x * mask), mask, speaker_embedding)
+        return self.output(self.norm(x.transpose(1, 2))).transpose(1, 2)

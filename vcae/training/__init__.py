@@ -1,0 +1,1 @@
+"""Training: prepared data, perturbation, losses, objectives and the trainer. Nothing in the library imports this."""

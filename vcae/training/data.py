@@ -1,0 +1,132 @@
+"""Batches from a prepared cache. Batch i is a pure function of (seed, i): resuming needs no sampler state."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from vcae.config import DataConfig
+from vcae.errors import DataError
+from vcae.training.cache import HOP_LENGTH, INDEX_FORMAT
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """Where one utterance lies in the cache."""
+
+    speaker: int
+    shard: int
+    start: int
+    n_samples: int
+    f0_start: int
+    n_frames: int
+
+
+class SpeechCache:
+    """An opened cache: utterances by speaker, and crops of their audio and F0.
+
+    Args:
+        folder: What `prepare_cache` wrote.
+
+    Raises:
+        DataError: If the cache is missing or of another format.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        root = Path(folder)
+        try:
+            index = json.loads((root / "index.json").read_text(encoding="utf-8"))
+        except OSError as error:
+            raise DataError(f"no prepared cache in {root} ({error.strerror}); make it with recipes/prepare/cache.py") from error
+        if index.get("format") != INDEX_FORMAT:
+            raise DataError(f"the cache {root} has format {index.get('format')}; format {INDEX_FORMAT} is read: prepare it again")
+        self.speakers: list[str] = sorted({u["speaker"] for u in index["utterances"]})
+        number = {name: i for i, name in enumerate(self.speakers)}
+        corpus = {u["speaker"]: u["corpus"] for u in index["utterances"]}
+        self.corpora = [corpus[name] for name in self.speakers]
+        self.utterances = [
+            Utterance(number[u["speaker"]], u["shard"], u["start"], u["n_samples"], u["f0_start"], u["n_frames"])
+            for u in index["utterances"]
+        ]
+        self.by_speaker: list[list[Utterance]] = [[] for _ in self.speakers]
+        for utterance in self.utterances:
+            self.by_speaker[utterance.speaker].append(utterance)
+        self._files = [safe_open(root / name, framework="np") for name in index["shards"]]
+        self._audio = [file.get_slice("audio") for file in self._files]
+        self._f0 = [file.get_tensor("f0") for file in self._files]
+
+    def crop(self, utterance: Utterance, start_frame: int, n_hops: int) -> tuple[np.ndarray, np.ndarray]:
+        """Cut a piece, padded with zeros when the utterance is shorter.
+
+        Returns:
+            wav (n_hops * hop_length,) float32 and f0 (n_hops + 1,) in Hz.
+        """
+        n = n_hops * HOP_LENGTH
+        first = utterance.start + start_frame * HOP_LENGTH
+        end = min(first + n, utterance.start + utterance.n_samples)
+        wav = self._audio[utterance.shard][first:end].astype(np.float32) / 32767
+        f0_first = utterance.f0_start + start_frame
+        f0 = self._f0[utterance.shard][f0_first : min(f0_first + n_hops + 1, utterance.f0_start + utterance.n_frames)]
+        return np.pad(wav, (0, n - len(wav))), np.pad(f0, (0, n_hops + 1 - len(f0)))
+
+
+class CropDataset(Dataset[dict[str, Tensor]]):
+    """Random crops in speaker-balanced batches.
+
+    Item i is a whole batch:
+        - wav: (B, crop samples), f0: (B, crop frames) in Hz, speaker: (B,) int64
+        - reference: (B, reference samples), another utterance of the speaker, or another place in the same one
+        - index: () int64, the item's number, from which the step's other random numbers are derived
+
+    Args:
+        cache: The opened cache.
+        config: Lengths, batch size, balance.
+        seed: Fixes every batch.
+    """
+
+    def __init__(self, cache: SpeechCache, config: DataConfig, seed: int) -> None:
+        self.cache, self.config, self.seed = cache, config, seed
+        weights = np.array([config.corpus_weights.get(corpus, 1.0) for corpus in cache.corpora], dtype=np.float64)
+        if weights.sum() <= 0:
+            raise DataError(f"data.corpus_weights leaves no speaker; the cache has the corpora {sorted(set(cache.corpora))}")
+        self.probabilities = weights / weights.sum()
+
+    def __len__(self) -> int:
+        return 1 << 62
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng([self.seed, index])
+        crop = round(self.config.crop_s * 16000 / HOP_LENGTH)
+        reference = round(self.config.reference_s * 16000 / HOP_LENGTH)
+        speakers = rng.choice(len(self.probabilities), self.config.batch_size, p=self.probabilities)
+        wavs, f0s, references = [], [], []
+        for speaker in speakers:
+            utterances = self.cache.by_speaker[int(speaker)]
+            i = int(rng.integers(len(utterances)))
+            # Another utterance where there is one.
+            j = (i + int(rng.integers(1, len(utterances)))) % len(utterances) if len(utterances) > 1 else i
+            wav, f0 = self.cache.crop(utterances[i], _start(rng, utterances[i], crop), crop)
+            other, _ = self.cache.crop(utterances[j], _start(rng, utterances[j], reference), reference)
+            gain = 10 ** (float(rng.uniform(-1, 1)) * self.config.random_gain_db / 20)
+            gain = min(gain, 1 / max(float(np.abs(wav).max()), 1e-3))
+            wavs.append(wav * np.float32(gain))
+            f0s.append(f0)
+            references.append(other)
+        return {
+            "wav": torch.from_numpy(np.stack(wavs)),
+            "f0": torch.from_numpy(np.stack(f0s)),
+            "reference": torch.from_numpy(np.stack(references)),
+            "speaker": torch.from_numpy(speakers.astype(np.int64)),
+            "index": torch.tensor(index),
+        }
+
+
+def _start(rng: np.random.Generator, utterance: Utterance, n_hops: int) -> int:
+    return int(rng.integers(0, max(utterance.n_samples // HOP_LENGTH - n_hops, 0) + 1))

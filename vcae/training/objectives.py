@@ -1,0 +1,120 @@
+"""What each model is trained to do: one module a model, from batch to losses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vcae.audio.frames import weighted_moments
+from vcae.audio.mel import LogMel
+from vcae.config import AutoencoderRecipe, VocoderRecipe
+from vcae.model.autoencoder import Autoencoder
+from vcae.training.losses import MultiResolutionLoss
+from vcae.training.perturb import Perturbation
+from vcae.vocoder.neural import HarmonicNoiseVocoder
+
+
+class _ReverseGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        return -gradient
+
+
+class Objective(nn.Module):
+    """A model together with its losses.
+
+    `forward(batch)` returns a dict of scalars; `loss` is what is minimised. `model` is what a checkpoint holds.
+    """
+
+    model: nn.Module
+
+    def initialize(self, batches: Iterable[dict[str, Tensor]]) -> None:
+        """Set what is computed from data once, before the first step."""
+
+
+class AutoencoderObjective(Objective):
+    """Rebuild a clean mel from its perturbed self, a reference of the same speaker, and F0.
+
+    With `speaker_weight`, a classifier tells the training speakers apart by their embedding; with `adversary_weight`, another one
+    tries the same with the latent and the encoder learns to defeat it (Ganin et al., gradient reversal, 2016).
+
+    Args:
+        recipe: All numbers.
+        n_speakers: Speakers of the training data, for the classifiers.
+    """
+
+    def __init__(self, recipe: AutoencoderRecipe, n_speakers: int) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.model: Autoencoder = Autoencoder(recipe.model)
+        self.log_mel = LogMel(recipe.model.mel)
+        self.perturb = Perturbation(recipe.perturb, recipe.model.mel)
+        content, speaker = recipe.model.content, recipe.model.speaker
+        self.speaker_classifier = (
+            nn.Linear(speaker.speaker_dim, n_speakers) if speaker is not None and recipe.speaker_weight else None
+        )
+        self.adversary = (
+            nn.Sequential(
+                nn.Conv1d(content.latent_dim, 128, 5, padding=2), nn.GELU(), nn.Conv1d(128, 128, 5, padding=2), nn.GELU()
+            )
+            if recipe.adversary_weight
+            else None
+        )
+        self.adversary_output = nn.Linear(256, n_speakers) if recipe.adversary_weight else None
+
+    def initialize(self, batches: Iterable[dict[str, Tensor]]) -> None:
+        mels = torch.cat([self.log_mel(batch["wav"]) for batch in batches])
+        flat = mels.transpose(0, 1).reshape(1, mels.shape[1], -1)
+        mean, deviation = weighted_moments(flat, torch.ones_like(flat[:, :1]))
+        self.model.mel_mean.copy_(mean[0])
+        self.model.mel_deviation.copy_(deviation[0])
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        with torch.no_grad(), torch.autocast(batch["wav"].device.type, enabled=False):
+            mel, reference = self.log_mel(batch["wav"]), self.log_mel(batch["reference"])
+            seen = mel
+            if self.training:
+                generator = torch.Generator().manual_seed(int(batch["index"]) * 2 + 1)
+                seen = self.perturb(mel, generator)
+        out = self.model(seen, batch["f0"], reference)
+        # The output is in log-mel; the loss is taken per band in units of its deviation.
+        rebuilt = ((out.mel - mel).abs() / self.model.mel_deviation).mean()
+        losses = {"loss": rebuilt, "mel": rebuilt}
+        if self.speaker_classifier is not None and self.training:
+            logits = 16 * F.linear(out.speaker_embedding, F.normalize(self.speaker_classifier.weight, dim=-1))
+            losses["speaker"] = F.cross_entropy(logits, batch["speaker"])
+            losses["loss"] = losses["loss"] + self.recipe.speaker_weight * losses["speaker"]
+        if self.adversary is not None and self.adversary_output is not None and self.training:
+            hidden = self.adversary(_ReverseGradient.apply(out.latent))
+            pooled = torch.cat([hidden.mean(dim=-1), hidden.amax(dim=-1)], dim=1)
+            losses["adversary"] = F.cross_entropy(self.adversary_output(pooled), batch["speaker"])
+            losses["loss"] = losses["loss"] + self.recipe.adversary_weight * losses["adversary"]
+        return losses
+
+
+class VocoderObjective(Objective):
+    """Rebuild a signal from its mel and F0 under a multi-resolution spectral loss."""
+
+    def __init__(self, recipe: VocoderRecipe) -> None:
+        super().__init__()
+        self.model: HarmonicNoiseVocoder = HarmonicNoiseVocoder(recipe.model)
+        self.log_mel = LogMel(recipe.model.mel)
+        self.criterion = MultiResolutionLoss(recipe.model.mel.sample_rate)
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        wav = batch["wav"]
+        with torch.no_grad(), torch.autocast(wav.device.type, enabled=False):
+            mel = self.log_mel(wav)
+            generator = torch.Generator().manual_seed(int(batch["index"]) * 2 + 1)
+            noise = torch.randn(wav.shape, generator=generator).to(wav.device)
+        predicted = self.model(mel, batch["f0"], wav.shape[-1], noise)
+        with torch.autocast(wav.device.type, enabled=False):
+            losses: dict[str, Tensor] = self.criterion(predicted.float(), wav)
+        return losses

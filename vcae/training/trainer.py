@@ -1,0 +1,191 @@
+"""The one training loop, on accelerate: a CPU process, several processes or a GPU with the same call."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from vcae.config import DataConfig, TrainConfig
+from vcae.training.data import CropDataset, SpeechCache
+from vcae.training.objectives import Objective
+from vcae.training.resume import load_state, save_state
+
+log = logging.getLogger(__name__)
+
+INITIALIZE_BATCHES = 8
+# Batches for validation and initialisation come from far along the sequence, where training never gets.
+VALIDATION_INDEX = 1 << 40
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Return the rate at `step`: linear warm-up, then half a cosine to a hundredth."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    share = (step - config.warmup_steps) / max(config.max_steps - config.warmup_steps, 1)
+    return config.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(share, 1.0))))
+
+
+class Trainer:
+    """Trains one objective, logs, validates, saves and resumes.
+
+    Args:
+        make_objective: Builds the objective from the number of training speakers, after seeding.
+        data: Data settings.
+        config: Training settings.
+        resolved: The whole resolved config as plain data, stored in the state.
+        save_model: Writes the model as a checkpoint: called with the objective, a path and the step.
+    """
+
+    def __init__(
+        self,
+        make_objective: Callable[[int], Objective],
+        data: DataConfig,
+        config: TrainConfig,
+        resolved: dict[str, Any],
+        save_model: Callable[[Objective, Path, int], None],
+    ) -> None:
+        self.config, self.resolved, self.save_model = config, resolved, save_model
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        self.accelerator = Accelerator(mixed_precision=config.precision, cpu=not torch.cuda.is_available())
+        self.output = Path(config.output_dir)
+        train_cache, validation_cache = SpeechCache(data.cache), SpeechCache(data.validation_cache)
+        self.dataset = CropDataset(train_cache, data, config.seed)
+        self.validation = CropDataset(validation_cache, data, config.seed)
+        self.workers = data.workers
+        torch.manual_seed(config.seed)
+        self.objective = make_objective(len(train_cache.speakers))
+        self.optimizer = torch.optim.AdamW(
+            self.objective.parameters(), config.learning_rate, (0.9, 0.98), weight_decay=config.weight_decay
+        )
+        self.step = 0
+        self.best = math.inf
+        self._stop = False
+        self._state_path = self.output / "state.safetensors"
+        if self._state_path.exists():
+            facts = load_state(self._state_path, self.objective, self.optimizer)
+            self.step, self.best = int(facts["step"]), float(facts["best"])
+            log.info("resuming %s at step %d", self.output, self.step)
+        else:
+            self.objective.initialize(self.dataset[VALIDATION_INDEX + i] for i in range(INITIALIZE_BATCHES))
+        self.wrapped, self.prepared_optimizer = self.accelerator.prepare(self.objective, self.optimizer)
+
+    def run(self, until: int | None = None, on_step: Callable[[int, dict[str, float]], None] | None = None) -> bool:
+        """Train up to `max_steps`, or stop earlier after step `until`.
+
+        Args:
+            until: Stop after this many optimizer steps in all; the schedule stays that of `max_steps`.
+            on_step: Called after every step with its number and losses, for a progress bar.
+
+        Returns:
+            True when the end was reached, False when Ctrl-C (or SIGTERM) stopped it; the state is saved either way.
+        """
+        self.output.mkdir(parents=True, exist_ok=True)
+        end = min(self.config.max_steps, until or self.config.max_steps)
+        previous = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+        writer = self._tensorboard()
+        started = time.monotonic()
+        saved = self.step
+        try:
+            for batch in self._batches(end):
+                losses = self._train_step(batch)
+                self.step += 1
+                if on_step is not None:
+                    on_step(self.step, losses)
+                if self.step % self.config.log_every == 0 or self.step == end:
+                    rate = learning_rate(self.config, self.step)
+                    self._log(writer, {"step": self.step, "lr": rate, "wall_s": time.monotonic() - started, **losses})
+                if self.step % self.config.validate_every == 0 or self.step == end:
+                    self._validate(writer)
+                if self.step % self.config.save_every == 0 or self.step == end:
+                    self._save()
+                    saved = self.step
+                if self._stop:
+                    break
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+            if writer is not None:
+                writer.close()
+        if saved != self.step:
+            self._save()
+        return not self._stop
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        self._stop = True
+
+    def _batches(self, end: int) -> Iterator[dict[str, Tensor]]:
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        order = [step * world + rank for step in range(self.step, end)]
+        loader = DataLoader(self.dataset, batch_size=None, sampler=order, num_workers=self.workers)
+        for batch in loader:
+            yield self._to_device(batch)
+
+    def _to_device(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {k: v if k == "index" else v.to(self.accelerator.device) for k, v in batch.items()}
+
+    def _train_step(self, batch: dict[str, Tensor]) -> dict[str, float]:
+        self.wrapped.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.config, self.step)
+        # Noise inside a model draws from torch's generator: tied to the batch, it is the same after a resume.
+        torch.manual_seed((self.config.seed << 32) + int(batch["index"]))
+        losses = self.wrapped(batch)
+        self.accelerator.backward(losses["loss"])
+        norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.config.clip_norm)
+        self.prepared_optimizer.step()
+        self.prepared_optimizer.zero_grad()
+        return {**{k: float(v.detach()) for k, v in losses.items()}, "gradient_norm": float(norm or 0.0)}
+
+    @torch.no_grad()
+    def _validate(self, writer: Any) -> None:
+        self.wrapped.eval()
+        totals: dict[str, float] = {}
+        n = self.config.validation_batches
+        for i in range(n):
+            losses = self.wrapped(self._to_device(self.validation[VALIDATION_INDEX + i]))
+            for key, value in losses.items():
+                totals[key] = totals.get(key, 0.0) + float(value) / n
+        self._log(writer, {"step": self.step, **{f"validation_{k}": v for k, v in totals.items()}})
+        if totals["loss"] < self.best:
+            self.best = totals["loss"]
+            if self.accelerator.is_main_process:
+                self.save_model(self.objective, self.output / "best.safetensors", self.step)
+
+    def _save(self) -> None:
+        if self.accelerator.is_main_process:
+            self.save_model(self.objective, self.output / "last.safetensors", self.step)
+            # JSON has no infinity: before the first validation the best loss is a huge number.
+            facts = {"best": min(self.best, 1e30), "config": self.resolved}
+            save_state(self._state_path, self.objective, self.optimizer, self.step, facts)
+        self.accelerator.wait_for_everyone()
+
+    def _log(self, writer: Any, values: dict[str, float]) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        with (self.output / "log.jsonl").open("a", encoding="utf-8") as opened:
+            opened.write(json.dumps({k: round(v, 6) for k, v in values.items()}) + "\n")
+        for key, value in values.items():
+            if writer is not None and key != "step":
+                writer.add_scalar(key, value, int(values["step"]))
+
+    def _tensorboard(self) -> Any:
+        if not self.accelerator.is_main_process:
+            return None
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            log.warning("tensorboard is not installed; only log.jsonl is written")
+            return None
+        return SummaryWriter(str(self.output / "tensorboard"))

@@ -1,0 +1,1 @@
+"""From mel back to sound."""
