@@ -119,7 +119,9 @@ def find(name: str | Path) -> Path:
         if shipped.exists():
             return shipped
         names = sorted(p.stem for p in shipped.parent.glob("*.safetensors"))
-        raise CheckpointError(f"no checkpoint is called {str(name)!r}; shipped are: {', '.join(names) or 'none'}; or give a .safetensors file")
+        raise CheckpointError(
+            f"no checkpoint is called {str(name)!r}; shipped are: {', '.join(names) or 'none'}; or give a .safetensors file"
+        )
     if not path.exists():
         raise CheckpointError(f"{path} does not exist; check the path or use --checkpoint {DEFAULT}")
     if path.is_dir():
@@ -147,9 +149,13 @@ def read_metadata(path: Path) -> dict[str, Any]:
         metadata = json.loads(header["__metadata__"]["vcae"])
         version = metadata["format"]
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} is a safetensors file of something else (no vcae metadata); give a vcae checkpoint") from error
+        raise CheckpointError(
+            f"{path} is a safetensors file of something else (no vcae metadata); give a vcae checkpoint"
+        ) from error
     if version != FORMAT:
-        raise CheckpointError(f"{path} has checkpoint format {version}; this version reads format {FORMAT}: update vcae or the file")
+        raise CheckpointError(
+            f"{path} has checkpoint format {version}; this version reads format {FORMAT}: update vcae or the file"
+        )
     return dict(metadata)
 
 

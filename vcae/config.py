@@ -134,9 +134,7 @@ class PerturbConfig:
 
     def __post_init__(self) -> None:
         _require(0 <= self.warp < 1, f"perturb.warp is {self.warp}; allowed are 0 to 1, as a share of the frequency")
-        _require(
-            0 <= self.mask_probability <= 1, f"perturb.mask_probability is {self.mask_probability}; allowed are 0 to 1"
-        )
+        _require(0 <= self.mask_probability <= 1, f"perturb.mask_probability is {self.mask_probability}; allowed are 0 to 1")
 
 
 @dataclass(frozen=True)

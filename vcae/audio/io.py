@@ -114,7 +114,9 @@ def read_sound(path: str | Path, stdin: BinaryIO | None = None) -> Sound:
             sample_rate = opened.samplerate
     except (soundfile.LibsndfileError, RuntimeError) as error:
         reason = str(error).rsplit(": ", 1)[-1].strip().rstrip(".")
-        raise AudioError(f"{name} is not a sound file that can be read ({reason}); give wav, flac, mp3, ogg, opus or aiff") from error
+        raise AudioError(
+            f"{name} is not a sound file that can be read ({reason}); give wav, flac, mp3, ogg, opus or aiff"
+        ) from error
     if 0 < expected < 1 << 60 and len(wav) < expected:
         raise AudioError(f"{name} is truncated: {len(wav)} of {expected} samples could be read; get a whole copy of it")
     return check_sound(wav, sample_rate, name)
@@ -204,9 +206,7 @@ def _umask() -> int:
 def _encode(out: BinaryIO, sound: Sound, container: str, subtype: str, comment: str) -> None:
     import soundfile
 
-    with soundfile.SoundFile(
-        out, "w", samplerate=sound.sample_rate, channels=1, format=container, subtype=subtype
-    ) as opened:
+    with soundfile.SoundFile(out, "w", samplerate=sound.sample_rate, channels=1, format=container, subtype=subtype) as opened:
         opened.comment = comment
         # In pieces: libsndfile's Vorbis encoder overflows its stack on one long write.
         for start in range(0, len(sound.wav), 65536):
@@ -219,24 +219,3 @@ def read_comment(path: str | Path) -> str:
 
     with soundfile.SoundFile(str(path)) as opened:
         return str(opened.comment or "")
-
-
-def active_level(wav: np.ndarray, frame: int = 256, range_db: float = 30.0) -> float:
-    """Return the RMS over the frames that carry sound.
-
-    Args:
-        wav: (N,).
-        frame: Samples a frame.
-        range_db: Frames this far under the loudest are left out.
-
-    Returns:
-        RMS, 0.0 for silence.
-    """
-    n = len(wav) // frame
-    if n == 0:
-        return float(np.sqrt(np.mean(np.square(wav, dtype=np.float64)))) if len(wav) else 0.0
-    power = np.square(wav[: n * frame].reshape(n, frame), dtype=np.float64).mean(axis=1)
-    top = float(np.quantile(power, 0.98))
-    if top <= 0:
-        return float(np.sqrt(power.max()))
-    return float(np.sqrt(power[power >= top * 10 ** (-range_db / 10)].mean()))

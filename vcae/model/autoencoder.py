@@ -75,9 +75,7 @@ class Autoencoder(nn.Module):
         mask = None if lengths is None else length_mask(lengths, mel.shape[-1])
         return self.speaker_encoder(self.normalize(mel), active_frames(mel, mask), mask)
 
-    def decode(
-        self, latent: Tensor, f0: Tensor, speaker_embedding: Tensor | None, lengths: Tensor | None = None
-    ) -> Tensor:
+    def decode(self, latent: Tensor, f0: Tensor, speaker_embedding: Tensor | None, lengths: Tensor | None = None) -> Tensor:
         """Decode to a log-mel (B, n_mels, T).
 
         Args:

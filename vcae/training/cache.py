@@ -18,9 +18,6 @@ log = logging.getLogger(__name__)
 
 SAMPLE_RATE = 16000
 HOP_LENGTH = 256
-# Level of the frames that carry sound, in the cache and of every input at conversion.
-TARGET_LEVEL = 0.06
-PEAK_LIMIT = 0.98
 SHARD_SAMPLES = 64 * 1024 * 1024
 MIN_S = 0.5
 INDEX_FORMAT = 1
@@ -69,7 +66,8 @@ def read_manifest(path: str | Path, split: str | None = None) -> list[Row]:
 
 def _load(row: Row, speed: float) -> tuple[np.ndarray, np.ndarray]:
     from vcae.audio.f0 import estimate_f0
-    from vcae.audio.io import active_level, read_sound, resample
+    from vcae.audio.io import read_sound, resample
+    from vcae.audio.loudness import SILENCE_LEVEL, active_level, normalize_level
 
     sound = read_sound(row.path)
     wav = resample(sound.wav, sound.sample_rate, SAMPLE_RATE)
@@ -79,9 +77,9 @@ def _load(row: Row, speed: float) -> tuple[np.ndarray, np.ndarray]:
     if len(wav) < MIN_S * SAMPLE_RATE:
         raise AudioError(f"{row.path} is {len(wav) / SAMPLE_RATE:.2f} s long; at least {MIN_S} s are needed")
     level = active_level(wav)
-    if level < 1e-4:
+    if level < SILENCE_LEVEL:
         raise AudioError(f"{row.path} is silent (level {level:.1e})")
-    wav = wav * min(TARGET_LEVEL / level, PEAK_LIMIT / float(np.abs(wav).max()))
+    wav = normalize_level(wav)
     wav = wav[: len(wav) // HOP_LENGTH * HOP_LENGTH]
     f0 = estimate_f0(wav)
     return np.round(wav * 32767).astype(np.int16), f0

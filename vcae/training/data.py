@@ -46,7 +46,9 @@ class SpeechCache:
         except OSError as error:
             raise DataError(f"no prepared cache in {root} ({error.strerror}); make it with recipes/prepare/cache.py") from error
         if index.get("format") != INDEX_FORMAT:
-            raise DataError(f"the cache {root} has format {index.get('format')}; format {INDEX_FORMAT} is read: prepare it again")
+            raise DataError(
+                f"the cache {root} has format {index.get('format')}; format {INDEX_FORMAT} is read: prepare it again"
+            )
         self.speakers: list[str] = sorted({u["speaker"] for u in index["utterances"]})
         number = {name: i for i, name in enumerate(self.speakers)}
         corpus = {u["speaker"]: u["corpus"] for u in index["utterances"]}

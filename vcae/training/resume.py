@@ -26,9 +26,7 @@ def git_commit() -> str:
     return done.stdout.strip()
 
 
-def save_state(
-    path: Path, objective: nn.Module, optimizer: torch.optim.Optimizer, step: int, facts: dict[str, Any]
-) -> None:
+def save_state(path: Path, objective: nn.Module, optimizer: torch.optim.Optimizer, step: int, facts: dict[str, Any]) -> None:
     """Write weights, optimizer moments, step, torch's random state and `facts` (plain data), atomically.
 
     Batches, perturbations and noise are functions of (seed, step), so the step is the sampler's position too.

@@ -1,0 +1,48 @@
+# Everything from a fresh machine: `make convert` and `make test` set up .venv by themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCE ?= demo/clips/source.flac
+SPEAKER ?= demo/clips/reference.flac
+OUT ?= out/converted.wav
+
+.PHONY: convert test check lint format types clean help
+
+help:
+	@echo "make convert  convert $(SOURCE) to the voice of $(SPEAKER)"
+	@echo "make test     run every test"
+	@echo "make check    lint, types and tests: what CI runs"
+	@echo "make format   format the code"
+	@echo "make clean    remove the environment and what was built"
+
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("vcae needs Python 3.10 or newer and found %d.%d; name one: make PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 10) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+convert: $(VENV)/.installed
+	$(BIN)/vcae convert $(SOURCE) --speaker $(SPEAKER) -o $(OUT) --force
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+check: lint types test
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) out build dist *.egg-info

@@ -1,0 +1,5 @@
+"""`python -m vcae`."""
+
+from vcae.cli.app import main
+
+main()

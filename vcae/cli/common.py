@@ -1,0 +1,104 @@
+"""What the commands share: option types, output, provenance. No import of torch here."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+
+import typer
+
+from vcae import __version__
+from vcae.errors import VcaeError
+
+if TYPE_CHECKING:
+    from vcae.checkpoint import Checkpoint
+
+P = ParamSpec("P")
+R = TypeVar("R")
+EXIT_USER_ERROR = 2
+
+
+class Device(str, Enum):
+    """Where to compute."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+OutputOption = Annotated[
+    str | None,
+    typer.Option("--output", "-o", help="Output file; the suffix names the format, '-' is a wav on standard output."),
+]
+DeviceOption = Annotated[Device, typer.Option(help="Where to compute; auto takes a GPU when there is one.")]
+CheckpointOption = Annotated[str, typer.Option(help="Name of a shipped checkpoint or path of a .safetensors file.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the vocoder's noise: the same seed gives the same file.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace an existing output file.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")]
+
+
+def user_errors(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn a VcaeError into one line on stderr and exit code 2; every other exception keeps its traceback."""
+
+    @wraps(command)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except VcaeError as error:
+            sys.stderr.write("error: " + " ".join(str(error).split()) + "\n")
+            raise typer.Exit(EXIT_USER_ERROR) from None
+
+    return guarded
+
+
+def output_path(output: str | None, source: str, suffix: str) -> str:
+    """Return the output path: as given, standard output for standard input, else `NAME.SUFFIX.wav` in the current folder."""
+    if output is not None:
+        return output
+    return "-" if source == "-" else f"{Path(source).stem}.{suffix}.wav"
+
+
+def provenance(checkpoint: Checkpoint, verb: str) -> str:
+    """Return the comment that an output file carries."""
+    return f"{verb} by vcae {__version__}, checkpoint {checkpoint.path.stem} sha256:{checkpoint.sha256[:16]}"
+
+
+@contextmanager
+def working(message: str, quiet: bool) -> Iterator[None]:
+    """Show a spinner on a terminal's stderr while something takes time."""
+    if quiet or not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(message):
+        yield
+
+
+def report(values: dict[str, Any], sentence: str, output: str, quiet: bool, as_json: bool) -> None:
+    """Say what was done: a sentence, or JSON; on stderr when standard output carries the sound."""
+    if quiet:
+        return
+    # JSON has no NaN: what could not be measured is null.
+    plain = {k: None if isinstance(v, float) and v != v else v for k, v in values.items()}
+    text = json.dumps(plain) if as_json else sentence
+    (sys.stderr if output == "-" else sys.stdout).write(text + "\n")
+
+
+class Stopwatch:
+    """Seconds since it was made."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __call__(self) -> float:
+        return time.perf_counter() - self._start

@@ -1,0 +1,84 @@
+"""`vcae convert`: the words of a source in the voice of one or several references."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from vcae.cli.common import (
+    CheckpointOption,
+    Device,
+    DeviceOption,
+    ForceOption,
+    JsonOption,
+    OutputOption,
+    QuietOption,
+    SeedOption,
+    Stopwatch,
+    output_path,
+    provenance,
+    report,
+    user_errors,
+    working,
+)
+
+
+@user_errors
+def convert(
+    source: Annotated[str, typer.Argument(help="What is said: a sound file, or '-' for a wav on standard input.")],
+    speaker: Annotated[
+        list[str], typer.Option("--speaker", "-s", help="Who shall say it: a clip of the voice; repeat it to average several.")
+    ],
+    output: OutputOption = None,
+    pitch: Annotated[str, typer.Option(help="auto: the voice's range; keep: the source's; a number: semitones.")] = "auto",
+    device: DeviceOption = Device.auto,
+    seed: SeedOption = 0,
+    checkpoint: CheckpointOption = "default",
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Convert SOURCE to the voice of --speaker."""
+    from vcae.audio.io import Sound, check_output, read_sound, write_sound
+
+    target = output_path(output, source, "converted")
+    check_output(target, force)
+    sound = read_sound(source, sys.stdin.buffer)
+    references = [read_sound(path) for path in speaker]
+    with working("loading the model", quiet):
+        from vcae.tasks.convert import convert as work
+        from vcae.tasks.convert import parse_pitch
+        from vcae.tasks.model import load
+
+        parse_pitch(pitch)
+        watch = Stopwatch()
+        model = load(checkpoint, device.value)
+    with working("converting", quiet):
+        done = work(model, sound, references, pitch, seed)
+    write_sound(
+        target, Sound(done.wav.numpy(), model.sample_rate), provenance(model.checkpoint, "converted"), force, sys.stdout.buffer
+    )
+    elapsed = watch()
+    values = {
+        "source": source,
+        "speaker": speaker,
+        "output": target,
+        "duration_s": round(sound.duration_s, 3),
+        "reference_speech_s": round(done.reference_speech_s, 2),
+        "source_f0_hz": round(done.source_f0_hz, 1),
+        "output_f0_hz": round(done.output_f0_hz, 1),
+        "pitch": pitch,
+        "seed": seed,
+        "device": str(model.device),
+        "checkpoint": model.checkpoint.path.stem,
+        "sha256": model.checkpoint.sha256,
+        "elapsed_s": round(elapsed, 3),
+    }
+    sentence = (
+        f"wrote {target}: {sound.duration_s:.1f} s in the voice of {', '.join(speaker)} ({done.reference_speech_s:.1f} s of speech), "
+        f"median F0 {done.source_f0_hz:.0f} -> {done.output_f0_hz:.0f} Hz, "
+        f"{elapsed:.1f} s on {model.device} with checkpoint {model.checkpoint.path.stem}"
+    )
+    report(values, sentence, target, quiet, json)

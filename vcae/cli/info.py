@@ -1,0 +1,84 @@
+"""`vcae info`: what a checkpoint or a sound file is."""
+
+from __future__ import annotations
+
+import json as json_module
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vcae.cli.common import JsonOption, user_errors
+
+
+@user_errors
+def info(
+    what: Annotated[str, typer.Argument(help="A shipped checkpoint's name, a .safetensors file, or a sound file.")] = "default",
+    json: JsonOption = False,
+) -> None:
+    """Explain a checkpoint or a sound file."""
+    values = _describe_checkpoint(what) if _is_checkpoint(what) else _describe_sound(what)
+    if json:
+        typer.echo(json_module.dumps(values))
+        return
+    for key, value in _flatten(values):
+        typer.echo(f"{key:<36} {value}")
+
+
+def _is_checkpoint(what: str) -> bool:
+    from vcae.checkpoint import PICKLES
+
+    suffix = Path(what).suffix.lower()
+    return suffix == ".safetensors" or suffix in PICKLES or (not suffix and not Path(what).exists())
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        rows += _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
+    return rows
+
+
+def _describe_checkpoint(name: str) -> dict[str, Any]:
+    from vcae.checkpoint import load
+
+    loaded = load(name)
+    models = {"autoencoder": loaded.autoencoder, "vocoder": loaded.vocoder}
+    sizes = {k: sum(p.numel() for p in m.parameters()) for k, m in models.items() if m is not None}
+    return {
+        "checkpoint": loaded.path.name,
+        "bytes": loaded.path.stat().st_size,
+        "sha256": loaded.sha256,
+        "parameters": sizes,
+        **loaded.metadata,
+    }
+
+
+def _describe_sound(name: str) -> dict[str, Any]:
+    import numpy as np
+    import soundfile
+
+    from vcae.audio.f0 import SAMPLE_RATE, estimate_f0
+    from vcae.audio.io import read_sound, resample
+    from vcae.audio.loudness import active_level
+
+    sound = read_sound(name)
+    header = soundfile.info(name)
+    f0 = estimate_f0(resample(sound.wav, sound.sample_rate, SAMPLE_RATE))
+    voiced = f0[f0 > 0]
+    level, peak = active_level(sound.wav), float(np.abs(sound.wav).max())
+    with soundfile.SoundFile(name) as opened:
+        comment = opened.comment
+    return {
+        "file": name,
+        "format": f"{header.format} {header.subtype}",
+        "sample_rate_hz": sound.sample_rate,
+        "channels": header.channels,
+        "duration_s": round(sound.duration_s, 3),
+        "peak": round(peak, 4),
+        "active_level_db": round(20 * math.log10(level), 1) if level > 0 else None,
+        "voiced_share": round(len(voiced) / max(len(f0), 1), 3),
+        "median_f0_hz": round(float(np.median(voiced)), 1) if len(voiced) else None,
+        "comment": comment,
+    }

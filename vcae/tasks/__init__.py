@@ -1,0 +1,1 @@
+"""What the autoencoder is for, one file a use."""

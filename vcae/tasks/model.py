@@ -1,0 +1,240 @@
+"""The object users hold: a loaded checkpoint on a device, from wav to code to mel to wav."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vcae import checkpoint
+from vcae.audio.f0 import estimate_f0
+from vcae.audio.io import Sound, check_sound, resample
+from vcae.audio.loudness import SILENCE_LEVEL, active_level, normalize_level
+from vcae.audio.mel import LogMel
+from vcae.errors import AudioError, CheckpointError, ConfigError
+from vcae.vocoder.griffin_lim import griffin_lim
+
+log = logging.getLogger(__name__)
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+MIN_SOURCE_S = 0.5
+Samples = Tensor | np.ndarray
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A signal as the models see it.
+
+    Attributes:
+        wav: (N,) numpy, 16 kHz, at the models' level.
+        mel: (1, n_mels, T), natural log magnitude.
+        f0: (1, T) in Hz, 0 where unvoiced.
+        level: RMS of the active frames before the level was changed.
+    """
+
+    wav: np.ndarray
+    mel: Tensor
+    f0: Tensor
+    level: float
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """A signal taken apart.
+
+    Attributes:
+        latent: (1, latent_dim, ceil(T / stride)), what is said.
+        speaker_embedding: (1, speaker_dim), unit norm, who says it; None for a plain autoencoder.
+        f0: (1, T) in Hz, 0 where unvoiced.
+        n_samples: Length of the signal at the model's rate.
+    """
+
+    latent: Tensor
+    speaker_embedding: Tensor | None
+    f0: Tensor
+    n_samples: int
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Choose where to compute.
+
+    Args:
+        name: `auto` (cuda, then mps, then cpu), `cpu`, `cuda` or `mps`.
+
+    Raises:
+        ConfigError: If the name is unknown or the device is not there.
+    """
+    if name not in DEVICES:
+        raise ConfigError(f"device is {name!r}; allowed are {', '.join(DEVICES)}")
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(device for device, present in there.items() if present))
+    if not there[name]:
+        raise ConfigError(f"device {name} is not available on this machine; use --device auto or cpu")
+    return torch.device(name)
+
+
+def as_sound(wav: Samples, sample_rate: int, name: str = "audio") -> Sound:
+    """Check samples (N,), or (N, channels) as soundfile gives them, and mix them to mono.
+
+    Raises:
+        AudioError: If they are no floats, empty, not finite or of an unsupported rate.
+    """
+    array = wav.detach().cpu().numpy() if isinstance(wav, Tensor) else np.asarray(wav)
+    if array.ndim not in (1, 2) or not np.issubdtype(array.dtype, np.floating):
+        raise AudioError(f"{name} has shape {array.shape} and type {array.dtype}; give floats of shape (N,) or (N, channels)")
+    return check_sound(array, sample_rate, name)
+
+
+class Model:
+    """A checkpoint ready for use. Made by `vcae.load`.
+
+    Args:
+        name: Name of a shipped checkpoint, or a path.
+        device: See `choose_device`.
+
+    Raises:
+        CheckpointError: If the checkpoint cannot be loaded.
+        ConfigError: If the device is not there.
+    """
+
+    def __init__(self, name: str | Path = checkpoint.DEFAULT, device: str = "auto") -> None:
+        self.device = choose_device(device)
+        self.checkpoint = checkpoint.load(name, self.device)
+        part = self.checkpoint.autoencoder or self.checkpoint.vocoder
+        if part is None:
+            raise CheckpointError(f"{self.checkpoint.path} holds neither an autoencoder nor a vocoder; give another checkpoint")
+        self.mel_config = part.config.mel
+        self.log_mel = LogMel(self.mel_config).to(self.device)
+
+    @property
+    def sample_rate(self) -> int:
+        """Rate of every signal this model gives, in Hz."""
+        return self.mel_config.sample_rate
+
+    def analyse(self, wav: Samples, sample_rate: int, name: str = "audio", min_s: float = MIN_SOURCE_S) -> Analysis:
+        """Check a signal, bring it to the model's rate and level, and take its mel and F0.
+
+        Args:
+            wav: (N,), or (N, channels) as soundfile gives it, -1..1.
+            sample_rate: Hz.
+            name: For messages.
+            min_s: Shortest length allowed, in seconds.
+
+        Raises:
+            AudioError: If the signal is too short, silent, not finite or of an unsupported rate.
+        """
+        sound = as_sound(wav, sample_rate, name)
+        if sound.duration_s < min_s:
+            raise AudioError(f"{name} is {sound.duration_s:.2f} s long; at least {min_s:g} s are needed")
+        level = active_level(sound.wav)
+        if level < SILENCE_LEVEL:
+            raise AudioError(f"{name} is silent (level {level:.1e} of full scale); give a recording with sound in it")
+        ready = normalize_level(resample(sound.wav, sound.sample_rate, self.sample_rate))
+        with torch.inference_mode():
+            mel = self.log_mel(torch.from_numpy(ready).to(self.device)[None])
+        f0 = torch.from_numpy(estimate_f0(ready, self.sample_rate)).to(self.device)[None]
+        return Analysis(ready, mel, f0, level)
+
+    @torch.inference_mode()
+    def encode(self, wav: Samples, sample_rate: int) -> Encoding:
+        """Take a signal (N,) apart into content, speaker and F0.
+
+        Raises:
+            AudioError: As `analyse`.
+            CheckpointError: If the checkpoint has no autoencoder.
+        """
+        seen = self.analyse(wav, sample_rate)
+        autoencoder = self.autoencoder
+        speaker = autoencoder.encode_speaker(seen.mel) if autoencoder.speaker_encoder is not None else None
+        return Encoding(autoencoder.encode_content(seen.mel), speaker, seen.f0, len(seen.wav))
+
+    @torch.inference_mode()
+    def decode(self, encoding: Encoding, speaker_embedding: Tensor | None = None, f0: Tensor | None = None) -> Tensor:
+        """Decode to a log-mel (1, n_mels, T), with another voice (1, speaker_dim) or F0 (1, T) in Hz if given."""
+        speaker = encoding.speaker_embedding if speaker_embedding is None else speaker_embedding
+        return self.autoencoder.decode(encoding.latent, encoding.f0 if f0 is None else f0, speaker)
+
+    @torch.inference_mode()
+    def vocode(self, mel: Tensor, f0: Tensor, n_samples: int | None = None, seed: int = 0) -> Tensor:
+        """Turn a log-mel into sound, by the checkpoint's vocoder or by Griffin-Lim where it has none.
+
+        Args:
+            mel: (B, n_mels, T), natural log magnitude.
+            f0: (B, T) in Hz, 0 where unvoiced.
+            n_samples: Length, (T - 1) * hop_length when None.
+            seed: Of the noise, or of Griffin-Lim's first phases.
+
+        Returns:
+            (B, N), on the CPU.
+        """
+        n = (mel.shape[-1] - 1) * self.mel_config.hop_length if n_samples is None else n_samples
+        if self.checkpoint.vocoder is None:
+            log.warning("%s holds no vocoder; Griffin-Lim is used", self.checkpoint.path.name)
+            return griffin_lim(mel, self.mel_config, n, seed=seed)
+        # Drawn on the CPU, so that a seed means the same on every device.
+        noise = torch.randn(mel.shape[0], n, generator=torch.Generator().manual_seed(seed)).to(self.device)
+        wav: Tensor = self.checkpoint.vocoder(mel.to(self.device), f0.to(self.device), n, noise)
+        return wav.cpu()
+
+    def convert(
+        self,
+        wav: Samples,
+        sample_rate: int,
+        reference: Samples | Sequence[Samples],
+        reference_sample_rate: int | None = None,
+        pitch: str | float = "auto",
+        seed: int = 0,
+    ) -> Tensor:
+        """Say what `wav` says in the voice of `reference`.
+
+        Args:
+            wav: (N,) or (N, channels), -1..1, at least 0.5 s.
+            sample_rate: Hz.
+            reference: One clip of the voice to take, or several; at least 1 s each.
+            reference_sample_rate: Hz; that of the source when None.
+            pitch: `auto` moves F0 to the reference's range, `keep` leaves it, a number shifts it by semitones.
+            seed: Of the vocoder's noise.
+
+        Returns:
+            (N,), at the model's `sample_rate`, as long as the source.
+
+        Raises:
+            AudioError: For unusable audio.
+            ConfigError: For a bad pitch, or a checkpoint without a speaker part.
+        """
+        from vcae.tasks.convert import convert
+
+        clips = [reference] if isinstance(reference, Tensor | np.ndarray) else list(reference)
+        rate = sample_rate if reference_sample_rate is None else reference_sample_rate
+        sounds = [as_sound(clip, rate, f"reference {n + 1}") for n, clip in enumerate(clips)]
+        return convert(self, as_sound(wav, sample_rate, "source"), sounds, pitch, seed).wav
+
+    @property
+    def autoencoder(self) -> checkpoint.Autoencoder:
+        """The autoencoder.
+
+        Raises:
+            CheckpointError: If the checkpoint has none.
+        """
+        if self.checkpoint.autoencoder is None:
+            raise CheckpointError(f"{self.checkpoint.path} holds no autoencoder; use --checkpoint {checkpoint.DEFAULT}")
+        return self.checkpoint.autoencoder
+
+
+def load(name: str | Path = checkpoint.DEFAULT, device: str = "auto") -> Model:
+    """Load a checkpoint: the shipped one, or another by name or path.
+
+    Args:
+        name: `default`, or the path of a .safetensors file.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+
+    Returns:
+        A model with `convert`, `encode`, `decode` and `vocode`.
+    """
+    return Model(name, device)
