@@ -69,7 +69,9 @@ def main() -> None:
         writer.writerow(["converted", "source", "target_ref", "transcript", "label"])
         writer.writerows(lines)
     elapsed = time.perf_counter() - started
-    print(f"{args.pairs} pairs, {audio_s:.0f} s converted in {elapsed:.1f} s; score them: evaluate_vc.py {args.out / 'pairs.csv'}")
+    print(
+        f"{args.pairs} pairs, {audio_s:.0f} s converted in {elapsed:.1f} s; score them: evaluate_vc.py {args.out / 'pairs.csv'}"
+    )
 
 
 if __name__ == "__main__":

@@ -202,6 +202,28 @@ class VocoderRecipe:
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
+@dataclass(frozen=True)
+class SwapRecipe:
+    """All settings of `recipes/speaker_swap`."""
+
+    first: str
+    second: str
+    output_dir: str = "out/speaker_swap"
+    pitch: str = "auto"
+    seed: int = 0
+    checkpoint: str = "default"
+
+
+@dataclass(frozen=True)
+class ReleaseRecipe:
+    """All settings of `recipes/release`."""
+
+    autoencoder: str
+    vocoder: str
+    output: str
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+
 def _cast(annotation: Any, value: Any, where: str) -> Any:
     origin = typing.get_origin(annotation)
     if origin in (typing.Union, types.UnionType):
@@ -245,6 +267,13 @@ def from_dict(cls: type[T], values: Any, where: str = "") -> T:
             near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
             raise ConfigError(f"unknown key {path}; the nearest valid key is {near[0]}, all are {', '.join(known)}")
         made[key] = _cast(hints[key], value, path)
+    missing = [
+        f.name
+        for f in dataclasses.fields(cls)  # type: ignore[arg-type]
+        if f.name not in made and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise ConfigError(f"{where or 'the configuration'} lacks {', '.join(missing)}; all keys are {', '.join(known)}")
     return cls(**made)
 
 

@@ -67,7 +67,7 @@ def follow_envelope(wav: np.ndarray, source: np.ndarray, level: float | None = N
         level: Active level of the result; that of `source` when None.
 
     Returns:
-        (N,) float32, lowered as a whole if its peak would pass `PEAK_LIMIT`.
+        (N,) float32, its peaks limited to `PEAK_LIMIT`.
     """
     wanted, present = active_level(source), active_level(wav)
     if present <= 0 or wanted <= 0:
@@ -79,5 +79,28 @@ def follow_envelope(wav: np.ndarray, source: np.ndarray, level: float | None = N
     centres = (np.arange(len(gain_db)) + 0.5) * FRAME
     shaped = scaled * 10 ** (np.interp(np.arange(len(wav)), centres, gain_db) / 20)
     shaped *= (wanted if level is None else level) / max(active_level(shaped), 1e-12)
-    peak = float(np.abs(shaped).max(initial=0.0))
-    return (shaped * min(1.0, PEAK_LIMIT / max(peak, 1e-12))).astype(np.float32)
+    return limit_peaks(shaped).astype(np.float32)
+
+
+def limit_peaks(wav: np.ndarray, window: int = 160) -> np.ndarray:
+    """Turn peaks over `PEAK_LIMIT` down, smoothly and only around them, so that the level stays.
+
+    Args:
+        wav: (N,).
+        window: Samples over which the gain comes and goes; 10 ms at 16 kHz.
+
+    Returns:
+        (N,), nowhere over `PEAK_LIMIT`.
+    """
+    magnitude = np.abs(wav)
+    if magnitude.max(initial=0.0) <= PEAK_LIMIT:
+        return wav
+    from scipy.ndimage import minimum_filter1d
+
+    needed = np.minimum(1.0, PEAK_LIMIT / np.maximum(magnitude, 1e-12))
+    # A weighted mean of minima over the same reach is never over the gain that a sample needs.
+    half = window // 2
+    lowest = minimum_filter1d(np.pad(needed, half, mode="edge"), 2 * half + 1)
+    weights = np.hanning(2 * half + 3)[1:-1]
+    gain = np.convolve(lowest, weights / weights.sum(), mode="valid")
+    return np.asarray(wav * gain)

@@ -62,7 +62,8 @@ class Autoencoder(nn.Module):
     def encode_content(self, mel: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the content latent (B, latent_dim, ceil(T / stride)) of a log-mel (B, n_mels, T)."""
         mask = None if lengths is None else length_mask(lengths, mel.shape[-1])
-        return self.content_encoder(self.normalize(mel), active_frames(mel, mask), mask)
+        latent: Tensor = self.content_encoder(self.normalize(mel), active_frames(mel, mask), mask)
+        return latent
 
     def encode_speaker(self, mel: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the speaker embedding (B, speaker_dim), unit norm, of a log-mel (B, n_mels, T).
@@ -73,7 +74,8 @@ class Autoencoder(nn.Module):
         if self.speaker_encoder is None:
             raise ConfigError("this checkpoint is a plain autoencoder without a speaker part; choose another to convert voices")
         mask = None if lengths is None else length_mask(lengths, mel.shape[-1])
-        return self.speaker_encoder(self.normalize(mel), active_frames(mel, mask), mask)
+        embedding: Tensor = self.speaker_encoder(self.normalize(mel), active_frames(mel, mask), mask)
+        return embedding
 
     def decode(self, latent: Tensor, f0: Tensor, speaker_embedding: Tensor | None, lengths: Tensor | None = None) -> Tensor:
         """Decode to a log-mel (B, n_mels, T).
@@ -85,7 +87,7 @@ class Autoencoder(nn.Module):
             lengths: (B,), valid frames, or None.
         """
         mask = None if lengths is None else length_mask(lengths, f0.shape[-1])
-        normalized = self.decoder(latent, f0.shape[-1], speaker_embedding, f0, mask)
+        normalized: Tensor = self.decoder(latent, f0.shape[-1], speaker_embedding, f0, mask)
         return normalized * self.mel_deviation + self.mel_mean
 
     def forward(self, mel: Tensor, f0: Tensor, reference: Tensor | None = None) -> AutoencoderOutput:

@@ -41,7 +41,8 @@ class _Block(nn.Module):
         if self.modulation is not None:
             gain, shift = self.modulation(condition).unsqueeze(1).chunk(2, dim=-1)
             y = y * (1 + gain) + shift
-        return x + self.scale * self.reduce(F.gelu(self.expand(y)))
+        out: Tensor = x + self.scale * self.reduce(F.gelu(self.expand(y)))
+        return out
 
 
 class ConvNeXtStack(nn.Module):

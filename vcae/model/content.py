@@ -37,7 +37,7 @@ class ContentEncoder(nn.Module):
             x = self.instance_norm(stack(x, mask), weight)
         x = self.free(x, mask)
         valid = torch.ones_like(weight) if mask is None else mask
-        latent = self.output(self._pool(x * valid) / self._pool(valid).clamp(min=1e-3))
+        latent: Tensor = self.output(self._pool(x * valid) / self._pool(valid).clamp(min=1e-3))
         if c.normalize_latent:
             latent = self.instance_norm(latent, self._pool(weight))
         return latent if mask is None else latent * (self._pool(mask) > 0)

@@ -93,4 +93,5 @@ class Decoder(nn.Module):
         if self.f0_features is not None and f0 is not None:
             x = torch.cat([x, self.f0_features(f0)], dim=1)
         x = self.stack(self.input(x if mask is None else x * mask), mask, speaker_embedding)
-        return self.output(self.norm(x.transpose(1, 2))).transpose(1, 2)
+        mel: Tensor = self.output(self.norm(x.transpose(1, 2))).transpose(1, 2)
+        return mel

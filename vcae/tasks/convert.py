@@ -14,6 +14,7 @@ from vcae.audio.f0 import F0_MAX_HZ, F0_MIN_HZ, log_f0_statistics
 from vcae.audio.frames import active_frames
 from vcae.audio.loudness import follow_envelope
 from vcae.errors import AudioError, ConfigError
+from vcae.tasks.matching import FULL_MATCH_S, match_quantiles, mel_quantiles
 
 if TYPE_CHECKING:
     from vcae.audio.io import Sound
@@ -32,12 +33,14 @@ class Voice:
         speaker_embedding: (1, speaker_dim), unit norm.
         log_f0_median: Natural log of Hz; nan when the reference has no voiced frame.
         log_f0_spread: In nats; nan likewise.
+        mel_quantiles: (n_mels, Q), the distribution of each mel band.
         speech_s: Seconds of sound, pauses left out.
     """
 
     speaker_embedding: Tensor
     log_f0_median: float
     log_f0_spread: float
+    mel_quantiles: Tensor
     speech_s: float
 
 
@@ -71,7 +74,8 @@ def describe_voice(model: Model, references: Sequence[Analysis]) -> Voice:
         total = total.to(model.device) + seconds * model.autoencoder.encode_speaker(seen.mel)
         speech_s += seconds
     f0 = torch.cat([seen.f0[0] for seen in references])
-    return Voice(torch.nn.functional.normalize(total, dim=-1), *log_f0_statistics(f0), speech_s)
+    embedding = torch.nn.functional.normalize(total, dim=-1)
+    return Voice(embedding, *log_f0_statistics(f0), mel_quantiles([seen.mel for seen in references]), speech_s)
 
 
 def parse_pitch(pitch: str | float) -> str | float:
@@ -144,6 +148,7 @@ def convert(model: Model, source: Sound, references: Sequence[Sound], pitch: str
     voice = describe_voice(model, heard)
     f0 = convert_f0(seen.f0, voice, pitch)
     mel = model.autoencoder.decode(model.autoencoder.encode_content(seen.mel), f0, voice.speaker_embedding)
+    mel = match_quantiles(mel, voice.mel_quantiles, min(1.0, voice.speech_s / FULL_MATCH_S))
     wav = model.vocode(mel, f0, len(seen.wav), seed)[0].numpy()
     return Conversion(
         torch.from_numpy(follow_envelope(wav, seen.wav, seen.level)),

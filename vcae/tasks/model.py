@@ -17,6 +17,7 @@ from vcae.audio.io import Sound, check_sound, resample
 from vcae.audio.loudness import SILENCE_LEVEL, active_level, normalize_level
 from vcae.audio.mel import LogMel
 from vcae.errors import AudioError, CheckpointError, ConfigError
+from vcae.model.autoencoder import Autoencoder
 from vcae.vocoder.griffin_lim import griffin_lim
 
 log = logging.getLogger(__name__)
@@ -158,7 +159,8 @@ class Model:
     def decode(self, encoding: Encoding, speaker_embedding: Tensor | None = None, f0: Tensor | None = None) -> Tensor:
         """Decode to a log-mel (1, n_mels, T), with another voice (1, speaker_dim) or F0 (1, T) in Hz if given."""
         speaker = encoding.speaker_embedding if speaker_embedding is None else speaker_embedding
-        return self.autoencoder.decode(encoding.latent, encoding.f0 if f0 is None else f0, speaker)
+        mel: Tensor = self.autoencoder.decode(encoding.latent, encoding.f0 if f0 is None else f0, speaker)
+        return mel
 
     @torch.inference_mode()
     def vocode(self, mel: Tensor, f0: Tensor, n_samples: int | None = None, seed: int = 0) -> Tensor:
@@ -216,7 +218,7 @@ class Model:
         return convert(self, as_sound(wav, sample_rate, "source"), sounds, pitch, seed).wav
 
     @property
-    def autoencoder(self) -> checkpoint.Autoencoder:
+    def autoencoder(self) -> Autoencoder:
         """The autoencoder.
 
         Raises:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,7 +61,7 @@ class SpeechCache:
         self.by_speaker: list[list[Utterance]] = [[] for _ in self.speakers]
         for utterance in self.utterances:
             self.by_speaker[utterance.speaker].append(utterance)
-        self._files = [safe_open(root / name, framework="np") for name in index["shards"]]
+        self._files: list[Any] = [safe_open(root / name, framework="np") for name in index["shards"]]
         self._audio = [file.get_slice("audio") for file in self._files]
         self._f0 = [file.get_tensor("f0") for file in self._files]
 

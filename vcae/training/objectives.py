@@ -23,8 +23,13 @@ class _ReverseGradient(torch.autograd.Function):
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx: object, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
         return -gradient
+
+
+def _reverse_gradient(x: Tensor) -> Tensor:
+    y: Tensor = _ReverseGradient.apply(x)  # type: ignore[no-untyped-call]
+    return y
 
 
 class Objective(nn.Module):
@@ -42,8 +47,8 @@ class Objective(nn.Module):
 class AutoencoderObjective(Objective):
     """Rebuild a clean mel from its perturbed self, a reference of the same speaker, and F0.
 
-    With `speaker_weight`, a classifier tells the training speakers apart by their embedding; with `adversary_weight`, another one
-    tries the same with the latent and the encoder learns to defeat it (Ganin et al., gradient reversal, 2016).
+    With `speaker_weight`, a classifier tells the training speakers apart by their embedding; with `adversary_weight`,
+    another one tries the same with the latent and the encoder learns to defeat it (Ganin et al., gradient reversal, 2016).
 
     Args:
         recipe: All numbers.
@@ -70,6 +75,7 @@ class AutoencoderObjective(Objective):
         self.adversary_output = nn.Linear(256, n_speakers) if recipe.adversary_weight else None
 
     def initialize(self, batches: Iterable[dict[str, Tensor]]) -> None:
+        """Set the mel's mean and deviation per band from data."""
         mels = torch.cat([self.log_mel(batch["wav"]) for batch in batches])
         flat = mels.transpose(0, 1).reshape(1, mels.shape[1], -1)
         mean, deviation = weighted_moments(flat, torch.ones_like(flat[:, :1]))
@@ -92,7 +98,7 @@ class AutoencoderObjective(Objective):
             losses["speaker"] = F.cross_entropy(logits, batch["speaker"])
             losses["loss"] = losses["loss"] + self.recipe.speaker_weight * losses["speaker"]
         if self.adversary is not None and self.adversary_output is not None and self.training:
-            hidden = self.adversary(_ReverseGradient.apply(out.latent))
+            hidden = self.adversary(_reverse_gradient(out.latent))
             pooled = torch.cat([hidden.mean(dim=-1), hidden.amax(dim=-1)], dim=1)
             losses["adversary"] = F.cross_entropy(self.adversary_output(pooled), batch["speaker"])
             losses["loss"] = losses["loss"] + self.recipe.adversary_weight * losses["adversary"]

@@ -52,7 +52,7 @@ def load_state(path: Path, objective: nn.Module, optimizer: torch.optim.Optimize
     try:
         with safe_open(path, framework="pt") as opened:
             metadata = json.loads((opened.metadata() or {})["vcae_state"])
-            tensors: dict[str, Tensor] = {key: opened.get_tensor(key) for key in opened.keys()}
+            tensors: dict[str, Tensor] = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
         if metadata["format"] != STATE_FORMAT:
             raise CheckpointError(f"{path} has state format {metadata['format']}; this version reads {STATE_FORMAT}")
         weights = {k.removeprefix("objective."): v for k, v in tensors.items() if k.startswith("objective.")}

@@ -1,0 +1,30 @@
+"""Join an autoencoder and a vocoder into one float16 checkpoint with its SHA-256.
+
+python recipes/release/join.py recipes/release/conf/default.yaml
+"""
+
+import sys
+from pathlib import Path
+
+from vcae import checkpoint
+from vcae.config import ReleaseRecipe, load_config
+
+
+def main() -> None:
+    recipe = load_config(ReleaseRecipe, sys.argv[1], sys.argv[2:])
+    parts = [checkpoint.load(recipe.autoencoder), checkpoint.load(recipe.vocoder)]
+    info = {
+        **recipe.info,
+        "autoencoder_training": parts[0].metadata["info"],
+        "vocoder_training": parts[1].metadata["info"],
+    }
+    path = Path(recipe.output)
+    checkpoint.save(path, parts[0].autoencoder, parts[1].vocoder, info, half=True)
+    digest = checkpoint.sha256(path)
+    path.with_suffix(".sha256").write_text(f"{digest}  {path.name}\n")
+    checkpoint.load(path)
+    print(f"wrote {path}: {path.stat().st_size / 1e6:.1f} MB, sha256 {digest}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""Swap content and speaker between two recordings: `python recipes/speaker_swap/swap.py recipes/speaker_swap/conf/base.yaml`.
+
+Writes four sounds and a picture of their mels: rows say what is said, columns who says it.
+"""
+
+import sys
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+import vcae
+from vcae.audio.io import Sound, read_sound, write_sound
+from vcae.config import SwapRecipe, load_config
+from vcae.tasks.convert import convert
+
+
+def main() -> None:
+    recipe = load_config(SwapRecipe, sys.argv[1], sys.argv[2:])
+    model = vcae.load(recipe.checkpoint)
+    sounds = [read_sound(recipe.first), read_sound(recipe.second)]
+    names = [Path(recipe.first).stem, Path(recipe.second).stem]
+    output = Path(recipe.output_dir)
+    figure, axes = plt.subplots(2, 2, figsize=(12, 7), layout="constrained", sharey=True)
+    for row, source in enumerate(sounds):
+        for column, reference in enumerate(sounds):
+            done = convert(model, source, [reference], recipe.pitch, recipe.seed)
+            path = output / f"content-{names[row]}_speaker-{names[column]}.wav"
+            write_sound(path, Sound(done.wav.numpy(), model.sample_rate), "converted by vcae", force=True)
+            seconds = done.mel.shape[-1] / model.mel_config.frame_rate
+            extent = (0.0, seconds, 0.0, float(model.mel_config.n_mels))
+            axes[row, column].imshow(done.mel[0], origin="lower", aspect="auto", extent=extent, vmin=-9, vmax=1, cmap="magma")
+            axes[row, column].set_title(f"content {names[row]}, speaker {names[column]} ({done.output_f0_hz:.0f} Hz)")
+            axes[row, column].set(xlabel="s", ylabel="mel band")
+            print(f"wrote {path}")
+    figure.savefig(output / "mels.png", dpi=110)
+    print(f"wrote {output / 'mels.png'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from vcae import checkpoint
+from vcae.config import AutoencoderConfig, VocoderConfig, from_dict
+from vcae.model.autoencoder import Autoencoder
+from vcae.vocoder.neural import HarmonicNoiseVocoder
+
+ROOT = Path(__file__).parent.parent
+CLIPS = ROOT / "demo" / "clips"
+TINY = {
+    "content": {"width": 16, "n_blocks": 4, "n_normalized": 3, "latent_dim": 4},
+    "speaker": {"width": 16, "n_blocks": 1, "speaker_dim": 8},
+    "decoder": {"width": 16, "n_blocks": 2},
+}
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def clips():
+    return {name: CLIPS / f"{name}.flac" for name in ("source", "reference", "reference2")}
+
+
+@pytest.fixture(scope="session")
+def speech(clips):
+    wav, rate = soundfile.read(clips["source"], dtype="float32")
+    assert rate == 16000
+    return wav
+
+
+@pytest.fixture
+def tiny_autoencoder():
+    return Autoencoder(from_dict(AutoencoderConfig, TINY)).eval()
+
+
+@pytest.fixture
+def tiny_vocoder():
+    return HarmonicNoiseVocoder(from_dict(VocoderConfig, {"width": 16, "n_blocks": 2})).eval()
+
+
+@pytest.fixture
+def tiny_checkpoint(tmp_path, tiny_autoencoder, tiny_vocoder):
+    path = tmp_path / "tiny.safetensors"
+    checkpoint.save(path, tiny_autoencoder, tiny_vocoder, {"author": "a test"})
+    return path
+
+
+@pytest.fixture(scope="session")
+def model():
+    import vcae
+
+    return vcae.load(device="cpu")
+
+
+@pytest.fixture
+def tone():
+    def make(hz=220.0, seconds=1.0, rate=16000, level=0.3):
+        t = np.arange(round(seconds * rate)) / rate
+        return (level * np.sin(2 * np.pi * hz * t)).astype(np.float32)
+
+    return make

@@ -1,0 +1,128 @@
+import json
+import pickle
+import struct
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from vcae import checkpoint
+from vcae.config import VocoderConfig, from_dict
+from vcae.errors import CheckpointError
+from vcae.vocoder.neural import HarmonicNoiseVocoder
+
+
+def test_save_and_load_give_the_same_output(tiny_checkpoint, tiny_autoencoder, tiny_vocoder):
+    loaded = checkpoint.load(tiny_checkpoint)
+    mel, f0, noise = torch.randn(1, 80, 30) - 5, torch.full((1, 30), 120.0), torch.randn(1, 29 * 256)
+    with torch.no_grad():
+        assert torch.equal(loaded.autoencoder(mel, f0).mel, tiny_autoencoder(mel, f0).mel)
+        assert torch.equal(loaded.vocoder(mel, f0, noise=noise), tiny_vocoder(mel, f0, noise=noise))
+    assert loaded.metadata["info"]["author"] == "a test"
+    assert loaded.autoencoder.config == tiny_autoencoder.config
+
+
+def test_half_precision_is_close(tmp_path, tiny_vocoder):
+    checkpoint.save(tmp_path / "h.safetensors", vocoder=tiny_vocoder, half=True)
+    assert all(v.dtype == torch.float16 for v in load_file(tmp_path / "h.safetensors").values())
+    loaded = checkpoint.load(tmp_path / "h.safetensors")
+    assert loaded.autoencoder is None
+    for key, value in tiny_vocoder.state_dict().items():
+        assert torch.allclose(loaded.vocoder.state_dict()[key], value, atol=1e-3)
+
+
+def test_the_shipped_checkpoint_is_whole_and_small():
+    path = checkpoint.find("default")
+    loaded = checkpoint.load("default")
+    assert path.stat().st_size < 40e6
+    assert path.with_suffix(".sha256").read_text().split()[0] == loaded.sha256
+    assert loaded.autoencoder is not None
+    assert loaded.vocoder is not None
+    n = sum(p.numel() for p in loaded.autoencoder.parameters())
+    assert 5e6 < n < 10e6
+    assert {"author", "license", "training_data"} <= set(loaded.metadata["info"])
+    assert path.with_suffix(".md").exists()
+
+
+def _rewrite_metadata(path, change):
+    metadata = {"vcae": json.dumps(change(checkpoint.read_metadata(path)))}
+    save_file(load_file(path), path, metadata)
+
+
+def _truncate(path):
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def _flip_header(path):
+    data = bytearray(path.read_bytes())
+    data[8:40] = b"\xff" * 32
+    path.write_bytes(data)
+
+
+def _huge_header(path):
+    path.write_bytes(struct.pack("<Q", 1 << 62) + path.read_bytes()[8:])
+
+
+def _not_finite(path):
+    tensors = load_file(path)
+    next(iter(tensors.values())).fill_(float("nan"))
+    save_file(tensors, path, {"vcae": json.dumps(checkpoint.read_metadata(path))})
+
+
+def _drop_tensor(path):
+    metadata = {"vcae": json.dumps(checkpoint.read_metadata(path))}
+    tensors = load_file(path)
+    tensors.pop("vocoder.output.bias")
+    save_file(tensors, path, metadata)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_truncate, "damaged"),
+        (_flip_header, "damaged header"),
+        (_huge_header, "no whole safetensors file"),
+        (lambda p: p.write_bytes(b""), r"no whole safetensors file \(0 bytes\)"),
+        (_not_finite, "not finite"),
+        (_drop_tensor, "does not fit its own config"),
+        (lambda p: save_file({"a": torch.zeros(1)}, p), "something else"),
+        (lambda p: _rewrite_metadata(p, lambda m: m | {"format": 99}), "format 99; this version reads format 1"),
+        (lambda p: _rewrite_metadata(p, lambda m: m | {"vocoder": {"depth": 3}}), "config this version does not know"),
+        (lambda p: p.unlink(), "does not exist"),
+    ],
+)
+def test_damaged_files_are_refused(tiny_checkpoint, damage, message):
+    damage(tiny_checkpoint)
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.load(tiny_checkpoint)
+
+
+@pytest.mark.parametrize("suffix", checkpoint.PICKLES)
+def test_pickles_are_refused_unopened(tmp_path, suffix):
+    class Bomb:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "exploded"), "w"))
+
+    path = tmp_path / f"model{suffix}"
+    path.write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(CheckpointError, match=r"is a pickle .* can run any code"):
+        checkpoint.load(path)
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_unknown_name_lists_what_is_shipped():
+    with pytest.raises(CheckpointError, match="no checkpoint is called 'defualt'; shipped are: default"):
+        checkpoint.load("defualt")
+
+
+def test_sha_mismatch_is_refused(tiny_checkpoint):
+    tiny_checkpoint.with_suffix(".sha256").write_text("0" * 64 + "  tiny.safetensors\n")
+    with pytest.raises(CheckpointError, match="does not match its SHA-256"):
+        checkpoint.load(tiny_checkpoint)
+
+
+def test_different_mels_refuse_to_be_joined(tmp_path, tiny_autoencoder):
+    other = HarmonicNoiseVocoder(from_dict(VocoderConfig, {"width": 16, "n_blocks": 1, "mel": {"n_mels": 100}}))
+    with pytest.raises(CheckpointError, match=r"n_mels=80.*n_mels=100"):
+        checkpoint.save(tmp_path / "a.safetensors", tiny_autoencoder, other)
+    assert not list(tmp_path.glob("a*"))

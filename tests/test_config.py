@@ -1,0 +1,91 @@
+import pytest
+
+from tests.conftest import ROOT
+from vcae.config import (
+    AutoencoderConfig,
+    AutoencoderRecipe,
+    MelConfig,
+    ReleaseRecipe,
+    SwapRecipe,
+    VocoderRecipe,
+    from_dict,
+    load_config,
+    to_dict,
+)
+from vcae.errors import ConfigError
+
+RECIPES = {
+    "autoencoder": AutoencoderRecipe,
+    "vocoder": VocoderRecipe,
+    "speaker_swap": SwapRecipe,
+    "release": ReleaseRecipe,
+}
+FILES = sorted((ROOT / "recipes").glob("*/conf/*.yaml"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.parent.name}-{p.stem}")
+def test_every_yaml_fits_its_dataclass(path):
+    load_config(RECIPES[path.parent.parent.name], path)
+
+
+def test_there_are_yaml_files_for_every_recipe():
+    assert {p.parent.parent.name for p in FILES} == set(RECIPES)
+
+
+def test_round_trip():
+    config = AutoencoderConfig()
+    assert from_dict(AutoencoderConfig, to_dict(config)) == config
+    plain = load_config(AutoencoderRecipe, ROOT / "recipes/autoencoder/conf/plain.yaml").model
+    assert plain.speaker is None
+    assert from_dict(AutoencoderConfig, to_dict(plain)) == plain
+
+
+def test_frame_rate():
+    assert MelConfig().frame_rate == 62.5
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"mel": {"hop_size": 256}}, "unknown key mel.hop_size; the nearest valid key is hop_length"),
+        ({"mel": {"n_mels": "eighty"}}, "mel.n_mels is 'eighty'; a value of type int is needed"),
+        ({"mel": {"n_mels": True}}, "mel.n_mels is True; a value of type int"),
+        ({"mel": {"f_max": 9000}}, r"f_max <= 8000.0 Hz; got 0.0 and 9000"),
+        ({"mel": 3}, "mel is 3; a mapping"),
+        ({"content": {"stride": 3}}, "content.stride is 3; allowed are 1, 2 and 4"),
+        ({"content": {"n_normalized": 9}}, "content.n_normalized is 9"),
+    ],
+)
+def test_bad_values_are_named(values, message):
+    with pytest.raises(ConfigError, match=message):
+        from_dict(AutoencoderConfig, values)
+
+
+def test_missing_key_is_named():
+    with pytest.raises(ConfigError, match="lacks second"):
+        from_dict(SwapRecipe, {"first": "a.wav"})
+
+
+def test_base_and_overrides(tmp_path):
+    (tmp_path / "base.yaml").write_text("train:\n  max_steps: 7\n  seed: 3\n")
+    (tmp_path / "b.yaml").write_text("base: base.yaml\ntrain:\n  seed: 4\n")
+    recipe = load_config(VocoderRecipe, tmp_path / "b.yaml", ["train.learning_rate=0.5", "data.corpus_weights={a: 2.0}"])
+    assert (recipe.train.max_steps, recipe.train.seed, recipe.train.learning_rate) == (7, 4, 0.5)
+    assert recipe.data.corpus_weights == {"a": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "not valid YAML"),
+        ("- 1", "holds list"),
+        ("base: c.yaml", "its own base"),
+        ("trian: {}", "nearest valid key is train"),
+    ],
+)
+def test_bad_files_are_named(tmp_path, text, message):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_config(VocoderRecipe, tmp_path / "c.yaml")
+    with pytest.raises(ConfigError, match="cannot read"):
+        load_config(VocoderRecipe, tmp_path / "nothing.yaml")

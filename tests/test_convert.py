@@ -1,0 +1,161 @@
+import math
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import vcae
+from vcae.audio.loudness import active_level
+from vcae.errors import AudioError, CheckpointError, ConfigError
+from vcae.tasks.convert import Voice, convert_f0, describe_voice
+
+
+def _voice(median_hz=200.0, spread=0.2):
+    return Voice(torch.zeros(1, 8), math.log(median_hz), spread, torch.zeros(80, 25), 5.0)
+
+
+@pytest.fixture(scope="module")
+def converted(model, clips):
+    source, rate = soundfile.read(clips["source"], dtype="float32")
+    reference, _ = soundfile.read(clips["reference"], dtype="float32")
+    return source, reference, model.convert(source, rate, reference).numpy()
+
+
+def test_length_level_and_finiteness(converted):
+    source, _, wav = converted
+    assert len(wav) == len(source)
+    assert np.isfinite(wav).all()
+    assert np.abs(wav).max() <= 0.99
+    assert active_level(wav) == pytest.approx(active_level(source), rel=0.1)
+
+
+def test_pitch_follows_the_reference(model, converted):
+    source, reference, wav = converted
+    f0 = [model.analyse(x, 16000).f0[0] for x in (source, reference, wav)]
+    median = [float(f[f > 0].log2().median()) * 12 for f in f0]
+    assert abs(median[0] - median[1]) > 5
+    assert abs(median[2] - median[1]) < 1
+
+
+def test_the_voice_moves_towards_the_reference(model, converted):
+    """By our own speaker encoder; the independent judges' figures stand in the model card."""
+    source, reference, wav = (model.analyse(x, 16000) for x in converted)
+    embeddings = [model.autoencoder.encode_speaker(x.mel)[0] for x in (source, reference, wav)]
+    assert float(embeddings[2] @ embeddings[1]) > float(embeddings[2] @ embeddings[0]) + 0.2
+
+
+def test_words_stay_in_place(model, converted):
+    """The content code of the result is nearer to the source's than to the source's at another time."""
+    source, _, wav = converted
+    a, b = (model.autoencoder.encode_content(model.analyse(x, 16000).mel)[0] for x in (source, wav))
+    here = torch.nn.functional.cosine_similarity(a, b, dim=0).mean()
+    elsewhere = torch.nn.functional.cosine_similarity(a.roll(40, -1), b, dim=0).mean()
+    assert here > elsewhere + 0.2
+
+
+def test_same_seed_same_sound_other_seed_other_noise(model, converted):
+    source, reference, wav = converted
+    again = model.convert(source, 16000, reference).numpy()
+    assert np.array_equal(wav, again)
+    other = model.convert(source, 16000, reference, seed=1).numpy()
+    assert not np.array_equal(wav, other)
+
+
+def test_rates_channels_and_tensors(model, converted):
+    source, reference, wav = converted
+    from vcae.audio.io import resample
+
+    wide = np.stack([resample(source, 16000, 44100)] * 2, axis=1)
+    result = model.convert(wide, 44100, torch.from_numpy(reference), 16000)
+    assert isinstance(result, torch.Tensor)
+    assert abs(len(result) - len(wav)) <= 256
+    mel, other = model.log_mel(torch.from_numpy(wav)[None]), model.log_mel(result[None])
+    n = min(mel.shape[-1], other.shape[-1])
+    assert (mel[..., :n] - other[..., :n])[mel[..., :n] > -6].abs().mean() < 0.5
+
+
+def test_several_references_are_weighted_by_speech(model, clips):
+    sounds = [soundfile.read(clips[n], dtype="float32")[0] for n in ("reference", "reference2")]
+    seen = [model.analyse(s, 16000) for s in sounds]
+    both, first = describe_voice(model, seen), describe_voice(model, seen[:1])
+    twice = describe_voice(model, [seen[0], seen[0], seen[1]])
+    assert both.speech_s == pytest.approx(sum(describe_voice(model, [s]).speech_s for s in seen))
+    assert both.speaker_embedding.norm().item() == pytest.approx(1.0, abs=1e-5)
+    near = [float((v.speaker_embedding * first.speaker_embedding).sum()) for v in (both, twice)]
+    assert near[0] < near[1] < 1.0
+
+
+def test_shortest_source(model, converted):
+    source, reference, _ = converted
+    assert len(model.convert(source[16000:24000], 16000, reference)) == 8000
+
+
+def test_pitch_settings():
+    f0 = torch.tensor([[0.0, 100.0, 110.0, 90.0, 0.0]])
+    assert torch.equal(convert_f0(f0, _voice(), "keep"), f0)
+    up = convert_f0(f0, _voice(), 12)
+    assert torch.allclose(up, f0 * 2)
+    assert torch.allclose(convert_f0(f0, _voice(), "12"), up)
+    auto = convert_f0(f0, _voice(), "auto")
+    assert auto[0, 1].item() == pytest.approx(200.0, rel=1e-3)
+    assert torch.equal(auto == 0, f0 == 0)
+    assert torch.equal(convert_f0(f0, _voice(float("nan"))), f0)
+    assert torch.equal(convert_f0(f0 * 0, _voice()), f0 * 0)
+
+
+def test_spread_is_bounded():
+    f0 = torch.exp(torch.linspace(math.log(90), math.log(110), 50))[None]
+    wide = convert_f0(f0, _voice(200.0, 3.0))
+    assert (wide.log().std() / f0.log().std()).item() == pytest.approx(1.4, rel=1e-3)
+
+
+@pytest.mark.parametrize("pitch", ["high", "nan", "37", 99.0])
+def test_bad_pitch(model, converted, pitch):
+    with pytest.raises(ConfigError, match="allowed are auto, keep, or semitones"):
+        model.convert(converted[0], 16000, converted[1], pitch=pitch)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s, r: (s[:7000], r), "source is 0.44 s long; at least 0.5 s"),
+        (lambda s, r: (s, r[:15000]), "reference 1 is 0.94 s long; at least 1 s"),
+        (lambda s, r: (s * 0, r), "source is silent"),
+        (lambda s, r: (s, r * 0), "reference 1 is silent"),
+        (lambda s, r: (np.where(np.arange(len(s)) == 5, np.inf, s), r), "source holds 1 samples that are NaN or infinite"),
+        (lambda s, r: ((s * 32767).astype(np.int16), r), "int16; give floats"),
+        (lambda s, r: (s, []), "no reference was given"),
+    ],
+)
+def test_unusable_audio(model, converted, change, message):
+    source, reference = change(*converted[:2])
+    with pytest.raises(AudioError, match=message):
+        model.convert(source, 16000, reference)
+
+
+def test_parts_of_the_api(model, converted):
+    source = converted[0]
+    encoding = model.encode(source, 16000)
+    assert encoding.n_samples == len(source)
+    mel = model.decode(encoding)
+    assert mel.shape[1:] == (80, 1 + len(source) // 256)
+    assert model.vocode(mel, encoding.f0, encoding.n_samples).shape == (1, len(source))
+
+
+def test_models_without_a_part(tmp_path, tiny_autoencoder, tiny_vocoder, converted, caplog):
+    from vcae import checkpoint
+
+    source, reference, _ = converted
+    checkpoint.save(tmp_path / "a.safetensors", autoencoder=tiny_autoencoder)
+    wav = vcae.load(tmp_path / "a.safetensors").convert(source[:32000], 16000, reference)
+    assert "Griffin-Lim is used" in caplog.text
+    assert wav.shape == (32000,)
+    checkpoint.save(tmp_path / "v.safetensors", vocoder=tiny_vocoder)
+    with pytest.raises(CheckpointError, match="holds no autoencoder"):
+        vcae.load(tmp_path / "v.safetensors").convert(source, 16000, reference)
+
+
+def test_unknown_device():
+    with pytest.raises(ConfigError, match="device is 'tpu'; allowed are auto, cpu, cuda, mps"):
+        vcae.load(device="tpu")

@@ -1,0 +1,89 @@
+import os
+import stat
+
+import numpy as np
+import pytest
+import soundfile
+
+from vcae.audio.io import FORMATS, Sound, check_output, read_comment, read_sound, resample, write_sound
+from vcae.errors import AudioError
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_every_format_there_and_back_with_its_comment(tmp_path, speech, suffix):
+    path = tmp_path / f"out{suffix}"
+    write_sound(path, Sound(speech, 16000), "converted by vcae, a test")
+    again = read_sound(path)
+    assert again.sample_rate in (16000, 48000)
+    assert abs(again.duration_s - len(speech) / 16000) < 0.1
+    assert np.sqrt(np.mean(again.wav**2)) == pytest.approx(np.sqrt(np.mean(speech**2)), rel=0.1)
+    assert "converted by vcae" in read_comment(path)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_channels_are_averaged(tmp_path, tone):
+    stereo = np.stack([tone(), -tone(), tone(level=0.6)], axis=1)
+    soundfile.write(tmp_path / "a.wav", stereo, 44100)
+    assert np.allclose(read_sound(tmp_path / "a.wav").wav, tone(level=0.2), atol=1e-4)
+
+
+def test_resampling_keeps_a_tone_and_drops_what_does_not_fit(tone):
+    kept = resample(tone(1000.0, rate=48000), 48000, 16000)
+    assert len(kept) == 16000
+    assert np.allclose(kept[500:-500], tone(1000.0)[500:-500], atol=2e-3)
+    assert np.abs(resample(tone(12000.0, rate=48000), 48000, 16000))[500:-500].max() < 2e-3
+
+
+def test_written_files_are_ordinary_files(tmp_path, tone):
+    write_sound(tmp_path / "a.wav", Sound(tone(), 16000), "x")
+    assert stat.S_IMODE(os.stat(tmp_path / "a.wav").st_mode) & 0o444 == 0o444
+
+
+def _truncated_flac(path, clip):
+    data = clip.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda p, c: None, "does not exist; check the path"),
+        (lambda p, c: p.mkdir(), "is a folder"),
+        (lambda p, c: p.write_bytes(b""), r"empty file \(0 bytes\)"),
+        (lambda p, c: p.write_text("hello, this is text"), "not a sound file that can be read"),
+        (lambda p, c: soundfile.write(p, np.zeros((0,)), 16000, format="WAV"), "holds 0 samples"),
+        (
+            lambda p, c: soundfile.write(p, np.full(9000, np.nan), 16000, format="WAV", subtype="FLOAT"),
+            "9000 samples that are NaN",
+        ),
+        (lambda p, c: soundfile.write(p, np.zeros(9000), 4000, format="WAV"), "4000 Hz; allowed are 8000 to 192000"),
+        (_truncated_flac, "truncated|not a sound file"),
+    ],
+)
+def test_unusable_files_are_named_with_a_reason(tmp_path, clips, make, message):
+    path = tmp_path / "input.wav"
+    make(path, clips["source"])
+    with pytest.raises(AudioError, match=message) as caught:
+        read_sound(path)
+    assert str(path) in str(caught.value)
+
+
+def test_outputs_are_refused_before_any_work(tmp_path, tone):
+    taken = tmp_path / "taken.wav"
+    taken.write_bytes(b"precious")
+    with pytest.raises(AudioError, match="exists; add --force"):
+        write_sound(taken, Sound(tone(), 16000), "x")
+    assert taken.read_bytes() == b"precious"
+    with pytest.raises(AudioError, match=r"suffix '.xyz'; allowed are .wav"):
+        check_output(tmp_path / "a.xyz")
+    (tmp_path / "d.wav").mkdir()
+    with pytest.raises(AudioError, match="is a folder"):
+        check_output(tmp_path / "d.wav", force=True)
+    with pytest.raises(AudioError, match="not a writable folder"):
+        check_output(taken / "below.wav")
+
+
+def test_silence_is_never_written(tmp_path):
+    with pytest.raises(AudioError, match="is silent"):
+        write_sound(tmp_path / "a.wav", Sound(np.zeros(16000, np.float32), 16000), "x")
+    assert not list(tmp_path.iterdir())
