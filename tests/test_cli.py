@@ -59,6 +59,16 @@ def test_default_name_force_and_quiet(tmp_path, clips):
     assert out.read_bytes() == before
 
 
+def test_an_input_is_never_replaced(tmp_path, clips):
+    for name in ("source", "reference"):
+        (tmp_path / f"{name}.flac").write_bytes(clips[name].read_bytes())
+    for name in ("source", "reference"):
+        done = vcae("convert", "source.flac", "-s", "reference.flac", "-o", tmp_path / f"{name}.flac", "--force", cwd=tmp_path)
+        assert done.returncode == 2
+        assert b"is an input too" in done.stderr
+        assert (tmp_path / f"{name}.flac").read_bytes() == clips[name].read_bytes()
+
+
 @pytest.mark.parametrize("command", ["reconstruct", "vocode"])
 def test_copies(tmp_path, clips, command):
     out = tmp_path / "copy.flac"

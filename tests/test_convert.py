@@ -9,10 +9,12 @@ import vcae
 from vcae.audio.loudness import active_level
 from vcae.errors import AudioError, CheckpointError, ConfigError
 from vcae.tasks.convert import Voice, convert_f0, describe_voice
+from vcae.tasks.matching import Errors
 
 
 def _voice(median_hz=200.0, spread=0.2):
-    return Voice(torch.zeros(1, 8), math.log(median_hz), spread, torch.zeros(80, 25), 5.0)
+    errors = Errors(torch.zeros(1, 5), torch.zeros(1, 80))
+    return Voice(torch.zeros(1, 8), math.log(median_hz), spread, (None, None), errors, 5.0)
 
 
 @pytest.fixture(scope="module")

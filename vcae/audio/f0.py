@@ -1,4 +1,10 @@
-"""F0 and voicing on the mel's frame grid, from swift-f0 (a 135 kB network run by onnxruntime)."""
+"""F0 and voicing on the mel's frame grid, from swift-f0 (a 135 kB network run by onnxruntime).
+
+Against WORLD's harvest on 195 utterances of 12 unseen speakers (`benchmarks/f0.py`): 2.0 % gross pitch errors, and 27 % of frames
+voiced in one only, nearly all of them in harvest. Harvest is the one to distrust there: it calls 85 % of these recordings voiced,
+half of the frames that lie 50 dB under the speech among them, because it leaves voicing to D4C. Gated by D4C it differs in 19 %, and
+where D4C's gate and dio agree, in 5.8 %.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +22,7 @@ if TYPE_CHECKING:
 
 F0_MIN_HZ = 50.0
 F0_MAX_HZ = 600.0
-# swift-f0's own threshold is 0.5; see benchmarks/f0.py for what each threshold costs against harvest.
+# swift-f0's own threshold is 0.5, which misses more; under 0.3 gross errors pass 3 % of the frames voiced in both.
 VOICED_CONFIDENCE = 0.35
 SAMPLE_RATE = 16000
 HOP_LENGTH = 256

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 import typer
 
 from vcae import __version__
-from vcae.errors import VcaeError
+from vcae.errors import AudioError, VcaeError
 
 if TYPE_CHECKING:
     from vcae.checkpoint import Checkpoint
@@ -60,11 +60,22 @@ def user_errors(command: Callable[P, R]) -> Callable[P, R]:
     return guarded
 
 
-def output_path(output: str | None, source: str, suffix: str) -> str:
-    """Return the output path: as given, standard output for standard input, else `NAME.SUFFIX.wav` in the current folder."""
-    if output is not None:
-        return output
-    return "-" if source == "-" else f"{Path(source).stem}.{suffix}.wav"
+def output_path(output: str | None, inputs: list[str], suffix: str) -> str:
+    """Return the output path: as given, standard output for standard input, else `NAME.SUFFIX.wav` in the current folder.
+
+    Args:
+        output: What the user asked for, or None.
+        inputs: The source first, then all other files that are read.
+        suffix: Of the default name.
+
+    Raises:
+        AudioError: If the output would replace one of the inputs.
+    """
+    chosen = output if output is not None else "-" if inputs[0] == "-" else f"{Path(inputs[0]).stem}.{suffix}.wav"
+    for name in inputs:
+        if name != "-" and chosen != "-" and Path(name).resolve() == Path(chosen).resolve():
+            raise AudioError(f"{chosen} is an input too; choose another output with -o, so that the recording is not lost")
+    return chosen
 
 
 def provenance(checkpoint: Checkpoint, verb: str) -> str:

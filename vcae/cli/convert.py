@@ -43,7 +43,7 @@ def convert(
     """Convert SOURCE to the voice of --speaker."""
     from vcae.audio.io import Sound, check_output, read_sound, write_sound
 
-    target = output_path(output, source, "converted")
+    target = output_path(output, [source, *speaker], "converted")
     check_output(target, force)
     sound = read_sound(source, sys.stdin.buffer)
     references = [read_sound(path) for path in speaker]

@@ -82,7 +82,7 @@ def _run(
     from vcae.audio.io import check_output, read_sound, write_sound
     from vcae.tasks.model import load
 
-    target = output_path(output, source, verb)
+    target = output_path(output, [source], verb)
     check_output(target, force)
     sound = read_sound(source, sys.stdin.buffer)
     watch = Stopwatch()

@@ -14,7 +14,7 @@ from vcae.audio.f0 import F0_MAX_HZ, F0_MIN_HZ, log_f0_statistics
 from vcae.audio.frames import active_frames
 from vcae.audio.loudness import follow_envelope
 from vcae.errors import AudioError, ConfigError
-from vcae.tasks.matching import FULL_MATCH_S, match_quantiles, mel_quantiles
+from vcae.tasks.matching import FULL_MATCH_S, Errors, band_quantiles, correct_errors, match_quantiles, measure_errors
 
 if TYPE_CHECKING:
     from vcae.audio.io import Sound
@@ -33,14 +33,16 @@ class Voice:
         speaker_embedding: (1, speaker_dim), unit norm.
         log_f0_median: Natural log of Hz; nan when the reference has no voiced frame.
         log_f0_spread: In nats; nan likewise.
-        mel_quantiles: (n_mels, Q), the distribution of each mel band.
+        quantiles: (n_mels, Q) of unvoiced and of voiced frames, the distribution of each mel band.
+        errors: What the autoencoder gets wrong about this voice.
         speech_s: Seconds of sound, pauses left out.
     """
 
     speaker_embedding: Tensor
     log_f0_median: float
     log_f0_spread: float
-    mel_quantiles: Tensor
+    quantiles: tuple[Tensor | None, Tensor | None]
+    errors: Errors
     speech_s: float
 
 
@@ -73,9 +75,25 @@ def describe_voice(model: Model, references: Sequence[Analysis]) -> Voice:
         seconds = float(active_frames(seen.mel).sum()) / model.mel_config.frame_rate
         total = total.to(model.device) + seconds * model.autoencoder.encode_speaker(seen.mel)
         speech_s += seconds
-    f0 = torch.cat([seen.f0[0] for seen in references])
     embedding = torch.nn.functional.normalize(total, dim=-1)
-    return Voice(embedding, *log_f0_statistics(f0), mel_quantiles([seen.mel for seen in references]), speech_s)
+    mels, f0s = [seen.mel for seen in references], [seen.f0 for seen in references]
+    latents = [model.autoencoder.encode_content(mel) for mel in mels]
+    copies = [model.autoencoder.decode(latent, f0, embedding) for latent, f0 in zip(latents, f0s, strict=True)]
+    errors = measure_errors(mels, copies, latents, f0s, model.autoencoder.config.content.stride)
+    return Voice(embedding, *log_f0_statistics(torch.cat(f0s, dim=1)[0]), band_quantiles(mels, f0s), errors, speech_s)
+
+
+@torch.inference_mode()
+def speak(model: Model, latent: Tensor, f0: Tensor, voice: Voice) -> Tensor:
+    """Decode content (1, D, ceil(T / stride)) and F0 (1, T) in a voice, matched to the voice's own frames.
+
+    Returns:
+        (1, n_mels, T), natural log magnitude.
+    """
+    strength = min(1.0, voice.speech_s / FULL_MATCH_S)
+    mel = model.autoencoder.decode(latent, f0, voice.speaker_embedding)
+    mel = correct_errors(mel, latent, f0, model.autoencoder.config.content.stride, voice.errors, strength)
+    return match_quantiles(mel, f0, voice.quantiles, strength)
 
 
 def parse_pitch(pitch: str | float) -> str | float:
@@ -147,8 +165,7 @@ def convert(model: Model, source: Sound, references: Sequence[Sound], pitch: str
     heard = [model.analyse(r.wav, r.sample_rate, r.name, MIN_REFERENCE_S) for r in references]
     voice = describe_voice(model, heard)
     f0 = convert_f0(seen.f0, voice, pitch)
-    mel = model.autoencoder.decode(model.autoencoder.encode_content(seen.mel), f0, voice.speaker_embedding)
-    mel = match_quantiles(mel, voice.mel_quantiles, min(1.0, voice.speech_s / FULL_MATCH_S))
+    mel = speak(model, model.autoencoder.encode_content(seen.mel), f0, voice)
     wav = model.vocode(mel, f0, len(seen.wav), seed)[0].numpy()
     return Conversion(
         torch.from_numpy(follow_envelope(wav, seen.wav, seen.level)),

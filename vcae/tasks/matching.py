@@ -1,8 +1,13 @@
-"""Matching of mel distributions: what a decoder averages away of a voice, given back from the reference's own frames."""
+"""Matching to a reference's own frames: what the decoder gets wrong about a voice is measured on the reference and put right.
+
+A decoder trained on a distance gives averages: spectra too flat over time, and a mean between the voices it knows. A clip of a few
+seconds is enough to measure both, because the clip itself can be passed through the autoencoder and compared with what came out.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,33 +17,117 @@ from vcae.audio.frames import active_frames
 # Quantiles kept of each band. The outermost are left out: a short clip does not know its extremes.
 N_QUANTILES = 25
 OUTERMOST = 0.02
-# Seconds of reference sound from which the match is full; with less it is partial, in proportion.
+# Fewer frames than this of a class (voiced, unvoiced) are not measured.
+MIN_FRAMES = 20
+# Seconds of reference sound from which matching is full; with less it is partial, in proportion.
 FULL_MATCH_S = 3.0
+# Root mean square distance, per feature of the content code, over which frames count as saying the same.
+BANDWIDTH = 0.4
+# Weight of a difference in voicing, in the same units.
+VOICING_WEIGHT = 2.0
+# Frames of reference kept, evenly spaced when there are more: 120 s.
+MAX_MEMORY = 7500
+BLOCK = 2048
 
 
-def mel_quantiles(mels: Sequence[Tensor]) -> Tensor:
-    """Return the quantiles of each band over the frames that carry sound.
+@dataclass(frozen=True)
+class Errors:
+    """What the autoencoder gets wrong about a voice, frame by frame.
+
+    Attributes:
+        keys: (T, D + 1), content code and weighted voicing.
+        values: (T, n_mels), the reference's mel less the autoencoder's copy of it.
+    """
+
+    keys: Tensor
+    values: Tensor
+
+
+def _keys(latent: Tensor, f0: Tensor, stride: int) -> Tensor:
+    code = latent[0].repeat_interleave(stride, dim=-1)[:, : f0.shape[-1]]
+    return torch.cat([code, VOICING_WEIGHT * (f0 > 0).float()]).T.contiguous()
+
+
+def measure_errors(
+    mels: Sequence[Tensor], copies: Sequence[Tensor], latents: Sequence[Tensor], f0s: Sequence[Tensor], stride: int
+) -> Errors:
+    """Measure what the autoencoder gets wrong about a voice.
+
+    Args:
+        mels: Each (1, n_mels, T), the reference.
+        copies: Each (1, n_mels, T), the autoencoder's copy of it in its own voice.
+        latents: Each (1, D, ceil(T / stride)), its content code.
+        f0s: Each (1, T) in Hz, 0 where unvoiced.
+        stride: Frames a code.
+
+    Returns:
+        The errors over frames that carry sound, at most `MAX_MEMORY` of them.
+    """
+    active = torch.cat([active_frames(mel)[0, 0] > 0 for mel in mels])
+    keys = torch.cat([_keys(latent, f0, stride) for latent, f0 in zip(latents, f0s, strict=True)])[active]
+    values = torch.cat([(mel - copy)[0].T for mel, copy in zip(mels, copies, strict=True)])[active]
+    step = -(-len(keys) // MAX_MEMORY)
+    return Errors(keys[::step], values[::step])
+
+
+def correct_errors(mel: Tensor, latent: Tensor, f0: Tensor, stride: int, errors: Errors, strength: float = 1.0) -> Tensor:
+    """Add to each frame the mean error that the autoencoder made where the reference said something similar.
+
+    Args:
+        mel: (1, n_mels, T), decoded.
+        latent: (1, D, ceil(T / stride)), what it was decoded from.
+        f0: (1, T) in Hz, 0 where unvoiced.
+        stride: Frames a code.
+        errors: Of the reference.
+        strength: 0 leaves the mel, 1 corrects fully.
+
+    Returns:
+        (1, n_mels, T).
+
+    Source: kernel regression, Nadaraya (1964) and Watson (1964); frames looked up in the reference as in kNN-VC (Baas et al.,
+    2023), but errors instead of the frames themselves, so that words stay the source's.
+    """
+    scale = 2 * BANDWIDTH**2 * errors.keys.shape[1]
+    # In blocks, so that memory grows with the length and not with its square.
+    blocks = torch.split(_keys(latent, f0, stride), BLOCK)
+    means = [torch.softmax(-torch.cdist(block, errors.keys).square() / scale, dim=-1) @ errors.values for block in blocks]
+    return mel + strength * torch.cat(means).T.unsqueeze(0)
+
+
+def band_quantiles(mels: Sequence[Tensor], f0s: Sequence[Tensor]) -> tuple[Tensor | None, Tensor | None]:
+    """Return the quantiles of each band over the frames that carry sound, for unvoiced and for voiced frames.
 
     Args:
         mels: Each (1, n_mels, T), natural log magnitude; their frames are pooled.
+        f0s: Each (1, T) in Hz, 0 where unvoiced.
 
     Returns:
-        (n_mels, N_QUANTILES), rising along the last axis.
+        Two tensors (n_mels, N_QUANTILES), rising along the last axis; None for a class of under `MIN_FRAMES` frames.
     """
-    frames = torch.cat([mel[0][:, active_frames(mel)[0, 0] > 0] for mel in mels], dim=1)
+    frames = torch.cat([mel[0] for mel in mels], dim=1)
+    active = torch.cat([active_frames(mel)[0, 0] > 0 for mel in mels])
+    voiced = torch.cat([f0[0] > 0 for f0 in f0s])
+    return _quantiles(frames[:, active & ~voiced]), _quantiles(frames[:, active & voiced])
+
+
+def _quantiles(frames: Tensor) -> Tensor | None:
+    if frames.shape[1] < MIN_FRAMES:
+        return None
     levels = torch.linspace(OUTERMOST, 1 - OUTERMOST, N_QUANTILES, device=frames.device)
-    return torch.quantile(frames.float(), levels, dim=1).T.contiguous()
+    ordered = frames.float().sort(dim=1).values
+    # torch.quantile refuses long inputs; between order statistics it interpolates like this.
+    at = levels * (frames.shape[1] - 1)
+    left = at.floor().long().clamp(max=frames.shape[1] - 2)
+    return torch.lerp(ordered[:, left], ordered[:, left + 1], (at - left).expand(len(ordered), -1)).contiguous()
 
 
-def match_quantiles(mel: Tensor, wanted: Tensor, strength: float = 1.0) -> Tensor:
-    """Map each band so that its frames are distributed as the reference's.
-
-    A decoder trained on a distance gives averages: spectra too flat over time, and a mean between the voices it knows.
-    Both show in the bands' distributions, and a clip of a few seconds is enough to measure what they should be.
+def match_quantiles(mel: Tensor, f0: Tensor, wanted: tuple[Tensor | None, Tensor | None], strength: float = 1.0) -> Tensor:
+    """Map each band so that its frames are distributed as the reference's, unvoiced and voiced frames apart.
 
     Args:
         mel: (1, n_mels, T), natural log magnitude.
-        wanted: (n_mels, N_QUANTILES) of the reference, from `mel_quantiles`.
+        f0: (1, T) in Hz, 0 where unvoiced.
+        wanted: The reference's, from `band_quantiles`. A class that either side lacks is left as it is.
         strength: 0 leaves the mel, 1 matches fully.
 
     Returns:
@@ -47,14 +136,20 @@ def match_quantiles(mel: Tensor, wanted: Tensor, strength: float = 1.0) -> Tenso
     Source: histogram equalisation of speech features, de la Torre et al. (2005); for over-smoothed spectra, the global
     variance of Toda and Tokuda (2007), which matches the second moment only.
     """
-    present = mel_quantiles([mel])
-    step = torch.arange(present.shape[1], device=mel.device) * 1e-5
-    present, wanted = present + step, wanted + step
-    x = mel[0].contiguous()
-    right = torch.searchsorted(present, x).clamp(1, present.shape[1] - 1)
+    matched = mel.clone()
+    for present, goal, frames in zip(band_quantiles([mel], [f0]), wanted, (f0[0] <= 0, f0[0] > 0), strict=True):
+        if present is not None and goal is not None:
+            x = mel[0][:, frames]
+            matched[0][:, frames] = x + strength * (_map(x.contiguous(), present, goal) - x)
+    return matched
+
+
+def _map(x: Tensor, present: Tensor, wanted: Tensor) -> Tensor:
+    rising = torch.arange(N_QUANTILES, device=x.device) * 1e-5
+    present, wanted = present + rising, wanted + rising
+    right = torch.searchsorted(present, x).clamp(1, N_QUANTILES - 1)
     left = right - 1
     x0, x1 = present.gather(1, left), present.gather(1, right)
     y0, y1 = wanted.gather(1, left), wanted.gather(1, right)
-    mapped = y0 + (y1 - y0) * ((x - x0) / (x1 - x0)).clamp(0, 1)
-    mapped = mapped + (x - present[:, :1]).clamp(max=0) + (x - present[:, -1:]).clamp(min=0)
-    return (x + strength * (mapped - x)).unsqueeze(0)
+    inside = y0 + (y1 - y0) * ((x - x0) / (x1 - x0)).clamp(0, 1)
+    return inside + (x - present[:, :1]).clamp(max=0) + (x - present[:, -1:]).clamp(min=0)
