@@ -58,7 +58,8 @@ def main() -> None:
             both = (a > 0) & (b > 0) & c
             gross = (np.abs(a[both] / b[both] - 1) > 0.2).sum()
             false, missed = ((a > 0) & (b == 0) & c).sum(), ((a == 0) & (b > 0) & c).sum()
-            counts[name] = [*counts.get(name, np.zeros(6)), gross, both.sum(), false, missed, c.sum(), ((b > 0) & c).sum()]
+            found = np.array([gross, both.sum(), false, missed, c.sum(), ((b > 0) & c).sum()])
+            counts[name] = counts.get(name, np.zeros(6)) + found
     print(
         f"{len(paths)} files, {audio_s:.0f} s; {audio_s / spent:.0f} times real time, in CPU seconds; threshold {detector.VOICED_CONFIDENCE}"
     )

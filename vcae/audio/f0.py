@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 F0_MIN_HZ = 50.0
 F0_MAX_HZ = 600.0
-# swift-f0's own threshold is 0.5, which misses more; under 0.3 gross errors pass 3 % of the frames voiced in both.
+# swift-f0's own threshold is 0.5, which misses more voiced frames.
 VOICED_CONFIDENCE = 0.35
 SAMPLE_RATE = 16000
 HOP_LENGTH = 256
