@@ -192,6 +192,19 @@ def test_truncated_flac(tmp_path, clips):
         assert not (tmp_path / "o.wav").exists()
 
 
+def test_noise_without_a_voiced_frame(tmp_path, clips):
+    """Whispering, or a wrong file: no pitch to move, on either side, is no reason to fail."""
+    _wav(tmp_path / "noise.wav", _noise(32000))
+    pairs = [("noise.wav", clips["reference"]), (clips["source"], "noise.wav"), ("noise.wav", "noise.wav")]
+    for n, (source, reference) in enumerate(pairs):
+        done = vcae("convert", source, "-s", reference, "-o", f"{n}.wav", "--json", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert (json.loads(done.stdout)["source_f0_hz"] is None) == (source == "noise.wav")
+        assert np.isfinite(soundfile.read(tmp_path / f"{n}.wav")[0]).all()
+    spoken = vcae("convert", "noise.wav", "-s", clips["reference"], cwd=tmp_path).stdout
+    assert b"no voiced sound in the source" in spoken
+
+
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write anywhere")
 def test_read_only_folder(tmp_path, clips):
     tmp_path.chmod(0o500)

@@ -109,7 +109,8 @@ def read_sound(path: str | Path, stdin: BinaryIO | None = None) -> Sound:
         source = str(file)
     try:
         with soundfile.SoundFile(source) as opened:
-            expected = opened.frames
+            # An MP3's length may be an estimate; the other formats state it.
+            expected = 0 if opened.format == "MP3" else opened.frames
             wav = opened.read(dtype="float32", always_2d=True)
             sample_rate = opened.samplerate
     except (soundfile.LibsndfileError, RuntimeError) as error:
@@ -191,7 +192,8 @@ def write_sound(path: str | Path, sound: Sound, comment: str, force: bool = Fals
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, file)
     except (OSError, RuntimeError) as error:
-        raise AudioError(f"{file} could not be written ({error}); choose another place with -o") from error
+        reason = getattr(error, "strerror", None) or error
+        raise AudioError(f"{file} could not be written ({reason}); choose another place with -o") from error
     finally:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)

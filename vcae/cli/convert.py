@@ -78,7 +78,13 @@ def convert(
     }
     sentence = (
         f"wrote {target}: {sound.duration_s:.1f} s in the voice of {', '.join(speaker)} ({done.reference_speech_s:.1f} s of speech), "
-        f"median F0 {done.source_f0_hz:.0f} -> {done.output_f0_hz:.0f} Hz, "
+        f"{_pitch_sentence(done.source_f0_hz, done.output_f0_hz)}, "
         f"{elapsed:.1f} s on {model.device} with checkpoint {model.checkpoint.path.stem}"
     )
     report(values, sentence, target, quiet, json)
+
+
+def _pitch_sentence(source_hz: float, output_hz: float) -> str:
+    if source_hz != source_hz:
+        return "no voiced sound in the source"
+    return f"median F0 {source_hz:.0f} -> {output_hz:.0f} Hz"
