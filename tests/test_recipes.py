@@ -2,6 +2,7 @@ import csv
 import subprocess
 import sys
 
+import pytest
 import soundfile
 
 from tests.conftest import CLIPS, ROOT
@@ -45,3 +46,31 @@ def test_join_makes_a_checkpoint_with_its_sum(tmp_path, tiny_checkpoint):
     done = run("recipes/release/join.py", "recipes/release/conf/default.yaml", *settings)
     assert done.returncode == 0, done.stderr
     assert out.with_suffix(".sha256").read_text().split()[0] in done.stdout
+
+
+@pytest.mark.parametrize("corpus", ["librispeech", "vctk"])
+def test_public_corpora_to_manifest(tmp_path, corpus):
+    """On a tree laid out as the corpus is, so that nothing is downloaded."""
+    for speaker in ("19", "26", "27"):
+        if corpus == "librispeech":
+            folder = tmp_path / "LibriSpeech" / "train-clean-100" / speaker / "198"
+            name = f"{speaker}-198-0000"
+            text = folder / f"{speaker}-198.trans.txt"
+            clip = folder / f"{name}.flac"
+        else:
+            root = tmp_path / "VCTK-Corpus-0.92"
+            name = f"p{speaker}_001"
+            text = root / "txt" / f"p{speaker}" / f"{name}.txt"
+            clip = root / "wav48_silence_trimmed" / f"p{speaker}" / f"{name}_mic2.flac"
+        for path in (text, clip):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        text.write_text(f"{name} SIX SPOONS\n")
+        clip.write_bytes((CLIPS / "source.flac").read_bytes())
+    done = run("recipes/prepare/corpora.py", corpus, tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader((tmp_path / "manifest.csv").open()))
+    assert len(rows) == 3
+    assert all((tmp_path / r["path"]).is_file() for r in rows)
+    assert sorted(r["split"] for r in rows) == ["dev", "train", "train"]
+    done = run("recipes/prepare/cache.py", tmp_path / "manifest.csv", tmp_path / "cache", "--split", "train")
+    assert done.returncode == 0, done.stderr
