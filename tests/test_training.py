@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from tests.conftest import CLIPS, ROOT
@@ -193,6 +194,11 @@ def test_resume_is_exact(cache, tmp_path, cls, name):
     whole, parts = (load_file(tmp_path / x / "state.safetensors") for x in ("whole", "parts"))
     assert whole.keys() == parts.keys()
     assert sum("exp_avg" in k for k in whole) > 10
+    with safe_open(tmp_path / "parts/state.safetensors", "pt") as opened:
+        facts = json.loads(opened.metadata()["vcae_state"])
+    assert facts["git_commit"]
+    assert facts["step"] == 20
+    assert facts["config"]["train"]["max_steps"] == 20
     for key, value in whole.items():
         assert torch.equal(value, parts[key]), key
     assert (tmp_path / "whole/last.safetensors").read_bytes() == (tmp_path / "parts/last.safetensors").read_bytes()

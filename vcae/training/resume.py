@@ -36,7 +36,7 @@ def save_state(path: Path, objective: nn.Module, optimizer: torch.optim.Optimize
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value)
     tensors["random.torch"] = torch.get_rng_state()
-    metadata = {"format": STATE_FORMAT, "step": step, "git_commit": git_commit(), **facts}
+    metadata = {"format": STATE_FORMAT, "step": step, **facts}
     write_tensors(path, tensors, {"vcae_state": json.dumps(metadata)})
 
 

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from vcae.config import DataConfig, TrainConfig
 from vcae.training.data import CropDataset, SpeechCache
 from vcae.training.objectives import Objective
-from vcae.training.resume import load_state, save_state
+from vcae.training.resume import git_commit, load_state, save_state
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,8 @@ class Trainer:
             torch.set_num_threads(config.threads)
         self.accelerator = Accelerator(mixed_precision=config.precision, cpu=not torch.cuda.is_available())
         self.output = Path(config.output_dir)
+        # Taken now: the tree may move on while this process runs the code it started with.
+        self.commit = git_commit()
         train_cache, validation_cache = SpeechCache(data.cache), SpeechCache(data.validation_cache)
         self.dataset = CropDataset(train_cache, data, config.seed)
         self.validation = CropDataset(validation_cache, data, config.seed)
@@ -167,7 +169,7 @@ class Trainer:
         if self.accelerator.is_main_process:
             self.save_model(self.objective, self.output / "last.safetensors", self.step)
             # JSON has no infinity: before the first validation the best loss is a huge number.
-            facts = {"best": min(self.best, 1e30), "config": self.resolved}
+            facts = {"best": min(self.best, 1e30), "config": self.resolved, "git_commit": self.commit}
             save_state(self._state_path, self.objective, self.optimizer, self.step, facts)
         self.accelerator.wait_for_everyone()
 
