@@ -17,6 +17,7 @@ import soundfile
 
 import vcae
 from vcae.audio.io import Sound, read_sound, write_sound
+from vcae.tasks.convert import convert
 
 
 def choose_pairs(manifest: Path, split: str, n: int, seed: int, min_s: float) -> list[tuple[dict[str, str], ...]]:
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("--min-s", type=float, default=3.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--checkpoint", default="default")
+    parser.add_argument("--match", type=float, default=1.0, help="strength of matching to the reference's frames, 0 to 1")
     parser.add_argument("--label", default="vcae")
     parser.add_argument("--out", type=Path, default=Path("out/pairs"))
     args = parser.parse_args()
@@ -56,7 +58,7 @@ def main() -> None:
     for n, rows in enumerate(choose_pairs(args.manifest, args.split, args.pairs, args.seed, args.min_s)):
         source, reference, judged = (root / row["path"] for row in rows)
         sound, clip = read_sound(source), read_sound(reference)
-        wav = model.convert(sound.wav, sound.sample_rate, clip.wav, clip.sample_rate)
+        wav = convert(model, sound, [clip], match=args.match).wav
         path = args.out / f"{n:02d}_{rows[0]['speaker']}_to_{rows[1]['speaker']}.wav"
         write_sound(path, Sound(wav.numpy(), model.sample_rate), "converted by vcae", force=True)
         difference = abs(soundfile.info(path).duration - sound.duration_s)

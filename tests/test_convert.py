@@ -8,7 +8,7 @@ import torch
 import vcae
 from vcae.audio.loudness import active_level
 from vcae.errors import AudioError, CheckpointError, ConfigError
-from vcae.tasks.convert import Voice, convert_f0, describe_voice
+from vcae.tasks.convert import Voice, convert_f0, describe_voice, speak
 from vcae.tasks.matching import Errors
 
 
@@ -86,6 +86,15 @@ def test_several_references_are_weighted_by_speech(model, clips):
     assert both.speaker_embedding.norm().item() == pytest.approx(1.0, abs=1e-5)
     near = [float((v.speaker_embedding * first.speaker_embedding).sum()) for v in (both, twice)]
     assert near[0] < near[1] < 1.0
+
+
+def test_match_zero_is_the_decoders_mel(model, converted):
+    source, reference, _ = converted
+    voice = describe_voice(model, [model.analyse(reference, 16000)])
+    encoding = model.encode(source, 16000)
+    plain = model.decode(encoding, voice.speaker_embedding)
+    assert torch.equal(speak(model, encoding.latent, encoding.f0, voice, match=0.0), plain)
+    assert (speak(model, encoding.latent, encoding.f0, voice) - plain).abs().mean() > 0.1
 
 
 def test_shortest_source(model, converted):

@@ -60,7 +60,7 @@ def _describe_sound(name: str) -> dict[str, Any]:
     import soundfile
 
     from vcae.audio.f0 import SAMPLE_RATE, estimate_f0
-    from vcae.audio.io import read_sound, resample
+    from vcae.audio.io import read_comment, read_sound, resample
     from vcae.audio.loudness import active_level
 
     sound = read_sound(name)
@@ -68,8 +68,6 @@ def _describe_sound(name: str) -> dict[str, Any]:
     f0 = estimate_f0(resample(sound.wav, sound.sample_rate, SAMPLE_RATE))
     voiced = f0[f0 > 0]
     level, peak = active_level(sound.wav), float(np.abs(sound.wav).max())
-    with soundfile.SoundFile(name) as opened:
-        comment = opened.comment
     return {
         "file": name,
         "format": f"{header.format} {header.subtype}",
@@ -80,5 +78,5 @@ def _describe_sound(name: str) -> dict[str, Any]:
         "active_level_db": round(20 * math.log10(level), 1) if level > 0 else None,
         "voiced_share": round(len(voiced) / max(len(f0), 1), 3),
         "median_f0_hz": round(float(np.median(voiced)), 1) if len(voiced) else None,
-        "comment": comment,
+        "comment": read_comment(name),
     }

@@ -84,13 +84,13 @@ def describe_voice(model: Model, references: Sequence[Analysis]) -> Voice:
 
 
 @torch.inference_mode()
-def speak(model: Model, latent: Tensor, f0: Tensor, voice: Voice) -> Tensor:
-    """Decode content (1, D, ceil(T / stride)) and F0 (1, T) in a voice, matched to the voice's own frames.
+def speak(model: Model, latent: Tensor, f0: Tensor, voice: Voice, match: float = 1.0) -> Tensor:
+    """Decode content (1, D, ceil(T / stride)) and F0 (1, T) in a voice, matched (0 to 1) to the voice's own frames.
 
     Returns:
         (1, n_mels, T), natural log magnitude.
     """
-    strength = min(1.0, voice.speech_s / FULL_MATCH_S)
+    strength = match * min(1.0, voice.speech_s / FULL_MATCH_S)
     mel = model.autoencoder.decode(latent, f0, voice.speaker_embedding)
     mel = correct_errors(mel, latent, f0, model.autoencoder.config.content.stride, voice.errors, strength)
     return match_quantiles(mel, f0, voice.quantiles, strength)
@@ -141,7 +141,9 @@ def convert_f0(f0: Tensor, voice: Voice, pitch: str | float = "auto") -> Tensor:
 
 
 @torch.inference_mode()
-def convert(model: Model, source: Sound, references: Sequence[Sound], pitch: str | float = "auto", seed: int = 0) -> Conversion:
+def convert(
+    model: Model, source: Sound, references: Sequence[Sound], pitch: str | float = "auto", seed: int = 0, match: float = 1.0
+) -> Conversion:
     """Convert a source to the voice of the references.
 
     Args:
@@ -150,6 +152,7 @@ def convert(model: Model, source: Sound, references: Sequence[Sound], pitch: str
         references: Clips of the voice to take, at least 1 s each; weighted by their seconds of sound.
         pitch: `auto` moves log-F0 to the references' median and bounded spread, `keep` leaves it, a number shifts it by semitones.
         seed: Of the vocoder's noise.
+        match: How far the mel is matched to the references' own frames; 0 leaves it as it was decoded.
 
     Returns:
         The sound, as long as the source at the model's rate, with the source's loudness envelope and level.
@@ -165,7 +168,7 @@ def convert(model: Model, source: Sound, references: Sequence[Sound], pitch: str
     heard = [model.analyse(r.wav, r.sample_rate, r.name, MIN_REFERENCE_S) for r in references]
     voice = describe_voice(model, heard)
     f0 = convert_f0(seen.f0, voice, pitch)
-    mel = speak(model, model.autoencoder.encode_content(seen.mel), f0, voice)
+    mel = speak(model, model.autoencoder.encode_content(seen.mel), f0, voice, match)
     wav = model.vocode(mel, f0, len(seen.wav), seed)[0].numpy()
     return Conversion(
         torch.from_numpy(follow_envelope(wav, seen.wav, seen.level)),

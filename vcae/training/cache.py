@@ -12,12 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from vcae.audio.f0 import HOP_LENGTH, SAMPLE_RATE, estimate_f0
 from vcae.errors import AudioError, DataError
 
 log = logging.getLogger(__name__)
 
-SAMPLE_RATE = 16000
-HOP_LENGTH = 256
 SHARD_SAMPLES = 64 * 1024 * 1024
 MIN_S = 0.5
 INDEX_FORMAT = 1
@@ -65,7 +64,6 @@ def read_manifest(path: str | Path, split: str | None = None) -> list[Row]:
 
 
 def _load(row: Row, speed: float) -> tuple[np.ndarray, np.ndarray]:
-    from vcae.audio.f0 import estimate_f0
     from vcae.audio.io import read_sound, resample
     from vcae.audio.loudness import SILENCE_LEVEL, active_level, normalize_level
 

@@ -13,9 +13,10 @@ from safetensors import safe_open
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vcae.audio.f0 import HOP_LENGTH, SAMPLE_RATE
 from vcae.config import DataConfig
 from vcae.errors import DataError
-from vcae.training.cache import HOP_LENGTH, INDEX_FORMAT
+from vcae.training.cache import INDEX_FORMAT
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,8 @@ class CropDataset(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed, index])
-        crop = round(self.config.crop_s * 16000 / HOP_LENGTH)
-        reference = round(self.config.reference_s * 16000 / HOP_LENGTH)
+        crop = round(self.config.crop_s * SAMPLE_RATE / HOP_LENGTH)
+        reference = round(self.config.reference_s * SAMPLE_RATE / HOP_LENGTH)
         speakers = rng.choice(len(self.probabilities), self.config.batch_size, p=self.probabilities)
         wavs, f0s, references = [], [], []
         for speaker in speakers:
