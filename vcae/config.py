@@ -113,6 +113,13 @@ class VocoderConfig:
     n_blocks: int = 6
     # Harmonics are made up to this frequency, a little under half the sample rate.
     harmonic_max_hz: float = 7600.0
+    # How often the result's mel is measured and put right, and the momentum of doing so.
+    n_corrections: int = 8
+    momentum: float = 0.5
+    # Experimental: a plain inverse-STFT head, and a second network that refines the complex STFT.
+    head: str = "harmonic"
+    refine_blocks: int = 0
+    refine_width: int = 192
 
     def __post_init__(self) -> None:
         _require(
@@ -194,12 +201,35 @@ class AutoencoderRecipe:
 
 
 @dataclass(frozen=True)
+class DiscriminatorConfig:
+    """Discriminators for the vocoder: each kind is left out when its width is 0."""
+
+    resolution_width: int = 0
+    period_width: int = 0
+    patch_width: int = 0
+    weight: float = 1.0
+    feature_weight: float = 2.0
+    # Crops of the batch that are judged.
+    batch_size: int = 8
+
+
+@dataclass(frozen=True)
 class VocoderRecipe:
     """All numbers of `recipes/vocoder`."""
 
     model: VocoderConfig = field(default_factory=VocoderConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    # Corrections in training, where each costs a step more time; the model's own number is for use.
+    n_corrections: int = 2
+    # Share of crops whose voicing is hidden from the model.
+    voicing_dropout: float = 0.0
+    # A checkpoint whose vocoder the training starts from.
+    initial: str | None = None
+    # A checkpoint whose autoencoder decodes the mels of this share of each batch.
+    decoded_by: str | None = None
+    decoded_share: float = 0.5
+    discriminator: DiscriminatorConfig | None = None
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vcae.audio.f0 import continuous_log_f0
 from vcae.audio.frames import weighted_moments
 from vcae.audio.mel import LogMel
+from vcae.checkpoint import load
 from vcae.config import AutoencoderRecipe, VocoderRecipe
 from vcae.model.autoencoder import Autoencoder
 from vcae.training.losses import MultiResolutionLoss
 from vcae.training.perturb import Perturbation
+from vcae.vocoder.discriminators import Discriminator
 from vcae.vocoder.neural import HarmonicNoiseVocoder
 
 
@@ -106,21 +109,70 @@ class AutoencoderObjective(Objective):
 
 
 class VocoderObjective(Objective):
-    """Rebuild a signal from its mel and F0 under a multi-resolution spectral loss."""
+    """Rebuild a signal from its mel and F0 under a multi-resolution spectral loss, and discriminators if there are any.
+
+    Args:
+        recipe: All numbers.
+
+    Raises:
+        CheckpointError: If a checkpoint that the recipe names lacks the part it is needed for, or has another mel.
+    """
 
     def __init__(self, recipe: VocoderRecipe) -> None:
         super().__init__()
+        self.recipe = recipe
         self.model: HarmonicNoiseVocoder = HarmonicNoiseVocoder(recipe.model)
         self.log_mel = LogMel(recipe.model.mel)
         self.criterion = MultiResolutionLoss(recipe.model.mel.sample_rate)
+        self.discriminator = Discriminator(recipe.discriminator) if recipe.discriminator is not None else None
+        # In a list, so that the frozen autoencoder is no part of what is trained and saved.
+        self._decoder = [load(recipe.decoded_by).autoencoder] if recipe.decoded_by is not None else []
+        if recipe.initial is not None:
+            self._start_from(recipe.initial)
+
+    def _start_from(self, name: str) -> None:
+        vocoder = load(name).vocoder
+        assert vocoder is not None
+        self.model.load_state_dict(vocoder.state_dict(), strict=False)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        wav = batch["wav"]
+        wav, f0 = batch["wav"], batch["f0"]
+        generator = torch.Generator().manual_seed(int(batch["index"]) * 2 + 1)
         with torch.no_grad(), torch.autocast(wav.device.type, enabled=False):
             mel = self.log_mel(wav)
-            generator = torch.Generator().manual_seed(int(batch["index"]) * 2 + 1)
             noise = torch.randn(wav.shape, generator=generator).to(wav.device)
-        predicted = self.model(mel, batch["f0"], wav.shape[-1], noise)
+            if self._decoder:
+                mel = self._decode(mel, f0, batch["reference"])
+            f0 = resample_f0(f0, mel.shape[-1])
+            if self.training and self.recipe.voicing_dropout:
+                hidden = torch.rand(len(f0), 1, generator=generator).to(f0.device) < self.recipe.voicing_dropout
+                f0 = torch.where(hidden, torch.exp(continuous_log_f0(f0)), f0)
+        predicted = self.model(mel, f0, wav.shape[-1], noise, self.recipe.n_corrections)
         with torch.autocast(wav.device.type, enabled=False):
             losses: dict[str, Tensor] = self.criterion(predicted.float(), wav)
+        if self.discriminator is not None and self.training:
+            c = self.discriminator.config
+            judged = self.discriminator(predicted[: c.batch_size], wav[: c.batch_size])
+            losses |= judged
+            losses["loss"] = losses["loss"] + judged["discriminator"]
+            losses["loss"] = losses["loss"] + c.weight * judged["adversarial"] + c.feature_weight * judged["features"]
         return losses
+
+    def _decode(self, mel: Tensor, f0: Tensor, reference: Tensor) -> Tensor:
+        autoencoder = self._decoder[0]
+        assert autoencoder is not None
+        n = round(len(mel) * self.recipe.decoded_share)
+        decoded = autoencoder(mel[:n], f0[:n], self.log_mel(reference[:n])).mel
+        return torch.cat([decoded, mel[n:]])
+
+
+def resample_f0(f0: Tensor, n: int) -> Tensor:
+    """Bring F0 (B, T) onto n frames of the same span: log-linear within voiced stretches, nearest for voicing."""
+    if f0.shape[-1] == n:
+        return f0
+    at = torch.linspace(0, f0.shape[-1] - 1, n, device=f0.device)
+    left = at.long().clamp(max=f0.shape[-1] - 2)
+    share = at - left
+    log_f0 = continuous_log_f0(f0)
+    value = torch.exp(log_f0[:, left] * (1 - share) + log_f0[:, left + 1] * share)
+    return torch.where(f0[:, at.round().long()] > 0, value, torch.zeros_like(value))
