@@ -21,6 +21,7 @@ from vcae.config import (
     MelConfig,
     PerturbConfig,
     TrainConfig,
+    VocoderConfig,
     VocoderRecipe,
     from_dict,
     load_config,
@@ -33,6 +34,7 @@ from vcae.training.losses import MultiResolutionLoss
 from vcae.training.objectives import AutoencoderObjective, VocoderObjective, _reverse_gradient
 from vcae.training.perturb import Perturbation
 from vcae.training.trainer import Trainer, learning_rate
+from vcae.vocoder.neural import HarmonicNoiseVocoder
 
 
 @pytest.fixture(autouse=True)
@@ -205,6 +207,52 @@ def test_resume_is_exact(cache, tmp_path, cls, name):
     steps = [json.loads(line)["step"] for line in (tmp_path / "parts/log.jsonl").read_text().splitlines()]
     assert steps == sorted(steps)
     assert list((tmp_path / "parts/tensorboard").iterdir())
+
+
+def _vocoder_recipe(cache, output, **changes):
+    merged = to_dict(_recipe(VocoderRecipe, "vocoder", cache, output))
+    return from_dict(VocoderRecipe, merged | changes)
+
+
+def test_vocoder_starts_from_a_checkpoint(cache, tmp_path):
+    start = _vocoder_recipe(cache, tmp_path)
+    first = VocoderObjective(start).model
+    checkpoint.save(tmp_path / "first.safetensors", vocoder=first)
+    torch.manual_seed(1)
+    second = VocoderObjective(_vocoder_recipe(cache, tmp_path, initial=str(tmp_path / "first.safetensors"))).model
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, second.state_dict()[name]), name
+
+
+def test_vocoder_refuses_to_start_from_another_shape(cache, tmp_path):
+    other = to_dict(_vocoder_recipe(cache, tmp_path))["model"] | {"width": 24}
+    checkpoint.save(tmp_path / "other.safetensors", vocoder=HarmonicNoiseVocoder(from_dict(VocoderConfig, other)))
+    with pytest.raises(CheckpointError, match=r"other.safetensors.*width.*24"):
+        VocoderObjective(_vocoder_recipe(cache, tmp_path, initial=str(tmp_path / "other.safetensors")))
+
+
+def test_vocoder_refuses_checkpoints_without_the_part_it_needs(cache, tmp_path, tiny_autoencoder, tiny_vocoder):
+    checkpoint.save(tmp_path / "a.safetensors", autoencoder=tiny_autoencoder)
+    checkpoint.save(tmp_path / "v.safetensors", vocoder=tiny_vocoder)
+    with pytest.raises(CheckpointError, match=r"a.safetensors holds no vocoder"):
+        VocoderObjective(_vocoder_recipe(cache, tmp_path, initial=str(tmp_path / "a.safetensors")))
+    with pytest.raises(CheckpointError, match=r"v.safetensors holds no autoencoder"):
+        VocoderObjective(_vocoder_recipe(cache, tmp_path, decoded_by=str(tmp_path / "v.safetensors")))
+
+
+def test_decoded_mels_replace_their_share_of_the_batch(cache, tmp_path, tiny_checkpoint):
+    data = to_dict(_vocoder_recipe(cache, tmp_path))["data"] | {"reference_s": 0.8}
+    recipe = _vocoder_recipe(cache, tmp_path, decoded_by=str(tiny_checkpoint), decoded_share=0.5, data=data)
+    objective = VocoderObjective(recipe).train()
+    batch = CropDataset(SpeechCache(cache), recipe.data, 0)[0]
+    mel = objective.log_mel(batch["wav"])
+    seen = objective.decode(mel, batch["f0"], batch["reference"])
+    assert torch.equal(seen[2:], mel[2:])
+    assert (seen[:2] - mel[:2]).abs().mean() > 0.1
+    objective(batch)["loss"].backward()
+    # The autoencoder is neither trained nor saved.
+    assert {name.split(".")[0] for name, _ in objective.named_parameters()} == {"model"}
+    assert all(p.grad is not None for p in objective.model.parameters())
 
 
 def test_state_of_another_config_is_refused(cache, tmp_path):

@@ -1,4 +1,7 @@
+import json
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -7,13 +10,17 @@ import torch
 from vcae.audio.f0 import estimate_f0
 from vcae.audio.mel import LogMel
 from vcae.config import MelConfig
+from vcae.vocoder.excitation import PitchTrack, pulse_train, white_noise
 from vcae.vocoder.griffin_lim import griffin_lim
-from vcae.vocoder.neural import pulse_train
+
+
+def _pitch(f0):
+    return PitchTrack.of(f0, 16000, 256)
 
 
 def test_pulse_train_equals_the_sum_of_cosines():
     f0, n, rate = 210.0, 4096, 16000
-    pulses = pulse_train(torch.full((1, 20), math.log(f0)), n, rate, 256, 7600.0)[0]
+    pulses = pulse_train(_pitch(torch.full((1, 20), f0)), n, rate, 256, 7600.0)[0]
     t = torch.arange(1, n + 1, dtype=torch.float64) / rate
     k = torch.arange(1, int(7600 / f0) + 1, dtype=torch.float64)
     expected = 2 * torch.cos(2 * math.pi * f0 * k[:, None] * t).sum(0) / math.sqrt(2 * len(k) + 1)
@@ -22,14 +29,38 @@ def test_pulse_train_equals_the_sum_of_cosines():
 
 
 def test_pulse_train_follows_f0_and_stays_in_band():
-    log_f0 = torch.log(torch.linspace(100, 200, 126))[None]
-    pulses = pulse_train(log_f0, 32000, 16000, 256, 4000.0)[0]
+    f0 = torch.linspace(100, 200, 126)[None]
+    pulses = pulse_train(_pitch(f0), 32000, 16000, 256, 4000.0)[0]
     spectrum = torch.stft(pulses, 1024, 256, window=torch.hann_window(1024), return_complex=True).abs()
     assert spectrum[290:].square().sum() < 1e-3 * spectrum.square().sum()
     measured = estimate_f0(pulses.numpy() * 0.1)
     voiced = measured > 0
     assert voiced.mean() > 0.9
-    assert np.median(np.abs(measured[voiced] / log_f0[0].exp().numpy()[voiced] - 1)) < 0.02
+    assert np.median(np.abs(measured[voiced] / f0[0].numpy()[voiced] - 1)) < 0.02
+
+
+def test_pulses_keep_their_phase_for_an_hour_and_in_slices():
+    """The phase of a steady 200 Hz after an hour is that of its start; a slice gives the pulses of the whole."""
+    pitch = _pitch(torch.full((1, 225001), 200.0))
+    f0 = pitch.log_f0[0, 0].exp().double()  # 200 Hz, as near as float32 comes
+    turns = (torch.arange(225001).double() * 256 * f0 / 16000).frac()
+    difference = (pitch.turns[0].double() - turns + 0.5) % 1 - 0.5
+    assert difference.abs().max() < 1e-4
+    f0 = 100 + 100 * torch.rand(1, 200)
+    f0[:, 50:60] = 0
+    whole = pulse_train(_pitch(f0), 199 * 256, 16000, 256, 7600.0)
+    piece = pulse_train(_pitch(f0)[80:121], 40 * 256, 16000, 256, 7600.0)
+    assert torch.equal(piece, whole[:, 80 * 256 : 120 * 256])
+
+
+def test_noise_is_white_seeded_and_cut_anywhere():
+    whole = white_noise(3, 2, 0, 100_000)
+    assert torch.equal(white_noise(3, 2, 20_000, 70_001), whole[:, 20_000:70_001])
+    assert not torch.equal(white_noise(4, 2, 0, 100), whole[:, :100])
+    assert whole.std().item() == pytest.approx(1.0, abs=0.01)
+    neighbours = (whole[:, 1:] * whole[:, :-1]).mean().item()
+    assert abs(neighbours) < 0.01
+    assert abs((whole[0] * whole[1]).mean().item()) < 0.01
 
 
 def test_envelope_of_unit_noise_is_flat_at_zero(tiny_vocoder):
@@ -46,6 +77,85 @@ def test_shapes_lengths_and_seed(tiny_vocoder):
         assert tiny_vocoder(mel, f0, n).shape == (2, n)
     noise = torch.randn(2, 8192)
     assert torch.equal(tiny_vocoder(mel, f0, noise=noise), tiny_vocoder(mel, f0, noise=noise))
+
+
+def test_corrections_bring_the_mel_nearer(tiny_vocoder, speech):
+    log_mel = LogMel(MelConfig())
+    wav = torch.from_numpy(speech)[None]
+    f0, mel, noise = torch.from_numpy(estimate_f0(speech))[None], log_mel(wav), torch.randn(1, len(speech))
+    with torch.no_grad():
+        distances = [
+            (log_mel(tiny_vocoder(mel, f0, len(speech), noise, k)) - mel)[mel > -7].abs().mean().item() for k in (0, 1, 2, 4, 8)
+        ]
+    assert distances == sorted(distances, reverse=True)
+    assert distances[-1] < 0.5 * distances[0]
+
+
+@pytest.mark.parametrize("chunk_s", [0.5, 2.3, 4.0])
+def test_chunks_joined_equal_the_whole(model, speech, chunk_s):
+    vocoder, n = model.checkpoint.vocoder, len(speech) - 5
+    wav = torch.from_numpy(speech[:n])[None]
+    mel, f0 = model.log_mel(wav), torch.from_numpy(estimate_f0(speech[:n]))[None]
+    with torch.no_grad():
+        whole = vocoder(mel, f0, n, white_noise(7, 1, 0, n))
+        chunks = list(vocoder.stream(mel, f0, n, 7, chunk_s=chunk_s))
+    assert len(chunks) == -(-n // round(chunk_s * 62.5) // 256)
+    assert (torch.cat(chunks, dim=1) - whole).abs().max() < 1e-4
+    assert whole.abs().max() > 0.1
+
+
+def test_a_frame_reaches_as_far_as_the_receptive_field_and_no_further(tiny_vocoder):
+    mel, f0, noise = torch.randn(1, 80, 400) - 5, torch.full((1, 400), 120.0), torch.randn(1, 399 * 256)
+    for k in (0, 2):
+        reach = tiny_vocoder.receptive_frames(k)
+        with torch.no_grad():
+            changed = mel.clone()
+            changed[:, :, 200] += 3
+            difference = (tiny_vocoder(changed, f0, None, noise, k) - tiny_vocoder(mel, f0, None, noise, k)).abs()[0]
+        touched = difference.nonzero() / 256 - 200
+        assert touched.abs().max() <= reach
+        assert touched.abs().max() > reach - 6
+
+
+def test_streaming_memory_is_bounded_by_the_chunk():
+    """Ten minutes take hardly more than half a minute: without chunks they take over 1 GB."""
+    code = """
+import json, resource, torch
+from vcae.config import VocoderConfig, from_dict
+from vcae.vocoder.neural import HarmonicNoiseVocoder
+vocoder = HarmonicNoiseVocoder(from_dict(VocoderConfig, {"width": 16, "n_blocks": 2, "n_corrections": 1})).eval()
+peaks = []
+for n in (2000, 37500):
+    mel, f0 = torch.full((1, 80, n), -5.0), torch.full((1, n), 120.0)
+    with torch.inference_mode():
+        made = sum(piece.shape[1] for piece in vocoder.stream(mel, f0, chunk_s=10.0))
+    assert made == (n - 1) * 256
+    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(json.dumps(peaks))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    first, last = json.loads(done.stdout)
+    assert last - first < 120
+
+
+def test_onnx_runtime_gives_the_same_sound(model, speech, tmp_path):
+    import onnxruntime
+
+    from vcae.vocoder.export import INPUTS, export_onnx
+
+    vocoder, wav = model.checkpoint.vocoder, torch.from_numpy(speech[: 256 * 150])[None]
+    export_onnx(vocoder, tmp_path / "vocoder.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "vocoder.onnx")
+    mel, f0 = model.log_mel(wav), torch.from_numpy(estimate_f0(wav[0].numpy()))[None]
+    for frames in (151, 90):
+        pitch, noise = _pitch(f0[:, :frames]), white_noise(0, 1, 0, (frames - 1) * 256)
+        values = (mel[..., :frames], pitch.log_f0, pitch.voiced, pitch.turns, noise)
+        made = session.run(None, {name: value.numpy() for name, value in zip(INPUTS, values, strict=True)})[0]
+        with torch.no_grad():
+            expected = vocoder(mel[..., :frames], f0[:, :frames], None, noise)
+        assert np.abs(made - expected.numpy()).max() < 1e-4
+        assert expected.abs().max() > 0.1
 
 
 def test_untrained_vocoder_already_keeps_the_level(tiny_vocoder, speech):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from vcae.audio.mel import LogMel
 from vcae.errors import AudioError, CheckpointError, ConfigError
 from vcae.model.autoencoder import Autoencoder
 from vcae.vocoder.griffin_lim import griffin_lim
+from vcae.vocoder.neural import CHUNK_S
 
 log = logging.getLogger(__name__)
 
@@ -179,10 +180,21 @@ class Model:
         if self.checkpoint.vocoder is None:
             log.warning("%s holds no vocoder; Griffin-Lim is used", self.checkpoint.path.name)
             return griffin_lim(mel, self.mel_config, n, seed=seed)
-        # Drawn on the CPU, so that a seed means the same on every device.
-        noise = torch.randn(mel.shape[0], n, generator=torch.Generator().manual_seed(seed)).to(self.device)
-        wav: Tensor = self.checkpoint.vocoder(mel.to(self.device), f0.to(self.device), n, noise)
-        return wav.cpu()
+        return torch.cat([piece.cpu() for piece in self.vocode_stream(mel, f0, n, seed)], dim=1)
+
+    @torch.inference_mode()
+    def vocode_stream(
+        self, mel: Tensor, f0: Tensor, n_samples: int | None = None, seed: int = 0, chunk_s: float = CHUNK_S
+    ) -> Iterator[Tensor]:
+        """Yield what `vocode` returns in chunks of `chunk_s` seconds, in memory bounded by the chunk.
+
+        Raises:
+            CheckpointError: If the checkpoint has no vocoder.
+        """
+        vocoder = self.checkpoint.vocoder
+        if vocoder is None:
+            raise CheckpointError(f"{self.checkpoint.path} holds no vocoder; use --checkpoint {checkpoint.DEFAULT}")
+        yield from vocoder.stream(mel.to(self.device), f0.to(self.device), n_samples, seed, chunk_s=chunk_s)
 
     def convert(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,8 @@ from vcae.audio.f0 import continuous_log_f0
 from vcae.audio.frames import weighted_moments
 from vcae.audio.mel import LogMel
 from vcae.checkpoint import load
-from vcae.config import AutoencoderRecipe, VocoderRecipe
+from vcae.config import AutoencoderRecipe, MelConfig, VocoderConfig, VocoderRecipe, to_dict
+from vcae.errors import CheckpointError
 from vcae.model.autoencoder import Autoencoder
 from vcae.training.losses import MultiResolutionLoss
 from vcae.training.perturb import Perturbation
@@ -126,14 +128,19 @@ class VocoderObjective(Objective):
         self.criterion = MultiResolutionLoss(recipe.model.mel.sample_rate)
         self.discriminator = Discriminator(recipe.discriminator) if recipe.discriminator is not None else None
         # In a list, so that the frozen autoencoder is no part of what is trained and saved.
-        self._decoder = [load(recipe.decoded_by).autoencoder] if recipe.decoded_by is not None else []
+        self._autoencoder: list[Autoencoder] = []
+        if recipe.decoded_by is not None:
+            found = load(recipe.decoded_by)
+            if found.autoencoder is None:
+                raise CheckpointError(f"{found.path} holds no autoencoder; decoded_by needs one that does")
+            _check_mel(found.path, found.autoencoder.config.mel, recipe.model.mel)
+            self._autoencoder.append(found.autoencoder)
         if recipe.initial is not None:
-            self._start_from(recipe.initial)
-
-    def _start_from(self, name: str) -> None:
-        vocoder = load(name).vocoder
-        assert vocoder is not None
-        self.model.load_state_dict(vocoder.state_dict(), strict=False)
+            found = load(recipe.initial)
+            if found.vocoder is None:
+                raise CheckpointError(f"{found.path} holds no vocoder; initial needs one that does")
+            _check_shape(found.path, found.vocoder.config, recipe.model)
+            self.model.load_state_dict(found.vocoder.state_dict())
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         wav, f0 = batch["wav"], batch["f0"]
@@ -141,8 +148,8 @@ class VocoderObjective(Objective):
         with torch.no_grad(), torch.autocast(wav.device.type, enabled=False):
             mel = self.log_mel(wav)
             noise = torch.randn(wav.shape, generator=generator).to(wav.device)
-            if self._decoder:
-                mel = self._decode(mel, f0, batch["reference"])
+            if self._autoencoder:
+                mel = self.decode(mel, f0, batch["reference"])
             f0 = resample_f0(f0, mel.shape[-1])
             if self.training and self.recipe.voicing_dropout:
                 hidden = torch.rand(len(f0), 1, generator=generator).to(f0.device) < self.recipe.voicing_dropout
@@ -158,12 +165,28 @@ class VocoderObjective(Objective):
             losses["loss"] = losses["loss"] + c.weight * judged["adversarial"] + c.feature_weight * judged["features"]
         return losses
 
-    def _decode(self, mel: Tensor, f0: Tensor, reference: Tensor) -> Tensor:
-        autoencoder = self._decoder[0]
-        assert autoencoder is not None
+    def decode(self, mel: Tensor, f0: Tensor, reference: Tensor) -> Tensor:
+        """Replace a share of the mels (B, n_mels, T) by the autoencoder's copies in the speaker's own voice.
+
+        Args:
+            mel: (B, n_mels, T).
+            f0: (B, T) in Hz.
+            reference: (B, N), another utterance of each speaker.
+        """
+        autoencoder = self._autoencoder[0].to(mel.device)
         n = round(len(mel) * self.recipe.decoded_share)
-        decoded = autoencoder(mel[:n], f0[:n], self.log_mel(reference[:n])).mel
-        return torch.cat([decoded, mel[n:]])
+        return torch.cat([autoencoder(mel[:n], f0[:n], self.log_mel(reference[:n])).mel, mel[n:]])
+
+
+def _check_mel(path: Path, found: MelConfig, needed: MelConfig) -> None:
+    if found != needed:
+        raise CheckpointError(f"{path} has another mel than the recipe: {found} and {needed}; take one with the recipe's mel")
+
+
+def _check_shape(path: Path, found: VocoderConfig, needed: VocoderConfig) -> None:
+    shapes = [{k: v for k, v in to_dict(config).items() if k not in ("n_corrections", "momentum")} for config in (found, needed)]
+    if shapes[0] != shapes[1]:
+        raise CheckpointError(f"{path} holds a vocoder of another shape than the recipe: {shapes[0]} and {shapes[1]}")
 
 
 def resample_f0(f0: Tensor, n: int) -> Tensor:

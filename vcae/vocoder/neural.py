@@ -3,51 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
-from vcae.audio.f0 import continuous_log_f0
 from vcae.audio.mel import mel_filterbank
 from vcae.config import VocoderConfig
-from vcae.model.blocks import ConvNeXtStack
+from vcae.model.blocks import KERNEL, ConvNeXtStack
+from vcae.vocoder.excitation import PitchTrack, pulse_train, white_noise
 
 # Keeps exp() of a predicted log-magnitude finite whatever the network says.
 MAX_LOG_MAGNITUDE = 8.0
 # A correction changes no bin by more than this, in nats (26 dB).
 MAX_CORRECTION = 3.0
-
-
-def pulse_train(log_f0: Tensor, n_samples: int, sample_rate: int, hop_length: int, max_hz: float) -> Tensor:
-    """Make a band-limited pulse train that follows F0.
-
-    The sum of cosines 2 cos(k phase), k = 1..K, has the closed form sin((K + 1/2) phase) / sin(phase / 2) - 1.
-
-    Args:
-        log_f0: (B, T), natural log of Hz, without gaps; frame t stands at sample t * hop_length.
-        n_samples: Samples to make.
-        sample_rate: Hz.
-        hop_length: Samples.
-        max_hz: Highest harmonic.
-
-    Returns:
-        (B, n_samples) with unit mean power.
-    """
-    at = torch.arange(n_samples, device=log_f0.device)
-    left = (at // hop_length).clamp(max=log_f0.shape[-1] - 1)
-    right = (left + 1).clamp(max=log_f0.shape[-1] - 1)
-    share = (at % hop_length) / hop_length
-    f0 = torch.exp(log_f0[:, left] * (1 - share) + log_f0[:, right] * share)
-    # Summed in float64 so that an hour's phase keeps its precision; a device without it (mps) sums on the CPU.
-    exact = f0.cpu().double() if f0.device.type == "mps" else f0.double()
-    turns = torch.cumsum(exact / sample_rate, dim=-1)
-    phase = (2 * math.pi * (turns - turns.round())).float().to(f0.device)
-    n_harmonics = (max_hz / f0).floor().clamp(min=1)
-    half = torch.sin(phase / 2)
-    near_zero = half.abs() < 1e-4
-    ratio = torch.sin((n_harmonics + 0.5) * phase) / torch.where(near_zero, torch.ones_like(half), half)
-    pulses = torch.where(near_zero, 2 * n_harmonics + 1, ratio) - 1
-    return pulses * torch.rsqrt(2 * n_harmonics + 1)
+INPUT_KERNEL = 5
+CHUNK_S = 20.0
 
 
 class HarmonicNoiseVocoder(nn.Module):
@@ -80,18 +51,12 @@ class HarmonicNoiseVocoder(nn.Module):
         super().__init__()
         self.config = config
         n_bins = config.mel.n_fft // 2 + 1
-        self.input = nn.Conv1d(config.mel.n_mels + 2, config.width, 5, padding=2)
+        self.input = nn.Conv1d(config.mel.n_mels + 2, config.width, INPUT_KERNEL, padding=INPUT_KERNEL // 2)
         self.stack = ConvNeXtStack(config.width, config.n_blocks)
         self.norm = nn.LayerNorm(config.width)
-        self.output = nn.Linear(config.width, (3 if config.head == "harmonic" else 2) * n_bins)
+        self.output = nn.Linear(config.width, 3 * n_bins)
         nn.init.normal_(self.output.weight, std=0.01)
         nn.init.zeros_(self.output.bias)
-        if config.refine_blocks:
-            self.refine_input = nn.Linear(5 * n_bins + config.width, config.refine_width)
-            self.refine_stack = ConvNeXtStack(config.refine_width, config.refine_blocks)
-            self.refine_output = nn.Linear(config.refine_width, 2 * n_bins)
-            nn.init.zeros_(self.refine_output.weight)
-            nn.init.zeros_(self.refine_output.bias)
         self.register_buffer("window", torch.hann_window(config.mel.win_length), persistent=False)
         filters = mel_filterbank(config.mel)
         self.register_buffer("filterbank", filters, persistent=False)
@@ -123,45 +88,82 @@ class HarmonicNoiseVocoder(nn.Module):
         """
         c = self.config.mel
         n = (mel.shape[-1] - 1) * c.hop_length if n_samples is None else n_samples
-        log_f0 = continuous_log_f0(f0)
-        features = torch.cat([mel, (log_f0 - 5.0).unsqueeze(1), (f0 > 0).float().unsqueeze(1)], dim=1)
-        hidden = self.norm(self.stack(self.input(features)).transpose(1, 2))
-        out = self.output(hidden).float().transpose(1, 2)
-        with torch.autocast(mel.device.type, enabled=False):
-            mel = mel.float()
-            envelope = self.envelope(mel)
-            if self.config.head == "harmonic":
-                harmonic, phase, breath = out.chunk(3, dim=1)
-                pulses = pulse_train(log_f0.float(), n, c.sample_rate, c.hop_length, self.config.harmonic_max_hz)
-                noise = torch.randn_like(pulses) if noise is None else noise
-                gain = torch.exp((envelope + harmonic).clamp(max=MAX_LOG_MAGNITUDE))
-                spectrum = self._stft(pulses) * torch.polar(gain, phase)
-                spectrum = spectrum + self._stft(noise) * torch.exp((envelope + breath).clamp(max=MAX_LOG_MAGNITUDE))
-            else:
-                magnitude, phase = out.chunk(2, dim=1)
-                spectrum = torch.polar(16 * torch.exp((envelope + magnitude).clamp(max=MAX_LOG_MAGNITUDE)), phase)
-        if self.config.refine_blocks:
-            spectrum = self._refine(spectrum, hidden, envelope, n)
-        with torch.autocast(mel.device.type, enabled=False):
-            k = self.config.n_corrections if n_corrections is None else n_corrections
-            return self._istft(self._correct(spectrum, envelope, n, k), n)
+        k = self.config.n_corrections if n_corrections is None else n_corrections
+        noise = torch.randn(mel.shape[0], n, device=mel.device) if noise is None else noise
+        return self._synthesise(mel, PitchTrack.of(f0, c.sample_rate, c.hop_length), noise, k)
 
-    def _refine(self, spectrum: Tensor, hidden: Tensor, envelope: Tensor, n: int) -> Tensor:
+    def stream(
+        self,
+        mel: Tensor,
+        f0: Tensor,
+        n_samples: int | None = None,
+        seed: int = 0,
+        n_corrections: int | None = None,
+        chunk_s: float = CHUNK_S,
+    ) -> Iterator[Tensor]:
+        """Synthesise in chunks that, joined, equal the whole: each is made with as much context as reaches into it.
+
+        Memory is bounded by the chunk. Arguments as `forward`, and:
+
+        Args:
+            seed: Of the noise.
+            chunk_s: Length of a chunk in seconds.
+
+        Yields:
+            (B, chunk samples), the last one shorter.
+        """
         c = self.config.mel
-        with torch.autocast(hidden.device.type, enabled=False):
-            draft = self._stft(self._istft(spectrum, n))
-            unit = draft / draft.abs().clamp(min=1e-7)
-            hop = torch.arange(draft.shape[1], device=draft.device) * (2 * math.pi * c.hop_length / c.n_fft)
-            in_time = unit[..., 1:] * unit[..., :-1].conj() * torch.polar(torch.ones_like(hop), -hop)[:, None]
-            in_time = torch.nn.functional.pad(torch.view_as_real(in_time), (0, 0, 1, 0))
-            in_band = torch.nn.functional.pad(torch.view_as_real(-unit[:, 1:] * unit[:, :-1].conj()), (0, 0, 0, 0, 1, 0))
-            level = draft.abs().clamp(min=c.floor).log() - envelope
-            features = torch.cat([level, in_time[..., 0], in_time[..., 1], in_band[..., 0], in_band[..., 1]], dim=1)
-        x = self.refine_input(torch.cat([features.transpose(1, 2), hidden], dim=-1))
-        x = self.refine_stack(x.transpose(1, 2)).transpose(1, 2)
-        with torch.autocast(hidden.device.type, enabled=False):
-            gain, phase = self.refine_output(x.float()).transpose(1, 2).chunk(2, dim=1)
-            return draft * torch.polar(torch.exp(gain.clamp(-MAX_CORRECTION, MAX_CORRECTION)), phase)
+        n = (mel.shape[-1] - 1) * c.hop_length if n_samples is None else n_samples
+        k = self.config.n_corrections if n_corrections is None else n_corrections
+        context, step = self.receptive_frames(k), max(round(chunk_s * c.frame_rate), 1)
+        pitch = PitchTrack.of(f0, c.sample_rate, c.hop_length)
+        for first in range(0, -(-n // c.hop_length), step):
+            start, stop = max(first - context, 0), min(first + step + context, mel.shape[-1])
+            offset = start * c.hop_length
+            end = n if stop == mel.shape[-1] else (stop - 1) * c.hop_length
+            noise = white_noise(seed, mel.shape[0], offset, end).to(mel.device)
+            wav = self._synthesise(mel[..., start:stop], pitch[start:stop], noise, k)
+            yield wav[:, first * c.hop_length - offset : min((first + step) * c.hop_length, n) - offset]
+
+    def receptive_frames(self, n_corrections: int) -> int:
+        """Return how many frames to each side a sample depends on."""
+        c = self.config.mel
+        network = INPUT_KERNEL // 2 + self.config.n_blocks * (KERNEL // 2)
+        # A sample hangs on the frames whose windows cover it, and they on the samples they cover: once, and again in each correction.
+        return network + (n_corrections + 1) * -(-c.n_fft // c.hop_length) + 1
+
+    def predict(self, mel: Tensor, log_f0: Tensor, voiced: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Run the network.
+
+        Args:
+            mel: (B, n_mels, T).
+            log_f0: (B, T), natural log of Hz, without gaps.
+            voiced: (B, T), 1.0 or 0.0.
+
+        Returns:
+            Three tensors (B, n_fft // 2 + 1, T): the harmonics' log gain over the mel's envelope, their phase offset in radians, and
+            the noise's log gain over the envelope.
+        """
+        features = torch.cat([mel, (log_f0 - 5.0).unsqueeze(1), voiced.unsqueeze(1)], dim=1)
+        hidden = self.norm(self.stack(self.input(features)).transpose(1, 2))
+        harmonic, phase, breath = self.output(hidden).float().transpose(1, 2).chunk(3, dim=1)
+        return harmonic, phase, breath
+
+    def lack(self, envelope: Tensor, magnitude: Tensor) -> Tensor:
+        """Return by how much, in nats, the bands around each bin of a magnitude (B, n_fft // 2 + 1, T) lie under an envelope."""
+        mel = torch.log(torch.matmul(self.filterbank, magnitude).clamp(min=self.config.mel.floor))
+        return (envelope - self.envelope(mel)).clamp(-MAX_CORRECTION, MAX_CORRECTION)
+
+    def _synthesise(self, mel: Tensor, pitch: PitchTrack, noise: Tensor, n_corrections: int) -> Tensor:
+        c, n = self.config.mel, noise.shape[-1]
+        harmonic, phase, breath = self.predict(mel, pitch.log_f0, pitch.voiced)
+        with torch.autocast(mel.device.type, enabled=False):
+            envelope = self.envelope(mel.float())
+            pulses = pulse_train(pitch, n, c.sample_rate, c.hop_length, self.config.harmonic_max_hz)
+            gain = torch.exp((envelope + harmonic).clamp(max=MAX_LOG_MAGNITUDE))
+            spectrum = self._stft(pulses) * torch.polar(gain, phase)
+            spectrum = spectrum + self._stft(noise) * torch.exp((envelope + breath).clamp(max=MAX_LOG_MAGNITUDE))
+            return self._istft(self._correct(spectrum, envelope, n, n_corrections), n)
 
     def _correct(self, spectrum: Tensor, envelope: Tensor, n: int, n_corrections: int) -> Tensor:
         previous = None
@@ -169,9 +171,7 @@ class HarmonicNoiseVocoder(nn.Module):
             consistent = self._stft(self._istft(spectrum, n))
             spectrum = consistent if previous is None else consistent + self.config.momentum * (consistent - previous)
             previous = consistent
-            mel = torch.log(torch.matmul(self.filterbank, spectrum.abs()).clamp(min=self.config.mel.floor))
-            change = (envelope - self.envelope(mel)).clamp(-MAX_CORRECTION, MAX_CORRECTION)
-            spectrum = spectrum * torch.exp(change)
+            spectrum = spectrum * torch.exp(self.lack(envelope, spectrum.abs()))
         return spectrum
 
     def _stft(self, wav: Tensor) -> Tensor:
