@@ -116,16 +116,20 @@ class VocoderConfig:
     # How often the result's mel is measured and put right, and the momentum of doing so.
     n_corrections: int = 8
     momentum: float = 0.5
-    # Experimental: a plain inverse-STFT head, and a second network that refines the complex STFT.
-    head: str = "harmonic"
-    refine_blocks: int = 0
-    refine_width: int = 192
+    # Frames of filtering in each frame of the mel, each with a window as many times shorter than the mel's: finer in time, while
+    # what is fine in frequency comes from the pulses.
+    subframes: int = 1
 
     def __post_init__(self) -> None:
         _require(
             0 < self.harmonic_max_hz <= self.mel.sample_rate / 2,
             f"vocoder.harmonic_max_hz is {self.harmonic_max_hz}; it must lie in 0 to {self.mel.sample_rate / 2} Hz",
         )
+        _require(
+            self.subframes in (1, 2, 4) and self.mel.hop_length % self.subframes == 0,
+            f"vocoder.subframes is {self.subframes}; allowed are 1, 2 and 4, if they divide the mel's hop_length ({self.mel.hop_length})",
+        )
+        _require(self.n_corrections >= 0, f"vocoder.n_corrections is {self.n_corrections}; it must not be negative")
 
 
 @dataclass(frozen=True)

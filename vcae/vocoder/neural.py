@@ -44,20 +44,22 @@ class HarmonicNoiseVocoder(nn.Module):
     """
 
     window: Tensor
+    short_window: Tensor
     filterbank: Tensor
     spread: Tensor
 
     def __init__(self, config: VocoderConfig) -> None:
         super().__init__()
         self.config = config
-        n_bins = config.mel.n_fft // 2 + 1
+        n_bins = config.mel.n_fft // config.subframes // 2 + 1
         self.input = nn.Conv1d(config.mel.n_mels + 2, config.width, INPUT_KERNEL, padding=INPUT_KERNEL // 2)
         self.stack = ConvNeXtStack(config.width, config.n_blocks)
         self.norm = nn.LayerNorm(config.width)
-        self.output = nn.Linear(config.width, 3 * n_bins)
+        self.output = nn.Linear(config.width, config.subframes * 3 * n_bins)
         nn.init.normal_(self.output.weight, std=0.01)
         nn.init.zeros_(self.output.bias)
         self.register_buffer("window", torch.hann_window(config.mel.win_length), persistent=False)
+        self.register_buffer("short_window", torch.hann_window(config.mel.n_fft // config.subframes), persistent=False)
         filters = mel_filterbank(config.mel)
         self.register_buffer("filterbank", filters, persistent=False)
         self.register_buffer("spread", (filters / filters.sum(0).clamp(min=1e-8)).T.contiguous(), persistent=False)
@@ -141,13 +143,21 @@ class HarmonicNoiseVocoder(nn.Module):
             voiced: (B, T), 1.0 or 0.0.
 
         Returns:
-            Three tensors (B, n_fft // 2 + 1, T): the harmonics' log gain over the mel's envelope, their phase offset in radians, and
-            the noise's log gain over the envelope.
+            Three tensors (B, K, T * subframes) with K = n_fft // subframes // 2 + 1 bins: the harmonics' log gain over the mel's envelope,
+            their phase offset in radians, and the noise's log gain over the envelope.
         """
         features = torch.cat([mel, (log_f0 - 5.0).unsqueeze(1), voiced.unsqueeze(1)], dim=1)
         hidden = self.norm(self.stack(self.input(features)).transpose(1, 2))
-        harmonic, phase, breath = self.output(hidden).float().transpose(1, 2).chunk(3, dim=1)
+        out = self.output(hidden).float().unflatten(-1, (self.config.subframes, 3, -1))
+        harmonic, phase, breath = out.permute(3, 0, 4, 1, 2).flatten(3).unbind(0)
         return harmonic, phase, breath
+
+    def between(self, envelope: Tensor) -> Tensor:
+        """Bring an envelope (B, n_fft // 2 + 1, T) onto the subframes, linear in between: (B, K, T * subframes)."""
+        s = self.config.subframes
+        left = envelope[:, ::s]
+        right = torch.cat([left[..., 1:], left[..., -1:]], dim=-1)
+        return torch.stack([left + (right - left) * (i / s) for i in range(s)], dim=-1).flatten(2)
 
     def lack(self, envelope: Tensor, magnitude: Tensor) -> Tensor:
         """Return by how much, in nats, the bands around each bin of a magnitude (B, n_fft // 2 + 1, T) lie under an envelope."""
@@ -160,19 +170,23 @@ class HarmonicNoiseVocoder(nn.Module):
         with torch.autocast(mel.device.type, enabled=False):
             envelope = self.envelope(mel.float())
             pulses = pulse_train(pitch, n, c.sample_rate, c.hop_length, self.config.harmonic_max_hz)
-            gain = torch.exp((envelope + harmonic).clamp(max=MAX_LOG_MAGNITUDE))
-            spectrum = self._stft(pulses) * torch.polar(gain, phase)
-            spectrum = spectrum + self._stft(noise) * torch.exp((envelope + breath).clamp(max=MAX_LOG_MAGNITUDE))
-            return self._istft(self._correct(spectrum, envelope, n, n_corrections), n)
+            pulse_frames, noise_frames = self._short_stft(pulses), self._short_stft(noise)
+            # The signal's end may leave no place for the last subframes.
+            frames = slice(0, pulse_frames.shape[-1])
+            between, harmonic, phase, breath = (x[..., frames] for x in (self.between(envelope), harmonic, phase, breath))
+            filtered = pulse_frames * torch.polar(torch.exp((between + harmonic).clamp(max=MAX_LOG_MAGNITUDE)), phase)
+            filtered = filtered + noise_frames * torch.exp((between + breath).clamp(max=MAX_LOG_MAGNITUDE))
+            return self._correct(self._short_istft(filtered, n), envelope, n_corrections)
 
-    def _correct(self, spectrum: Tensor, envelope: Tensor, n: int, n_corrections: int) -> Tensor:
+    def _correct(self, wav: Tensor, envelope: Tensor, n_corrections: int) -> Tensor:
         previous = None
         for _ in range(n_corrections):
-            consistent = self._stft(self._istft(spectrum, n))
+            consistent = self._stft(wav)
             spectrum = consistent if previous is None else consistent + self.config.momentum * (consistent - previous)
             previous = consistent
             spectrum = spectrum * torch.exp(self.lack(envelope, spectrum.abs()))
-        return spectrum
+            wav = self._istft(spectrum, wav.shape[-1])
+        return wav
 
     def _stft(self, wav: Tensor) -> Tensor:
         c = self.config.mel
@@ -181,3 +195,11 @@ class HarmonicNoiseVocoder(nn.Module):
     def _istft(self, spectrum: Tensor, n: int) -> Tensor:
         c = self.config.mel
         return torch.istft(spectrum, c.n_fft, c.hop_length, c.win_length, self.window, center=True, length=n)
+
+    def _short_stft(self, wav: Tensor) -> Tensor:
+        n_fft, hop_length = len(self.short_window), self.config.mel.hop_length // self.config.subframes
+        return torch.stft(wav, n_fft, hop_length, n_fft, self.short_window, center=True, return_complex=True)
+
+    def _short_istft(self, spectrum: Tensor, n: int) -> Tensor:
+        n_fft, hop_length = len(self.short_window), self.config.mel.hop_length // self.config.subframes
+        return torch.istft(spectrum, n_fft, hop_length, n_fft, self.short_window, center=True, length=n)
