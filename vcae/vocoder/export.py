@@ -10,10 +10,44 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vcae.vocoder.excitation import PitchTrack, pulse_train
-from vcae.vocoder.neural import MAX_CORRECTION, MAX_LOG_MAGNITUDE, HarmonicNoiseVocoder
+from vcae.vocoder.neural import MAX_LOG_MAGNITUDE, HarmonicNoiseVocoder
 
 INPUTS = ("mel", "log_f0", "voiced", "turns", "noise")
 OPSET = 18
+
+
+class _RealFourier(nn.Module):
+    """STFT and inverse STFT with centred frames as convolutions; spectra are pairs of real and imaginary parts."""
+
+    analysis: Tensor
+    synthesis: Tensor
+    overlap: Tensor
+
+    def __init__(self, window: Tensor, n_fft: int, hop_length: int) -> None:
+        super().__init__()
+        self.n_fft, self.hop_length = n_fft, hop_length
+        n_bins, lacking = n_fft // 2 + 1, n_fft - len(window)
+        window = F.pad(window.double(), (lacking // 2, lacking - lacking // 2))
+        angle = 2 * math.pi / n_fft * torch.outer(torch.arange(n_bins), torch.arange(n_fft)).double()
+        # Each bin but the first and the last stands for its mirror image too.
+        weight = torch.full((n_bins, 1), 2.0 / n_fft).double()
+        weight[0] = weight[-1] = 1.0 / n_fft
+        forward = torch.cat([angle.cos(), -angle.sin()]) * window
+        backward = torch.cat([weight * angle.cos(), -weight * angle.sin()]) * window
+        self.register_buffer("analysis", forward.float().unsqueeze(1))
+        self.register_buffer("synthesis", backward.float().unsqueeze(1))
+        self.register_buffer("overlap", window.square().float()[None, None])
+
+    def forward(self, wav: Tensor) -> tuple[Tensor, Tensor]:
+        padded = F.pad(wav.unsqueeze(1), (self.n_fft // 2, self.n_fft // 2), mode="reflect")
+        real, imaginary = F.conv1d(padded, self.analysis, stride=self.hop_length).chunk(2, dim=1)
+        return real, imaginary
+
+    def inverse(self, real: Tensor, imaginary: Tensor) -> Tensor:
+        wav = F.conv_transpose1d(torch.cat([real, imaginary], dim=1), self.synthesis, stride=self.hop_length)
+        weight = F.conv_transpose1d(torch.ones_like(real[:, :1]), self.overlap, stride=self.hop_length)
+        middle = slice(self.n_fft // 2, -(self.n_fft // 2))
+        return (wav[..., middle] / weight[..., middle]).squeeze(1)
 
 
 class RealVocoder(nn.Module):
@@ -27,61 +61,39 @@ class RealVocoder(nn.Module):
         vocoder: Whose weights are used.
     """
 
-    analysis: Tensor
-    synthesis: Tensor
-    overlap: Tensor
-
     def __init__(self, vocoder: HarmonicNoiseVocoder) -> None:
         super().__init__()
         self.vocoder = vocoder
-        c = vocoder.config.mel
-        n, n_bins = c.n_fft, c.n_fft // 2 + 1
-        window = F.pad(vocoder.window.double(), ((n - c.win_length) // 2, (n - c.win_length + 1) // 2))
-        angle = 2 * math.pi / n * torch.outer(torch.arange(n_bins), torch.arange(n)).double()
-        # Each bin but the first and the last stands for its mirror image too.
-        weight = torch.full((n_bins, 1), 2.0 / n).double()
-        weight[0] = weight[-1] = 1.0 / n
-        forward = torch.cat([angle.cos(), -angle.sin()]) * window
-        backward = torch.cat([weight * angle.cos(), -weight * angle.sin()]) * window
-        self.register_buffer("analysis", forward.float().unsqueeze(1))
-        self.register_buffer("synthesis", backward.float().unsqueeze(1))
-        self.register_buffer("overlap", window.square().float()[None, None])
+        c, s = vocoder.config.mel, vocoder.config.subframes
+        self.fourier = _RealFourier(vocoder.window, c.n_fft, c.hop_length)
+        self.short_fourier = _RealFourier(vocoder.short_window, c.n_fft // s, c.hop_length // s)
 
     def forward(self, mel: Tensor, log_f0: Tensor, voiced: Tensor, turns: Tensor, noise: Tensor) -> Tensor:
         v, c = self.vocoder, self.vocoder.config
-        harmonic, phase, breath = v.predict(mel, log_f0, voiced)
         envelope = v.envelope(mel)
         pulses = pulse_train(
             PitchTrack(log_f0, voiced, turns), noise.shape[-1], c.mel.sample_rate, c.mel.hop_length, c.harmonic_max_hz
         )
-        gain = torch.exp((envelope + harmonic).clamp(max=MAX_LOG_MAGNITUDE))
-        noise_gain = torch.exp((envelope + breath).clamp(max=MAX_LOG_MAGNITUDE))
-        (a, b), (p, q) = self._stft(pulses), self._stft(noise)
+        # The last frame stands at the signal's end and has one subframe.
+        harmonic, phase, breath = (x[..., : x.shape[-1] - (c.subframes - 1)] for x in v.predict(mel, log_f0, voiced))
+        between = v.between(envelope)
+        between = between[..., : between.shape[-1] - (c.subframes - 1)]
+        gain = torch.exp((between + harmonic).clamp(max=MAX_LOG_MAGNITUDE))
+        noise_gain = torch.exp((between + breath).clamp(max=MAX_LOG_MAGNITUDE))
+        (a, b), (p, q) = self.short_fourier(pulses), self.short_fourier(noise)
         cos, sin = gain * phase.cos(), gain * phase.sin()
-        real, imaginary = a * cos - b * sin + p * noise_gain, a * sin + b * cos + q * noise_gain
+        wav = self.short_fourier.inverse(a * cos - b * sin + p * noise_gain, a * sin + b * cos + q * noise_gain)
+        wanted = v.spread_bands(mel)
         last: tuple[Tensor, Tensor] | None = None
         for _ in range(c.n_corrections):
-            now = self._stft(self._istft(real, imaginary))
+            now = self.fourier(wav)
             real, imaginary = now
             if last is not None:
                 real, imaginary = real + c.momentum * (real - last[0]), imaginary + c.momentum * (imaginary - last[1])
             last = now
-            change = torch.exp(v.lack(envelope, (real.square() + imaginary.square()).sqrt()))
-            real, imaginary = real * change, imaginary * change
-        return self._istft(real, imaginary)
-
-    def _stft(self, wav: Tensor) -> tuple[Tensor, Tensor]:
-        c = self.vocoder.config.mel
-        padded = F.pad(wav.unsqueeze(1), (c.n_fft // 2, c.n_fft // 2), mode="reflect")
-        real, imaginary = F.conv1d(padded, self.analysis, stride=c.hop_length).chunk(2, dim=1)
-        return real, imaginary
-
-    def _istft(self, real: Tensor, imaginary: Tensor) -> Tensor:
-        c = self.vocoder.config.mel
-        wav = F.conv_transpose1d(torch.cat([real, imaginary], dim=1), self.synthesis, stride=c.hop_length)
-        weight = F.conv_transpose1d(torch.ones_like(real[:, :1]), self.overlap, stride=c.hop_length)
-        middle = slice(c.n_fft // 2, -(c.n_fft // 2))
-        return (wav[..., middle] / weight[..., middle]).squeeze(1)
+            change = v.correction(wanted, (real.square() + imaginary.square()).sqrt())
+            wav = self.fourier.inverse(real * change, imaginary * change)
+        return wav
 
 
 def export_onnx(vocoder: HarmonicNoiseVocoder, path: str | Path) -> None:

@@ -15,8 +15,8 @@ from vcae.vocoder.excitation import PitchTrack, pulse_train, white_noise
 
 # Keeps exp() of a predicted log-magnitude finite whatever the network says.
 MAX_LOG_MAGNITUDE = 8.0
-# A correction changes no bin by more than this, in nats (26 dB).
-MAX_CORRECTION = 3.0
+# A correction changes no bin by more than this factor (26 dB).
+MAX_CORRECTION = 20.0
 INPUT_KERNEL = 5
 CHUNK_S = 20.0
 
@@ -47,6 +47,7 @@ class HarmonicNoiseVocoder(nn.Module):
     short_window: Tensor
     filterbank: Tensor
     spread: Tensor
+    uncovered: Tensor
 
     def __init__(self, config: VocoderConfig) -> None:
         super().__init__()
@@ -63,13 +64,18 @@ class HarmonicNoiseVocoder(nn.Module):
         filters = mel_filterbank(config.mel)
         self.register_buffer("filterbank", filters, persistent=False)
         self.register_buffer("spread", (filters / filters.sum(0).clamp(min=1e-8)).T.contiguous(), persistent=False)
+        self.register_buffer("uncovered", (filters.sum(0) == 0).float().unsqueeze(1), persistent=False)
 
     def envelope(self, mel: Tensor) -> Tensor:
         """Return the log-magnitude (B, n_fft // 2 + 1, T) that the mel's bands give to bins excited by unit-power sound."""
         c = self.config.mel
         # The mean STFT magnitude of unit white noise under a Hann window, times the area of a slaney band, is what a band reads.
         per_unit = math.sqrt(3 / 8 * c.win_length * math.pi / 4) * c.n_fft / c.sample_rate
-        return torch.log(torch.matmul(self.spread, torch.exp(mel)).clamp(min=c.floor)) - math.log(per_unit)
+        return torch.log(self.spread_bands(mel).clamp(min=c.floor)) - math.log(per_unit)
+
+    def spread_bands(self, mel: Tensor) -> Tensor:
+        """Return for each bin the mean magnitude of its bands: (B, n_fft // 2 + 1, T)."""
+        return torch.matmul(self.spread, torch.exp(mel).clamp(min=self.config.mel.floor))
 
     def forward(
         self,
@@ -159,10 +165,20 @@ class HarmonicNoiseVocoder(nn.Module):
         right = torch.cat([left[..., 1:], left[..., -1:]], dim=-1)
         return torch.stack([left + (right - left) * (i / s) for i in range(s)], dim=-1).flatten(2)
 
-    def lack(self, envelope: Tensor, magnitude: Tensor) -> Tensor:
-        """Return by how much, in nats, the bands around each bin of a magnitude (B, n_fft // 2 + 1, T) lie under an envelope."""
-        mel = torch.log(torch.matmul(self.filterbank, magnitude).clamp(min=self.config.mel.floor))
-        return (envelope - self.envelope(mel)).clamp(-MAX_CORRECTION, MAX_CORRECTION)
+    def correction(self, wanted: Tensor, magnitude: Tensor) -> Tensor:
+        """Return what to multiply each bin with so that its bands come nearer to those wanted.
+
+        Args:
+            wanted: (B, n_fft // 2 + 1, T), the bands' magnitudes spread over the bins.
+            magnitude: (B, n_fft // 2 + 1, T), of the signal as it is.
+
+        Returns:
+            (B, n_fft // 2 + 1, T), within `MAX_CORRECTION` either way.
+        """
+        bands = torch.matmul(self.filterbank, magnitude).clamp(min=self.config.mel.floor)
+        # A bin that no band covers, as the first and the last, stays as it is.
+        present = torch.matmul(self.spread, bands) + self.uncovered
+        return ((wanted + self.uncovered) / present).clamp(1 / MAX_CORRECTION, MAX_CORRECTION)
 
     def _synthesise(self, mel: Tensor, pitch: PitchTrack, noise: Tensor, n_corrections: int) -> Tensor:
         c, n = self.config.mel, noise.shape[-1]
@@ -176,15 +192,18 @@ class HarmonicNoiseVocoder(nn.Module):
             between, harmonic, phase, breath = (x[..., frames] for x in (self.between(envelope), harmonic, phase, breath))
             filtered = pulse_frames * torch.polar(torch.exp((between + harmonic).clamp(max=MAX_LOG_MAGNITUDE)), phase)
             filtered = filtered + noise_frames * torch.exp((between + breath).clamp(max=MAX_LOG_MAGNITUDE))
-            return self._correct(self._short_istft(filtered, n), envelope, n_corrections)
+            return self._correct(self._short_istft(filtered, n), mel.float(), n_corrections)
 
-    def _correct(self, wav: Tensor, envelope: Tensor, n_corrections: int) -> Tensor:
+    def _correct(self, wav: Tensor, mel: Tensor, n_corrections: int) -> Tensor:
+        wanted = self.spread_bands(mel)
         previous = None
         for _ in range(n_corrections):
             consistent = self._stft(wav)
             spectrum = consistent if previous is None else consistent + self.config.momentum * (consistent - previous)
             previous = consistent
-            spectrum = spectrum * torch.exp(self.lack(envelope, spectrum.abs()))
+            # The small term keeps the root's gradient finite.
+            magnitude = (spectrum.real.square() + spectrum.imag.square() + 1e-12).sqrt()
+            spectrum = spectrum * self.correction(wanted, magnitude)
             wav = self._istft(spectrum, wav.shape[-1])
         return wav
 
