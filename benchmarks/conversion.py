@@ -17,7 +17,7 @@ import soundfile
 
 import vcae
 from vcae.audio.io import Sound, read_sound, write_sound
-from vcae.tasks.convert import convert
+from vcae.tasks.convert import ConvertOptions, convert, hear_voice
 
 
 def choose_pairs(manifest: Path, split: str, n: int, seed: int, min_s: float) -> list[tuple[dict[str, str], ...]]:
@@ -58,7 +58,7 @@ def main() -> None:
     for n, rows in enumerate(choose_pairs(args.manifest, args.split, args.pairs, args.seed, args.min_s)):
         source, reference, judged = (root / row["path"] for row in rows)
         sound, clip = read_sound(source), read_sound(reference)
-        wav = convert(model, sound, [clip], match=args.match).wav
+        wav = convert(model, sound, hear_voice(model, [clip]), ConvertOptions(match=args.match)).wav
         path = args.out / f"{n:02d}_{rows[0]['speaker']}_to_{rows[1]['speaker']}.wav"
         write_sound(path, Sound(wav.numpy(), model.sample_rate), "converted by vcae", force=True)
         difference = abs(soundfile.info(path).duration - sound.duration_s)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from vcae.audio.io import Sound, read_sound
-from vcae.tasks.convert import convert
+from vcae.tasks.convert import convert, hear_voice
 from vcae.tasks.model import load
 
 
@@ -28,7 +28,7 @@ def main() -> None:
     start = time.perf_counter()
     model = load(device="cpu")
     loaded = time.perf_counter()
-    convert(model, source, [reference])
+    convert(model, source, hear_voice(model, [reference]))
     done = time.perf_counter()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(

@@ -19,16 +19,20 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
+
+import vcae
+from vcae.audio.io import Sound, read_sound, write_sound
+from vcae.audio.loudness import follow_envelope
+from vcae.tasks.model import DECODED_CORRECTIONS
+from vcae.vocoder.griffin_lim import griffin_lim
 
 METHODS = ("vocoder", "autoencoder", "griffin-lim-32", "griffin-lim-60", "world", "original")
 SCORES = ("pesq_wb", "stoi", "mel_db", "ovrl", "p808", "spk_cos")
 
 
-def copy_one(method: str, model, sound) -> tuple[np.ndarray, float]:
+def copy_one(method: str, model: vcae.Model, sound: Sound) -> tuple[np.ndarray, float]:
     """Return the copy of a sound, and the seconds that its synthesis alone took."""
-    from vcae.audio.loudness import follow_envelope
-    from vcae.vocoder.griffin_lim import griffin_lim
-
     if method == "world":
         import pyworld
 
@@ -41,13 +45,14 @@ def copy_one(method: str, model, sound) -> tuple[np.ndarray, float]:
     seen = model.analyse(sound.wav, sound.sample_rate)
     mel, f0 = seen.mel, seen.f0
     if method == "autoencoder":
-        code = model.encode(sound.wav, sound.sample_rate)
-        mel = model.decode(code)
+        mel = model.decode(model.encode(sound.wav, sound.sample_rate))
     start = time.perf_counter()
     if method.startswith("griffin-lim"):
         wav = griffin_lim(mel, model.mel_config, len(seen.wav), n_iter=int(method.rpartition("-")[2]))[0].numpy()
     else:
-        wav = model.vocode(mel, f0, len(seen.wav))[0].numpy()
+        wav = model.vocode(mel, f0, len(seen.wav), n_corrections=DECODED_CORRECTIONS if method == "autoencoder" else None)[
+            0
+        ].numpy()
     elapsed = time.perf_counter() - start
     return follow_envelope(wav, seen.wav, seen.level), elapsed
 
@@ -56,11 +61,6 @@ def run_method(method: str, threads: int, checkpoint: str, files: list[str], out
     """Copy all files by one method and print what it took as JSON."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
-    import torch
-
-    import vcae
-    from vcae.audio.io import Sound, read_sound, write_sound
-
     torch.set_num_threads(threads)
     model = vcae.load(checkpoint, device="cpu")
     sounds = [read_sound(path) for path in files]

@@ -8,12 +8,13 @@ import torch
 import vcae
 from vcae.audio.loudness import active_level
 from vcae.errors import AudioError, CheckpointError, ConfigError
-from vcae.tasks.convert import Voice, convert_f0, describe_voice, speak
+from vcae.tasks.convert import convert_f0, speak
 from vcae.tasks.matching import Errors
+from vcae.tasks.voice import Voice, describe_voice
 
 
 def _voice(median_hz=200.0, spread=0.2):
-    errors = Errors(torch.zeros(1, 5), torch.zeros(1, 80))
+    errors = Errors(torch.zeros(1, 5), torch.zeros(1, 80), torch.zeros(1))
     return Voice(torch.zeros(1, 8), math.log(median_hz), spread, (None, None), errors, 5.0)
 
 

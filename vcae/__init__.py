@@ -11,6 +11,7 @@ from vcae.errors import AudioError, CheckpointError, ConfigError, DataError, Vca
 
 if TYPE_CHECKING:
     from vcae.tasks.model import Encoding, Model, load
+    from vcae.tasks.voice import Voice, mix_voices
 
 __version__ = "0.1.0"
 __all__ = [
@@ -21,8 +22,10 @@ __all__ = [
     "Encoding",
     "Model",
     "VcaeError",
+    "Voice",
     "__version__",
     "load",
+    "mix_voices",
 ]
 
 
@@ -32,4 +35,8 @@ def __getattr__(name: str) -> Any:
         from vcae.tasks import model
 
         return getattr(model, name)
+    if name in ("Voice", "mix_voices"):
+        from vcae.tasks import voice
+
+        return getattr(voice, name)
     raise AttributeError(f"module 'vcae' has no attribute {name!r}")

@@ -129,24 +129,36 @@ def find(name: str | Path) -> Path:
     return path
 
 
+def read_header(path: Path) -> dict[str, str]:
+    """Read the metadata of a safetensors file, without its tensors.
+
+    Raises:
+        CheckpointError: If there is no such file, or it is damaged.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as opened:
+            head = opened.read(8)
+            length = int.from_bytes(head, "little")
+            if len(head) < 8 or not 0 < length <= min(size - 8, MAX_HEADER_BYTES):
+                raise CheckpointError(f"{path} is no whole safetensors file ({size} bytes); get a fresh copy of it")
+            header = json.loads(opened.read(length))
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} has a damaged header ({error}); get a fresh copy of it") from error
+    metadata = header.get("__metadata__", {}) if isinstance(header, dict) else {}
+    return metadata if isinstance(metadata, dict) else {}
+
+
 def read_metadata(path: Path) -> dict[str, Any]:
     """Read what is stored beside the weights, without reading the weights.
 
     Raises:
         CheckpointError: If the file is damaged, not ours, or of another format version.
     """
-    size = path.stat().st_size
-    with path.open("rb") as opened:
-        head = opened.read(8)
-        length = int.from_bytes(head, "little")
-        if len(head) < 8 or not 0 < length <= min(size - 8, MAX_HEADER_BYTES):
-            raise CheckpointError(f"{path} is no whole safetensors file ({size} bytes); get a fresh copy of it")
-        try:
-            header = json.loads(opened.read(length))
-        except (ValueError, RecursionError) as error:
-            raise CheckpointError(f"{path} has a damaged header ({error}); get a fresh copy of it") from error
     try:
-        metadata = json.loads(header["__metadata__"]["vcae"])
+        metadata = json.loads(read_header(path)["vcae"])
         version = metadata["format"]
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(

@@ -264,7 +264,9 @@ def _cast(annotation: Any, value: Any, where: str) -> Any:
         options = typing.get_args(annotation)
         if value is None and type(None) in options:
             return None
-        return _cast(next(o for o in options if o is not type(None)), value, where)
+        wanted = [o for o in options if o is not type(None)]
+        fitting = next((o for o in wanted if isinstance(o, type) and type(value) is o), wanted[-1])
+        return _cast(fitting, value, where)
     if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
         return from_dict(annotation, value, where)
     if annotation is float and isinstance(value, int) and not isinstance(value, bool):

@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 import vcae
 from vcae.audio.io import Sound, read_sound, write_sound
 from vcae.config import SwapRecipe, load_config
-from vcae.tasks.convert import convert
+from vcae.tasks.convert import ConvertOptions, convert, hear_voice
 
 
 def main() -> None:
@@ -23,10 +23,11 @@ def main() -> None:
     sounds = [read_sound(recipe.first), read_sound(recipe.second)]
     names = [Path(recipe.first).stem, Path(recipe.second).stem]
     output = Path(recipe.output_dir)
+    options = ConvertOptions(recipe.pitch, seed=recipe.seed)
     figure, axes = plt.subplots(2, 2, figsize=(12, 7), layout="constrained", sharey=True)
     for row, source in enumerate(sounds):
         for column, reference in enumerate(sounds):
-            done = convert(model, source, [reference], recipe.pitch, recipe.seed)
+            done = convert(model, source, hear_voice(model, [reference]), options)
             path = output / f"content-{names[row]}_speaker-{names[column]}.wav"
             write_sound(path, Sound(done.wav.numpy(), model.sample_rate), "converted by vcae", force=True)
             seconds = done.mel.shape[-1] / model.mel_config.frame_rate

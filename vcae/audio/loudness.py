@@ -45,6 +45,11 @@ def normalize_level(wav: np.ndarray) -> np.ndarray:
     return (wav * min(TARGET_LEVEL / level, PEAK_LIMIT / peak)).astype(np.float32)
 
 
+def set_level(wav: np.ndarray, level: float) -> np.ndarray:
+    """Scale a signal (N,) to an active level, its peaks limited to `PEAK_LIMIT`."""
+    return np.asarray(limit_peaks(wav * (level / max(active_level(wav), 1e-12))), dtype=np.float32)
+
+
 def _envelope_db(wav: np.ndarray, floor: float) -> np.ndarray:
     padded = np.pad(wav.astype(np.float64), (0, -len(wav) % FRAME))
     power = np.square(padded).reshape(-1, FRAME).mean(axis=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from enum import Enum
 from typing import Annotated
 
 import typer
@@ -23,16 +24,32 @@ from vcae.cli.common import (
     user_errors,
     working,
 )
+from vcae.cli.voice import find_voice, parse_speaker, read_clips
+
+
+class Loudness(str, Enum):
+    """Whose loudness the result has."""
+
+    source = "source"
+    flat = "flat"
 
 
 @user_errors
 def convert(
     source: Annotated[str, typer.Argument(help="What is said: a sound file, or '-' for a wav on standard input.")],
     speaker: Annotated[
-        list[str], typer.Option("--speaker", "-s", help="Who shall say it: a clip of the voice; repeat it to average several.")
+        list[str],
+        typer.Option(
+            "--speaker",
+            "-s",
+            help="Who shall say it: a clip, or a saved voice's name; repeat it for more clips, or mix voices with weights: a.wav:0.7.",
+        ),
     ],
     output: OutputOption = None,
     pitch: Annotated[str, typer.Option(help="auto: the voice's range; keep: the source's; a number: semitones.")] = "auto",
+    strength: Annotated[float, typer.Option(help="0: the source's own voice, 1: the voice of --speaker.")] = 1.0,
+    match: Annotated[float, typer.Option(help="How far the sound is matched to the clip's own frames, 0 to 1.")] = 1.0,
+    loudness: Annotated[Loudness, typer.Option(help="source: follow its loudness; flat: only its level.")] = Loudness.source,
     device: DeviceOption = Device.auto,
     seed: SeedOption = 0,
     checkpoint: CheckpointOption = "default",
@@ -43,20 +60,21 @@ def convert(
     """Convert SOURCE to the voice of --speaker."""
     from vcae.audio.io import Sound, check_output, read_sound, write_sound
 
-    target = output_path(output, [source, *speaker], "converted")
+    speakers = [parse_speaker(text) for text in speaker]
+    target = output_path(output, [source, *(str(s.path) for s in speakers)], "converted")
     check_output(target, force)
     sound = read_sound(source, sys.stdin.buffer)
-    references = [read_sound(path) for path in speaker]
+    clips = read_clips(speakers)
     with working("loading the model", quiet):
+        from vcae.tasks.convert import ConvertOptions
         from vcae.tasks.convert import convert as work
-        from vcae.tasks.convert import parse_pitch
         from vcae.tasks.model import load
 
-        parse_pitch(pitch)
+        options = ConvertOptions(pitch, strength, match, loudness.value, seed)
         watch = Stopwatch()
         model = load(checkpoint, device.value)
     with working("converting", quiet):
-        done = work(model, sound, references, pitch, seed)
+        done = work(model, sound, find_voice(model, speakers, clips), options)
     write_sound(
         target, Sound(done.wav.numpy(), model.sample_rate), provenance(model.checkpoint, "converted"), force, sys.stdout.buffer
     )
@@ -70,6 +88,9 @@ def convert(
         "source_f0_hz": round(done.source_f0_hz, 1),
         "output_f0_hz": round(done.output_f0_hz, 1),
         "pitch": pitch,
+        "strength": strength,
+        "match": match,
+        "loudness": loudness.value,
         "seed": seed,
         "device": str(model.device),
         "checkpoint": model.checkpoint.path.stem,

@@ -11,39 +11,20 @@ import torch
 from torch import Tensor
 
 from vcae.audio.f0 import F0_MAX_HZ, F0_MIN_HZ, log_f0_statistics
-from vcae.audio.frames import active_frames
-from vcae.audio.loudness import follow_envelope
+from vcae.audio.loudness import follow_envelope, set_level
 from vcae.errors import AudioError, ConfigError
-from vcae.tasks.matching import FULL_MATCH_S, Errors, band_quantiles, correct_errors, match_quantiles, measure_errors
+from vcae.tasks.matching import FULL_MATCH_S, correct_errors, match_quantiles
+from vcae.tasks.model import DECODED_CORRECTIONS
+from vcae.tasks.voice import Voice, describe_voice, interpolate_voices
 
 if TYPE_CHECKING:
     from vcae.audio.io import Sound
-    from vcae.tasks.model import Analysis, Model
+    from vcae.tasks.model import Model
 
 MIN_REFERENCE_S = 1.0
 # The reference's spread of log-F0 is taken over within these bounds: short clips measure it badly.
 SPREAD_BOUNDS = (0.7, 1.4)
-
-
-@dataclass(frozen=True)
-class Voice:
-    """What is known of a voice to convert to.
-
-    Attributes:
-        speaker_embedding: (1, speaker_dim), unit norm.
-        log_f0_median: Natural log of Hz; nan when the reference has no voiced frame.
-        log_f0_spread: In nats; nan likewise.
-        quantiles: (n_mels, Q) of unvoiced and of voiced frames, the distribution of each mel band.
-        errors: What the autoencoder gets wrong about this voice.
-        speech_s: Seconds of sound, pauses left out.
-    """
-
-    speaker_embedding: Tensor
-    log_f0_median: float
-    log_f0_spread: float
-    quantiles: tuple[Tensor | None, Tensor | None]
-    errors: Errors
-    speech_s: float
+LOUDNESS = ("source", "flat")
 
 
 @dataclass(frozen=True)
@@ -65,22 +46,6 @@ class Conversion:
     source_f0_hz: float
     output_f0_hz: float
     reference_speech_s: float
-
-
-@torch.inference_mode()
-def describe_voice(model: Model, references: Sequence[Analysis]) -> Voice:
-    """Describe the voice of one or several references, each weighted by its seconds of sound."""
-    total, speech_s = torch.zeros(()), 0.0
-    for seen in references:
-        seconds = float(active_frames(seen.mel).sum()) / model.mel_config.frame_rate
-        total = total.to(model.device) + seconds * model.autoencoder.encode_speaker(seen.mel)
-        speech_s += seconds
-    embedding = torch.nn.functional.normalize(total, dim=-1)
-    mels, f0s = [seen.mel for seen in references], [seen.f0 for seen in references]
-    latents = [model.autoencoder.encode_content(mel) for mel in mels]
-    copies = [model.autoencoder.decode(latent, f0, embedding) for latent, f0 in zip(latents, f0s, strict=True)]
-    errors = measure_errors(mels, copies, latents, f0s, model.autoencoder.config.content.stride)
-    return Voice(embedding, *log_f0_statistics(torch.cat(f0s, dim=1)[0]), band_quantiles(mels, f0s), errors, speech_s)
 
 
 @torch.inference_mode()
@@ -140,38 +105,75 @@ def convert_f0(f0: Tensor, voice: Voice, pitch: str | float = "auto") -> Tensor:
     return torch.where(voiced, torch.exp(log_f0).clamp(F0_MIN_HZ, F0_MAX_HZ), torch.zeros_like(f0))
 
 
+@dataclass(frozen=True)
+class ConvertOptions:
+    """How to convert.
+
+    Attributes:
+        pitch: `auto` moves log-F0 to the voice's median and bounded spread, `keep` leaves it, a number shifts it by semitones.
+        strength: From the source's own voice (0) to the one asked for (1).
+        match: How far the mel is matched to the voice's own frames; 0 leaves it as it was decoded.
+        loudness: `source` follows the source's envelope; `flat` only takes its level.
+        seed: Of the vocoder's noise.
+
+    Raises:
+        ConfigError: For a value that is not allowed.
+    """
+
+    pitch: str | float = "auto"
+    strength: float = 1.0
+    match: float = 1.0
+    loudness: str = "source"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        parse_pitch(self.pitch)
+        for name in ("strength", "match"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise ConfigError(f"{name} is {value}; allowed are 0 to 1")
+        if self.loudness not in LOUDNESS:
+            raise ConfigError(f"loudness is {self.loudness!r}; allowed are {' and '.join(LOUDNESS)}")
+
+
+def hear_voice(model: Model, references: Sequence[Sound]) -> Voice:
+    """Describe the voice of clips, at least 1 s each, weighted by their seconds of sound.
+
+    Raises:
+        AudioError: For unusable audio, or none.
+    """
+    if not references:
+        raise AudioError("no reference was given; name at least one clip of the voice to take")
+    return describe_voice(model, [model.analyse(r.wav, r.sample_rate, r.name, MIN_REFERENCE_S) for r in references])
+
+
 @torch.inference_mode()
-def convert(
-    model: Model, source: Sound, references: Sequence[Sound], pitch: str | float = "auto", seed: int = 0, match: float = 1.0
-) -> Conversion:
-    """Convert a source to the voice of the references.
+def convert(model: Model, source: Sound, voice: Voice, options: ConvertOptions | None = None) -> Conversion:
+    """Convert a source to a voice.
 
     Args:
         model: A model whose checkpoint has an autoencoder with a speaker part.
         source: At least 0.5 s.
-        references: Clips of the voice to take, at least 1 s each; weighted by their seconds of sound.
-        pitch: `auto` moves log-F0 to the references' median and bounded spread, `keep` leaves it, a number shifts it by semitones.
-        seed: Of the vocoder's noise.
-        match: How far the mel is matched to the references' own frames; 0 leaves it as it was decoded.
+        voice: From `hear_voice`, `mix_voices` or `load_voice`.
+        options: How; the defaults when None.
 
     Returns:
-        The sound, as long as the source at the model's rate, with the source's loudness envelope and level.
+        The sound, as long as the source at the model's rate, with the source's level.
 
     Raises:
         AudioError: For unusable audio.
-        ConfigError: For a bad pitch, or a checkpoint without a speaker part.
+        ConfigError: For a checkpoint without a speaker part.
     """
-    pitch = parse_pitch(pitch)
-    if not references:
-        raise AudioError("no reference was given; name at least one clip of the voice to take")
+    options = options or ConvertOptions()
     seen = model.analyse(source.wav, source.sample_rate, source.name)
-    heard = [model.analyse(r.wav, r.sample_rate, r.name, MIN_REFERENCE_S) for r in references]
-    voice = describe_voice(model, heard)
-    f0 = convert_f0(seen.f0, voice, pitch)
-    mel = speak(model, model.autoencoder.encode_content(seen.mel), f0, voice, match)
-    wav = model.vocode(mel, f0, len(seen.wav), seed)[0].numpy()
+    if options.strength < 1:
+        voice = interpolate_voices(describe_voice(model, [seen]), voice, options.strength)
+    f0 = convert_f0(seen.f0, voice, options.pitch)
+    mel = speak(model, model.autoencoder.encode_content(seen.mel), f0, voice, options.match)
+    wav = model.vocode(mel, f0, len(seen.wav), options.seed, DECODED_CORRECTIONS)[0].numpy()
+    shaped = follow_envelope(wav, seen.wav, seen.level) if options.loudness == "source" else set_level(wav, seen.level)
     return Conversion(
-        torch.from_numpy(follow_envelope(wav, seen.wav, seen.level)),
+        torch.from_numpy(shaped),
         f0.cpu(),
         mel.cpu(),
         math.exp(log_f0_statistics(seen.f0[0])[0]),

@@ -8,6 +8,7 @@ import torch
 
 from vcae.audio.io import Sound
 from vcae.audio.loudness import follow_envelope
+from vcae.tasks.model import DECODED_CORRECTIONS
 
 if TYPE_CHECKING:
     from vcae.tasks.model import Analysis, Model
@@ -29,7 +30,7 @@ def reconstruct(model: Model, sound: Sound, seed: int = 0) -> Sound:
     autoencoder = model.autoencoder
     speaker = autoencoder.encode_speaker(seen.mel) if autoencoder.speaker_encoder is not None else None
     mel = autoencoder.decode(autoencoder.encode_content(seen.mel), seen.f0, speaker)
-    return _finish(model, seen, mel, sound.name, seed)
+    return _finish(model, seen, mel, sound.name, seed, DECODED_CORRECTIONS)
 
 
 @torch.inference_mode()
@@ -39,6 +40,6 @@ def vocode(model: Model, sound: Sound, seed: int = 0) -> Sound:
     return _finish(model, seen, seen.mel, sound.name, seed)
 
 
-def _finish(model: Model, seen: Analysis, mel: torch.Tensor, name: str, seed: int) -> Sound:
-    wav = model.vocode(mel, seen.f0, len(seen.wav), seed)[0].numpy()
+def _finish(model: Model, seen: Analysis, mel: torch.Tensor, name: str, seed: int, n_corrections: int | None = None) -> Sound:
+    wav = model.vocode(mel, seen.f0, len(seen.wav), seed, n_corrections)[0].numpy()
     return Sound(follow_envelope(wav, seen.wav, seen.level), model.sample_rate, name)

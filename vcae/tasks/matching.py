@@ -30,6 +30,10 @@ MAX_MEMORY = 7500
 BLOCK = 2048
 
 
+# For unvoiced and for voiced frames: (n_mels, N_QUANTILES), or None where a clip had too few of them.
+Quantiles = tuple[Tensor | None, Tensor | None]
+
+
 @dataclass(frozen=True)
 class Errors:
     """What the autoencoder gets wrong about a voice, frame by frame.
@@ -37,10 +41,12 @@ class Errors:
     Attributes:
         keys: (T, D + 1), content code and weighted voicing.
         values: (T, n_mels), the reference's mel less the autoencoder's copy of it.
+        log_weights: (T,), how much each frame counts, natural log; 0 in a voice that is not mixed.
     """
 
     keys: Tensor
     values: Tensor
+    log_weights: Tensor
 
 
 def _keys(latent: Tensor, f0: Tensor, stride: int) -> Tensor:
@@ -67,7 +73,7 @@ def measure_errors(
     keys = torch.cat([_keys(latent, f0, stride) for latent, f0 in zip(latents, f0s, strict=True)])[active]
     values = torch.cat([(mel - copy)[0].T for mel, copy in zip(mels, copies, strict=True)])[active]
     step = -(-len(keys) // MAX_MEMORY)
-    return Errors(keys[::step], values[::step])
+    return Errors(keys[::step], values[::step], torch.zeros(len(keys[::step]), device=keys.device))
 
 
 def correct_errors(mel: Tensor, latent: Tensor, f0: Tensor, stride: int, errors: Errors, strength: float = 1.0) -> Tensor:
@@ -90,11 +96,14 @@ def correct_errors(mel: Tensor, latent: Tensor, f0: Tensor, stride: int, errors:
     scale = 2 * BANDWIDTH**2 * errors.keys.shape[1]
     # In blocks, so that memory grows with the length and not with its square.
     blocks = torch.split(_keys(latent, f0, stride), BLOCK)
-    means = [torch.softmax(-torch.cdist(block, errors.keys).square() / scale, dim=-1) @ errors.values for block in blocks]
+    means = [
+        torch.softmax(errors.log_weights - torch.cdist(block, errors.keys).square() / scale, dim=-1) @ errors.values
+        for block in blocks
+    ]
     return mel + strength * torch.cat(means).T.unsqueeze(0)
 
 
-def band_quantiles(mels: Sequence[Tensor], f0s: Sequence[Tensor]) -> tuple[Tensor | None, Tensor | None]:
+def band_quantiles(mels: Sequence[Tensor], f0s: Sequence[Tensor]) -> Quantiles:
     """Return the quantiles of each band over the frames that carry sound, for unvoiced and for voiced frames.
 
     Args:
@@ -121,7 +130,7 @@ def _quantiles(frames: Tensor) -> Tensor | None:
     return torch.lerp(ordered[:, left], ordered[:, left + 1], (at - left).expand(len(ordered), -1)).contiguous()
 
 
-def match_quantiles(mel: Tensor, f0: Tensor, wanted: tuple[Tensor | None, Tensor | None], strength: float = 1.0) -> Tensor:
+def match_quantiles(mel: Tensor, f0: Tensor, wanted: Quantiles, strength: float = 1.0) -> Tensor:
     """Map each band so that its frames are distributed as the reference's, unvoiced and voiced frames apart.
 
     Args:

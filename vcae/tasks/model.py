@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,15 +17,21 @@ from vcae.audio.f0 import estimate_f0
 from vcae.audio.io import Sound, check_sound, resample
 from vcae.audio.loudness import SILENCE_LEVEL, active_level, normalize_level
 from vcae.audio.mel import LogMel
+from vcae.config import from_dict
 from vcae.errors import AudioError, CheckpointError, ConfigError
 from vcae.model.autoencoder import Autoencoder
 from vcae.vocoder.griffin_lim import griffin_lim
 from vcae.vocoder.neural import CHUNK_S
 
+if TYPE_CHECKING:
+    from vcae.tasks.voice import Voice
+
 log = logging.getLogger(__name__)
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 MIN_SOURCE_S = 0.5
+# A decoded mel is smoother than any recording's: a vocoder that follows it to the letter sounds worse than one that does so in part.
+DECODED_CORRECTIONS = 1
 Samples = Tensor | np.ndarray
 
 
@@ -164,7 +171,9 @@ class Model:
         return mel
 
     @torch.inference_mode()
-    def vocode(self, mel: Tensor, f0: Tensor, n_samples: int | None = None, seed: int = 0) -> Tensor:
+    def vocode(
+        self, mel: Tensor, f0: Tensor, n_samples: int | None = None, seed: int = 0, n_corrections: int | None = None
+    ) -> Tensor:
         """Turn a log-mel into sound, by the checkpoint's vocoder or by Griffin-Lim where it has none.
 
         Args:
@@ -172,6 +181,8 @@ class Model:
             f0: (B, T) in Hz, 0 where unvoiced.
             n_samples: Length, (T - 1) * hop_length when None.
             seed: Of the noise, or of Griffin-Lim's first phases.
+            n_corrections: How often the vocoder puts the mel right; the checkpoint's number when None, `DECODED_CORRECTIONS` for a mel
+                that an autoencoder decoded.
 
         Returns:
             (B, N), on the CPU.
@@ -180,11 +191,17 @@ class Model:
         if self.checkpoint.vocoder is None:
             log.warning("%s holds no vocoder; Griffin-Lim is used", self.checkpoint.path.name)
             return griffin_lim(mel, self.mel_config, n, seed=seed)
-        return torch.cat([piece.cpu() for piece in self.vocode_stream(mel, f0, n, seed)], dim=1)
+        return torch.cat([piece.cpu() for piece in self.vocode_stream(mel, f0, n, seed, n_corrections)], dim=1)
 
     @torch.inference_mode()
     def vocode_stream(
-        self, mel: Tensor, f0: Tensor, n_samples: int | None = None, seed: int = 0, chunk_s: float = CHUNK_S
+        self,
+        mel: Tensor,
+        f0: Tensor,
+        n_samples: int | None = None,
+        seed: int = 0,
+        n_corrections: int | None = None,
+        chunk_s: float = CHUNK_S,
     ) -> Iterator[Tensor]:
         """Yield what `vocode` returns in chunks of `chunk_s` seconds, in memory bounded by the chunk.
 
@@ -194,40 +211,56 @@ class Model:
         vocoder = self.checkpoint.vocoder
         if vocoder is None:
             raise CheckpointError(f"{self.checkpoint.path} holds no vocoder; use --checkpoint {checkpoint.DEFAULT}")
-        yield from vocoder.stream(mel.to(self.device), f0.to(self.device), n_samples, seed, chunk_s=chunk_s)
+        yield from vocoder.stream(mel.to(self.device), f0.to(self.device), n_samples, seed, n_corrections, chunk_s)
+
+    def voice(self, clips: Samples | Sequence[Samples], sample_rate: int) -> Voice:
+        """Measure a voice once, to convert to it often, to mix it (`vcae.mix_voices`) or to save it (`vcae.tasks.voice.save_voice`).
+
+        Args:
+            clips: One clip (N,) or (N, channels), or several; at least 1 s each; they count by their seconds of speech.
+            sample_rate: Hz.
+
+        Raises:
+            AudioError: For unusable audio.
+            ConfigError: For a checkpoint without a speaker part.
+        """
+        from vcae.tasks.convert import hear_voice
+
+        several = [clips] if isinstance(clips, Tensor | np.ndarray) else list(clips)
+        return hear_voice(self, [as_sound(clip, sample_rate, f"reference {n + 1}") for n, clip in enumerate(several)])
 
     def convert(
         self,
         wav: Samples,
         sample_rate: int,
-        reference: Samples | Sequence[Samples],
+        reference: Samples | Sequence[Samples] | Voice,
         reference_sample_rate: int | None = None,
-        pitch: str | float = "auto",
-        seed: int = 0,
+        **options: Any,
     ) -> Tensor:
         """Say what `wav` says in the voice of `reference`.
 
         Args:
             wav: (N,) or (N, channels), -1..1, at least 0.5 s.
             sample_rate: Hz.
-            reference: One clip of the voice to take, or several; at least 1 s each.
+            reference: One clip of the voice to take, or several, at least 1 s each; or a voice measured before.
             reference_sample_rate: Hz; that of the source when None.
-            pitch: `auto` moves F0 to the reference's range, `keep` leaves it, a number shifts it by semitones.
-            seed: Of the vocoder's noise.
+            options: Fields of `vcae.tasks.convert.ConvertOptions`: `pitch`, `strength`, `match`, `loudness`, `seed`.
 
         Returns:
             (N,), at the model's `sample_rate`, as long as the source.
 
         Raises:
             AudioError: For unusable audio.
-            ConfigError: For a bad pitch, or a checkpoint without a speaker part.
+            ConfigError: For a bad option, or a checkpoint without a speaker part.
         """
-        from vcae.tasks.convert import convert
+        from vcae.tasks.convert import ConvertOptions, convert
+        from vcae.tasks.voice import Voice
 
-        clips = [reference] if isinstance(reference, Tensor | np.ndarray) else list(reference)
-        rate = sample_rate if reference_sample_rate is None else reference_sample_rate
-        sounds = [as_sound(clip, rate, f"reference {n + 1}") for n, clip in enumerate(clips)]
-        return convert(self, as_sound(wav, sample_rate, "source"), sounds, pitch, seed).wav
+        chosen = from_dict(ConvertOptions, options, "convert")
+        source = as_sound(wav, sample_rate, "source")
+        if not isinstance(reference, Voice):
+            reference = self.voice(reference, reference_sample_rate or sample_rate)
+        return convert(self, source, reference, chosen).wav
 
     @property
     def autoencoder(self) -> Autoencoder:

@@ -184,7 +184,9 @@ def _check_mel(path: Path, found: MelConfig, needed: MelConfig) -> None:
 
 
 def _check_shape(path: Path, found: VocoderConfig, needed: VocoderConfig) -> None:
-    shapes = [{k: v for k, v in to_dict(config).items() if k not in ("n_corrections", "momentum")} for config in (found, needed)]
+    shapes = [
+        {k: v for k, v in to_dict(config).items() if k not in ("n_corrections", "momentum")} for config in (found, needed)
+    ]
     if shapes[0] != shapes[1]:
         raise CheckpointError(f"{path} holds a vocoder of another shape than the recipe: {shapes[0]} and {shapes[1]}")
 

@@ -85,7 +85,8 @@ class Discriminator(nn.Module):
         real, fake = self._judge(target), self._judge(predicted.detach())
         zero = predicted.new_zeros(())
         discriminator = sum(
-            ((1 - r[-1].float()).square().mean() + f[-1].float().square().mean() for r, f in zip(real, fake, strict=True)), start=zero
+            ((1 - r[-1].float()).square().mean() + f[-1].float().square().mean() for r, f in zip(real, fake, strict=True)),
+            start=zero,
         )
         # The vocoder's losses must not train the discriminators.
         self.requires_grad_(False)

@@ -109,7 +109,13 @@ def export_onnx(vocoder: HarmonicNoiseVocoder, path: str | Path) -> None:
     frames = 64
     f0 = torch.full((2, frames), 120.0)
     pitch = PitchTrack.of(f0, c.sample_rate, c.hop_length)
-    example = (torch.zeros(2, c.n_mels, frames), pitch.log_f0, pitch.voiced, pitch.turns, torch.randn(2, (frames - 1) * c.hop_length))
+    example = (
+        torch.zeros(2, c.n_mels, frames),
+        pitch.log_f0,
+        pitch.voiced,
+        pitch.turns,
+        torch.randn(2, (frames - 1) * c.hop_length),
+    )
     batch, time = torch.export.Dim("batch", min=1, max=256), torch.export.Dim("frames", min=8, max=1 << 20)
     shapes = ({0: batch, 2: time}, *({0: batch, 1: time},) * 3, {0: batch, 1: c.hop_length * time - c.hop_length})
     program = torch.onnx.export(

@@ -111,10 +111,14 @@ class HarmonicNoiseVocoder(nn.Module):
     ) -> Iterator[Tensor]:
         """Synthesise in chunks that, joined, equal the whole: each is made with as much context as reaches into it.
 
-        Memory is bounded by the chunk. Arguments as `forward`, and:
+        Memory is bounded by the chunk.
 
         Args:
+            mel: (B, n_mels, T).
+            f0: (B, T) in Hz, 0 where unvoiced.
+            n_samples: As in `forward`.
             seed: Of the noise.
+            n_corrections: As in `forward`.
             chunk_s: Length of a chunk in seconds.
 
         Yields:

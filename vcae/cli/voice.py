@@ -1,0 +1,149 @@
+"""`vcae voice`: voices saved under a name, and what `--speaker` may be."""
+
+from __future__ import annotations
+
+import datetime
+import json as json_module
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vcae import __version__
+from vcae.cli.common import CheckpointOption, Device, DeviceOption, ForceOption, JsonOption, QuietOption, user_errors, working
+from vcae.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vcae.audio.io import Sound
+    from vcae.tasks.model import Model
+    from vcae.tasks.voice import Voice
+
+app = typer.Typer(help="Voices saved under a name, for --speaker NAME.", no_args_is_help=True)
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """One --speaker: a clip, or the file of a saved voice, with its weight if one was given."""
+
+    path: Path
+    saved: bool
+    weight: float | None
+
+
+def parse_speaker(text: str) -> Speaker:
+    """Read a --speaker: a clip, a saved voice's name or file, and `:WEIGHT` after it if it is to be mixed.
+
+    Raises:
+        ConfigError: If it is neither a file nor a saved voice, or its weight is no number.
+    """
+    from vcae.tasks.shelf import NAME, SUFFIX, voice_path, voices_folder
+
+    what, colon, number = text.rpartition(":")
+    weight = None
+    if colon and not Path(text).exists():
+        try:
+            weight = float(number)
+        except ValueError:
+            weight = math.nan
+        if not (math.isfinite(weight) and weight >= 0):
+            raise ConfigError(f"the weight in --speaker {text} is {number!r}; write it as --speaker {what}:0.7")
+        text = what
+    if NAME.fullmatch(text) and not Path(text).exists() and voice_path(text).exists():
+        return Speaker(voice_path(text), True, weight)
+    if not Path(text).exists() and not Path(text).suffix:
+        names = sorted(p.stem for p in voices_folder().glob(f"*{SUFFIX}"))
+        raise ConfigError(f"no file and no saved voice is called {text!r}; saved voices: {', '.join(names) or 'none'}")
+    return Speaker(Path(text), Path(text).suffix == SUFFIX, weight)
+
+
+def read_clips(speakers: list[Speaker]) -> dict[Path, Sound]:
+    """Read the clips among the speakers, before a model is loaded, so that a bad one is named at once."""
+    from vcae.audio.io import read_sound
+
+    return {s.path: read_sound(str(s.path)) for s in speakers if not s.saved}
+
+
+def find_voice(model: Model, speakers: list[Speaker], clips: dict[Path, Sound]) -> Voice:
+    """Make one voice of all speakers: clips without weights are one voice; with a weight or a saved voice among them, all are mixed."""
+    from vcae.tasks.convert import hear_voice
+    from vcae.tasks.voice import load_voice, mix_voices
+
+    if all(s.weight is None and not s.saved for s in speakers):
+        return hear_voice(model, list(clips.values()))
+    voices = [load_voice(s.path, model) if s.saved else hear_voice(model, [clips[s.path]]) for s in speakers]
+    return mix_voices(voices, [1.0 if s.weight is None else s.weight for s in speakers])
+
+
+@app.command("save")
+@user_errors
+def save(
+    name: Annotated[str, typer.Argument(help="Letters, digits, '.', '_' and '-'.")],
+    clips: Annotated[
+        list[str], typer.Argument(help="Clips of the voice; or several voices with weights, such as a.wav:0.7 b.wav:0.3.")
+    ],
+    author: Annotated[str, typer.Option(help="Who may be asked about this voice; kept in the file.")] = "",
+    device: DeviceOption = Device.auto,
+    checkpoint: CheckpointOption = "default",
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Measure a voice from CLIPS and save it as NAME."""
+    from vcae.tasks.shelf import voice_path
+
+    path = voice_path(name)
+    if path.exists() and not force:
+        raise ConfigError(f"a voice called {name} exists ({path}); add --force to replace it, or take another name")
+    speakers = [parse_speaker(clip) for clip in clips]
+    sounds = read_clips(speakers)
+    with working("measuring the voice", quiet):
+        from vcae.tasks.model import load
+        from vcae.tasks.voice import save_voice
+
+        model = load(checkpoint, device.value)
+        voice = find_voice(model, speakers, sounds)
+    provenance = {
+        "clips": [Path(clip).name for clip in clips],
+        "author": author,
+        "made_by": f"vcae {__version__}",
+        "made_at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    }
+    save_voice(path, voice, model, provenance)
+    if quiet:
+        return
+    values = {"name": name, "path": str(path), "speech_s": round(voice.speech_s, 2), "bytes": path.stat().st_size, **provenance}
+    typer.echo(json_module.dumps(values) if json else f"saved {name}: {voice.speech_s:.1f} s of speech, {path}")
+
+
+@app.command("list")
+@user_errors
+def list_voices(json: JsonOption = False) -> None:
+    """List the saved voices."""
+    from vcae.tasks.shelf import SUFFIX, voices_folder
+
+    rows = [_describe(path) for path in sorted(voices_folder().glob(f"*{SUFFIX}"))]
+    if json:
+        typer.echo(json_module.dumps(rows))
+    elif not rows:
+        typer.echo(f"no voice is saved in {voices_folder()}; save one: vcae voice save NAME CLIP...")
+    else:
+        for row in rows:
+            typer.echo(f"{row['name']:<24} {row.get('error') or _sentence(row)}")
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    from vcae.errors import CheckpointError
+    from vcae.tasks.voice import read_voice_facts
+
+    try:
+        return {"name": path.stem, "path": str(path), **read_voice_facts(path)}
+    except CheckpointError as error:
+        return {"name": path.stem, "path": str(path), "error": str(error)}
+
+
+def _sentence(row: dict[str, Any]) -> str:
+    median = row["log_f0_median"]
+    pitch = "unvoiced" if median is None else f"{math.exp(median):.0f} Hz"
+    return f"{row['speech_s']:6.1f} s  {pitch:>8}  checkpoint {row['checkpoint']}  from {', '.join(row['provenance'].get('clips', []))}"
