@@ -155,6 +155,18 @@ def test_parts_of_the_api(model, converted):
     assert model.vocode(mel, encoding.f0, encoding.n_samples).shape == (1, len(source))
 
 
+def test_vocoding_in_chunks_gives_what_vocoding_gives(model, converted):
+    seen = model.analyse(converted[0], 16000)
+    whole = model.vocode(seen.mel, seen.f0, len(seen.wav), seed=3)
+    pieces = list(model.vocode_stream(seen.mel, seen.f0, len(seen.wav), seed=3, chunk_s=1.5))
+    assert len(pieces) > 3
+    assert (torch.cat(pieces, dim=1) - whole).abs().max() < 1e-4
+    fewer = model.vocode(seen.mel, seen.f0, len(seen.wav), seed=3, n_corrections=1)
+    wanted = seen.mel > -6
+    distances = [(model.log_mel(wav) - seen.mel)[wanted].abs().mean() for wav in (whole, fewer)]
+    assert distances[0] < 0.7 * distances[1]
+
+
 def test_models_without_a_part(tmp_path, tiny_autoencoder, tiny_vocoder, converted, caplog):
     from vcae import checkpoint
 
@@ -164,6 +176,8 @@ def test_models_without_a_part(tmp_path, tiny_autoencoder, tiny_vocoder, convert
     assert "Griffin-Lim is used" in caplog.text
     assert wav.shape == (32000,)
     checkpoint.save(tmp_path / "v.safetensors", vocoder=tiny_vocoder)
+    with pytest.raises(CheckpointError, match="holds no vocoder"):
+        next(vcae.load(tmp_path / "a.safetensors").vocode_stream(torch.zeros(1, 80, 40), torch.zeros(1, 40)))
     with pytest.raises(CheckpointError, match="holds no autoencoder"):
         vcae.load(tmp_path / "v.safetensors").convert(source, 16000, reference)
 

@@ -27,7 +27,7 @@ from vcae.config import (
     load_config,
     to_dict,
 )
-from vcae.errors import CheckpointError, DataError
+from vcae.errors import CheckpointError, ConfigError, DataError
 from vcae.training.cache import prepare_cache, read_manifest
 from vcae.training.data import CropDataset, SpeechCache
 from vcae.training.losses import MultiResolutionLoss
@@ -229,6 +229,14 @@ def test_vocoder_refuses_to_start_from_another_shape(cache, tmp_path):
     checkpoint.save(tmp_path / "other.safetensors", vocoder=HarmonicNoiseVocoder(from_dict(VocoderConfig, other)))
     with pytest.raises(CheckpointError, match=r"other.safetensors.*width.*24"):
         VocoderObjective(_vocoder_recipe(cache, tmp_path, initial=str(tmp_path / "other.safetensors")))
+
+
+@pytest.mark.parametrize(
+    ("cls", "objective"), [(VocoderRecipe, VocoderObjective), (AutoencoderRecipe, lambda r: AutoencoderObjective(r, 3))]
+)
+def test_a_hop_other_than_the_caches_is_refused(cls, objective):
+    with pytest.raises(ConfigError, match=r"mel.hop_length is 200; the cache's F0 stands every 256"):
+        objective(from_dict(cls, {"model": {"mel": {"hop_length": 200}}}))
 
 
 def test_vocoder_refuses_checkpoints_without_the_part_it_needs(cache, tmp_path, tiny_autoencoder, tiny_vocoder):

@@ -205,19 +205,6 @@ class AutoencoderRecipe:
 
 
 @dataclass(frozen=True)
-class DiscriminatorConfig:
-    """Discriminators for the vocoder: each kind is left out when its width is 0."""
-
-    resolution_width: int = 0
-    period_width: int = 0
-    patch_width: int = 0
-    weight: float = 1.0
-    feature_weight: float = 2.0
-    # Crops of the batch that are judged.
-    batch_size: int = 8
-
-
-@dataclass(frozen=True)
 class VocoderRecipe:
     """All numbers of `recipes/vocoder`."""
 
@@ -226,14 +213,11 @@ class VocoderRecipe:
     train: TrainConfig = field(default_factory=TrainConfig)
     # Corrections in training, where each costs a step more time; the model's own number is for use.
     n_corrections: int = 2
-    # Share of crops whose voicing is hidden from the model.
-    voicing_dropout: float = 0.0
     # A checkpoint whose vocoder the training starts from.
     initial: str | None = None
     # A checkpoint whose autoencoder decodes the mels of this share of each batch.
     decoded_by: str | None = None
     decoded_share: float = 0.5
-    discriminator: DiscriminatorConfig | None = None
 
 
 @dataclass(frozen=True)

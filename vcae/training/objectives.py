@@ -9,16 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vcae.audio.f0 import continuous_log_f0
+from vcae.audio.f0 import HOP_LENGTH
 from vcae.audio.frames import weighted_moments
 from vcae.audio.mel import LogMel
 from vcae.checkpoint import load
 from vcae.config import AutoencoderRecipe, MelConfig, VocoderConfig, VocoderRecipe, to_dict
-from vcae.errors import CheckpointError
+from vcae.errors import CheckpointError, ConfigError
 from vcae.model.autoencoder import Autoencoder
 from vcae.training.losses import MultiResolutionLoss
 from vcae.training.perturb import Perturbation
-from vcae.vocoder.discriminators import Discriminator
 from vcae.vocoder.neural import HarmonicNoiseVocoder
 
 
@@ -62,6 +61,7 @@ class AutoencoderObjective(Objective):
 
     def __init__(self, recipe: AutoencoderRecipe, n_speakers: int) -> None:
         super().__init__()
+        _check_hop(recipe.model.mel)
         self.recipe = recipe
         self.model: Autoencoder = Autoencoder(recipe.model)
         self.log_mel = LogMel(recipe.model.mel)
@@ -111,7 +111,7 @@ class AutoencoderObjective(Objective):
 
 
 class VocoderObjective(Objective):
-    """Rebuild a signal from its mel and F0 under a multi-resolution spectral loss, and discriminators if there are any.
+    """Rebuild a signal from its mel and F0 under a multi-resolution spectral loss.
 
     Args:
         recipe: All numbers.
@@ -122,11 +122,11 @@ class VocoderObjective(Objective):
 
     def __init__(self, recipe: VocoderRecipe) -> None:
         super().__init__()
+        _check_hop(recipe.model.mel)
         self.recipe = recipe
         self.model: HarmonicNoiseVocoder = HarmonicNoiseVocoder(recipe.model)
         self.log_mel = LogMel(recipe.model.mel)
         self.criterion = MultiResolutionLoss(recipe.model.mel.sample_rate)
-        self.discriminator = Discriminator(recipe.discriminator) if recipe.discriminator is not None else None
         # In a list, so that the frozen autoencoder is no part of what is trained and saved.
         self._autoencoder: list[Autoencoder] = []
         if recipe.decoded_by is not None:
@@ -150,19 +150,9 @@ class VocoderObjective(Objective):
             noise = torch.randn(wav.shape, generator=generator).to(wav.device)
             if self._autoencoder:
                 mel = self.decode(mel, f0, batch["reference"])
-            f0 = resample_f0(f0, mel.shape[-1])
-            if self.training and self.recipe.voicing_dropout:
-                hidden = torch.rand(len(f0), 1, generator=generator).to(f0.device) < self.recipe.voicing_dropout
-                f0 = torch.where(hidden, torch.exp(continuous_log_f0(f0)), f0)
         predicted = self.model(mel, f0, wav.shape[-1], noise, self.recipe.n_corrections)
         with torch.autocast(wav.device.type, enabled=False):
             losses: dict[str, Tensor] = self.criterion(predicted.float(), wav)
-        if self.discriminator is not None and self.training:
-            c = self.discriminator.config
-            judged = self.discriminator(predicted[: c.batch_size], wav[: c.batch_size])
-            losses |= judged
-            losses["loss"] = losses["loss"] + judged["discriminator"]
-            losses["loss"] = losses["loss"] + c.weight * judged["adversarial"] + c.feature_weight * judged["features"]
         return losses
 
     def decode(self, mel: Tensor, f0: Tensor, reference: Tensor) -> Tensor:
@@ -184,20 +174,15 @@ def _check_mel(path: Path, found: MelConfig, needed: MelConfig) -> None:
 
 
 def _check_shape(path: Path, found: VocoderConfig, needed: VocoderConfig) -> None:
-    shapes = [
-        {k: v for k, v in to_dict(config).items() if k not in ("n_corrections", "momentum")} for config in (found, needed)
-    ]
-    if shapes[0] != shapes[1]:
-        raise CheckpointError(f"{path} holds a vocoder of another shape than the recipe: {shapes[0]} and {shapes[1]}")
+    has, wants = to_dict(found), to_dict(needed)
+    different = [k for k in wants if has[k] != wants[k] and k not in ("n_corrections", "momentum")]
+    if different:
+        details = ", ".join(f"{k} {has[k]} instead of {wants[k]}" for k in different)
+        raise CheckpointError(
+            f"{path} holds a vocoder of another shape than the recipe: {details}; give the recipe's, or change it"
+        )
 
 
-def resample_f0(f0: Tensor, n: int) -> Tensor:
-    """Bring F0 (B, T) onto n frames of the same span: log-linear within voiced stretches, nearest for voicing."""
-    if f0.shape[-1] == n:
-        return f0
-    at = torch.linspace(0, f0.shape[-1] - 1, n, device=f0.device)
-    left = at.long().clamp(max=f0.shape[-1] - 2)
-    share = at - left
-    log_f0 = continuous_log_f0(f0)
-    value = torch.exp(log_f0[:, left] * (1 - share) + log_f0[:, left + 1] * share)
-    return torch.where(f0[:, at.round().long()] > 0, value, torch.zeros_like(value))
+def _check_hop(mel: MelConfig) -> None:
+    if mel.hop_length != HOP_LENGTH:
+        raise ConfigError(f"mel.hop_length is {mel.hop_length}; the cache's F0 stands every {HOP_LENGTH} samples, so take that")
