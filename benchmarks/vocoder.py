@@ -48,13 +48,12 @@ def copy_one(method: str, model: vcae.Model, sound: Sound) -> tuple[np.ndarray, 
         mel = model.decode(model.encode(sound.wav, sound.sample_rate))
     start = time.perf_counter()
     if method.startswith("griffin-lim"):
-        wav = griffin_lim(mel, model.mel_config, len(seen.wav), n_iter=int(method.rpartition("-")[2]))[0].numpy()
+        wav = griffin_lim(mel, model.mel_config, len(seen.wav), n_iter=int(method.rpartition("-")[2]))
     else:
-        wav = model.vocode(mel, f0, len(seen.wav), n_corrections=DECODED_CORRECTIONS if method == "autoencoder" else None)[
-            0
-        ].numpy()
+        n_corrections = DECODED_CORRECTIONS if method == "autoencoder" else None
+        wav = model.vocode(mel, f0, len(seen.wav), n_corrections=n_corrections, follow=torch.from_numpy(seen.wav)[None])
     elapsed = time.perf_counter() - start
-    return follow_envelope(wav, seen.wav, seen.level), elapsed
+    return follow_envelope(wav[0].numpy(), seen.wav, seen.level), elapsed
 
 
 def run_method(method: str, threads: int, checkpoint: str, files: list[str], out: Path) -> None:

@@ -224,6 +224,23 @@ def test_vocoder_starts_from_a_checkpoint(cache, tmp_path):
         assert torch.equal(value, second.state_dict()[name]), name
 
 
+def test_a_vocoder_without_subframes_starts_one_with_them(cache, tmp_path, speech):
+    """Its subframes all do what its frames did, so the sound stays nearly the same."""
+    recipe = _vocoder_recipe(cache, tmp_path)
+    wav = torch.from_numpy(speech[:32000])[None]
+    mel, f0 = LogMel(MelConfig())(wav), torch.full((1, 126), 120.0)
+    single = HarmonicNoiseVocoder(from_dict(VocoderConfig, to_dict(recipe)["model"] | {"subframes": 1}))
+    torch.nn.init.normal_(single.output.bias, std=0.5)
+    checkpoint.save(tmp_path / "single.safetensors", vocoder=single)
+    double = VocoderObjective(_vocoder_recipe(cache, tmp_path, initial=str(tmp_path / "single.safetensors"))).model
+    assert double.config.subframes == 2
+    with torch.no_grad():
+        parts = [v.predict(mel, f0.log(), torch.ones_like(f0)) for v in (single, double)]
+    for one, two in zip(*parts, strict=True):
+        assert torch.allclose(two[..., ::2], one[:, ::2], atol=1e-5)
+        assert torch.equal(two[..., ::2], two[..., 1::2])
+
+
 def test_vocoder_refuses_to_start_from_another_shape(cache, tmp_path):
     other = to_dict(_vocoder_recipe(cache, tmp_path))["model"] | {"width": 24}
     checkpoint.save(tmp_path / "other.safetensors", vocoder=HarmonicNoiseVocoder(from_dict(VocoderConfig, other)))

@@ -54,6 +54,38 @@ def test_pulses_keep_their_phase_for_an_hour_and_in_slices():
     assert torch.equal(piece, whole[:, 80 * 256 : 120 * 256])
 
 
+def test_following_finds_the_pulses_of_a_recording():
+    """F0 that is 0.5 % wrong loses a turn in a second; following keeps the pulses in place."""
+    f0 = (150 + 30 * torch.sin(torch.arange(251) / 20))[None]
+    f0[:, 100:120] = 0
+    true = _pitch(f0)
+    moved = PitchTrack(true.log_f0, true.voiced, (true.turns + 0.37) % 1)
+    recording = pulse_train(moved, 64000, 16000, 256, 4000.0)
+    free = _pitch(f0 * 1.005)
+    followed = free.follow(recording, 16000, 256)
+    assert torch.equal(followed.log_f0, free.log_f0)
+
+    def likeness(pitch):
+        made = pulse_train(pitch, 64000, 16000, 256, 600.0)
+        return float((made * recording).sum() / (made.norm() * recording.norm()))
+
+    best = likeness(moved)
+    assert best > 0.3
+    assert likeness(followed) > 0.9 * best
+    assert likeness(free) < 0.5 * best
+
+
+def test_a_copy_that_follows_has_its_waves_where_the_recording_has_them(model, speech):
+    seen = model.analyse(speech, 16000)
+    recording = torch.from_numpy(seen.wav)[None]
+    likeness = []
+    for follow in (None, recording):
+        copy = model.vocode(seen.mel, seen.f0, len(speech), follow=follow)
+        likeness.append(float((copy * recording).sum() / (copy.norm() * recording.norm())))
+    assert likeness[1] > 0.5
+    assert likeness[1] > likeness[0] + 0.2
+
+
 def test_noise_is_white_seeded_and_cut_anywhere():
     whole = white_noise(3, 2, 0, 100_000)
     assert torch.equal(white_noise(3, 2, 20_000, 70_001), whole[:, 20_000:70_001])

@@ -5,9 +5,16 @@ python recipes/release/join.py recipes/release/conf/default.yaml
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from vcae import checkpoint
 from vcae.config import ReleaseRecipe, load_config
+
+
+def training(part: checkpoint.Checkpoint, name: str) -> dict[str, Any]:
+    """Return what is known of a model's training, from a checkpoint of its own or from one joined before."""
+    info = part.metadata["info"]
+    return dict(info.get(f"{name}_training", info))
 
 
 def main() -> None:
@@ -15,8 +22,7 @@ def main() -> None:
     parts = [checkpoint.load(recipe.autoencoder), checkpoint.load(recipe.vocoder)]
     info = {
         **recipe.info,
-        "autoencoder_training": parts[0].metadata["info"],
-        "vocoder_training": parts[1].metadata["info"],
+        **{f"{name}_training": training(part, name) for name, part in zip(("autoencoder", "vocoder"), parts, strict=True)},
     }
     path = Path(recipe.output)
     checkpoint.save(path, parts[0].autoencoder, parts[1].vocoder, info, half=True)

@@ -41,5 +41,6 @@ def vocode(model: Model, sound: Sound, seed: int = 0) -> Sound:
 
 
 def _finish(model: Model, seen: Analysis, mel: torch.Tensor, name: str, seed: int, n_corrections: int | None = None) -> Sound:
-    wav = model.vocode(mel, seen.f0, len(seen.wav), seed, n_corrections)[0].numpy()
+    recording = torch.from_numpy(seen.wav)[None]
+    wav = model.vocode(mel, seen.f0, len(seen.wav), seed, n_corrections, recording)[0].numpy()
     return Sound(follow_envelope(wav, seen.wav, seen.level), model.sample_rate, name)

@@ -172,7 +172,13 @@ class Model:
 
     @torch.inference_mode()
     def vocode(
-        self, mel: Tensor, f0: Tensor, n_samples: int | None = None, seed: int = 0, n_corrections: int | None = None
+        self,
+        mel: Tensor,
+        f0: Tensor,
+        n_samples: int | None = None,
+        seed: int = 0,
+        n_corrections: int | None = None,
+        follow: Tensor | None = None,
     ) -> Tensor:
         """Turn a log-mel into sound, by the checkpoint's vocoder or by Griffin-Lim where it has none.
 
@@ -183,6 +189,7 @@ class Model:
             seed: Of the noise, or of Griffin-Lim's first phases.
             n_corrections: How often the vocoder puts the mel right; the checkpoint's number when None, `DECODED_CORRECTIONS` for a mel
                 that an autoencoder decoded.
+            follow: (B, N), the recording to copy, if the copy's pulses shall stand where the recording's do.
 
         Returns:
             (B, N), on the CPU.
@@ -191,7 +198,7 @@ class Model:
         if self.checkpoint.vocoder is None:
             log.warning("%s holds no vocoder; Griffin-Lim is used", self.checkpoint.path.name)
             return griffin_lim(mel, self.mel_config, n, seed=seed)
-        return torch.cat([piece.cpu() for piece in self.vocode_stream(mel, f0, n, seed, n_corrections)], dim=1)
+        return torch.cat([piece.cpu() for piece in self.vocode_stream(mel, f0, n, seed, n_corrections, follow=follow)], dim=1)
 
     @torch.inference_mode()
     def vocode_stream(
@@ -202,6 +209,7 @@ class Model:
         seed: int = 0,
         n_corrections: int | None = None,
         chunk_s: float = CHUNK_S,
+        follow: Tensor | None = None,
     ) -> Iterator[Tensor]:
         """Yield what `vocode` returns in chunks of `chunk_s` seconds, in memory bounded by the chunk.
 
@@ -211,7 +219,8 @@ class Model:
         vocoder = self.checkpoint.vocoder
         if vocoder is None:
             raise CheckpointError(f"{self.checkpoint.path} holds no vocoder; use --checkpoint {checkpoint.DEFAULT}")
-        yield from vocoder.stream(mel.to(self.device), f0.to(self.device), n_samples, seed, n_corrections, chunk_s)
+        follow = None if follow is None else follow.to(self.device)
+        yield from vocoder.stream(mel.to(self.device), f0.to(self.device), n_samples, seed, n_corrections, chunk_s, follow)
 
     def voice(self, clips: Samples | Sequence[Samples], sample_rate: int) -> Voice:
         """Measure a voice once, to convert to it often, to mix it (`vcae.mix_voices`) or to save it (`vcae.tasks.voice.save_voice`).

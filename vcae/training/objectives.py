@@ -140,7 +140,7 @@ class VocoderObjective(Objective):
             if found.vocoder is None:
                 raise CheckpointError(f"{found.path} holds no vocoder; initial needs one that does")
             _check_shape(found.path, found.vocoder.config, recipe.model)
-            self.model.load_state_dict(found.vocoder.state_dict())
+            self.model.load_state_dict(_spread_subframes(found.vocoder, recipe.model.subframes))
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         wav, f0 = batch["wav"], batch["f0"]
@@ -175,12 +175,25 @@ def _check_mel(path: Path, found: MelConfig, needed: MelConfig) -> None:
 
 def _check_shape(path: Path, found: VocoderConfig, needed: VocoderConfig) -> None:
     has, wants = to_dict(found), to_dict(needed)
+    if has["subframes"] == 1:
+        has["subframes"] = wants["subframes"]
     different = [k for k in wants if has[k] != wants[k] and k not in ("n_corrections", "momentum")]
     if different:
         details = ", ".join(f"{k} {has[k]} instead of {wants[k]}" for k in different)
         raise CheckpointError(
             f"{path} holds a vocoder of another shape than the recipe: {details}; give the recipe's, or change it"
         )
+
+
+def _spread_subframes(vocoder: HarmonicNoiseVocoder, subframes: int) -> dict[str, Tensor]:
+    """Give every subframe what the only one had, at the bins that are left."""
+    state = vocoder.state_dict()
+    if vocoder.config.subframes == subframes:
+        return state
+    for name in ("output.weight", "output.bias"):
+        kept = state[name].unflatten(0, (3, -1))[:, ::subframes]
+        state[name] = kept.unsqueeze(0).repeat(subframes, *[1] * kept.dim()).flatten(0, 2)
+    return state
 
 
 def _check_hop(mel: MelConfig) -> None:

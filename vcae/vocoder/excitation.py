@@ -7,11 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vcae.audio.f0 import continuous_log_f0
 
 NOISE_BLOCK = 16384
+# Following a recording's pulses: window of the analysis in samples, frames at a time, and standard deviation of the smoothing in frames,
+# which is long enough that an uncertain frame does not make the harmonics jitter.
+FOLLOW_WINDOW = 1024
+FOLLOW_BLOCK = 2048
+FOLLOW_SMOOTH = 3
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,36 @@ class PitchTrack:
         turns = (turns / sample_rate).frac().float().to(f0.device)
         return cls(log_f0, (f0 > 0).float(), turns)
 
+    def follow(self, wav: Tensor, sample_rate: int, hop_length: int) -> PitchTrack:
+        """Move the pulses' phase onto that of a recording's fundamental, so that a copy has its pulses where the recording has them.
+
+        Args:
+            wav: (B, N), the recording that F0 was measured on.
+            sample_rate: Hz.
+            hop_length: Samples.
+
+        Returns:
+            The same F0 with another phase.
+        """
+        n, half = self.turns.shape[-1], FOLLOW_WINDOW // 2
+        padded = F.pad(wav, (half, half + hop_length))
+        at = (torch.arange(FOLLOW_WINDOW, device=wav.device) - half) / sample_rate
+        window = torch.hann_window(FOLLOW_WINDOW, device=wav.device)
+        differences = []
+        for first in range(0, n, FOLLOW_BLOCK):
+            frames = slice(first, min(first + FOLLOW_BLOCK, n))
+            pieces = padded.unfold(-1, FOLLOW_WINDOW, hop_length)[:, frames] * window
+            angle = -2 * math.pi * at * torch.exp(self.log_f0[:, frames, None])
+            fundamental = torch.complex((pieces * angle.cos()).sum(-1), (pieces * angle.sin()).sum(-1))
+            turned = torch.polar(self.voiced[:, frames], -2 * math.pi * self.turns[:, frames])
+            differences.append(fundamental * turned)
+        difference = torch.view_as_real(torch.cat(differences, dim=1)).movedim(-1, 1)
+        reach = 4 * FOLLOW_SMOOTH
+        kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=wav.device) / FOLLOW_SMOOTH).square())
+        smooth = F.conv1d(difference, kernel.expand(2, 1, -1), padding=reach, groups=2)
+        offset = torch.atan2(smooth[:, 1], smooth[:, 0]) / (2 * math.pi)
+        return PitchTrack(self.log_f0, self.voiced, (self.turns + offset) % 1)
+
     def __getitem__(self, frames: slice) -> PitchTrack:
         return PitchTrack(self.log_f0[:, frames], self.voiced[:, frames], self.turns[:, frames])
 
@@ -65,7 +101,11 @@ def pulse_train(pitch: PitchTrack, n_samples: int, sample_rate: int, hop_length:
     f0 = torch.exp(pitch.log_f0)
     j = (at - left * hop_length).float()
     slope = (f0[:, right] - f0[:, left]) / hop_length
-    turns = pitch.turns[:, left] + (f0[:, left] * (j + 1) + slope * j * (j + 1) / 2) / sample_rate
+    # Where a track follows a recording, its phase at the next frame is not quite what F0 adds up to: the rest is spread over the frame.
+    advance = (f0[:, left] * hop_length + slope * hop_length * (hop_length - 1) / 2) / sample_rate
+    rest = (pitch.turns[:, right] - pitch.turns[:, left] - advance) * (right > left)
+    rest = rest - rest.round()
+    turns = pitch.turns[:, left] + (f0[:, left] * (j + 1) + slope * j * (j + 1) / 2) / sample_rate + rest * j / hop_length
     phase = 2 * math.pi * (turns - turns.round())
     n_harmonics = (max_hz / (f0[:, left] + slope * j)).floor().clamp(min=1)
     half = torch.sin(phase / 2)

@@ -108,6 +108,7 @@ class HarmonicNoiseVocoder(nn.Module):
         seed: int = 0,
         n_corrections: int | None = None,
         chunk_s: float = CHUNK_S,
+        follow: Tensor | None = None,
     ) -> Iterator[Tensor]:
         """Synthesise in chunks that, joined, equal the whole: each is made with as much context as reaches into it.
 
@@ -120,6 +121,7 @@ class HarmonicNoiseVocoder(nn.Module):
             seed: Of the noise.
             n_corrections: As in `forward`.
             chunk_s: Length of a chunk in seconds.
+            follow: (B, N), a recording whose pulses' places to take, see `PitchTrack.follow`.
 
         Yields:
             (B, chunk samples), the last one shorter.
@@ -129,6 +131,7 @@ class HarmonicNoiseVocoder(nn.Module):
         k = self.config.n_corrections if n_corrections is None else n_corrections
         context, step = self.receptive_frames(k), max(round(chunk_s * c.frame_rate), 1)
         pitch = PitchTrack.of(f0, c.sample_rate, c.hop_length)
+        pitch = pitch if follow is None else pitch.follow(follow, c.sample_rate, c.hop_length)
         for first in range(0, -(-n // c.hop_length), step):
             start, stop = max(first - context, 0), min(first + step + context, mel.shape[-1])
             offset = start * c.hop_length
