@@ -252,8 +252,8 @@ def test_vocoder_refuses_to_start_from_another_shape(cache, tmp_path):
     ("cls", "objective"), [(VocoderRecipe, VocoderObjective), (AutoencoderRecipe, lambda r: AutoencoderObjective(r, 3))]
 )
 def test_a_hop_other_than_the_caches_is_refused(cls, objective):
-    with pytest.raises(ConfigError, match=r"mel.hop_length is 200; the cache's F0 stands every 256"):
-        objective(from_dict(cls, {"model": {"mel": {"hop_length": 200}}}))
+    with pytest.raises(ConfigError, match=r"mel.hop_length is 128; the cache's F0 stands every 256"):
+        objective(from_dict(cls, {"model": {"mel": {"hop_length": 128}}}))
 
 
 def test_vocoder_refuses_checkpoints_without_the_part_it_needs(cache, tmp_path, tiny_autoencoder, tiny_vocoder):

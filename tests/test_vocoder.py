@@ -12,7 +12,7 @@ from vcae.audio.mel import LogMel
 from vcae.config import MelConfig, VocoderConfig
 from vcae.vocoder.excitation import PitchTrack, pulse_train, white_noise
 from vcae.vocoder.griffin_lim import griffin_lim
-from vcae.vocoder.neural import HarmonicNoiseVocoder
+from vcae.vocoder.neural import HarmonicNoiseVocoder, _inverse_stft, _stft
 
 
 def _pitch(f0):
@@ -124,6 +124,18 @@ def test_corrections_bring_the_mel_nearer(tiny_vocoder, speech):
     assert distances[-1] < 0.5 * distances[0]
 
 
+@pytest.mark.parametrize(("n", "n_fft", "hop"), [(16000, 1024, 256), (16127, 512, 128), (16128, 256, 64)])
+def test_inverse_stft_equals_torchs(n, n_fft, hop):
+    window = torch.hann_window(n_fft)
+    spectrum = _stft(torch.randn(2, n), window, hop)
+    spectrum = spectrum * torch.randn(spectrum.shape)
+    expected = torch.istft(spectrum, n_fft, hop, n_fft, window, center=True, length=n)
+    made = _inverse_stft(spectrum, window, hop, n)
+    reached = (spectrum.shape[-1] - 1) * hop
+    assert (made - expected)[:, :reached].abs().max() < 1e-4 * expected.abs().max()
+    assert made.shape == expected.shape
+
+
 @pytest.mark.parametrize("subframes", [1, 2, 4])
 def test_subframes_fill_the_signal_to_its_last_sample(speech, subframes):
     vocoder = HarmonicNoiseVocoder(VocoderConfig(width=16, n_blocks=2, subframes=subframes, n_corrections=0)).eval()
@@ -167,7 +179,7 @@ def test_streaming_memory_is_bounded_by_the_chunk():
     code = """
 import json, resource, torch
 from vcae.config import VocoderConfig, from_dict
-from vcae.vocoder.neural import HarmonicNoiseVocoder
+from vcae.vocoder.neural import HarmonicNoiseVocoder, _inverse_stft, _stft
 vocoder = HarmonicNoiseVocoder(from_dict(VocoderConfig, {"width": 16, "n_blocks": 2, "n_corrections": 1})).eval()
 peaks = []
 for n in (2000, 37500):

@@ -129,6 +129,11 @@ class VocoderConfig:
             self.subframes in (1, 2, 4) and self.mel.hop_length % self.subframes == 0,
             f"vocoder.subframes is {self.subframes}; allowed are 1, 2 and 4, if they divide the mel's hop_length ({self.mel.hop_length})",
         )
+        _require(
+            self.mel.win_length == self.mel.n_fft and self.mel.n_fft % self.mel.hop_length == 0,
+            f"a vocoder needs mel.win_length equal to n_fft, and n_fft a multiple of hop_length; got {self.mel.win_length}, "
+            f"{self.mel.n_fft} and {self.mel.hop_length}",
+        )
         _require(self.n_corrections >= 0, f"vocoder.n_corrections is {self.n_corrections}; it must not be negative")
 
 

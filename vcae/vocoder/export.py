@@ -26,8 +26,7 @@ class _RealFourier(nn.Module):
     def __init__(self, window: Tensor, n_fft: int, hop_length: int) -> None:
         super().__init__()
         self.n_fft, self.hop_length = n_fft, hop_length
-        n_bins, lacking = n_fft // 2 + 1, n_fft - len(window)
-        window = F.pad(window.double(), (lacking // 2, lacking - lacking // 2))
+        n_bins, window = n_fft // 2 + 1, window.double()
         angle = 2 * math.pi / n_fft * torch.outer(torch.arange(n_bins), torch.arange(n_fft)).double()
         # Each bin but the first and the last stands for its mirror image too.
         weight = torch.full((n_bins, 1), 2.0 / n_fft).double()
@@ -83,14 +82,10 @@ class RealVocoder(nn.Module):
         (a, b), (p, q) = self.short_fourier(pulses), self.short_fourier(noise)
         cos, sin = gain * phase.cos(), gain * phase.sin()
         wav = self.short_fourier.inverse(a * cos - b * sin + p * noise_gain, a * sin + b * cos + q * noise_gain)
-        wanted = v.spread_bands(mel)
-        last: tuple[Tensor, Tensor] | None = None
+        wanted, previous = v.spread_bands(mel), wav
         for _ in range(c.n_corrections):
-            now = self.fourier(wav)
-            real, imaginary = now
-            if last is not None:
-                real, imaginary = real + c.momentum * (real - last[0]), imaginary + c.momentum * (imaginary - last[1])
-            last = now
+            real, imaginary = self.fourier(wav + c.momentum * (wav - previous))
+            previous = wav
             change = v.correction(wanted, (real.square() + imaginary.square()).sqrt())
             wav = self.fourier.inverse(real * change, imaginary * change)
         return wav
