@@ -207,6 +207,10 @@ class AutoencoderRecipe:
     # Weight of telling training speakers apart by their embedding, and of keeping a classifier from doing so by the latent.
     speaker_weight: float = 0.0
     adversary_weight: float = 0.0
+    # Weight of the speaker encoder recognising the voice of another speaker of the batch after a conversion to it.
+    conversion_weight: float = 0.0
+    # A checkpoint whose autoencoder the training starts from.
+    initial: str | None = None
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vcae.audio.f0 import HOP_LENGTH
-from vcae.audio.frames import weighted_moments
+from vcae.audio.f0 import F0_MAX_HZ, F0_MIN_HZ, HOP_LENGTH
+from vcae.audio.frames import active_frames, weighted_moments
 from vcae.audio.mel import LogMel
 from vcae.checkpoint import load
-from vcae.config import AutoencoderRecipe, MelConfig, VocoderConfig, VocoderRecipe, to_dict
+from vcae.config import AutoencoderConfig, AutoencoderRecipe, MelConfig, VocoderConfig, VocoderRecipe, to_dict
 from vcae.errors import CheckpointError, ConfigError
-from vcae.model.autoencoder import Autoencoder
+from vcae.model.autoencoder import Autoencoder, AutoencoderOutput
 from vcae.training.losses import MultiResolutionLoss
 from vcae.training.perturb import Perturbation
 from vcae.vocoder.neural import HarmonicNoiseVocoder
@@ -78,9 +79,21 @@ class AutoencoderObjective(Objective):
             else None
         )
         self.adversary_output = nn.Linear(256, n_speakers) if recipe.adversary_weight else None
+        if recipe.conversion_weight and self.speaker_classifier is None:
+            raise ConfigError(
+                "conversion_weight needs a speaker classifier; set speaker_weight above 0, or conversion_weight to 0"
+            )
+        if recipe.initial is not None:
+            found = load(recipe.initial)
+            if found.autoencoder is None:
+                raise CheckpointError(f"{found.path} holds no autoencoder; initial needs one that does")
+            _check_shape(found.path, found.autoencoder.config, recipe.model)
+            self.model.load_state_dict(found.autoencoder.state_dict())
 
     def initialize(self, batches: Iterable[dict[str, Tensor]]) -> None:
-        """Set the mel's mean and deviation per band from data."""
+        """Set the mel's mean and deviation per band from data, unless a checkpoint brought them."""
+        if self.recipe.initial is not None:
+            return
         mels = torch.cat([self.log_mel(batch["wav"]) for batch in batches])
         flat = mels.transpose(0, 1).reshape(1, mels.shape[1], -1)
         mean, deviation = weighted_moments(flat, torch.ones_like(flat[:, :1]))
@@ -107,7 +120,50 @@ class AutoencoderObjective(Objective):
             pooled = torch.cat([hidden.mean(dim=-1), hidden.amax(dim=-1)], dim=1)
             losses["adversary"] = F.cross_entropy(self.adversary_output(pooled), batch["speaker"])
             losses["loss"] = losses["loss"] + self.recipe.adversary_weight * losses["adversary"]
+        if self.speaker_classifier is not None and self.recipe.conversion_weight and self.training:
+            losses["conversion"] = self._conversion_loss(
+                mel, out, batch["f0"], batch["speaker"], self.speaker_classifier.weight
+            )
+            losses["loss"] = losses["loss"] + self.recipe.conversion_weight * losses["conversion"]
         return losses
+
+    def _conversion_loss(self, mel: Tensor, out: AutoencoderOutput, f0: Tensor, speaker: Tensor, classes: Tensor) -> Tensor:
+        """Convert each item to the voice of the next one and ask the speaker classifier, held still, who that is.
+
+        The converted mel is the item's own plus what the decoder makes of the change of voice, as `vcae convert` does it.
+        Only the decoder learns from this; the encoders are what they are for.
+        """
+        assert out.speaker_embedding is not None
+        voices = out.speaker_embedding.detach().roll(1, dims=0)
+        moved = move_f0(f0, f0.roll(1, dims=0))
+        converted = mel + self.model.decode(out.latent.detach(), moved, voices) - out.mel.detach()
+        encoder = self.model.speaker_encoder
+        assert encoder is not None
+        still = {name: parameter.detach() for name, parameter in encoder.named_parameters()}
+        heard = torch.func.functional_call(encoder, still, (self.model.normalize(converted), active_frames(mel)))
+        logits = 16 * F.linear(heard, F.normalize(classes.detach(), dim=-1))
+        return F.cross_entropy(logits, speaker.roll(1, dims=0))
+
+
+def move_f0(f0: Tensor, like: Tensor) -> Tensor:
+    """Move the mean log-F0 of items to that of others; items without a voiced frame on either side stay.
+
+    Args:
+        f0: (B, T) in Hz, 0 where unvoiced.
+        like: (B, T'), likewise.
+
+    Returns:
+        (B, T).
+    """
+
+    def mean(x: Tensor) -> tuple[Tensor, Tensor]:
+        voiced = x > 0
+        total = (torch.log(x.clamp(min=F0_MIN_HZ)) * voiced).sum(dim=-1, keepdim=True)
+        return total / voiced.sum(dim=-1, keepdim=True).clamp(min=1), voiced.any(dim=-1, keepdim=True)
+
+    (present, here), (wanted, there) = mean(f0), mean(like)
+    ratio = torch.where(here & there, torch.exp(wanted - present), torch.ones_like(present))
+    return torch.where(f0 > 0, (f0 * ratio).clamp(F0_MIN_HZ, F0_MAX_HZ), f0)
 
 
 class VocoderObjective(Objective):
@@ -173,16 +229,25 @@ def _check_mel(path: Path, found: MelConfig, needed: MelConfig) -> None:
         raise CheckpointError(f"{path} has another mel than the recipe: {found} and {needed}; take one with the recipe's mel")
 
 
-def _check_shape(path: Path, found: VocoderConfig, needed: VocoderConfig) -> None:
-    has, wants = to_dict(found), to_dict(needed)
-    if has["subframes"] == 1:
+def _check_shape(path: Path, found: VocoderConfig | AutoencoderConfig, needed: VocoderConfig | AutoencoderConfig) -> None:
+    has, wants = _flatten(to_dict(found)), _flatten(to_dict(needed))
+    if has.get("subframes") == 1:
         has["subframes"] = wants["subframes"]
-    different = [k for k in wants if has[k] != wants[k] and k not in ("n_corrections", "momentum")]
+    # These change what is done with the weights and not their shapes.
+    free = ("n_corrections", "momentum", "content.latent_noise")
+    different = [k for k in wants if has.get(k) != wants[k] and k not in free]
     if different:
-        details = ", ".join(f"{k} {has[k]} instead of {wants[k]}" for k in different)
+        details = ", ".join(f"{k} {has.get(k)} instead of {wants[k]}" for k in different)
         raise CheckpointError(
-            f"{path} holds a vocoder of another shape than the recipe: {details}; give the recipe's, or change it"
+            f"{path} holds a model of another shape than the recipe: {details}; give the recipe's, or change it"
         )
+
+
+def _flatten(values: dict[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= {f"{key}.{k}": v for k, v in _flatten(value).items()} if isinstance(value, dict) else {key: value}
+    return flat
 
 
 def _spread_subframes(vocoder: HarmonicNoiseVocoder, subframes: int) -> dict[str, Tensor]:
