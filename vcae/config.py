@@ -209,6 +209,8 @@ class AutoencoderRecipe:
     adversary_weight: float = 0.0
     # Weight of the speaker encoder recognising the voice of another speaker of the batch after a conversion to it.
     conversion_weight: float = 0.0
+    # Weight of finding a frame's code, among those of its utterance, by its code under another perturbation.
+    contrast_weight: float = 0.0
     # A checkpoint whose autoencoder the training starts from.
     initial: str | None = None
 

@@ -21,6 +21,9 @@ from vcae.training.losses import MultiResolutionLoss
 from vcae.training.perturb import Perturbation
 from vcae.vocoder.neural import HarmonicNoiseVocoder
 
+# Of squared distances a feature, between codes.
+CONTRAST_TEMPERATURE = 0.2
+
 
 class _ReverseGradient(torch.autograd.Function):
     @staticmethod
@@ -120,6 +123,12 @@ class AutoencoderObjective(Objective):
             pooled = torch.cat([hidden.mean(dim=-1), hidden.amax(dim=-1)], dim=1)
             losses["adversary"] = F.cross_entropy(self.adversary_output(pooled), batch["speaker"])
             losses["loss"] = losses["loss"] + self.recipe.adversary_weight * losses["adversary"]
+        if self.recipe.contrast_weight and self.training:
+            generator = torch.Generator().manual_seed(int(batch["index"]) * 2 + 2)
+            with torch.no_grad(), torch.autocast(mel.device.type, enabled=False):
+                again = self.perturb(mel, generator)
+            losses["contrast"] = contrast(out.latent.float(), self.model.encode_content(again).float())
+            losses["loss"] = losses["loss"] + self.recipe.contrast_weight * losses["contrast"]
         if self.speaker_classifier is not None and self.recipe.conversion_weight and self.training:
             losses["conversion"] = self._conversion_loss(
                 mel, out, batch["f0"], batch["speaker"], self.speaker_classifier.weight
@@ -143,6 +152,19 @@ class AutoencoderObjective(Objective):
         heard = torch.func.functional_call(encoder, still, (self.model.normalize(converted), active_frames(mel)))
         logits = 16 * F.linear(heard, F.normalize(classes.detach(), dim=-1))
         return F.cross_entropy(logits, speaker.roll(1, dims=0))
+
+
+def contrast(latent: Tensor, other: Tensor) -> Tensor:
+    """Return how badly each code (B, D, T) finds its own moment among those of its utterance in another view (B, D, T).
+
+    The negatives share the speaker and the recording, so that only what is said tells them apart.
+
+    Source: the InfoNCE loss of van den Oord et al. (2018), with negatives of the same speaker as van Niekerk et al., Vector-quantized
+    neural networks for acoustic unit discovery (2020), have them.
+    """
+    distance = torch.cdist(latent.transpose(1, 2), other.transpose(1, 2)).square() / latent.shape[1]
+    moment = torch.arange(latent.shape[-1], device=latent.device).expand(len(latent), -1)
+    return F.cross_entropy(-distance.transpose(1, 2) / CONTRAST_TEMPERATURE, moment)
 
 
 def move_f0(f0: Tensor, like: Tensor) -> Tensor:
