@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 # A frame whose mean log-mel lies this far under the loudest frames (in nats, 3.5 = 30 dB) counts as pause.
@@ -62,3 +65,22 @@ def weighted_moments(x: Tensor, weight: Tensor, eps: float = 1e-5) -> tuple[Tens
     mean = (x * weight).sum(dim=-1, keepdim=True) / total
     variance = ((x - mean).square() * weight).sum(dim=-1, keepdim=True) / total
     return mean, (variance + eps).sqrt()
+
+
+def gaussian_smooth(x: Tensor, deviation: float, dim: int) -> Tensor:
+    """Smooth with a Gaussian along one dimension, the edges held.
+
+    Args:
+        x: (B, D, T).
+        deviation: Of the Gaussian, in steps of that dimension; it is cut off at three deviations.
+        dim: 1 or 2.
+
+    Returns:
+        (B, D, T).
+    """
+    radius = math.ceil(3 * deviation)
+    at = torch.arange(-radius, radius + 1, device=x.device, dtype=x.dtype)
+    kernel = torch.exp(-0.5 * (at / deviation).square())
+    rows = x.transpose(dim, 2)
+    flat = F.pad(rows.reshape(-1, 1, rows.shape[-1]), (radius, radius), mode="replicate")
+    return F.conv1d(flat, (kernel / kernel.sum())[None, None]).reshape(rows.shape).transpose(dim, 2)

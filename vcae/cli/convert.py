@@ -48,7 +48,10 @@ def convert(
     output: OutputOption = None,
     pitch: Annotated[str, typer.Option(help="auto: the voice's range; keep: the source's; a number: semitones.")] = "auto",
     strength: Annotated[float, typer.Option(help="0: the source's own voice, 1: the voice of --speaker.")] = 1.0,
-    match: Annotated[float, typer.Option(help="How far the sound is matched to the clip's own frames, 0 to 1.")] = 1.0,
+    match: Annotated[
+        str, typer.Option(help="How far frames are drawn to the clip's own, 0 to 1; auto: by its length.")
+    ] = "auto",
+    detail: Annotated[float, typer.Option(help="How much of the source's detail is kept, 0 to 1; it carries words.")] = 1.0,
     loudness: Annotated[Loudness, typer.Option(help="source: follow its loudness; flat: only its level.")] = Loudness.source,
     device: DeviceOption = Device.auto,
     seed: SeedOption = 0,
@@ -70,7 +73,7 @@ def convert(
         from vcae.tasks.convert import convert as work
         from vcae.tasks.model import load
 
-        options = ConvertOptions(pitch, strength, match, loudness.value, seed)
+        options = ConvertOptions(pitch, strength, match, detail, loudness.value, seed)
         watch = Stopwatch()
         model = load(checkpoint, device.value)
     with working("converting", quiet):
@@ -90,6 +93,7 @@ def convert(
         "pitch": pitch,
         "strength": strength,
         "match": match,
+        "detail": detail,
         "loudness": loudness.value,
         "seed": seed,
         "device": str(model.device),

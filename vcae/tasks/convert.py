@@ -13,8 +13,10 @@ from torch import Tensor
 from vcae.audio.f0 import F0_MAX_HZ, F0_MIN_HZ, log_f0_statistics
 from vcae.audio.loudness import follow_envelope, set_level
 from vcae.errors import AudioError, ConfigError
+from vcae.tasks.detail import source_detail
 from vcae.tasks.matching import FULL_MATCH_S, correct_errors, match_quantiles
 from vcae.tasks.model import DECODED_CORRECTIONS
+from vcae.tasks.retrieval import retrieve
 from vcae.tasks.voice import Voice, describe_voice, interpolate_voices
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ MIN_REFERENCE_S = 1.0
 # The reference's spread of log-F0 is taken over within these bounds: short clips measure it badly.
 SPREAD_BOUNDS = (0.7, 1.4)
 LOUDNESS = ("source", "flat")
+# How far frames are drawn to the reference's own, and the seconds of speech from which they are.
+MATCH_BY_LENGTH = (0.5, 20.0)
 
 
 @dataclass(frozen=True)
@@ -48,17 +52,43 @@ class Conversion:
     reference_speech_s: float
 
 
+def default_match(speech_s: float) -> float:
+    """Return how far to draw frames to a reference's own by default, from its seconds of speech.
+
+    With little to choose from, the nearest frame says something else too often; with a minute it seldom does.
+    """
+    return MATCH_BY_LENGTH[0] * min(1.0, speech_s / MATCH_BY_LENGTH[1])
+
+
 @torch.inference_mode()
-def speak(model: Model, latent: Tensor, f0: Tensor, voice: Voice, match: float = 1.0) -> Tensor:
-    """Decode content (1, D, ceil(T / stride)) and F0 (1, T) in a voice, matched (0 to 1) to the voice's own frames.
+def speak(
+    model: Model, latent: Tensor, f0: Tensor, voice: Voice, match: float | str = "auto", detail: Tensor | None = None
+) -> Tensor:
+    """Decode content in a voice, put its averages right by the voice's own frames, and draw it towards these.
+
+    Args:
+        model: With an autoencoder that has a speaker part.
+        latent: (1, D, ceil(T / stride)).
+        f0: (1, T) in Hz, 0 where unvoiced.
+        voice: Whose.
+        match: 0 to 1, how far frames are drawn to the voice's own; `auto` decides by how much of it was heard.
+        detail: (1, n_mels, T) to add to the decoder's mel, from `source_detail`.
 
     Returns:
         (1, n_mels, T), natural log magnitude.
     """
-    strength = match * min(1.0, voice.speech_s / FULL_MATCH_S)
-    mel = model.autoencoder.decode(latent, f0, voice.speaker_embedding)
-    mel = correct_errors(mel, latent, f0, model.autoencoder.config.content.stride, voice.errors, strength)
-    return match_quantiles(mel, f0, voice.quantiles, strength)
+    autoencoder = model.autoencoder
+    trust = min(1.0, voice.speech_s / FULL_MATCH_S)
+    mel = autoencoder.decode(latent, f0, voice.speaker_embedding)
+    if detail is not None:
+        mel = mel + detail
+    mel = correct_errors(mel, latent, f0, autoencoder.config.content.stride, voice.errors, trust)
+    mel = match_quantiles(mel, f0, voice.quantiles, trust)
+    strength = default_match(voice.speech_s) if isinstance(match, str) else match
+    if strength == 0:
+        return mel
+    mel = retrieve(mel, autoencoder.normalize(mel), f0, voice.frames, strength)
+    return match_quantiles(mel, f0, voice.quantiles, trust)
 
 
 def parse_pitch(pitch: str | float) -> str | float:
@@ -76,6 +106,23 @@ def parse_pitch(pitch: str | float) -> str | float:
     if not abs(semitones) <= 36:
         raise ConfigError(f"pitch is {pitch!r}; allowed are auto, keep, or semitones from -36 to 36")
     return semitones
+
+
+def parse_match(match: str | float) -> str | float:
+    """Check a match setting: `auto`, or 0 to 1.
+
+    Raises:
+        ConfigError: For anything else.
+    """
+    if match == "auto":
+        return match
+    try:
+        share = float(match)
+    except ValueError:
+        share = math.nan
+    if not 0 <= share <= 1:
+        raise ConfigError(f"match is {match!r}; allowed are auto, or 0 to 1")
+    return share
 
 
 def convert_f0(f0: Tensor, voice: Voice, pitch: str | float = "auto") -> Tensor:
@@ -112,7 +159,8 @@ class ConvertOptions:
     Attributes:
         pitch: `auto` moves log-F0 to the voice's median and bounded spread, `keep` leaves it, a number shifts it by semitones.
         strength: From the source's own voice (0) to the one asked for (1).
-        match: How far the mel is matched to the voice's own frames; 0 leaves it as it was decoded.
+        match: How far frames are drawn to the voice's own, 0 to 1; `auto` decides by the length of the reference.
+        detail: How much of the source's detail is kept that its code leaves out; it carries words, and a trace of the source's voice.
         loudness: `source` follows the source's envelope; `flat` only takes its level.
         seed: Of the vocoder's noise.
 
@@ -122,13 +170,15 @@ class ConvertOptions:
 
     pitch: str | float = "auto"
     strength: float = 1.0
-    match: float = 1.0
+    match: str | float = "auto"
+    detail: float = 1.0
     loudness: str = "source"
     seed: int = 0
 
     def __post_init__(self) -> None:
         parse_pitch(self.pitch)
-        for name in ("strength", "match"):
+        parse_match(self.match)
+        for name in ("strength", "detail"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise ConfigError(f"{name} is {value}; allowed are 0 to 1")
@@ -166,10 +216,15 @@ def convert(model: Model, source: Sound, voice: Voice, options: ConvertOptions |
     """
     options = options or ConvertOptions()
     seen = model.analyse(source.wav, source.sample_rate, source.name)
+    autoencoder = model.autoencoder
+    latent, own = autoencoder.encode_content(seen.mel), autoencoder.encode_speaker(seen.mel)
     if options.strength < 1:
         voice = interpolate_voices(describe_voice(model, [seen]), voice, options.strength)
     f0 = convert_f0(seen.f0, voice, options.pitch)
-    mel = speak(model, model.autoencoder.encode_content(seen.mel), f0, voice, options.match)
+    detail = None
+    if options.detail:
+        detail = options.detail * source_detail(seen.mel, autoencoder.decode(latent, seen.f0, own))
+    mel = speak(model, latent, f0, voice, parse_match(options.match), detail)
     wav = model.vocode(mel, f0, len(seen.wav), options.seed, DECODED_CORRECTIONS)[0].numpy()
     shaped = follow_envelope(wav, seen.wav, seen.level) if options.loudness == "source" else set_level(wav, seen.level)
     return Conversion(

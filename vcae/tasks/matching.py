@@ -21,8 +21,11 @@ OUTERMOST = 0.02
 MIN_FRAMES = 20
 # Seconds of reference sound from which matching is full; with less it is partial, in proportion.
 FULL_MATCH_S = 3.0
-# Root mean square distance, per feature of the content code, over which frames count as saying the same.
+# Root mean square distance, per feature of the content code, over which frames count as saying the same: with a reference of this
+# many frames (10 s) or fewer, and less with more, as kernel regression does best (Scott, Multivariate Density Estimation, 1992).
 BANDWIDTH = 0.4
+BANDWIDTH_FRAMES = 625
+BANDWIDTH_EXPONENT = 0.25
 # Weight of a difference in voicing, in the same units.
 VOICING_WEIGHT = 2.0
 # Frames of reference kept, evenly spaced when there are more: 120 s.
@@ -93,7 +96,8 @@ def correct_errors(mel: Tensor, latent: Tensor, f0: Tensor, stride: int, errors:
     Source: kernel regression, Nadaraya (1964) and Watson (1964); frames looked up in the reference as in kNN-VC (Baas et al.,
     2023), but errors instead of the frames themselves, so that words stay the source's.
     """
-    scale = 2 * BANDWIDTH**2 * errors.keys.shape[1]
+    bandwidth = BANDWIDTH * max(1.0, len(errors.keys) / BANDWIDTH_FRAMES) ** -BANDWIDTH_EXPONENT
+    scale = 2 * bandwidth**2 * errors.keys.shape[1]
     # In blocks, so that memory grows with the length and not with its square.
     blocks = torch.split(_keys(latent, f0, stride), BLOCK)
     means = [

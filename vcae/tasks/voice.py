@@ -17,11 +17,12 @@ from vcae.audio.f0 import log_f0_statistics
 from vcae.audio.frames import active_frames
 from vcae.errors import CheckpointError, ConfigError
 from vcae.tasks.matching import Errors, Quantiles, band_quantiles, measure_errors
+from vcae.tasks.retrieval import Frames, keep_frames
 
 if TYPE_CHECKING:
     from vcae.tasks.model import Analysis, Model
 
-VOICE_FORMAT = 1
+VOICE_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Voice:
         log_f0_spread: In nats; nan likewise.
         quantiles: (n_mels, Q) of unvoiced and of voiced frames, the distribution of each mel band.
         errors: What the autoencoder gets wrong about this voice.
+        frames: What it sounds like, frame by frame.
         speech_s: Seconds of sound, pauses left out.
     """
 
@@ -42,6 +44,7 @@ class Voice:
     log_f0_spread: float
     quantiles: Quantiles
     errors: Errors
+    frames: Frames
     speech_s: float
 
 
@@ -58,13 +61,15 @@ def describe_voice(model: Model, references: Sequence[Analysis]) -> Voice:
     latents = [model.autoencoder.encode_content(mel) for mel in mels]
     copies = [model.autoencoder.decode(latent, f0, embedding) for latent, f0 in zip(latents, f0s, strict=True)]
     errors = measure_errors(mels, copies, latents, f0s, model.autoencoder.config.content.stride)
-    return Voice(embedding, *log_f0_statistics(torch.cat(f0s, dim=1)[0]), band_quantiles(mels, f0s), errors, speech_s)
+    frames = keep_frames(mels, [model.autoencoder.normalize(mel) for mel in mels], f0s)
+    statistics = log_f0_statistics(torch.cat(f0s, dim=1)[0])
+    return Voice(embedding, *statistics, band_quantiles(mels, f0s), errors, frames, speech_s)
 
 
 def mix_voices(voices: Sequence[Voice], weights: Sequence[float]) -> Voice:
     """Mix voices.
 
-    Embeddings, log-F0, its spread and the bands' quantiles are averaged by weight; errors are looked up in all of them.
+    Embeddings, log-F0, its spread and the bands' quantiles are averaged by weight; errors and frames are looked up in all of them.
 
     Args:
         voices: At least one.
@@ -83,10 +88,16 @@ def mix_voices(voices: Sequence[Voice], weights: Sequence[float]) -> Voice:
         return kept[0][0]
     embedding = torch.nn.functional.normalize(torch.stack([w * v.speaker_embedding for v, w in kept]).sum(0), dim=-1)
     quantiles = tuple(_mean([(v.quantiles[i], w) for v, w in kept]) for i in (0, 1))
-    # Each voice weighs as much in the look-up as in the mix, however many frames it brings.
-    biases = [v.errors.log_weights + math.log(w / len(v.errors.keys)) for v, w in kept]
+    # Each voice weighs as much in a look-up as in the mix, however many frames it brings.
     errors = Errors(
-        torch.cat([v.errors.keys for v, _ in kept]), torch.cat([v.errors.values for v, _ in kept]), torch.cat(biases)
+        torch.cat([v.errors.keys for v, _ in kept]),
+        torch.cat([v.errors.values for v, _ in kept]),
+        torch.cat([v.errors.log_weights + math.log(w / len(v.errors.keys)) for v, w in kept]),
+    )
+    frames = Frames(
+        torch.cat([v.frames.keys for v, _ in kept]),
+        torch.cat([v.frames.envelopes for v, _ in kept]),
+        torch.cat([v.frames.log_weights + math.log(w / len(v.frames.keys)) for v, w in kept]),
     )
     return Voice(
         embedding,
@@ -94,6 +105,7 @@ def mix_voices(voices: Sequence[Voice], weights: Sequence[float]) -> Voice:
         _mean_number([(v.log_f0_spread, w) for v, w in kept]),
         (quantiles[0], quantiles[1]),
         errors,
+        frames,
         sum(w * v.speech_s for v, w in kept),
     )
 
@@ -127,6 +139,10 @@ def save_voice(path: Path, voice: Voice, model: Model, provenance: dict[str, Any
         "error_keys": voice.errors.keys,
         "error_values": voice.errors.values,
         "error_log_weights": voice.errors.log_weights,
+        # Half precision: a hundredth of a decibel.
+        "frame_keys": voice.frames.keys.half(),
+        "frame_envelopes": voice.frames.envelopes.half(),
+        "frame_log_weights": voice.frames.log_weights,
     }
     for name, quantiles in zip(("unvoiced", "voiced"), voice.quantiles, strict=True):
         if quantiles is not None:
@@ -179,12 +195,13 @@ def load_voice(path: Path, model: Model) -> Voice:
     try:
         tensors = {key: value.to(model.device) for key, value in load_file(path).items()}
         errors = Errors(tensors["error_keys"], tensors["error_values"], tensors["error_log_weights"])
+        frames = Frames(tensors["frame_keys"].float(), tensors["frame_envelopes"].float(), tensors["frame_log_weights"])
         embedding = tensors["speaker_embedding"]
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"the voice {path} is damaged ({error}); save it again from its clips") from error
     median, spread = (math.nan if facts[key] is None else float(facts[key]) for key in ("log_f0_median", "log_f0_spread"))
     quantiles = (tensors.get("unvoiced_quantiles"), tensors.get("voiced_quantiles"))
-    return Voice(embedding, median, spread, quantiles, errors, float(facts["speech_s"]))
+    return Voice(embedding, median, spread, quantiles, errors, frames, float(facts["speech_s"]))
 
 
 def interpolate_voices(source: Voice, target: Voice, strength: float) -> Voice:

@@ -1,0 +1,1 @@
+"""Scores of conversions: pairs to convert, judges, and the page that shows them."""
