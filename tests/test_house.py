@@ -16,6 +16,7 @@ LAYERS = [
     ["model", "vocoder"],
     ["checkpoint"],
     ["tasks"],
+    ["evaluation"],
     ["cli"],
 ]
 RANK = {name: n for n, names in enumerate(LAYERS) for name in names}

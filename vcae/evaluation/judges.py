@@ -46,7 +46,10 @@ class Score:
 class Judge(Protocol):
     """Scores one conversion at a time."""
 
-    columns: Sequence[Column]
+    @property
+    def columns(self) -> Sequence[Column]:
+        """What it scores."""
+        ...
 
     def score(self, conversion: Conversion) -> dict[str, Score]:
         """Return a score for each column."""

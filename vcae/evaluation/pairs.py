@@ -115,8 +115,10 @@ def read_pairs(path: Path) -> list[Conversion]:
         files = [path.parent / row[column] for column in COLUMNS]
         for column, file in zip(COLUMNS, files, strict=True):
             if not file.is_file():
-                raise DataError(f"line {number} of {path}: the {column} {file} does not exist; paths are relative to the CSV's folder")
-        found.append(Conversion(*files, row.get("transcript") or "", row.get("label") or "all"))
+                raise DataError(
+                    f"line {number} of {path}: the {column} {file} does not exist; paths are relative to the CSV's folder"
+                )
+        found.append(Conversion(files[0], files[1], files[2], row.get("transcript") or "", row.get("label") or "all"))
     return found
 
 

@@ -1,0 +1,76 @@
+"""Convert pairs of unseen speakers by vcae and by classical peers, and have all of them judged in one report.
+
+python recipes/evaluate/evaluate.py recipes/evaluate/conf/base.yaml manifest=DATA/manifest.csv
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from rich.progress import track
+from world import convert as convert_by_world
+
+import vcae
+from vcae.audio.io import Sound, read_sound, write_sound
+from vcae.config import EvaluateRecipe, load_config
+from vcae.errors import ConfigError, VcaeError
+from vcae.evaluation.judges import choose_judges, load_wav
+from vcae.evaluation.pairs import Conversion, Pair, choose_pairs, read_references, write_pairs
+from vcae.evaluation.report import judge_pairs, table, write_report
+from vcae.tasks.convert import ConvertOptions, convert, hear_voice
+
+SYSTEMS = ("vcae", "world-statistics", "world-nearest", "target")
+
+
+def make(system: str, recipe: EvaluateRecipe, model: vcae.Model, pair: Pair) -> np.ndarray:
+    """Return a pair's conversion (N,) at 16 kHz by a system; `target` is real speech of the target, what the scores can reach."""
+    root = Path(recipe.manifest).parent
+    references = read_references(root, pair, recipe.reference_s)
+    if system == "vcae":
+        options = ConvertOptions(match=recipe.match, detail=recipe.detail)
+        return convert(model, read_sound(root / pair.source["path"]), hear_voice(model, references), options).wav.numpy()
+    if system == "target":
+        return load_wav(root / pair.references[0]["path"])
+    clips = [r.wav for r in references if r.sample_rate == model.sample_rate]
+    if len(clips) < len(references):
+        raise ConfigError("the WORLD peers read 16 kHz only; convert the manifest's files, or leave these systems out")
+    return convert_by_world(load_wav(root / pair.source["path"]), clips, nearest=system == "world-nearest")
+
+
+def main() -> None:
+    recipe = load_config(EvaluateRecipe, sys.argv[1], sys.argv[2:])
+    unknown = sorted(set(recipe.systems) - set(SYSTEMS))
+    if unknown:
+        raise ConfigError(f"systems has {unknown}; allowed are {', '.join(SYSTEMS)}")
+    model = vcae.load(recipe.checkpoint)
+    root, output = Path(recipe.manifest).parent, Path(recipe.output_dir)
+    pairs = choose_pairs(Path(recipe.manifest), recipe.split, recipe.n_pairs, recipe.seed, recipe.min_s, recipe.reference_s)
+    conversions = []
+    for system in recipe.systems:
+        for n, pair in enumerate(track(pairs, description=system)):
+            path = output / "converted" / f"{n:03d}_{system}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            comment = "recorded" if system == "target" else f"converted by {system}"
+            write_sound(path, Sound(make(system, recipe, model, pair), model.sample_rate), comment, force=True)
+            source, judged = (root / row["path"] for row in (pair.source, pair.judged))
+            conversions.append(Conversion(path, source, judged, pair.source.get("transcript", ""), system))
+    write_pairs(output / "pairs.csv", conversions)
+    judges, missing = choose_judges(model)
+    report = judge_pairs(list(track(conversions, description="judging")), judges, missing)
+    facts = {
+        "checkpoint": model.checkpoint.path.stem,
+        "sha256": model.checkpoint.sha256,
+        "pairs": len(pairs),
+        "seed": recipe.seed,
+    }
+    page = write_report(report, output, {**facts, "reference_s": recipe.reference_s or "one clip"})
+    rows = table(report)
+    print("\n".join("| " + " | ".join(row) + " |" for row in [rows[0], ["---"] * len(rows[0]), *rows[1:]]))
+    print(f"wrote {page}" + (f"; not scored by {', '.join(missing)}: pip install '.[eval]'" if missing else ""))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except VcaeError as error:
+        sys.exit(f"error: {error}")
