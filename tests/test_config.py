@@ -4,6 +4,8 @@ from tests.conftest import ROOT
 from vcae.config import (
     AutoencoderConfig,
     AutoencoderRecipe,
+    EvaluateRecipe,
+    FinetuneRecipe,
     MelConfig,
     ReleaseRecipe,
     SwapRecipe,
@@ -19,6 +21,8 @@ RECIPES = {
     "vocoder": VocoderRecipe,
     "speaker_swap": SwapRecipe,
     "release": ReleaseRecipe,
+    "evaluate": EvaluateRecipe,
+    "finetune": FinetuneRecipe,
 }
 FILES = sorted((ROOT / "recipes").glob("*/conf/*.yaml"))
 

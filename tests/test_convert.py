@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,12 +11,14 @@ from vcae.audio.loudness import active_level
 from vcae.errors import AudioError, CheckpointError, ConfigError
 from vcae.tasks.convert import convert_f0, speak
 from vcae.tasks.matching import Errors
+from vcae.tasks.retrieval import Frames, retrieve
 from vcae.tasks.voice import Voice, describe_voice
 
 
 def _voice(median_hz=200.0, spread=0.2):
     errors = Errors(torch.zeros(1, 5), torch.zeros(1, 80), torch.zeros(1))
-    return Voice(torch.zeros(1, 8), math.log(median_hz), spread, (None, None), errors, 5.0)
+    frames = Frames(torch.zeros(1, 121), torch.zeros(1, 80), torch.zeros(1))
+    return Voice(torch.zeros(1, 8), math.log(median_hz), spread, (None, None), errors, frames, 5.0)
 
 
 @pytest.fixture(scope="module")
@@ -89,13 +92,36 @@ def test_several_references_are_weighted_by_speech(model, clips):
     assert near[0] < near[1] < 1.0
 
 
-def test_match_zero_is_the_decoders_mel(model, converted):
+def test_match_draws_the_mel_to_the_references_frames(model, converted):
     source, reference, _ = converted
     voice = describe_voice(model, [model.analyse(reference, 16000)])
     encoding = model.encode(source, 16000)
-    plain = model.decode(encoding, voice.speaker_embedding)
-    assert torch.equal(speak(model, encoding.latent, encoding.f0, voice, match=0.0), plain)
-    assert (speak(model, encoding.latent, encoding.f0, voice) - plain).abs().mean() > 0.1
+    mels = [speak(model, encoding.latent, encoding.f0, voice, match) for match in (0.0, 0.5, 1.0)]
+
+    def far(mel):
+        normalized = model.autoencoder.normalize(mel)
+        return (retrieve(mel, normalized, encoding.f0, voice.frames, 1.0) - mel).abs().mean()
+
+    assert far(mels[0]) > far(mels[1]) > far(mels[2])
+    assert torch.equal(speak(model, encoding.latent, encoding.f0, replace(voice, speech_s=1e6)), mels[1])
+
+
+def test_detail_and_match_are_heard(model, converted):
+    source, reference, wav = converted
+    for options in ({"detail": 0.0}, {"match": 0.0}):
+        other = model.convert(source, 16000, reference, **options).numpy()
+        assert np.abs(other - wav).max() > 0.01
+
+
+@pytest.mark.parametrize("match", ["often", "nan", "1.5", -0.1])
+def test_bad_match(model, converted, match):
+    with pytest.raises(ConfigError, match="allowed are auto, or 0 to 1"):
+        model.convert(converted[0], 16000, converted[1], match=match)
+
+
+def test_bad_detail(model, converted):
+    with pytest.raises(ConfigError, match=r"detail is 2.0; allowed are 0 to 1"):
+        model.convert(converted[0], 16000, converted[1], detail=2.0)
 
 
 def test_shortest_source(model, converted):

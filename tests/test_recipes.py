@@ -1,11 +1,14 @@
 import csv
+import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import soundfile
 
 from tests.conftest import CLIPS, ROOT
+from tests.test_cli import vcae as command
 
 
 def run(script, *args):
@@ -46,6 +49,53 @@ def test_join_makes_a_checkpoint_with_its_sum(tmp_path, tiny_checkpoint):
     done = run("recipes/release/join.py", "recipes/release/conf/default.yaml", *settings)
     assert done.returncode == 0, done.stderr
     assert out.with_suffix(".sha256").read_text().split()[0] in done.stdout
+
+
+def test_a_fine_tuned_voice_is_a_saved_voice(tmp_path, monkeypatch, clips):
+    monkeypatch.setenv("VCAE_VOICES", str(tmp_path / "voices"))
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    (folder / "a.flac").write_bytes(clips["reference"].read_bytes())
+    settings = [f"clips={folder}", "name=mine", f"train.output_dir={tmp_path / 'run'}"]
+    done = run("recipes/finetune/finetune.py", "recipes/finetune/conf/debug.yaml", *settings)
+    assert done.returncode == 0, done.stderr
+    assert "saved mine" in done.stdout
+    plain = command("voice", "save", "plain", folder / "a.flac")
+    assert plain.returncode == 0, plain.stderr
+    sounds = []
+    for name in ("mine", "plain"):
+        out = tmp_path / f"{name}.wav"
+        done = command("convert", clips["source"], "-s", name, "-o", out)
+        assert done.returncode == 0, done.stderr
+        sounds.append(soundfile.read(out)[0])
+    assert np.abs(sounds[0] - sounds[1]).max() > 1e-3
+    for more in (["-s", "plain:0.5"], ["--strength", "0.5"]):
+        refused = command("convert", clips["source"], "-s", "mine", *more, "-o", tmp_path / "mix.wav")
+        assert refused.returncode == 2
+        assert b"a fine-tuned voice cannot be mixed" in refused.stderr
+    empty = run("recipes/finetune/finetune.py", "recipes/finetune/conf/debug.yaml", f"clips={tmp_path / 'voices'}", "name=x")
+    assert empty.returncode == 1
+    assert "holds no sound files" in empty.stderr
+
+
+def test_evaluation_beside_the_classical_peers(tmp_path):
+    pytest.importorskip("pyworld", reason="the extra eval brings it")
+    lines = ["path,speaker,split,duration_s"]
+    for speaker, name in (("a", "source"), ("b", "reference"), ("c", "reference2")):
+        wav, rate = soundfile.read(CLIPS / f"{name}.flac")
+        for n, part in enumerate((wav[: len(wav) // 2], wav[len(wav) // 2 :])):
+            soundfile.write(tmp_path / f"{speaker}{n}.wav", part, rate)
+            lines.append(f"{speaker}{n}.wav,{speaker},dev,{len(part) / rate}")
+    (tmp_path / "m.csv").write_text("\n".join(lines))
+    settings = [f"manifest={tmp_path / 'm.csv'}", "n_pairs=2", "min_s=1.5", f"output_dir={tmp_path / 'out'}"]
+    done = run("recipes/evaluate/evaluate.py", "recipes/evaluate/conf/base.yaml", *settings)
+    assert done.returncode == 0, done.stderr
+    means = json.loads((tmp_path / "out/means.json").read_text())["means"]
+    assert list(means) == ["vcae", "world-statistics", "world-nearest", "target"]
+    # Real speech of the target is nearest to it; each conversion at least takes its pitch.
+    assert max(means, key=lambda label: means[label]["own_target"]) == "target"
+    assert all(m["f0_semitones"] < 3 for m in means.values())
+    assert len(list((tmp_path / "out/converted").glob("*.wav"))) == 8
 
 
 @pytest.mark.parametrize("corpus", ["librispeech", "vctk"])

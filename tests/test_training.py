@@ -31,7 +31,7 @@ from vcae.errors import CheckpointError, ConfigError, DataError
 from vcae.training.cache import prepare_cache, read_manifest
 from vcae.training.data import CropDataset, SpeechCache
 from vcae.training.losses import MultiResolutionLoss
-from vcae.training.objectives import AutoencoderObjective, VocoderObjective, _reverse_gradient
+from vcae.training.objectives import AutoencoderObjective, VocoderObjective, _reverse_gradient, contrast, move_f0
 from vcae.training.perturb import Perturbation
 from vcae.training.trainer import Trainer, learning_rate
 from vcae.vocoder.neural import HarmonicNoiseVocoder
@@ -174,6 +174,73 @@ def test_adversary_pulls_encoder_and_classifier_apart(cache, tmp_path):
     encoder = [p.grad for p in objective.model.content_encoder.parameters()]
     assert any(g is not None and g.abs().sum() > 0 for g in encoder)
     assert all(p.grad is None for p in objective.model.decoder.parameters())
+
+
+def _autoencoder_recipe(cache, output, **changes):
+    merged = to_dict(_recipe(AutoencoderRecipe, "autoencoder", cache, output))
+    return from_dict(AutoencoderRecipe, merged | changes)
+
+
+def test_conversion_loss_trains_the_decoder_alone(cache, tmp_path):
+    recipe = _autoencoder_recipe(cache, tmp_path, conversion_weight=0.1)
+    objective = AutoencoderObjective(recipe, 6).train()
+    batch = CropDataset(SpeechCache(cache), recipe.data, 0)[0]
+    objective(batch)["conversion"].backward()
+    reached = {name.split(".")[0] for name, p in objective.model.named_parameters() if p.grad is not None}
+    assert reached == {"decoder"}
+    assert objective.speaker_classifier.weight.grad is None
+    with pytest.raises(ConfigError, match="conversion_weight needs a speaker classifier"):
+        AutoencoderObjective(_autoencoder_recipe(cache, tmp_path, conversion_weight=0.1, speaker_weight=0.0), 6)
+
+
+def test_contrast_is_low_when_moments_are_told_apart():
+    code = 3 * torch.randn(2, 12, 40)
+    assert contrast(code, code + 0.1 * torch.randn_like(code)).item() < 0.05
+    assert contrast(code, code.roll(5, dims=-1)).item() > 5
+    assert contrast(torch.zeros(2, 12, 40), torch.zeros(2, 12, 40)).item() == pytest.approx(math.log(40))
+
+
+def test_contrast_reaches_the_content_encoder(cache, tmp_path):
+    recipe = _autoencoder_recipe(cache, tmp_path, contrast_weight=0.5)
+    objective = AutoencoderObjective(recipe, 6).train()
+    batch = CropDataset(SpeechCache(cache), recipe.data, 0)[0]
+    losses = objective(batch)
+    losses["contrast"].backward()
+    reached = {name.split(".")[0] for name, p in objective.model.named_parameters() if p.grad is not None}
+    assert reached == {"content_encoder"}
+    without = AutoencoderObjective(_autoencoder_recipe(cache, tmp_path), 6)
+    assert "contrast" not in without.train()(batch)
+
+
+def test_f0_moves_to_the_others_mean_and_silence_stays():
+    f0 = torch.tensor([[100.0, 0.0, 121.0], [0.0, 0.0, 0.0], [200.0, 200.0, 0.0]])
+    moved = move_f0(f0, torch.tensor([[200.0, 242.0], [150.0, 0.0], [0.0, 0.0]]))
+    assert torch.allclose(moved[0], torch.tensor([200.0, 0.0, 242.0]))
+    assert torch.equal(moved[1:], f0[1:])
+
+
+def test_autoencoder_goes_on_from_a_checkpoint_and_trains_what_it_is_told(cache, tmp_path, tiny_vocoder):
+    first = AutoencoderObjective(_autoencoder_recipe(cache, tmp_path), 6).model
+    first.mel_mean.fill_(-4.5)
+    checkpoint.save(tmp_path / "first.safetensors", autoencoder=first)
+    torch.manual_seed(1)
+    initial = str(tmp_path / "first.safetensors")
+    objective = AutoencoderObjective(_autoencoder_recipe(cache, tmp_path, initial=initial, trained="decoder"), 6)
+    batches = CropDataset(SpeechCache(cache), objective.recipe.data, 0)
+    objective.initialize([batches[0]])
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, objective.model.state_dict()[name]), name
+    trained = {name.split(".")[0] for name, p in objective.model.named_parameters() if p.requires_grad}
+    assert trained == {"decoder"}
+    checkpoint.save(tmp_path / "v.safetensors", vocoder=tiny_vocoder)
+    with pytest.raises(CheckpointError, match=r"v.safetensors holds no autoencoder"):
+        AutoencoderObjective(_autoencoder_recipe(cache, tmp_path, initial=str(tmp_path / "v.safetensors")), 6)
+    model = to_dict(objective.recipe.model)
+    other = model | {"content": model["content"] | {"latent_dim": 9, "latent_noise": 0.7}}
+    with pytest.raises(CheckpointError, match=r"first.safetensors .*: content.latent_dim 12 instead of 9;"):
+        AutoencoderObjective(_autoencoder_recipe(cache, tmp_path, initial=initial, model=other), 6)
+    with pytest.raises(ConfigError, match="trained is 'encoder'; allowed are 'all' and 'decoder'"):
+        _autoencoder_recipe(cache, tmp_path, trained="encoder")
 
 
 def test_learning_rate_schedule():

@@ -213,6 +213,11 @@ class AutoencoderRecipe:
     contrast_weight: float = 0.0
     # A checkpoint whose autoencoder the training starts from.
     initial: str | None = None
+    # all, or decoder: the encoders stay as they are.
+    trained: str = "all"
+
+    def __post_init__(self) -> None:
+        _require(self.trained in ("all", "decoder"), f"trained is {self.trained!r}; allowed are 'all' and 'decoder'")
 
 
 @dataclass(frozen=True)
@@ -241,6 +246,21 @@ class SwapRecipe:
     pitch: str = "auto"
     seed: int = 0
     checkpoint: str = "default"
+
+
+@dataclass(frozen=True)
+class FinetuneRecipe:
+    """All settings of `recipes/finetune`."""
+
+    # A folder of recordings of one voice, and the name it is saved under.
+    clips: str
+    name: str
+    checkpoint: str = "default"
+    perturb: PerturbConfig = field(default_factory=PerturbConfig)
+    crop_s: float = 1.6
+    reference_s: float = 2.4
+    batch_size: int = 16
+    train: TrainConfig = field(default_factory=TrainConfig)
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,7 @@ class OwnSpeaker:
         return self._known[path]
 
     def score(self, conversion: Conversion) -> dict[str, Score]:
+        """Return the columns' scores."""
         heard = self._embed(conversion.converted)
         return {
             "own_target": Score(float(heard @ self._embed(conversion.target_ref))),
@@ -106,6 +107,7 @@ class Pitch:
         return self._known[path]
 
     def score(self, conversion: Conversion) -> dict[str, Score]:
+        """Return the columns' scores."""
         distance = abs(self._median(conversion.converted) - self._median(conversion.target_ref)) * 12 / math.log(2)
         return {"f0_semitones": Score(distance)}
 
@@ -136,6 +138,7 @@ class Resemblyzer:
         return self._known[path]
 
     def score(self, conversion: Conversion) -> dict[str, Score]:
+        """Return the columns' scores."""
         heard = self._embed(conversion.converted)
         target = float(heard @ self._embed(conversion.target_ref))
         return {
@@ -159,6 +162,7 @@ class Dnsmos:
         self._run = dnsmos.run
 
     def score(self, conversion: Conversion) -> dict[str, Score]:
+        """Return the columns' scores."""
         found = self._run(load_wav(conversion.converted), SAMPLE_RATE)
         return {"ovrl": Score(float(found["ovrl_mos"])), "p808": Score(float(found["p808_mos"]))}
 
@@ -196,6 +200,7 @@ class Recogniser:
         return self._known[path]
 
     def score(self, conversion: Conversion) -> dict[str, Score]:
+        """Return the columns' scores; they count by the length of the source's reading."""
         from rapidfuzz.distance import Levenshtein
 
         heard, expected = self._read(conversion.converted), self._read(conversion.source)

@@ -17,7 +17,7 @@ from vcae.tasks.detail import source_detail
 from vcae.tasks.matching import FULL_MATCH_S, correct_errors, match_quantiles
 from vcae.tasks.model import DECODED_CORRECTIONS
 from vcae.tasks.retrieval import retrieve
-from vcae.tasks.voice import Voice, describe_voice, interpolate_voices
+from vcae.tasks.voice import Voice, decode_voice, describe_voice, interpolate_voices
 
 if TYPE_CHECKING:
     from vcae.audio.io import Sound
@@ -27,6 +27,8 @@ MIN_REFERENCE_S = 1.0
 # The reference's spread of log-F0 is taken over within these bounds: short clips measure it badly.
 SPREAD_BOUNDS = (0.7, 1.4)
 LOUDNESS = ("source", "flat")
+# How far each band is distributed as the reference's: fully, it takes more of the voice's average and costs a quarter of the words.
+DISTRIBUTION = 0.25
 # How far frames are drawn to the reference's own, and the seconds of speech from which they are.
 MATCH_BY_LENGTH = (0.5, 20.0)
 
@@ -79,16 +81,16 @@ def speak(
     """
     autoencoder = model.autoencoder
     trust = min(1.0, voice.speech_s / FULL_MATCH_S)
-    mel = autoencoder.decode(latent, f0, voice.speaker_embedding)
+    mel = decode_voice(model, latent, f0, voice.speaker_embedding, voice.decoder)
     if detail is not None:
         mel = mel + detail
     mel = correct_errors(mel, latent, f0, autoencoder.config.content.stride, voice.errors, trust)
-    mel = match_quantiles(mel, f0, voice.quantiles, trust)
+    mel = match_quantiles(mel, f0, voice.quantiles, DISTRIBUTION * trust)
     strength = default_match(voice.speech_s) if isinstance(match, str) else match
     if strength == 0:
         return mel
     mel = retrieve(mel, autoencoder.normalize(mel), f0, voice.frames, strength)
-    return match_quantiles(mel, f0, voice.quantiles, trust)
+    return match_quantiles(mel, f0, voice.quantiles, DISTRIBUTION * trust)
 
 
 def parse_pitch(pitch: str | float) -> str | float:

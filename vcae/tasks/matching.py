@@ -23,7 +23,7 @@ MIN_FRAMES = 20
 FULL_MATCH_S = 3.0
 # Root mean square distance, per feature of the content code, over which frames count as saying the same: with a reference of this
 # many frames (10 s) or fewer, and less with more, as kernel regression does best (Scott, Multivariate Density Estimation, 1992).
-BANDWIDTH = 0.4
+BANDWIDTH = 0.3
 BANDWIDTH_FRAMES = 625
 BANDWIDTH_EXPONENT = 0.25
 # Weight of a difference in voicing, in the same units.
@@ -45,11 +45,13 @@ class Errors:
         keys: (T, D + 1), content code and weighted voicing.
         values: (T, n_mels), the reference's mel less the autoencoder's copy of it.
         log_weights: (T,), how much each frame counts, natural log; 0 in a voice that is not mixed.
+        bandwidth: Root mean square distance, per feature of the content code, over which frames count as saying the same.
     """
 
     keys: Tensor
     values: Tensor
     log_weights: Tensor
+    bandwidth: float = BANDWIDTH
 
 
 def _keys(latent: Tensor, f0: Tensor, stride: int) -> Tensor:
@@ -76,7 +78,9 @@ def measure_errors(
     keys = torch.cat([_keys(latent, f0, stride) for latent, f0 in zip(latents, f0s, strict=True)])[active]
     values = torch.cat([(mel - copy)[0].T for mel, copy in zip(mels, copies, strict=True)])[active]
     step = -(-len(keys) // MAX_MEMORY)
-    return Errors(keys[::step], values[::step], torch.zeros(len(keys[::step]), device=keys.device))
+    keys, values = keys[::step], values[::step]
+    bandwidth = BANDWIDTH * max(1.0, len(keys) / BANDWIDTH_FRAMES) ** -BANDWIDTH_EXPONENT
+    return Errors(keys, values, torch.zeros(len(keys), device=keys.device), bandwidth)
 
 
 def correct_errors(mel: Tensor, latent: Tensor, f0: Tensor, stride: int, errors: Errors, strength: float = 1.0) -> Tensor:
@@ -96,8 +100,7 @@ def correct_errors(mel: Tensor, latent: Tensor, f0: Tensor, stride: int, errors:
     Source: kernel regression, Nadaraya (1964) and Watson (1964); frames looked up in the reference as in kNN-VC (Baas et al.,
     2023), but errors instead of the frames themselves, so that words stay the source's.
     """
-    bandwidth = BANDWIDTH * max(1.0, len(errors.keys) / BANDWIDTH_FRAMES) ** -BANDWIDTH_EXPONENT
-    scale = 2 * bandwidth**2 * errors.keys.shape[1]
+    scale = 2 * errors.bandwidth**2 * errors.keys.shape[1]
     # In blocks, so that memory grows with the length and not with its square.
     blocks = torch.split(_keys(latent, f0, stride), BLOCK)
     means = [

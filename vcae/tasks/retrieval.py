@@ -66,12 +66,13 @@ def keep_frames(mels: Sequence[Tensor], normalized: Sequence[Tensor], f0s: Seque
         f0s: Each (1, T) in Hz, 0 where unvoiced.
 
     Returns:
-        At most `MAX_FRAMES` frames.
+        At most `MAX_FRAMES` frames, rounded to half precision (a hundredth of a decibel), as a saved voice keeps them.
     """
     keys = torch.cat([_keys(x, f0) for x, f0 in zip(normalized, f0s, strict=True)])
     envelopes = torch.cat([_envelope(mel)[0].T for mel in mels])
     step = -(-len(keys) // MAX_FRAMES)
-    return Frames(keys[::step].contiguous(), envelopes[::step].contiguous(), torch.zeros(len(keys[::step]), device=keys.device))
+    kept = [x[::step].half().float().contiguous() for x in (keys, envelopes)]
+    return Frames(kept[0], kept[1], torch.zeros(len(kept[0]), device=keys.device))
 
 
 def retrieve(mel: Tensor, normalized: Tensor, f0: Tensor, frames: Frames, strength: float) -> Tensor:

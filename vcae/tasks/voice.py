@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Sequence
@@ -20,9 +21,12 @@ from vcae.tasks.matching import Errors, Quantiles, band_quantiles, measure_error
 from vcae.tasks.retrieval import Frames, keep_frames
 
 if TYPE_CHECKING:
+    from vcae.model.decoder import Decoder
     from vcae.tasks.model import Analysis, Model
 
 VOICE_FORMAT = 2
+# What the names of a fine-tuned decoder's tensors start with.
+DECODER = "decoder."
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class Voice:
         errors: What the autoencoder gets wrong about this voice.
         frames: What it sounds like, frame by frame.
         speech_s: Seconds of sound, pauses left out.
+        decoder: A decoder fine-tuned to this voice; None takes the checkpoint's.
     """
 
     speaker_embedding: Tensor
@@ -46,11 +51,27 @@ class Voice:
     errors: Errors
     frames: Frames
     speech_s: float
+    decoder: Decoder | None = None
+
+
+def decode_voice(model: Model, latent: Tensor, f0: Tensor, speaker_embedding: Tensor, decoder: Decoder | None = None) -> Tensor:
+    """Decode content (1, D, ceil(T / stride)) and F0 (1, T) to a log-mel (1, n_mels, T), by a voice's own decoder if it has one."""
+    autoencoder = model.autoencoder
+    if decoder is None:
+        return autoencoder.decode(latent, f0, speaker_embedding)
+    mel: Tensor = decoder(latent, f0.shape[-1], speaker_embedding, f0) * autoencoder.mel_deviation + autoencoder.mel_mean
+    return mel
 
 
 @torch.inference_mode()
-def describe_voice(model: Model, references: Sequence[Analysis]) -> Voice:
-    """Describe the voice of one or several references, each weighted by its seconds of sound."""
+def describe_voice(model: Model, references: Sequence[Analysis], decoder: Decoder | None = None) -> Voice:
+    """Describe the voice of one or several references, each weighted by its seconds of sound.
+
+    Args:
+        model: A model whose checkpoint has an autoencoder with a speaker part.
+        references: At least one.
+        decoder: Fine-tuned to this voice, or None.
+    """
     total, speech_s = torch.zeros((), device=model.device), 0.0
     for seen in references:
         seconds = float(active_frames(seen.mel).sum()) / model.mel_config.frame_rate
@@ -59,11 +80,11 @@ def describe_voice(model: Model, references: Sequence[Analysis]) -> Voice:
     embedding = torch.nn.functional.normalize(total, dim=-1)
     mels, f0s = [seen.mel for seen in references], [seen.f0 for seen in references]
     latents = [model.autoencoder.encode_content(mel) for mel in mels]
-    copies = [model.autoencoder.decode(latent, f0, embedding) for latent, f0 in zip(latents, f0s, strict=True)]
+    copies = [decode_voice(model, latent, f0, embedding, decoder) for latent, f0 in zip(latents, f0s, strict=True)]
     errors = measure_errors(mels, copies, latents, f0s, model.autoencoder.config.content.stride)
     frames = keep_frames(mels, [model.autoencoder.normalize(mel) for mel in mels], f0s)
     statistics = log_f0_statistics(torch.cat(f0s, dim=1)[0])
-    return Voice(embedding, *statistics, band_quantiles(mels, f0s), errors, frames, speech_s)
+    return Voice(embedding, *statistics, band_quantiles(mels, f0s), errors, frames, speech_s, decoder)
 
 
 def mix_voices(voices: Sequence[Voice], weights: Sequence[float]) -> Voice:
@@ -86,6 +107,10 @@ def mix_voices(voices: Sequence[Voice], weights: Sequence[float]) -> Voice:
     kept = [(voice, w / total) for voice, w in zip(voices, weights, strict=True) if w > 0]
     if len(kept) == 1:
         return kept[0][0]
+    if any(voice.decoder is not None for voice, _ in kept):
+        raise ConfigError(
+            "a fine-tuned voice cannot be mixed, nor taken at a strength under 1; save it from its clips to mix it"
+        )
     embedding = torch.nn.functional.normalize(torch.stack([w * v.speaker_embedding for v, w in kept]).sum(0), dim=-1)
     quantiles = tuple(_mean([(v.quantiles[i], w) for v, w in kept]) for i in (0, 1))
     # Each voice weighs as much in a look-up as in the mix, however many frames it brings.
@@ -93,6 +118,7 @@ def mix_voices(voices: Sequence[Voice], weights: Sequence[float]) -> Voice:
         torch.cat([v.errors.keys for v, _ in kept]),
         torch.cat([v.errors.values for v, _ in kept]),
         torch.cat([v.errors.log_weights + math.log(w / len(v.errors.keys)) for v, w in kept]),
+        sum(w * v.errors.bandwidth for v, w in kept),
     )
     frames = Frames(
         torch.cat([v.frames.keys for v, _ in kept]),
@@ -139,7 +165,7 @@ def save_voice(path: Path, voice: Voice, model: Model, provenance: dict[str, Any
         "error_keys": voice.errors.keys,
         "error_values": voice.errors.values,
         "error_log_weights": voice.errors.log_weights,
-        # Half precision: a hundredth of a decibel.
+        # They are rounded to half precision already.
         "frame_keys": voice.frames.keys.half(),
         "frame_envelopes": voice.frames.envelopes.half(),
         "frame_log_weights": voice.frames.log_weights,
@@ -147,6 +173,8 @@ def save_voice(path: Path, voice: Voice, model: Model, provenance: dict[str, Any
     for name, quantiles in zip(("unvoiced", "voiced"), voice.quantiles, strict=True):
         if quantiles is not None:
             tensors[f"{name}_quantiles"] = quantiles
+    if voice.decoder is not None:
+        tensors |= {f"{DECODER}{key}": value.half() for key, value in voice.decoder.state_dict().items()}
     facts = {
         "format": VOICE_FORMAT,
         "checkpoint": model.checkpoint.path.stem,
@@ -155,6 +183,7 @@ def save_voice(path: Path, voice: Voice, model: Model, provenance: dict[str, Any
         "log_f0_median": None if math.isnan(voice.log_f0_median) else voice.log_f0_median,
         "log_f0_spread": None if math.isnan(voice.log_f0_spread) else voice.log_f0_spread,
         "speech_s": voice.speech_s,
+        "error_bandwidth": voice.errors.bandwidth,
         "provenance": provenance,
     }
     checkpoint.write_tensors(path, tensors, {"vcae_voice": json.dumps(facts)})
@@ -194,14 +223,26 @@ def load_voice(path: Path, model: Model) -> Voice:
         )
     try:
         tensors = {key: value.to(model.device) for key, value in load_file(path).items()}
-        errors = Errors(tensors["error_keys"], tensors["error_values"], tensors["error_log_weights"])
+        errors = Errors(
+            tensors["error_keys"], tensors["error_values"], tensors["error_log_weights"], float(facts["error_bandwidth"])
+        )
         frames = Frames(tensors["frame_keys"].float(), tensors["frame_envelopes"].float(), tensors["frame_log_weights"])
         embedding = tensors["speaker_embedding"]
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        decoder = _load_decoder(model, tensors)
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"the voice {path} is damaged ({error}); save it again from its clips") from error
     median, spread = (math.nan if facts[key] is None else float(facts[key]) for key in ("log_f0_median", "log_f0_spread"))
     quantiles = (tensors.get("unvoiced_quantiles"), tensors.get("voiced_quantiles"))
-    return Voice(embedding, median, spread, quantiles, errors, frames, float(facts["speech_s"]))
+    return Voice(embedding, median, spread, quantiles, errors, frames, float(facts["speech_s"]), decoder)
+
+
+def _load_decoder(model: Model, tensors: dict[str, Tensor]) -> Decoder | None:
+    state = {key.removeprefix(DECODER): value.float() for key, value in tensors.items() if key.startswith(DECODER)}
+    if not state:
+        return None
+    decoder = copy.deepcopy(model.autoencoder.decoder)
+    decoder.load_state_dict(state)
+    return decoder.eval()
 
 
 def interpolate_voices(source: Voice, target: Voice, strength: float) -> Voice:

@@ -92,6 +92,9 @@ class AutoencoderObjective(Objective):
                 raise CheckpointError(f"{found.path} holds no autoencoder; initial needs one that does")
             _check_shape(found.path, found.autoencoder.config, recipe.model)
             self.model.load_state_dict(found.autoencoder.state_dict())
+        if recipe.trained == "decoder":
+            for name, parameter in self.model.named_parameters():
+                parameter.requires_grad_(name.startswith("decoder."))
 
     def initialize(self, batches: Iterable[dict[str, Tensor]]) -> None:
         """Set the mel's mean and deviation per band from data, unless a checkpoint brought them."""
