@@ -29,6 +29,9 @@ def main() -> None:
     parser.add_argument(
         "--reference-s", type=float, default=0.0, help="seconds of the target given to the command; one clip when 0"
     )
+    parser.add_argument(
+        "--targets-with-s", type=float, default=0.0, help="only targets of whom there is so much; --reference-s when 0"
+    )
     parser.add_argument("--match", default="auto", help="how far frames are drawn to the reference's, 0 to 1, or auto")
     parser.add_argument("--detail", type=float, default=1.0, help="how much of the source's detail is kept, 0 to 1")
     parser.add_argument("--label", default="vcae")
@@ -38,7 +41,8 @@ def main() -> None:
     root = args.manifest.parent
     args.out.mkdir(parents=True, exist_ok=True)
     lines, audio_s, started = [], 0.0, time.perf_counter()
-    for n, pair in enumerate(choose_pairs(args.manifest, args.split, args.pairs, args.seed, args.min_s, args.reference_s)):
+    pool_s = args.targets_with_s or args.reference_s
+    for n, pair in enumerate(choose_pairs(args.manifest, args.split, args.pairs, args.seed, args.min_s, pool_s)):
         source, judged = (root / row["path"] for row in (pair.source, pair.judged))
         sound, voice = read_sound(source), hear_voice(model, read_references(root, pair, args.reference_s))
         wav = convert(model, sound, voice, ConvertOptions(match=args.match, detail=args.detail)).wav

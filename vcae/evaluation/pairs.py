@@ -67,13 +67,20 @@ def choose_pairs(manifest: Path, split: str, n: int, seed: int, min_s: float, re
 
 
 def read_references(root: Path, pair: Pair, reference_s: float = 0.0) -> list[Sound]:
-    """Read a pair's reference clips, the last one cut so that they hold `reference_s` seconds in all (whole when 0)."""
-    clips = [read_sound(root / row["path"]) for row in pair.references]
-    if reference_s:
-        last = clips[-1]
-        kept = reference_s - sum(clip.duration_s for clip in clips[:-1])
-        clips[-1] = Sound(last.wav[: round(kept * last.sample_rate)], last.sample_rate, last.name)
-    return [clip for clip in clips if clip.duration_s >= MIN_REFERENCE_S]
+    """Read a pair's reference clips, up to `reference_s` seconds in all, the last one cut there; whole when 0."""
+    clips, left = [], reference_s or float("inf")
+    for row in pair.references:
+        clip = read_sound(root / row["path"])
+        kept = (
+            clip if clip.duration_s <= left else Sound(clip.wav[: round(left * clip.sample_rate)], clip.sample_rate, clip.name)
+        )
+        # A remainder too short to be heard as a voice is left out.
+        if kept.duration_s >= MIN_REFERENCE_S:
+            clips.append(kept)
+        left -= kept.duration_s
+        if left < MIN_REFERENCE_S:
+            break
+    return clips
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ LOUDNESS = ("source", "flat")
 # How far each band is distributed as the reference's: fully, it takes more of the voice's average and costs a quarter of the words.
 DISTRIBUTION = 0.25
 # How far frames are drawn to the reference's own, and the seconds of speech from which they are.
-MATCH_BY_LENGTH = (0.5, 20.0)
+MATCH_BY_LENGTH = (0.5, 10.0)
 
 
 @dataclass(frozen=True)
