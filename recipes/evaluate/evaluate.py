@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from rich.progress import track
+from rich.progress import Progress, track
 from world import convert as convert_by_world
 
 import vcae
@@ -56,7 +56,9 @@ def main() -> None:
             conversions.append(Conversion(path, source, judged, pair.source.get("transcript", ""), system))
     write_pairs(output / "pairs.csv", conversions)
     judges, missing = choose_judges(model)
-    report = judge_pairs(list(track(conversions, description="judging")), judges, missing)
+    with Progress() as bar:
+        task = bar.add_task("judging", total=len(conversions))
+        report = judge_pairs(conversions, judges, missing, lambda done, _: bar.update(task, completed=done))
     facts = {
         "checkpoint": model.checkpoint.path.stem,
         "sha256": model.checkpoint.sha256,
