@@ -14,7 +14,7 @@ import soundfile
 
 import vcae
 from vcae.audio.io import Sound, read_sound, write_sound
-from vcae.evaluation.pairs import Conversion, choose_pairs, read_references, write_pairs
+from vcae.evaluation.pairs import Conversion, choose_own_pairs, choose_pairs, read_references, write_pairs
 from vcae.tasks.convert import ConvertOptions, convert, hear_voice
 
 
@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument(
         "--targets-with-s", type=float, default=0.0, help="only targets of whom there is so much; --reference-s when 0"
     )
+    parser.add_argument("--self", action="store_true", help="convert speakers to themselves")
     parser.add_argument("--match", default="auto", help="how far frames are drawn to the reference's, 0 to 1, or auto")
     parser.add_argument("--detail", type=float, default=1.0, help="how much of the source's detail is kept, 0 to 1")
     parser.add_argument("--label", default="vcae")
@@ -42,7 +43,8 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     lines, audio_s, started = [], 0.0, time.perf_counter()
     pool_s = args.targets_with_s or args.reference_s
-    for n, pair in enumerate(choose_pairs(args.manifest, args.split, args.pairs, args.seed, args.min_s, pool_s)):
+    which = (args.manifest, args.split, args.pairs, args.seed, args.min_s)
+    for n, pair in enumerate(choose_own_pairs(*which) if args.self else choose_pairs(*which, pool_s)):
         source, judged = (root / row["path"] for row in (pair.source, pair.judged))
         sound, voice = read_sound(source), hear_voice(model, read_references(root, pair, args.reference_s))
         wav = convert(model, sound, voice, ConvertOptions(match=args.match, detail=args.detail)).wav

@@ -13,7 +13,7 @@ from tests.conftest import CLIPS
 from tests.test_cli import vcae as command
 from vcae.errors import DataError
 from vcae.evaluation.judges import EQUAL_ERROR_COSINE, INDEPENDENT, Column, OwnSpeaker, Pitch, Score, choose_judges, mean
-from vcae.evaluation.pairs import Conversion, choose_pairs, read_pairs, read_references, write_pairs
+from vcae.evaluation.pairs import Conversion, choose_own_pairs, choose_pairs, read_pairs, read_references, write_pairs
 from vcae.evaluation.report import judge_pairs, table, write_report
 
 
@@ -86,6 +86,15 @@ def test_chosen_pairs_keep_the_judged_clip_back(manifest):
     assert {p.source["speaker"] for p in pairs} == {p.judged["speaker"] for p in pairs} == set("abc")
     with pytest.raises(DataError, match=r"0 speakers of the split 'dev'.*17 s"):
         choose_pairs(manifest, "dev", 3, 0, 3.0, reference_s=17.0)
+
+
+def test_own_pairs_are_three_recordings_of_one_speaker(manifest):
+    for pair in choose_own_pairs(manifest, "dev", 9, 0, 3.0):
+        rows = [pair.source, *pair.references, pair.judged]
+        assert len({r["speaker"] for r in rows}) == 1
+        assert len({r["path"] for r in rows}) == 3
+    with pytest.raises(DataError, match="no speaker of the split 'dev'"):
+        choose_own_pairs(manifest, "dev", 9, 0, 5.0)
 
 
 def test_references_hold_the_seconds_asked_for(manifest):

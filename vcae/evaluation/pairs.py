@@ -39,11 +39,7 @@ def choose_pairs(manifest: Path, split: str, n: int, seed: int, min_s: float, re
     Raises:
         DataError: If fewer than two speakers can be targets.
     """
-    with manifest.open(newline="", encoding="utf-8") as opened:
-        rows = [r for r in csv.DictReader(opened) if r["split"] == split and float(r["duration_s"]) >= min_s]
-    by_speaker = defaultdict(list)
-    for row in rows:
-        by_speaker[row["speaker"]].append(row)
+    by_speaker = _by_speaker(manifest, split, min_s)
     speakers = sorted(s for s, r in by_speaker.items() if len(r) >= 2)
     seconds = {s: [float(r["duration_s"]) for r in by_speaker[s]] for s in speakers}
     targets = [s for s in speakers if sum(seconds[s]) - max(seconds[s]) >= reference_s]
@@ -64,6 +60,32 @@ def choose_pairs(manifest: Path, split: str, n: int, seed: int, min_s: float, re
             references.append(others.pop())
         pairs.append(Pair(rng.choice(by_speaker[source]), references, judged))
     return pairs
+
+
+def choose_own_pairs(manifest: Path, split: str, n: int, seed: int, min_s: float) -> list[Pair]:
+    """Choose pairs whose source and target are one speaker, in three different recordings; arguments as `choose_pairs`.
+
+    Raises:
+        DataError: If nobody has three recordings.
+    """
+    by_speaker = _by_speaker(manifest, split, min_s)
+    speakers = sorted(s for s, r in by_speaker.items() if len(r) >= 3)
+    if not speakers:
+        raise DataError(
+            f"no speaker of the split {split!r} in {manifest} has three recordings of {min_s:g} s; take another split"
+        )
+    rng = random.Random(seed)
+    chosen = [rng.sample(by_speaker[speakers[i % len(speakers)]], 3) for i in range(n)]
+    return [Pair(source, [reference], judged) for source, reference, judged in chosen]
+
+
+def _by_speaker(manifest: Path, split: str, min_s: float) -> dict[str, list[dict[str, str]]]:
+    by_speaker = defaultdict(list)
+    with manifest.open(newline="", encoding="utf-8") as opened:
+        for row in csv.DictReader(opened):
+            if row["split"] == split and float(row["duration_s"]) >= min_s:
+                by_speaker[row["speaker"]].append(row)
+    return by_speaker
 
 
 def read_references(root: Path, pair: Pair, reference_s: float = 0.0) -> list[Sound]:
