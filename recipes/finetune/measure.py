@@ -1,0 +1,69 @@
+"""Convert recordings of others to a fine-tuned voice, and to the same clips without fine-tuning, for the judges.
+
+    python recipes/finetune/measure.py MANIFEST SPEAKER NAME [--pairs 6] [--out out/finetune]
+    vcae evaluate out/finetune/pairs.csv
+
+SPEAKER is the voice's in the manifest; its recordings that the voice NAME was not fine-tuned on are what the judges compare with.
+"""
+
+import argparse
+import csv
+import random
+import sys
+from pathlib import Path
+
+import vcae
+from vcae.audio.io import Sound, read_sound, write_sound
+from vcae.errors import DataError, VcaeError
+from vcae.evaluation.pairs import Conversion, write_pairs
+from vcae.tasks.convert import MIN_REFERENCE_S, convert, hear_voice
+from vcae.tasks.shelf import voice_path
+from vcae.tasks.voice import load_voice, read_voice_facts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("speaker")
+    parser.add_argument("name")
+    parser.add_argument("--split", default="dev")
+    parser.add_argument("--pairs", type=int, default=6)
+    parser.add_argument("--min-s", type=float, default=3.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("out/finetune"))
+    args = parser.parse_args()
+    root = args.manifest.parent
+    with args.manifest.open(newline="", encoding="utf-8") as opened:
+        rows = [r for r in csv.DictReader(opened) if r["split"] == args.split]
+    used = set(read_voice_facts(voice_path(args.name))["provenance"]["clips"])
+    own = [r for r in rows if r["speaker"] == args.speaker]
+    heard = [root / r["path"] for r in own if Path(r["path"]).name in used]
+    judged = [root / r["path"] for r in own if Path(r["path"]).name not in used and float(r["duration_s"]) >= args.min_s]
+    others = [r for r in rows if r["speaker"] != args.speaker and float(r["duration_s"]) >= args.min_s]
+    if not heard or not judged or not others:
+        raise DataError(
+            f"{args.speaker} has {len(heard)} recordings that {args.name} was fine-tuned on, {len(judged)} others and {len(others)} sources "
+            f"of {args.min_s:g} s in {args.manifest}; each is needed"
+        )
+    model = vcae.load()
+    clips = [clip for clip in map(read_sound, heard) if clip.duration_s >= MIN_REFERENCE_S]
+    voices = {"before": hear_voice(model, clips), "after": load_voice(voice_path(args.name), model)}
+    rng = random.Random(f"{args.seed} {args.speaker}")
+    conversions = []
+    args.out.mkdir(parents=True, exist_ok=True)
+    for n in range(args.pairs):
+        row, target = rng.choice(others), rng.choice(judged)
+        for label, voice in voices.items():
+            path = args.out / f"{args.speaker}_{n:02d}_{label}.wav"
+            wav = convert(model, read_sound(root / row["path"]), voice).wav
+            write_sound(path, Sound(wav.numpy(), model.sample_rate), "converted by vcae", force=True)
+            conversions.append(Conversion(path, root / row["path"], target, row.get("transcript", ""), label))
+    write_pairs(args.out / "pairs.csv", sorted(conversions, key=lambda c: c.label, reverse=True))
+    print(f"wrote {args.out / 'pairs.csv'}: {len(conversions)} conversions; score them: vcae evaluate {args.out / 'pairs.csv'}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except VcaeError as error:
+        sys.exit(f"error: {error}")
