@@ -106,6 +106,18 @@ def test_match_draws_the_mel_to_the_references_frames(model, converted):
     assert torch.equal(speak(model, encoding.latent, encoding.f0, replace(voice, speech_s=1e6)), mels[1])
 
 
+def test_a_short_source_is_not_held_to_its_distribution(model, converted):
+    source, reference, _ = converted
+    voice = describe_voice(model, [model.analyse(reference, 16000)])
+    free = replace(voice, quantiles=(None, None))
+    moves = []
+    for wav in (source[16000:32000], source):
+        encoding = model.encode(wav, 16000)
+        held, loose = (speak(model, encoding.latent, encoding.f0, v, 0.0) for v in (voice, free))
+        moves.append(float((held - loose).abs().mean()))
+    assert 0 < moves[0] < 0.5 * moves[1]
+
+
 def test_detail_and_match_are_heard(model, converted):
     source, reference, wav = converted
     for options in ({"detail": 0.0}, {"match": 0.0}):

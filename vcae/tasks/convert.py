@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vcae.audio.f0 import F0_MAX_HZ, F0_MIN_HZ, log_f0_statistics
+from vcae.audio.frames import active_frames
 from vcae.audio.loudness import follow_envelope, set_level
 from vcae.errors import AudioError, ConfigError
 from vcae.tasks.detail import source_detail
@@ -29,6 +30,8 @@ SPREAD_BOUNDS = (0.7, 1.4)
 LOUDNESS = ("source", "flat")
 # How far each band is distributed as the reference's: fully, it takes more of the voice's average and costs a quarter of the words.
 DISTRIBUTION = 0.25
+# Seconds of sound in the source from which it counts so much, and in proportion less: a short one does not know its own distribution.
+DISTRIBUTION_S = 6.0
 # How far frames are drawn to the reference's own, and the seconds of speech from which they are.
 MATCH_BY_LENGTH = (0.5, 10.0)
 
@@ -85,12 +88,14 @@ def speak(
     if detail is not None:
         mel = mel + detail
     mel = correct_errors(mel, latent, f0, autoencoder.config.content.stride, voice.errors, trust)
-    mel = match_quantiles(mel, f0, voice.quantiles, DISTRIBUTION * trust)
+    heard_s = float(active_frames(mel).sum()) / model.mel_config.frame_rate
+    distribution = DISTRIBUTION * trust * min(1.0, heard_s / DISTRIBUTION_S)
+    mel = match_quantiles(mel, f0, voice.quantiles, distribution)
     strength = default_match(voice.speech_s) if isinstance(match, str) else match
     if strength == 0:
         return mel
     mel = retrieve(mel, autoencoder.normalize(mel), f0, voice.frames, strength)
-    return match_quantiles(mel, f0, voice.quantiles, DISTRIBUTION * trust)
+    return match_quantiles(mel, f0, voice.quantiles, distribution)
 
 
 def parse_pitch(pitch: str | float) -> str | float:
