@@ -65,6 +65,15 @@ def test_bad_values_are_named(values, message):
         from_dict(AutoencoderConfig, values)
 
 
+def test_lists_become_tuples():
+    recipe = from_dict(EvaluateRecipe, {"manifest": "m.csv", "systems": ["vcae", "target"]})
+    assert recipe.systems == ("vcae", "target")
+    with pytest.raises(ConfigError, match=r"systems\[1\] is 3; a value of type str"):
+        from_dict(EvaluateRecipe, {"manifest": "m.csv", "systems": ["vcae", 3]})
+    with pytest.raises(ConfigError, match="systems is 'vcae'; a value of type tuple"):
+        from_dict(EvaluateRecipe, {"manifest": "m.csv", "systems": "vcae"})
+
+
 def test_missing_key_is_named():
     with pytest.raises(ConfigError, match="lacks second"):
         from_dict(SwapRecipe, {"first": "a.wav"})

@@ -305,6 +305,9 @@ def _cast(annotation: Any, value: Any, where: str) -> Any:
         return from_dict(annotation, value, where)
     if annotation is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if origin is tuple and isinstance(value, list | tuple):
+        # YAML has lists where a frozen config has tuples of one type.
+        return tuple(_cast(typing.get_args(annotation)[0], item, f"{where}[{n}]") for n, item in enumerate(value))
     expected = origin or annotation
     if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
         name = getattr(expected, "__name__", str(expected))
