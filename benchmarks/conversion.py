@@ -34,7 +34,7 @@ def main() -> None:
     )
     parser.add_argument("--self", action="store_true", help="convert speakers to themselves")
     parser.add_argument("--match", default="auto", help="how far frames are drawn to the reference's, 0 to 1, or auto")
-    parser.add_argument("--detail", type=float, default=1.0, help="how much of the source's detail is kept, 0 to 1")
+    parser.add_argument("--detail", default="auto", help="how much of the source's detail is kept, 0 to 1")
     parser.add_argument("--label", default="vcae")
     parser.add_argument("--out", type=Path, default=Path("out/pairs"))
     args = parser.parse_args()

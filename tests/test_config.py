@@ -4,6 +4,7 @@ from tests.conftest import ROOT
 from vcae.config import (
     AutoencoderConfig,
     AutoencoderRecipe,
+    DiscoveryRecipe,
     EvaluateRecipe,
     FinetuneRecipe,
     MelConfig,
@@ -23,6 +24,8 @@ RECIPES = {
     "release": ReleaseRecipe,
     "evaluate": EvaluateRecipe,
     "finetune": FinetuneRecipe,
+    "discovery": DiscoveryRecipe,
+    "vq": AutoencoderRecipe,
 }
 FILES = sorted((ROOT / "recipes").glob("*/conf/*.yaml"))
 

@@ -132,7 +132,7 @@ def test_bad_match(model, converted, match):
 
 
 def test_bad_detail(model, converted):
-    with pytest.raises(ConfigError, match=r"detail is 2.0; allowed are 0 to 1"):
+    with pytest.raises(ConfigError, match=r"detail is 2.0; allowed are auto, or 0 to 1"):
         model.convert(converted[0], 16000, converted[1], detail=2.0)
 
 

@@ -66,6 +66,8 @@ class ContentConfig:
     normalize_latent: bool = False
     # Standard deviation of the noise added to the latent in training: with a normalised latent it bounds the bits a frame holds.
     latent_noise: float = 0.0
+    # Halve (or quarter, by stride) the rate before the blocks without instance normalisation instead of after them: they see further.
+    early_pool: bool = False
 
     def __post_init__(self) -> None:
         _require(self.stride in (1, 2, 4), f"content.stride is {self.stride}; allowed are 1, 2 and 4 frames")
@@ -74,6 +76,52 @@ class ContentConfig:
             f"content.n_normalized is {self.n_normalized}; allowed are 0 to n_blocks ({self.n_blocks})",
         )
         _require(self.latent_noise >= 0, f"content.latent_noise is {self.latent_noise}; it must not be negative")
+
+
+@dataclass(frozen=True)
+class QuantizerConfig:
+    """A discrete code in the content's neck."""
+
+    # vq: codebooks, n_stages of them in turn; binary: a bit a channel; onehot: one of the channels.
+    kind: str = "vq"
+    n_codes: int = 256
+    n_stages: int = 1
+    # Share of the items in training that end at a stage drawn at random.
+    stage_dropout: float = 0.5
+    # Of the codebooks' moving mean, a batch.
+    decay: float = 0.99
+    # A code that fewer latents a batch fall to, in the moving mean, is restarted.
+    restart_below: float = 0.5
+    # Of the one-hot code's softmax in training: it falls over so many batches.
+    temperature: float = 2.0
+    final_temperature: float = 0.5
+    temperature_steps: int = 2000
+
+    def __post_init__(self) -> None:
+        kinds = ("vq", "binary", "onehot")
+        _require(self.kind in kinds, f"quantizer.kind is {self.kind!r}; allowed are {', '.join(kinds)}")
+        _require(2 <= self.n_codes <= 65536, f"quantizer.n_codes is {self.n_codes}; allowed are 2 to 65536")
+        _require(1 <= self.n_stages <= 32, f"quantizer.n_stages is {self.n_stages}; allowed are 1 to 32")
+        _require(
+            self.n_stages == 1 or self.kind == "vq",
+            f"quantizer.n_stages is {self.n_stages}; only kind vq has several stages",
+        )
+        for name in ("stage_dropout", "decay"):
+            value = getattr(self, name)
+            _require(0 <= value <= 1, f"quantizer.{name} is {value}; allowed are 0 to 1")
+        _require(self.restart_below > 0, f"quantizer.restart_below is {self.restart_below}; it must be positive")
+        _require(
+            self.temperature > 0 and self.final_temperature > 0 and self.temperature_steps > 0,
+            "quantizer.temperature, final_temperature and temperature_steps must be positive",
+        )
+
+
+@dataclass(frozen=True)
+class ProsodyConfig:
+    """What gives units their durations and their F0 when nobody else does."""
+
+    width: int = 128
+    n_blocks: int = 4
 
 
 @dataclass(frozen=True)
@@ -102,6 +150,14 @@ class AutoencoderConfig:
     content: ContentConfig = field(default_factory=ContentConfig)
     speaker: SpeakerConfig | None = field(default_factory=SpeakerConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    # A discrete code instead of the continuous latent, and what reads it aloud without a source.
+    quantizer: QuantizerConfig | None = None
+    prosody: ProsodyConfig | None = None
+
+    def __post_init__(self) -> None:
+        _require(
+            self.prosody is None or self.quantizer is not None, "prosody needs a quantizer; set quantizer, or prosody to null"
+        )
 
 
 @dataclass(frozen=True)
@@ -211,13 +267,45 @@ class AutoencoderRecipe:
     conversion_weight: float = 0.0
     # Weight of finding a frame's code, among those of its utterance, by its code under another perturbation.
     contrast_weight: float = 0.0
-    # A checkpoint whose autoencoder the training starts from.
+    # Weight of the latent staying near its code, and of predicting durations and F0 from the codes.
+    commitment_weight: float = 0.25
+    prosody_weight: float = 0.1
+    # A checkpoint whose autoencoder the training starts from, and one that lends the weights whose name and shape fit.
     initial: str | None = None
-    # all, or decoder: the encoders stay as they are.
+    borrowed: str | None = None
+    # all, or decoder: the encoders stay as they are; a quantizer and a prosody learn with the decoder.
     trained: str = "all"
 
     def __post_init__(self) -> None:
         _require(self.trained in ("all", "decoder"), f"trained is {self.trained!r}; allowed are 'all' and 'decoder'")
+
+
+@dataclass(frozen=True)
+class DiscoveryRecipe:
+    """All numbers of `recipes/vq/discover.py`: masked prediction of clusters, before the codes are learned."""
+
+    model: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    perturb: PerturbConfig = field(default_factory=lambda: PerturbConfig(warp=0.2, mask_probability=0.0))
+    data: DataConfig = field(default_factory=lambda: DataConfig(crop_s=3.2, reference_s=0.1, batch_size=16))
+    train: TrainConfig = field(default_factory=TrainConfig)
+    # A checkpoint whose content latent is clustered for targets; MFCC when null.
+    teacher: str | None = None
+    n_targets: int = 200
+    # Share of the frames under masks, about, and the length of a mask.
+    mask_share: float = 0.4
+    mask_s: float = 0.16
+    # Weight of the frames under masks over that of the others.
+    mask_weight: float = 2.0
+    # Blocks between the latent and the prediction; they are not kept.
+    predictor_blocks: int = 2
+    # A checkpoint that lends the weights whose name and shape fit, and the mel's normalisation.
+    borrowed: str | None = "default"
+    initial: str | None = None
+
+    def __post_init__(self) -> None:
+        _require(0 < self.mask_share < 1, f"mask_share is {self.mask_share}; it must lie between 0 and 1")
+        _require(self.mask_s > 0, f"mask_s is {self.mask_s}; it must be positive, in s")
+        _require(self.n_targets > 1, f"n_targets is {self.n_targets}; at least 2 are needed")
 
 
 @dataclass(frozen=True)
@@ -277,9 +365,35 @@ class EvaluateRecipe:
     reference_s: float = 0.0
     systems: tuple[str, ...] = ("vcae", "world-statistics", "world-nearest", "target")
     match: str = "auto"
-    detail: float = 1.0
+    detail: str | float = "auto"
     checkpoint: str = "default"
     output_dir: str = "out/evaluate"
+
+
+@dataclass(frozen=True)
+class UnitsRecipe:
+    """All settings of `recipes/units`."""
+
+    # CSV with the columns path, speaker, split, duration_s and transcript.
+    manifest: str
+    split: str = "dev"
+    checkpoints: tuple[str, ...] = ("vq",)
+    # k-means on plain features, learned on recordings of another split, and how many codes each has.
+    peers: tuple[str, ...] = ("mfcc", "mfcc-cmvn", "mel", "mel-cmn")
+    train_split: str = "train"
+    train_utterances: int = 1500
+    n_codes: int = 256
+    # At most so many tokens of a phone (in a context) of a speaker are compared.
+    abx_tokens: int = 10
+    # Sentences that several speakers of these corpora read; words are told apart across speakers.
+    words_corpora: tuple[str, ...] = ("cmu_arctic",)
+    words_prompts: int = 150
+    seed: int = 0
+    output_dir: str = "out/units"
+
+    def __post_init__(self) -> None:
+        _require(self.n_codes >= 2, f"n_codes is {self.n_codes}; at least 2 are needed")
+        _require(self.abx_tokens >= 2, f"abx_tokens is {self.abx_tokens}; at least 2 are needed")
 
 
 @dataclass(frozen=True)

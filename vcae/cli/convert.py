@@ -51,7 +51,10 @@ def convert(
     match: Annotated[
         str, typer.Option(help="How far frames are drawn to the clip's own, 0 to 1; auto: by its length.")
     ] = "auto",
-    detail: Annotated[float, typer.Option(help="How much of the source's detail is kept, 0 to 1; it carries words.")] = 1.0,
+    detail: Annotated[
+        str,
+        typer.Option(help="How much of the source's detail is kept, 0 to 1; it carries words. auto: all, or none with units."),
+    ] = "auto",
     loudness: Annotated[Loudness, typer.Option(help="source: follow its loudness; flat: only its level.")] = Loudness.source,
     device: DeviceOption = Device.auto,
     seed: SeedOption = 0,

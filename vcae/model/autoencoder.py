@@ -12,6 +12,8 @@ from vcae.config import AutoencoderConfig
 from vcae.errors import ConfigError
 from vcae.model.content import ContentEncoder
 from vcae.model.decoder import Decoder
+from vcae.model.prosody import Prosody
+from vcae.model.quantizer import Quantizer, QuantizerOutput, make_quantizer
 from vcae.model.speaker import SpeakerEncoder
 
 
@@ -21,13 +23,15 @@ class AutoencoderOutput:
 
     Attributes:
         mel: (B, n_mels, T), natural log magnitude.
-        latent: (B, latent_dim, ceil(T / stride)).
+        latent: (B, latent_dim, ceil(T / stride)), before any quantising.
         speaker_embedding: (B, speaker_dim), unit norm, or None for the plain autoencoder.
+        quantization: What the quantizer made of the latent, or None without one.
     """
 
     mel: Tensor
     latent: Tensor
     speaker_embedding: Tensor | None
+    quantization: QuantizerOutput | None = None
 
 
 class Autoencoder(nn.Module):
@@ -52,6 +56,10 @@ class Autoencoder(nn.Module):
         self.speaker_encoder = None if config.speaker is None else SpeakerEncoder(config.speaker, n_mels)
         speaker_dim = 0 if config.speaker is None else config.speaker.speaker_dim
         self.decoder = Decoder(config.decoder, config.mel, content.latent_dim, content.stride, speaker_dim)
+        self.quantizer = None if config.quantizer is None else make_quantizer(config.quantizer, content.latent_dim)
+        self.prosody = (
+            None if config.prosody is None else Prosody(config.prosody, config.mel, content.latent_dim, content.stride)
+        )
         self.register_buffer("mel_mean", torch.full((n_mels, 1), -5.0))
         self.register_buffer("mel_deviation", torch.full((n_mels, 1), 2.0))
 
@@ -59,11 +67,43 @@ class Autoencoder(nn.Module):
         """Scale a log-mel (B, n_mels, T) to zero mean and unit deviation per band of the training data."""
         return (mel - self.mel_mean) / self.mel_deviation
 
-    def encode_content(self, mel: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Return the content latent (B, latent_dim, ceil(T / stride)) of a log-mel (B, n_mels, T)."""
+    def encode_latent(self, mel: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the content latent (B, latent_dim, ceil(T / stride)) of a log-mel (B, n_mels, T), before any quantising."""
         mask = None if lengths is None else length_mask(lengths, mel.shape[-1])
         latent: Tensor = self.content_encoder(self.normalize(mel), active_frames(mel, mask), mask)
         return latent
+
+    def encode_content(self, mel: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the content that the decoder reads (B, latent_dim, ceil(T / stride)) of a log-mel (B, n_mels, T), quantised if it is to be."""
+        latent = self.encode_latent(mel, lengths)
+        if self.quantizer is None:
+            return latent
+        quantized = self.quantizer.decode(self.quantizer.encode(latent))
+        if lengths is None:
+            return quantized
+        stride = self.config.content.stride
+        return quantized * length_mask((lengths + stride - 1) // stride, quantized.shape[-1])
+
+    def encode_units(self, mel: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the codes (B, S, ceil(T / stride)) of a log-mel (B, n_mels, T), the coarsest stage first.
+
+        Raises:
+            ConfigError: If this autoencoder has no discrete code.
+        """
+        return self._the_quantizer().encode(self.encode_latent(mel, lengths))
+
+    def decode_units(self, codes: Tensor) -> Tensor:
+        """Return the content that the decoder reads (B, latent_dim, T) for codes (B, S, T), of all stages or the first ones.
+
+        Raises:
+            ConfigError: For codes that this autoencoder does not have.
+        """
+        return self._the_quantizer().decode(codes)
+
+    def _the_quantizer(self) -> Quantizer:
+        if self.quantizer is None:
+            raise ConfigError("this checkpoint has a continuous code and no units; use --checkpoint vq")
+        return self.quantizer
 
     def encode_speaker(self, mel: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the speaker embedding (B, speaker_dim), unit norm, of a log-mel (B, n_mels, T).
@@ -91,8 +131,12 @@ class Autoencoder(nn.Module):
         return normalized * self.mel_deviation + self.mel_mean
 
     def forward(self, mel: Tensor, f0: Tensor, reference: Tensor | None = None) -> AutoencoderOutput:
-        latent = self.encode_content(mel)
+        latent = self.encode_latent(mel)
         noise = self.config.content.latent_noise
-        noisy = latent + noise * torch.randn_like(latent) if self.training and noise else latent
+        content = latent + noise * torch.randn_like(latent) if self.training and noise else latent
+        quantization: QuantizerOutput | None = None
+        if self.quantizer is not None:
+            quantization = self.quantizer(content)
+            content = quantization.quantized
         speaker = None if self.speaker_encoder is None else self.encode_speaker(mel if reference is None else reference)
-        return AutoencoderOutput(self.decode(noisy, f0, speaker), latent, speaker)
+        return AutoencoderOutput(self.decode(content, f0, speaker), latent, speaker, quantization)

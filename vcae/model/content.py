@@ -35,12 +35,19 @@ class ContentEncoder(nn.Module):
         x = self.input(x if mask is None else x * mask)
         for stack in self.normalized:
             x = self.instance_norm(stack(x, mask), weight)
-        x = self.free(x, mask)
         valid = torch.ones_like(weight) if mask is None else mask
-        latent: Tensor = self.output(self._pool(x * valid) / self._pool(valid).clamp(min=1e-3))
+        kept = (self._pool(valid) > 0).float()
+        if c.early_pool:
+            x = self.free(self._pool_valid(x, valid), None if mask is None else kept)
+        else:
+            x = self._pool_valid(self.free(x, mask), valid)
+        latent: Tensor = self.output(x)
         if c.normalize_latent:
             latent = self.instance_norm(latent, self._pool(weight))
-        return latent if mask is None else latent * (self._pool(mask) > 0)
+        return latent if mask is None else latent * kept
+
+    def _pool_valid(self, x: Tensor, valid: Tensor) -> Tensor:
+        return self._pool(x * valid) / self._pool(valid).clamp(min=1e-3)
 
     def _pool(self, x: Tensor) -> Tensor:
         stride = self.config.stride

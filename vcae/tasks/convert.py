@@ -115,20 +115,20 @@ def parse_pitch(pitch: str | float) -> str | float:
     return semitones
 
 
-def parse_match(match: str | float) -> str | float:
-    """Check a match setting: `auto`, or 0 to 1.
+def parse_share(name: str, value: str | float) -> str | float:
+    """Check a setting that is `auto`, or 0 to 1.
 
     Raises:
         ConfigError: For anything else.
     """
-    if match == "auto":
-        return match
+    if value == "auto":
+        return value
     try:
-        share = float(match)
+        share = float(value)
     except ValueError:
         share = math.nan
     if not 0 <= share <= 1:
-        raise ConfigError(f"match is {match!r}; allowed are auto, or 0 to 1")
+        raise ConfigError(f"{name} is {value!r}; allowed are auto, or 0 to 1")
     return share
 
 
@@ -168,6 +168,7 @@ class ConvertOptions:
         strength: From the source's own voice (0) to the one asked for (1).
         match: How far frames are drawn to the voice's own, 0 to 1; `auto` decides by the length of the reference.
         detail: How much of the source's detail is kept that its code leaves out; it carries words, and a trace of the source's voice.
+            `auto` keeps all of it beside a continuous code and none beside units, which are to be all that is sent.
         loudness: `source` follows the source's envelope; `flat` only takes its level.
         seed: Of the vocoder's noise.
 
@@ -178,17 +179,16 @@ class ConvertOptions:
     pitch: str | float = "auto"
     strength: float = 1.0
     match: str | float = "auto"
-    detail: float = 1.0
+    detail: str | float = "auto"
     loudness: str = "source"
     seed: int = 0
 
     def __post_init__(self) -> None:
         parse_pitch(self.pitch)
-        parse_match(self.match)
-        for name in ("strength", "detail"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise ConfigError(f"{name} is {value}; allowed are 0 to 1")
+        parse_share("match", self.match)
+        parse_share("detail", self.detail)
+        if not 0 <= self.strength <= 1:
+            raise ConfigError(f"strength is {self.strength}; allowed are 0 to 1")
         if self.loudness not in LOUDNESS:
             raise ConfigError(f"loudness is {self.loudness!r}; allowed are {' and '.join(LOUDNESS)}")
 
@@ -228,10 +228,12 @@ def convert(model: Model, source: Sound, voice: Voice, options: ConvertOptions |
     if options.strength < 1:
         voice = interpolate_voices(describe_voice(model, [seen]), voice, options.strength)
     f0 = convert_f0(seen.f0, voice, options.pitch)
-    detail = None
-    if options.detail:
-        detail = options.detail * source_detail(seen.mel, autoencoder.decode(latent, seen.f0, own))
-    mel = speak(model, latent, f0, voice, parse_match(options.match), detail)
+    detail, kept = None, parse_share("detail", options.detail)
+    if isinstance(kept, str):
+        kept = 0.0 if autoencoder.quantizer is not None else 1.0
+    if kept:
+        detail = kept * source_detail(seen.mel, autoencoder.decode(latent, seen.f0, own))
+    mel = speak(model, latent, f0, voice, parse_share("match", options.match), detail)
     wav = model.vocode(mel, f0, len(seen.wav), options.seed, DECODED_CORRECTIONS)[0].numpy()
     shaped = follow_envelope(wav, seen.wav, seen.level) if options.loudness == "source" else set_level(wav, seen.level)
     return Conversion(

@@ -19,6 +19,7 @@ from vcae.errors import CheckpointError, ConfigError
 from vcae.model.autoencoder import Autoencoder, AutoencoderOutput
 from vcae.training.losses import MultiResolutionLoss
 from vcae.training.perturb import Perturbation
+from vcae.training.prosody import prosody_losses
 from vcae.vocoder.neural import HarmonicNoiseVocoder
 
 # Of squared distances a feature, between codes.
@@ -92,13 +93,15 @@ class AutoencoderObjective(Objective):
                 raise CheckpointError(f"{found.path} holds no autoencoder; initial needs one that does")
             _check_shape(found.path, found.autoencoder.config, recipe.model)
             self.model.load_state_dict(found.autoencoder.state_dict())
+        if recipe.borrowed is not None:
+            borrow(self.model, recipe.borrowed)
         if recipe.trained == "decoder":
             for name, parameter in self.model.named_parameters():
-                parameter.requires_grad_(name.startswith("decoder."))
+                parameter.requires_grad_(name.startswith(("decoder.", "prosody.")))
 
     def initialize(self, batches: Iterable[dict[str, Tensor]]) -> None:
         """Set the mel's mean and deviation per band from data, unless a checkpoint brought them."""
-        if self.recipe.initial is not None:
+        if self.recipe.initial is not None or self.recipe.borrowed is not None:
             return
         mels = torch.cat([self.log_mel(batch["wav"]) for batch in batches])
         flat = mels.transpose(0, 1).reshape(1, mels.shape[1], -1)
@@ -117,6 +120,13 @@ class AutoencoderObjective(Objective):
         # The output is in log-mel; the loss is taken per band in units of its deviation.
         rebuilt = ((out.mel - mel).abs() / self.model.mel_deviation).mean()
         losses = {"loss": rebuilt, "mel": rebuilt}
+        if out.quantization is not None:
+            losses["perplexity"] = out.quantization.perplexity[0]
+            losses["commitment"] = out.quantization.commitment_loss
+            losses["loss"] = losses["loss"] + self.recipe.commitment_weight * losses["commitment"]
+            if self.model.prosody is not None:
+                losses |= prosody_losses(self.model, out.quantization.codes[:, :1], batch["f0"])
+                losses["loss"] = losses["loss"] + self.recipe.prosody_weight * losses["prosody"]
         if self.speaker_classifier is not None and self.training:
             logits = 16 * F.linear(out.speaker_embedding, F.normalize(self.speaker_classifier.weight, dim=-1))
             losses["speaker"] = F.cross_entropy(logits, batch["speaker"])
@@ -130,7 +140,7 @@ class AutoencoderObjective(Objective):
             generator = torch.Generator().manual_seed(int(batch["index"]) * 2 + 2)
             with torch.no_grad(), torch.autocast(mel.device.type, enabled=False):
                 again = self.perturb(mel, generator)
-            losses["contrast"] = contrast(out.latent.float(), self.model.encode_content(again).float())
+            losses["contrast"] = contrast(out.latent.float(), self.model.encode_latent(again).float())
             losses["loss"] = losses["loss"] + self.recipe.contrast_weight * losses["contrast"]
         if self.speaker_classifier is not None and self.recipe.conversion_weight and self.training:
             losses["conversion"] = self._conversion_loss(
@@ -155,6 +165,25 @@ class AutoencoderObjective(Objective):
         heard = torch.func.functional_call(encoder, still, (self.model.normalize(converted), active_frames(mel)))
         logits = 16 * F.linear(heard, F.normalize(classes.detach(), dim=-1))
         return F.cross_entropy(logits, speaker.roll(1, dims=0))
+
+
+def borrow(model: Autoencoder, name: str) -> list[str]:
+    """Copy the weights whose name and shape fit from a checkpoint's autoencoder, and the mel's normalisation.
+
+    Returns:
+        Names of the tensors that the checkpoint could not lend.
+
+    Raises:
+        CheckpointError: If there is no autoencoder in it, or it has another mel.
+    """
+    found = load(name)
+    if found.autoencoder is None:
+        raise CheckpointError(f"{found.path} holds no autoencoder; borrowed needs one that does")
+    _check_mel(found.path, found.autoencoder.config.mel, model.config.mel)
+    lent, own = found.autoencoder.state_dict(), model.state_dict()
+    fitting = {key: value for key, value in lent.items() if key in own and own[key].shape == value.shape}
+    model.load_state_dict(fitting, strict=False)
+    return [key for key in own if key not in fitting]
 
 
 def contrast(latent: Tensor, other: Tensor) -> Tensor:

@@ -1,0 +1,138 @@
+"""Finding units without labels: predicting, through masks and in a warped voice, which cluster each moment belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vcae.audio.frames import active_frames, weighted_moments
+from vcae.audio.mel import LogMel
+from vcae.checkpoint import load
+from vcae.config import DiscoveryRecipe
+from vcae.errors import CheckpointError
+from vcae.model.autoencoder import Autoencoder
+from vcae.model.blocks import ConvNeXtStack
+from vcae.model.quantizer import kmeans
+from vcae.training.objectives import Objective, borrow
+from vcae.training.perturb import Perturbation
+
+N_CEPSTRUM = 13
+# Frames either side that a delta is a slope over.
+DELTA_FRAMES = 2
+
+
+def mfcc(mel: Tensor) -> Tensor:
+    """Return cepstra with their deltas and double deltas, each with zero mean and unit deviation over the item's sound.
+
+    Args:
+        mel: (B, n_mels, T), natural log magnitude.
+
+    Returns:
+        (B, 3 * N_CEPSTRUM, T).
+    """
+    n_mels = mel.shape[1]
+    band = torch.arange(n_mels, device=mel.device) + 0.5
+    order = torch.arange(N_CEPSTRUM, device=mel.device)
+    cosines = torch.cos(torch.pi / n_mels * order[:, None] * band)
+    features = [cosines @ mel]
+    for _ in range(2):
+        padded = F.pad(features[-1], (DELTA_FRAMES, DELTA_FRAMES), mode="replicate")
+        slopes = [k * padded[..., DELTA_FRAMES + k :][..., : mel.shape[-1]] for k in range(-DELTA_FRAMES, DELTA_FRAMES + 1)]
+        features.append(torch.stack(slopes).sum(0))
+    joined = torch.cat(features, dim=1)
+    mean, deviation = weighted_moments(joined, active_frames(mel))
+    return (joined - mean) / deviation
+
+
+class MaskedPredictionObjective(Objective):
+    """Predict the cluster of each moment of clean speech from speech in a warped voice with spans hidden.
+
+    The clusters are of MFCC first, then of what a model trained so has learned. As the warp is unknown, what differs between voices
+    cannot be predicted; what is hidden must be told from what is around it. Both leave phones.
+
+    Args:
+        recipe: All numbers. Of its model only the content encoder is trained.
+
+    Source: Hsu et al., HuBERT (2021); warped views of one clustering, Chang et al., Spin (2023).
+    """
+
+    centroids: Tensor
+    feature_mean: Tensor
+    feature_deviation: Tensor
+
+    def __init__(self, recipe: DiscoveryRecipe) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.model: Autoencoder = Autoencoder(recipe.model)
+        self.log_mel = LogMel(recipe.model.mel)
+        self.perturb = Perturbation(recipe.perturb, recipe.model.mel)
+        if recipe.borrowed is not None:
+            borrow(self.model, recipe.borrowed)
+        if recipe.initial is not None:
+            borrow(self.model, recipe.initial)
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(name.startswith("content_encoder."))
+        dim = recipe.model.content.latent_dim
+        self.widen = nn.Linear(dim, recipe.model.content.width)
+        self.predictor = ConvNeXtStack(recipe.model.content.width, recipe.predictor_blocks)
+        self.output = nn.Linear(recipe.model.content.width, recipe.n_targets)
+        # In a list, so that the frozen teacher is no part of what is trained and saved.
+        self._teacher: list[Autoencoder] = []
+        n_features = 3 * N_CEPSTRUM
+        if recipe.teacher is not None:
+            found = load(recipe.teacher)
+            if found.autoencoder is None:
+                raise CheckpointError(f"{found.path} holds no autoencoder; teacher needs one that does")
+            self._teacher.append(found.autoencoder)
+            n_features = found.autoencoder.config.content.latent_dim
+        self.register_buffer("centroids", torch.zeros(recipe.n_targets, n_features))
+        self.register_buffer("feature_mean", torch.zeros(n_features))
+        self.register_buffer("feature_deviation", torch.ones(n_features))
+
+    def features(self, mel: Tensor) -> Tensor:
+        """Return what is clustered (B, D, ceil(T / stride)) of a clean log-mel (B, n_mels, T)."""
+        if self._teacher:
+            return self._teacher[0].to(mel.device).encode_latent(mel)
+        stride = self.recipe.model.content.stride
+        return F.avg_pool1d(F.pad(mfcc(mel), (0, -mel.shape[-1] % stride), mode="replicate"), stride)
+
+    @torch.no_grad()
+    def initialize(self, batches: Iterable[dict[str, Tensor]]) -> None:
+        """Cluster the features of the first batches."""
+        found = torch.cat([self.features(self.log_mel(batch["wav"])).transpose(1, 2).flatten(0, 1) for batch in batches])
+        self.feature_mean.copy_(found.mean(0))
+        self.feature_deviation.copy_(found.std(0) + 1e-3)
+        self.centroids.copy_(kmeans((found - self.feature_mean) / self.feature_deviation, self.recipe.n_targets, 30)[0])
+
+    def targets(self, mel: Tensor) -> Tensor:
+        """Return the clusters (B, ceil(T / stride)) of a clean log-mel (B, n_mels, T)."""
+        features = (self.features(mel).transpose(1, 2) - self.feature_mean) / self.feature_deviation
+        nearest: Tensor = torch.cdist(features, self.centroids).argmin(dim=-1)
+        return nearest
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        recipe = self.recipe
+        generator = torch.Generator().manual_seed(int(batch["index"]) * 2 + 1)
+        with torch.no_grad(), torch.autocast(batch["wav"].device.type, enabled=False):
+            mel = self.log_mel(batch["wav"])
+            targets = self.targets(mel)
+            seen = self.perturb(mel, generator) if self.training else mel
+            span = max(1, round(recipe.mask_s * recipe.model.mel.frame_rate))
+            starts = torch.rand(len(mel), 1, mel.shape[-1], generator=generator).to(mel.device) < recipe.mask_share / span
+            hidden = F.max_pool1d(F.pad(starts.float(), (span - 1, 0)), span, 1)
+            seen = torch.where(hidden > 0, seen.mean(dim=-1, keepdim=True), seen)
+        latent = self.model.encode_latent(seen)
+        logits = self.output(self.predictor(self.widen(latent.transpose(1, 2)).transpose(1, 2)).transpose(1, 2))
+        stride = recipe.model.content.stride
+        masked = F.max_pool1d(F.pad(hidden, (0, -mel.shape[-1] % stride)), stride)[:, 0]
+        wrong = F.cross_entropy(logits.float().transpose(1, 2), targets, reduction="none")
+        right = (logits.argmax(dim=-1) == targets).float()
+        weight = 1 + (recipe.mask_weight - 1) * masked
+        return {
+            "loss": (wrong * weight).sum() / weight.sum(),
+            "right_hidden": (right * masked).sum() / masked.sum().clamp(min=1),
+            "right_seen": (right * (1 - masked)).sum() / (1 - masked).sum().clamp(min=1),
+        }
