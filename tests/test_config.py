@@ -10,6 +10,7 @@ from vcae.config import (
     MelConfig,
     ReleaseRecipe,
     SwapRecipe,
+    UnitsRecipe,
     VocoderRecipe,
     from_dict,
     load_config,
@@ -24,6 +25,7 @@ RECIPES = {
     "release": ReleaseRecipe,
     "evaluate": EvaluateRecipe,
     "finetune": FinetuneRecipe,
+    "units": UnitsRecipe,
     "discovery": DiscoveryRecipe,
     "vq": AutoencoderRecipe,
 }

@@ -68,8 +68,14 @@ class ContentConfig:
     latent_noise: float = 0.0
     # Halve (or quarter, by stride) the rate before the blocks without instance normalisation instead of after them: they see further.
     early_pool: bool = False
+    # Off: the latent is what the last block gives, and latent_dim must be width.
+    project: bool = True
 
     def __post_init__(self) -> None:
+        _require(
+            self.project or self.latent_dim == self.width,
+            f"content.latent_dim is {self.latent_dim}; without content.project it must be content.width ({self.width})",
+        )
         _require(self.stride in (1, 2, 4), f"content.stride is {self.stride}; allowed are 1, 2 and 4 frames")
         _require(
             0 <= self.n_normalized <= self.n_blocks,
@@ -297,10 +303,9 @@ class DiscoveryRecipe:
     # Weight of the frames under masks over that of the others.
     mask_weight: float = 2.0
     # Blocks between the latent and the prediction; they are not kept.
-    predictor_blocks: int = 2
-    # A checkpoint that lends the weights whose name and shape fit, and the mel's normalisation.
+    predictor_blocks: int = 3
+    # A checkpoint that lends the other parts' weights, and the mel's normalisation.
     borrowed: str | None = "default"
-    initial: str | None = None
 
     def __post_init__(self) -> None:
         _require(0 < self.mask_share < 1, f"mask_share is {self.mask_share}; it must lie between 0 and 1")

@@ -18,4 +18,4 @@ class CheckpointError(VcaeError):
 
 
 class DataError(VcaeError):
-    """A manifest or a prepared cache that cannot be used for training."""
+    """A manifest, a prepared cache or a file of units that cannot be used."""

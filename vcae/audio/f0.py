@@ -94,5 +94,5 @@ def log_f0_statistics(f0: Tensor) -> tuple[float, float]:
     voiced = f0[f0 > 0]
     if voiced.numel() == 0:
         return float("nan"), float("nan")
-    low, middle, high = torch.quantile(torch.log(voiced.double()), torch.tensor([0.16, 0.5, 0.84], dtype=torch.float64))
+    low, middle, high = torch.quantile(torch.log(voiced.cpu().double()), torch.tensor([0.16, 0.5, 0.84], dtype=torch.float64))
     return float(middle), float(high - low) / 2

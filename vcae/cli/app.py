@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from vcae import __version__
-from vcae.cli import convert, copy, evaluate, info, voice
+from vcae.cli import convert, copy, evaluate, info, units, voice
 
 app = typer.Typer(
     help="Voice conversion on a laptop, offline: the words of one recording in the voice of another.",
@@ -22,6 +22,8 @@ app = typer.Typer(
 app.command("convert")(convert.convert)
 app.command("reconstruct")(copy.reconstruct)
 app.command("vocode")(copy.vocode)
+app.command("units")(units.units)
+app.command("speak")(units.speak)
 app.command("info")(info.info)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(voice.app, name="voice")

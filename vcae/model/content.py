@@ -27,7 +27,7 @@ class ContentEncoder(nn.Module):
         self.normalized = nn.ModuleList(ConvNeXtStack(config.width, 1) for _ in range(config.n_normalized))
         self.free = ConvNeXtStack(config.width, max(config.n_blocks - config.n_normalized, 1))
         self.instance_norm = InstanceNorm()
-        self.output = nn.Conv1d(config.width, config.latent_dim, 1)
+        self.output = nn.Conv1d(config.width, config.latent_dim, 1) if config.project else nn.Identity()
 
     def forward(self, mel: Tensor, weight: Tensor, mask: Tensor | None = None) -> Tensor:
         c = self.config
@@ -37,10 +37,9 @@ class ContentEncoder(nn.Module):
             x = self.instance_norm(stack(x, mask), weight)
         valid = torch.ones_like(weight) if mask is None else mask
         kept = (self._pool(valid) > 0).float()
+        x = self._pool_valid(x if c.early_pool else self.free(x, mask), valid)
         if c.early_pool:
-            x = self.free(self._pool_valid(x, valid), None if mask is None else kept)
-        else:
-            x = self._pool_valid(self.free(x, mask), valid)
+            x = self.free(x, None if mask is None else kept)
         latent: Tensor = self.output(x)
         if c.normalize_latent:
             latent = self.instance_norm(latent, self._pool(weight))

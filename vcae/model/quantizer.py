@@ -117,7 +117,7 @@ class Codebook(nn.Module):
 
     def nearest(self, latent: Tensor) -> Tensor:
         """Return the nearest code of each latent, in blocks of bounded memory."""
-        blocks = latent.split(1 << 15)
+        blocks = torch.split(latent, 1 << 15)
         return (
             torch.cat([torch.cdist(block, self.vectors).argmin(dim=1) for block in blocks])
             if len(latent)

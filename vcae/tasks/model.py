@@ -24,6 +24,7 @@ from vcae.vocoder.griffin_lim import griffin_lim
 from vcae.vocoder.neural import CHUNK_S
 
 if TYPE_CHECKING:
+    from vcae.tasks.unit_files import Units
     from vcae.tasks.voice import Voice
 
 log = logging.getLogger(__name__)
@@ -270,6 +271,51 @@ class Model:
         if not isinstance(reference, Voice):
             reference = self.voice(reference, reference_sample_rate or sample_rate)
         return convert(self, source, reference, chosen).wav
+
+    def units(self, wav: Samples, sample_rate: int) -> Units:
+        """Return the units of what `wav` (N,) or (N, channels) says, one a step; `collapse()` merges runs.
+
+        Raises:
+            AudioError: For unusable audio.
+            ConfigError: If the checkpoint has no discrete code.
+        """
+        from vcae.tasks.units import encode_units
+
+        return encode_units(self, as_sound(wav, sample_rate))
+
+    def speak(
+        self,
+        units: Units,
+        reference: Samples | Sequence[Samples] | Voice,
+        reference_sample_rate: int | None = None,
+        **options: Any,
+    ) -> Tensor:
+        """Say units in the voice of `reference`.
+
+        Args:
+            units: From `units`, or `vcae.tasks.unit_files.read_units`.
+            reference: One clip of the voice, or several, at least 1 s each; or a voice measured before.
+            reference_sample_rate: Hz; needed for clips.
+            options: Fields of `vcae.tasks.units.SpeakOptions`: `pitch`, `durations`, `match`, `seed`.
+
+        Returns:
+            (N,), at the model's `sample_rate`.
+
+        Raises:
+            AudioError: For unusable audio.
+            ConfigError: For a bad option, or a checkpoint without units or a speaker part.
+            CheckpointError: For a checkpoint without prosody.
+            DataError: For units that this checkpoint does not have.
+        """
+        from vcae.tasks.units import SpeakOptions, speak_units
+        from vcae.tasks.voice import Voice
+
+        chosen = from_dict(SpeakOptions, options, "speak")
+        if not isinstance(reference, Voice):
+            if reference_sample_rate is None:
+                raise ConfigError("reference_sample_rate is None; give the clip's rate in Hz, or a voice from model.voice(...)")
+            reference = self.voice(reference, reference_sample_rate)
+        return speak_units(self, units, reference, chosen).wav
 
     @property
     def autoencoder(self) -> Autoencoder:

@@ -70,9 +70,8 @@ class MaskedPredictionObjective(Objective):
         self.log_mel = LogMel(recipe.model.mel)
         self.perturb = Perturbation(recipe.perturb, recipe.model.mel)
         if recipe.borrowed is not None:
-            borrow(self.model, recipe.borrowed)
-        if recipe.initial is not None:
-            borrow(self.model, recipe.initial)
+            # All but the content encoder: one that was trained to rebuild finds worse units than one that starts from nothing.
+            borrow(self.model, recipe.borrowed, skip="content_encoder.")
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(name.startswith("content_encoder."))
         dim = recipe.model.content.latent_dim

@@ -167,8 +167,13 @@ class AutoencoderObjective(Objective):
         return F.cross_entropy(logits, speaker.roll(1, dims=0))
 
 
-def borrow(model: Autoencoder, name: str) -> list[str]:
+def borrow(model: Autoencoder, name: str, skip: str | None = None) -> list[str]:
     """Copy the weights whose name and shape fit from a checkpoint's autoencoder, and the mel's normalisation.
+
+    Args:
+        model: What is changed.
+        name: Of the checkpoint.
+        skip: Tensors whose names start so stay as they are.
 
     Returns:
         Names of the tensors that the checkpoint could not lend.
@@ -181,7 +186,11 @@ def borrow(model: Autoencoder, name: str) -> list[str]:
         raise CheckpointError(f"{found.path} holds no autoencoder; borrowed needs one that does")
     _check_mel(found.path, found.autoencoder.config.mel, model.config.mel)
     lent, own = found.autoencoder.state_dict(), model.state_dict()
-    fitting = {key: value for key, value in lent.items() if key in own and own[key].shape == value.shape}
+    fitting = {
+        key: value
+        for key, value in lent.items()
+        if key in own and own[key].shape == value.shape and not (skip and key.startswith(skip))
+    }
     model.load_state_dict(fitting, strict=False)
     return [key for key in own if key not in fitting]
 
