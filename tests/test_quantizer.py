@@ -17,10 +17,10 @@ from vcae.model.quantizer import (
 )
 
 KINDS = {
-    "vq": (QuantizerConfig(n_codes=16), 4),
-    "residual": (QuantizerConfig(n_codes=16, n_stages=3), 4),
-    "binary": (QuantizerConfig(kind="binary", n_codes=16), 4),
-    "onehot": (QuantizerConfig(kind="onehot", n_codes=16), 16),
+    "vq": (QuantizerConfig(codebook_size=16), 4),
+    "residual": (QuantizerConfig(codebook_size=16, n_stages=3), 4),
+    "binary": (QuantizerConfig(kind="binary", codebook_size=16), 4),
+    "onehot": (QuantizerConfig(kind="onehot", codebook_size=16), 16),
 }
 
 
@@ -105,7 +105,7 @@ def test_commitment_moves_the_encoder_and_not_the_codebook():
 
 
 def test_the_moving_mean_by_hand():
-    book = Codebook(QuantizerConfig(n_codes=2, decay=0.75, restart_below=1e-6), 1)
+    book = Codebook(QuantizerConfig(codebook_size=2, ema_decay=0.75, dead_code_threshold=1e-6), 1)
     book.vectors.copy_(torch.tensor([[0.0], [10.0]]))
     book.counts.copy_(torch.tensor([4.0, 2.0]))
     book.sums.copy_(torch.tensor([[0.0], [20.0]]))
@@ -121,7 +121,7 @@ def test_the_moving_mean_by_hand():
 
 def test_dead_codes_revive():
     torch.manual_seed(1)
-    config = QuantizerConfig(n_codes=8, decay=0.5, restart_below=0.5)
+    config = QuantizerConfig(codebook_size=8, ema_decay=0.5, dead_code_threshold=0.5)
     quantizer = ResidualQuantizer(config, 2)
     book = quantizer.stages[0]
     book.started.fill_(1.0)
@@ -145,14 +145,14 @@ def test_kmeans_finds_clusters_and_starts_the_codebook():
     means, counts = kmeans(points, 12, 20)
     assert counts.sum() == 200
     assert torch.cdist(points, means).min(dim=1).values.mean() < 0.2
-    quantizer = make_quantizer(QuantizerConfig(n_codes=12), 2).train()
+    quantizer = make_quantizer(QuantizerConfig(codebook_size=12), 2).train()
     out = quantizer(points.T[None])
     assert quantizer.stages[0].started == 1
     assert out.commitment_loss < 0.1
 
 
 def test_fewer_latents_than_codes():
-    quantizer = make_quantizer(QuantizerConfig(n_codes=64), 2).train()
+    quantizer = make_quantizer(QuantizerConfig(codebook_size=64), 2).train()
     out = quantizer(torch.randn(1, 2, 5))
     assert out.quantized.isfinite().all()
     assert out.commitment_loss < 1e-6
@@ -160,7 +160,7 @@ def test_fewer_latents_than_codes():
 
 def test_stages_refine():
     torch.manual_seed(0)
-    quantizer = make_quantizer(QuantizerConfig(n_codes=32, n_stages=3, stage_dropout=0.0), 4).train()
+    quantizer = make_quantizer(QuantizerConfig(codebook_size=32, n_stages=3, stage_dropout=0.0), 4).train()
     latent = torch.randn(8, 4, 100)
     for _ in range(30):
         quantizer(latent)
@@ -173,7 +173,7 @@ def test_stages_refine():
 
 def test_stage_dropout_ends_items_early():
     torch.manual_seed(0)
-    quantizer = make_quantizer(QuantizerConfig(n_codes=8, n_stages=2, stage_dropout=1.0), 4).train()
+    quantizer = make_quantizer(QuantizerConfig(codebook_size=8, n_stages=2, stage_dropout=1.0), 4).train()
     latent = torch.randn(64, 4, 10)
     out = quantizer(latent)
     first = F.embedding(out.codes[:, 0], quantizer.stages[0].vectors)
@@ -188,7 +188,7 @@ def test_stage_dropout_ends_items_early():
 
 
 def test_binary_codes_are_the_bits():
-    quantizer = BinaryQuantizer(QuantizerConfig(kind="binary", n_codes=8))
+    quantizer = BinaryQuantizer(QuantizerConfig(kind="binary", codebook_size=8))
     latent = torch.tensor([[[0.5], [-2.0], [3.0]]])
     assert quantizer.encode(latent).item() == 0b101
     assert quantizer(latent).quantized.flatten().tolist() == [1, -1, 1]
@@ -199,7 +199,7 @@ def test_binary_codes_are_the_bits():
 
 
 def test_one_hot_temperature_falls_and_draws():
-    config = QuantizerConfig(kind="onehot", n_codes=4, temperature=2.0, final_temperature=0.5, temperature_steps=10)
+    config = QuantizerConfig(kind="onehot", codebook_size=4, temperature=2.0, final_temperature=0.5, temperature_steps=10)
     quantizer = OneHotQuantizer(config).train()
     assert quantizer.temperature == 2.0
     latent = torch.zeros(1, 4, 400)
@@ -222,8 +222,8 @@ def test_perplexity():
 @pytest.mark.parametrize(
     ("config", "dim", "message"),
     [
-        (QuantizerConfig(kind="binary", n_codes=100), 8, "a binary code of 8 channels has 256 codes, not 100"),
-        (QuantizerConfig(kind="onehot", n_codes=100), 8, r"content.latent_dim \(8\) to quantizer.n_codes \(100\)"),
+        (QuantizerConfig(kind="binary", codebook_size=100), 8, "a binary code of 8 channels has 256 codes, not 100"),
+        (QuantizerConfig(kind="onehot", codebook_size=100), 8, r"content.latent_dim \(8\) to quantizer.codebook_size \(100\)"),
     ],
 )
 def test_widths_that_do_not_fit_are_named(config, dim, message):
@@ -235,9 +235,9 @@ def test_widths_that_do_not_fit_are_named(config, dim, message):
     ("values", "message"),
     [
         ({"kind": "vqq"}, "quantizer.kind is 'vqq'; allowed are vq, binary, onehot"),
-        ({"n_codes": 1}, "quantizer.n_codes is 1"),
+        ({"codebook_size": 1}, "quantizer.codebook_size is 1"),
         ({"kind": "binary", "n_stages": 2}, "only kind vq has several stages"),
-        ({"decay": 1.5}, "quantizer.decay is 1.5"),
+        ({"ema_decay": 1.5}, "quantizer.ema_decay is 1.5"),
     ],
 )
 def test_bad_settings_are_named(values, message):
@@ -267,7 +267,7 @@ def test_like_vector_quantize_pytorch():
         kmeans_init=False,
         sync_codebook=False,
     )
-    ours = ResidualQuantizer(QuantizerConfig(n_codes=12, decay=0.9, restart_below=1e-9), 6)
+    ours = ResidualQuantizer(QuantizerConfig(codebook_size=12, ema_decay=0.9, dead_code_threshold=1e-9), 6)
     book = ours.stages[0]
     start = torch.randn(12, 6)
     inner = theirs._codebook
@@ -298,7 +298,7 @@ def test_residual_like_vector_quantize_pytorch():
         "vector_quantize_pytorch", reason="vector-quantize-pytorch not installed; the extra dev brings it"
     )
     theirs = other.ResidualVQ(dim=6, codebook_size=12, num_quantizers=3, kmeans_init=False).eval()
-    ours = ResidualQuantizer(QuantizerConfig(n_codes=12, n_stages=3), 6).eval()
+    ours = ResidualQuantizer(QuantizerConfig(codebook_size=12, n_stages=3), 6).eval()
     for layer, book in zip(theirs.layers, ours.stages, strict=True):
         vectors = torch.randn(12, 6)
         layer._codebook.embed.data.copy_(vectors[None])
@@ -315,7 +315,7 @@ def test_binary_like_vector_quantize_pytorch():
         "vector_quantize_pytorch", reason="vector-quantize-pytorch not installed; the extra dev brings it"
     )
     theirs = other.LFQ(codebook_size=16, dim=4).eval()
-    ours = BinaryQuantizer(QuantizerConfig(kind="binary", n_codes=16)).eval()
+    ours = BinaryQuantizer(QuantizerConfig(kind="binary", codebook_size=16)).eval()
     latent = torch.randn(3, 4, 40)
     found = theirs(latent.transpose(1, 2))
     out = ours(latent)

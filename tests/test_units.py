@@ -28,7 +28,7 @@ from vcae.tasks.units import SpeakOptions, check_units, clean_voicing, contour_f
 from vcae.vocoder.neural import HarmonicNoiseVocoder
 
 N_CODES = 16
-UNITS = {"quantizer": {"n_codes": N_CODES}, "prosody": {"width": 16, "n_blocks": 2}}
+UNITS = {"quantizer": {"codebook_size": N_CODES}, "prosody": {"width": 16, "n_blocks": 2}}
 SHA = "ab" * 32
 
 
@@ -78,7 +78,7 @@ def test_units_are_one_a_step_and_name_their_checkpoint(tiny_vq, heard, speech):
     units = heard["source"]
     assert len(units.units) == count_steps(len(speech), 0.032) == -(-(1 + len(speech) // 256) // 2)
     assert units.lengths == (1,) * len(units.units)
-    assert (units.n_samples, units.step_s, units.n_codes) == (len(speech), 0.032, N_CODES)
+    assert (units.n_samples, units.step_s, units.codebook_size) == (len(speech), 0.032, N_CODES)
     assert (units.checkpoint, units.sha256) == ("tiny", tiny_vq.checkpoint.sha256)
     assert set(units.units) <= set(range(N_CODES))
 
@@ -132,7 +132,7 @@ def test_every_length_comes_back(n_samples, form):
 def test_text_comes_back_without_times(heard):
     several = [heard["source"], heard["reference"], heard["source"].collapse()]
     text = format_units(several, "text")
-    head = f"# vcae units 1 checkpoint=tiny sha256={several[0].sha256} n_codes=16 step_s=0.032 collapsed="
+    head = f"# vcae units 1 checkpoint=tiny sha256={several[0].sha256} codebook_size=16 step_s=0.032 collapsed="
     assert [line for line in text.split("\n") if line.startswith("#")] == [head + "false", head + "true"]
     back = parse_units(text, "a.txt")
     assert [b.units for b in back] == [u.units for u in several]
@@ -185,10 +185,10 @@ MISTAKES = {
     "blanks": (" \n\n", "holds no units"),
     "only comments": ("# hello\n", "only comments"),
     "empty line": ("1 2\n\n3\n", "line 2 is empty"),
-    "empty sequence": ("# vcae units 1 n_codes=16\na.wav\t1\nb.wav\t\n", "line 3 is empty"),
+    "empty sequence": ("# vcae units 1 codebook_size=16\na.wav\t1\nb.wav\t\n", "line 3 is empty"),
     "word": ("1 2\n3 four 5\n", "line 2, unit 2: 'four' is not a number"),
     "fraction": ("1 2.5\n", "line 1, unit 2: '2.5' is not a number"),
-    "version": ("# vcae units 2 n_codes=16\n1 2\n", "version '2'; this version of vcae reads 1"),
+    "version": ("# vcae units 2 codebook_size=16\n1 2\n", "version '2'; this version of vcae reads 1"),
     "json": ('{"units": [1]}\n{"units": [1\n', "line 2 is no JSON"),
     "json without units": ('{"codes": [1]}', "no list of units"),
     "json empty": ('{"units": [1]}\n{"units": []}', "line 2 is empty"),
@@ -307,7 +307,7 @@ def test_what_cannot_be_said(tiny_vq, voice, tmp_path):
     for setting in ({"pitch": "keep"}, {"pitch": "high"}, {"durations": "long"}, {"match": 2.0}):
         with pytest.raises(ConfigError, match=next(iter(setting))):
             SpeakOptions(**setting)
-    mute = load(_save(tmp_path / "mute.safetensors", {"quantizer": {"n_codes": 16}}), "cpu")
+    mute = load(_save(tmp_path / "mute.safetensors", {"quantizer": {"codebook_size": 16}}), "cpu")
     with pytest.raises(CheckpointError, match="no prosody"):
         check_units(mute, Units("a", (1,), (1,), None))
 
@@ -320,7 +320,7 @@ def test_units_to_speech_through_a_pipe(tiny_vq_checkpoint, clips, speech):
     made = vcae("units", clips["source"], *ours)
     assert (made.returncode, made.stderr) == (0, b"")
     said = json.loads(made.stdout)
-    assert (said["file"], said["checkpoint"], said["n_codes"], said["step_s"]) == ("source.flac", "tiny", N_CODES, 0.032)
+    assert (said["file"], said["checkpoint"], said["codebook_size"], said["step_s"]) == ("source.flac", "tiny", N_CODES, 0.032)
     assert (said["n_samples"], said["collapsed"]) == (len(speech), False)
     assert said["duration_s"] == said["end_s"][-1] == pytest.approx(len(speech) / 16000, abs=1e-6)
     assert len(said["units"]) == len(said["start_s"]) == len(said["end_s"])

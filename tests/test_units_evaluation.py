@@ -243,14 +243,14 @@ def test_the_recipe(tmp_path):
                 soundfile.write(tmp_path / path, soxr.resample(wav, rate, round(rate * pace)), rate)
                 for split in ("train", "dev"):
                     writer.writerow([path, speaker, split, split, len(wav) / rate, transcript])
-    config = from_dict(AutoencoderConfig, {**TINY, "quantizer": {"n_codes": 32, "n_stages": 2}})
+    config = from_dict(AutoencoderConfig, {**TINY, "quantizer": {"codebook_size": 32, "n_stages": 2}})
     checkpoint.save(tmp_path / "random.safetensors", Autoencoder(config).eval())
     settings = [
         f"manifest={tmp_path / 'manifest.csv'}",
         f"output_dir={tmp_path / 'out'}",
         f"checkpoints=[{tmp_path / 'random.safetensors'}]",
         "peers=[mfcc-cmvn]",
-        "n_codes=32",
+        "codebook_size=32",
         "words_corpora=[dev]",
         "words_prompts=3",
     ]
@@ -262,7 +262,7 @@ def test_the_recipe(tmp_path):
     systems = json.loads((tmp_path / "out/results.json").read_text())["systems"]
     peer, model = systems["k-means mfcc-cmvn"], systems["random"]
     assert peer["recordings"] >= 4
-    assert model["n_codes"] == 32
+    assert model["codebook_size"] == 32
     assert peer["nmi"] > 0.2
     assert peer["abx_across"] < 0.4
     assert peer["word"] < 0.2

@@ -154,7 +154,7 @@ def test_borrowing_takes_what_fits(cache, tmp_path, tiny_autoencoder, tiny_vocod
     checkpoint.save(tmp_path / "t.safetensors", autoencoder=tiny_autoencoder)
     config = to_dict(tiny_autoencoder.config)
     config["content"] |= {"latent_dim": 6}
-    model = type(tiny_autoencoder)(from_dict(type(tiny_autoencoder.config), config | {"quantizer": {"n_codes": 8}}))
+    model = type(tiny_autoencoder)(from_dict(type(tiny_autoencoder.config), config | {"quantizer": {"codebook_size": 8}}))
     missing = borrow(model, str(tmp_path / "t.safetensors"))
     assert set(missing) >= {"content_encoder.output.weight", "decoder.input.weight", "quantizer.stages.0.vectors"}
     assert torch.equal(

@@ -90,14 +90,14 @@ class QuantizerConfig:
 
     # vq: codebooks, n_stages of them in turn; binary: a bit a channel; onehot: one of the channels.
     kind: str = "vq"
-    n_codes: int = 256
+    codebook_size: int = 256
     n_stages: int = 1
     # Share of the items in training that end at a stage drawn at random.
     stage_dropout: float = 0.5
     # Of the codebooks' moving mean, a batch.
-    decay: float = 0.99
+    ema_decay: float = 0.99
     # A code that fewer latents a batch fall to, in the moving mean, is restarted.
-    restart_below: float = 0.5
+    dead_code_threshold: float = 0.5
     # Of the one-hot code's softmax in training: it falls over so many batches.
     temperature: float = 2.0
     final_temperature: float = 0.5
@@ -106,16 +106,18 @@ class QuantizerConfig:
     def __post_init__(self) -> None:
         kinds = ("vq", "binary", "onehot")
         _require(self.kind in kinds, f"quantizer.kind is {self.kind!r}; allowed are {', '.join(kinds)}")
-        _require(2 <= self.n_codes <= 65536, f"quantizer.n_codes is {self.n_codes}; allowed are 2 to 65536")
+        _require(2 <= self.codebook_size <= 65536, f"quantizer.codebook_size is {self.codebook_size}; allowed are 2 to 65536")
         _require(1 <= self.n_stages <= 32, f"quantizer.n_stages is {self.n_stages}; allowed are 1 to 32")
         _require(
             self.n_stages == 1 or self.kind == "vq",
             f"quantizer.n_stages is {self.n_stages}; only kind vq has several stages",
         )
-        for name in ("stage_dropout", "decay"):
+        for name in ("stage_dropout", "ema_decay"):
             value = getattr(self, name)
             _require(0 <= value <= 1, f"quantizer.{name} is {value}; allowed are 0 to 1")
-        _require(self.restart_below > 0, f"quantizer.restart_below is {self.restart_below}; it must be positive")
+        _require(
+            self.dead_code_threshold > 0, f"quantizer.dead_code_threshold is {self.dead_code_threshold}; it must be positive"
+        )
         _require(
             self.temperature > 0 and self.final_temperature > 0 and self.temperature_steps > 0,
             "quantizer.temperature, final_temperature and temperature_steps must be positive",
@@ -387,7 +389,7 @@ class UnitsRecipe:
     peers: tuple[str, ...] = ("mfcc", "mfcc-cmvn", "mel", "mel-cmn")
     train_split: str = "train"
     train_utterances: int = 1500
-    n_codes: int = 256
+    codebook_size: int = 256
     # At most so many tokens of a phone (in a context) of a speaker are compared.
     abx_tokens: int = 10
     # Sentences that several speakers of these corpora read; words are told apart across speakers.
@@ -397,7 +399,7 @@ class UnitsRecipe:
     output_dir: str = "out/units"
 
     def __post_init__(self) -> None:
-        _require(self.n_codes >= 2, f"n_codes is {self.n_codes}; at least 2 are needed")
+        _require(self.codebook_size >= 2, f"codebook_size is {self.codebook_size}; at least 2 are needed")
         _require(self.abx_tokens >= 2, f"abx_tokens is {self.abx_tokens}; at least 2 are needed")
 
 

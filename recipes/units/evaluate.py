@@ -38,7 +38,7 @@ COLUMNS = {
     "word": "word error",
     "speaker": "speaker probe",
     "perplexity": "perplexity",
-    "n_codes": "of codes",
+    "codebook_size": "of codes",
     "bit_s": "bit/s",
     "bit_s_collapsed": "bit/s collapsed",
 }
@@ -51,7 +51,7 @@ class System:
     """What is scored."""
 
     name: str
-    n_codes: int
+    codebook_size: int
     grid: units.Grid
     mel: MelConfig
     encode: Encode
@@ -73,7 +73,11 @@ def model_system(name: str) -> System:
     encode(np.zeros((autoencoder.config.mel.n_mels, 8), dtype=np.float32))
     config, quantizer = autoencoder.config, autoencoder.config.quantizer
     return System(
-        Path(name).stem, quantizer.n_codes if quantizer else 0, _grid(config.mel, config.content.stride), config.mel, encode
+        Path(name).stem,
+        quantizer.codebook_size if quantizer else 0,
+        _grid(config.mel, config.content.stride),
+        config.mel,
+        encode,
     )
 
 
@@ -89,8 +93,8 @@ def peer_system(name: str, recipe: UnitsRecipe, rows: list[dict[str, str]]) -> S
     def mels() -> list[np.ndarray]:
         return [mel_of(root / path, config) for path in track(chosen, description=name, console=Console(stderr=True))]
 
-    peer: Peer = learn(name, recipe.n_codes, mels, Path(recipe.output_dir) / "peers", key, recipe.seed)
-    return System(f"k-means {name}", recipe.n_codes, _grid(config, POOL), config, peer.encode)
+    peer: Peer = learn(name, recipe.codebook_size, mels, Path(recipe.output_dir) / "peers", key, recipe.seed)
+    return System(f"k-means {name}", recipe.codebook_size, _grid(config, POOL), config, peer.encode)
 
 
 def score(system: System, recordings: list[Recording], spoken: list[Recording], recipe: UnitsRecipe) -> dict[str, float]:
@@ -100,16 +104,16 @@ def score(system: System, recordings: list[Recording], spoken: list[Recording], 
     phones = [recordings[n].alignment.phones for n in aligned]
     speakers, lengths = [recordings[n].speaker for n in aligned], [len(codes[n]) for n in aligned]
     labels = [units.label_steps(p, n, system.grid) for p, n in zip(phones, lengths, strict=True)]
-    counts = units.count_jointly(np.concatenate([codes[n] for n in aligned]), np.concatenate(labels), system.n_codes)
+    counts = units.count_jointly(np.concatenate([codes[n] for n in aligned]), np.concatenate(labels), system.codebook_size)
     tokens, triples = (units.find_tokens(phones, speakers, lengths, system.grid, t) for t in (False, True))
-    features, hot = [vectors[n] for n in aligned], [units.one_hot(codes[n], system.n_codes) for n in aligned]
+    features, hot = [vectors[n] for n in aligned], [units.one_hot(codes[n], system.codebook_size) for n in aligned]
     abx = units.abx_error(features, tokens, False, recipe.abx_tokens, recipe.seed)
     abx_hot = units.abx_error(hot, tokens, False, recipe.abx_tokens, recipe.seed)
     triphone = units.abx_error(features, triples, True, recipe.abx_tokens, recipe.seed)
     stride = round(system.grid.step_s * system.mel.frame_rate)
     mels = [torch.from_numpy(mel_of(r.path, system.mel))[None] for r in recordings]
     keep = [active_frames(mel)[0, 0, ::stride].numpy() > 0 for mel in mels]
-    probe, chance = units.probe_speaker(codes, [r.speaker for r in recordings], system.n_codes, keep, recipe.seed)
+    probe, chance = units.probe_speaker(codes, [r.speaker for r in recordings], system.codebook_size, keep, recipe.seed)
     seconds = sum(len(c) for c in codes) * system.grid.step_s
     word_codes, word_vectors = _encode(system, spoken)
     words = find_words(spoken, word_codes, system.grid)
@@ -134,7 +138,7 @@ def score(system: System, recordings: list[Recording], spoken: list[Recording], 
         "speaker": probe,
         "speaker_chance": chance,
         "perplexity": units.perplexity(np.concatenate(codes)),
-        "n_codes": system.n_codes,
+        "codebook_size": system.codebook_size,
         "bit_s": units.bit_rate(codes, seconds),
         "bit_s_collapsed": units.bit_rate([units.collapse(c) for c in codes], seconds),
         "units_s_collapsed": sum(len(units.collapse(c)) for c in codes) / seconds,
@@ -157,7 +161,7 @@ def table(scores: dict[str, dict[str, float]]) -> str:
 
 
 def _number(key: str, value: float) -> str:
-    if key in ("perplexity", "n_codes") or key.startswith("bit"):
+    if key in ("perplexity", "codebook_size") or key.startswith("bit"):
         return f"{value:.0f}"
     percent = key.startswith(("abx", "word"))
     return f"{100 * value:.1f} %" if percent else f"{value:.3f}".removeprefix("0")

@@ -58,16 +58,18 @@ class Peer:
         return codes, self.vectors[codes]
 
 
-def learn(name: str, n_codes: int, mels: Callable[[], Sequence[np.ndarray]], cache: Path, key: str, seed: int) -> Peer:
+def learn(name: str, codebook_size: int, mels: Callable[[], Sequence[np.ndarray]], cache: Path, key: str, seed: int) -> Peer:
     """Learn a peer, or read it from the cache folder if it was learned from the same data (`key`)."""
     from sklearn.cluster import MiniBatchKMeans
 
-    digest = hashlib.sha256(f"{key} {n_codes} {seed} {Path(__file__).read_text()}".encode()).hexdigest()[:12]
+    digest = hashlib.sha256(f"{key} {codebook_size} {seed} {Path(__file__).read_text()}".encode()).hexdigest()[:12]
     path = cache / f"{name}-{digest}.npz"
     if not path.is_file():
         x = np.concatenate([features(name, mel) for mel in mels()])
         mean, deviation = x.mean(0), x.std(0) + 1e-5
-        found = MiniBatchKMeans(n_codes, batch_size=4096, n_init=3, max_iter=100, random_state=seed).fit((x - mean) / deviation)
+        found = MiniBatchKMeans(codebook_size, batch_size=4096, n_init=3, max_iter=100, random_state=seed).fit(
+            (x - mean) / deviation
+        )
         cache.mkdir(parents=True, exist_ok=True)
         np.savez(path, mean=mean, deviation=deviation, vectors=found.cluster_centers_.astype(np.float32))
     with np.load(path) as kept:

@@ -56,11 +56,11 @@ def label_steps(phones: Sequence[Interval], n: int, grid: Grid) -> np.ndarray:
     return labels
 
 
-def count_jointly(codes: np.ndarray, labels: np.ndarray, n_codes: int) -> np.ndarray:
-    """Count how often codes (T,) and labels (T,) meet: (n_codes, n_labels), labels in sorted order; steps without a label left out."""
+def count_jointly(codes: np.ndarray, labels: np.ndarray, codebook_size: int) -> np.ndarray:
+    """Count how often codes (T,) and labels (T,) meet: (codebook_size, n_labels), labels in sorted order; steps without a label left out."""
     said = labels != ""
     _, index = np.unique(labels[said].astype(str), return_inverse=True)
-    counts = np.zeros((n_codes, int(index.max(initial=-1)) + 1))
+    counts = np.zeros((codebook_size, int(index.max(initial=-1)) + 1))
     np.add.at(counts, (codes[said], index), 1)
     return counts
 
@@ -119,9 +119,9 @@ def bit_rate(codes: Sequence[np.ndarray], seconds: float) -> float:
 # ---------------------------------------------------------------- distances
 
 
-def one_hot(codes: np.ndarray, n_codes: int) -> np.ndarray:
-    """Return codes (T,) as features (T, n_codes) whose distance is 0 for the same code and 0.5, a right angle, for another."""
-    hot: np.ndarray = np.eye(n_codes)[codes]
+def one_hot(codes: np.ndarray, codebook_size: int) -> np.ndarray:
+    """Return codes (T,) as features (T, codebook_size) whose distance is 0 for the same code and 0.5, a right angle, for another."""
+    hot: np.ndarray = np.eye(codebook_size)[codes]
     return hot
 
 
@@ -432,7 +432,11 @@ def word_error(
 
 
 def probe_speaker(
-    codes: Sequence[np.ndarray], speakers: Sequence[str], n_codes: int, keep: Sequence[np.ndarray] | None = None, seed: int = 0
+    codes: Sequence[np.ndarray],
+    speakers: Sequence[str],
+    codebook_size: int,
+    keep: Sequence[np.ndarray] | None = None,
+    seed: int = 0,
 ) -> tuple[float, float]:
     """Return the share of steps that a linear classifier gives to their speaker, and chance.
 
@@ -442,7 +446,7 @@ def probe_speaker(
     Args:
         codes: (T,) of each recording.
         speakers: Of each recording.
-        n_codes: How many codes there are.
+        codebook_size: How many codes there are.
         keep: Which steps (T,) count, of each recording; all when None.
         seed: Of the training.
 
@@ -457,7 +461,7 @@ def probe_speaker(
     for n, (code, speaker) in enumerate(zip(codes, speakers, strict=True)):
         if speaker in several and len(code):
             at = np.arange(len(code))[:, None] + np.arange(-PROBE_CONTEXT, PROBE_CONTEXT + 1)
-            index = code[at.clip(0, len(code) - 1)] + n_codes * np.arange(2 * PROBE_CONTEXT + 1)
+            index = code[at.clip(0, len(code) - 1)] + codebook_size * np.arange(2 * PROBE_CONTEXT + 1)
             index = index if keep is None else index[keep[n]]
             rows[seen[speaker] % 2].append((index, several.index(speaker)))
             seen[speaker] += 1
@@ -470,7 +474,7 @@ def probe_speaker(
     )
     weight = 1 / torch.bincount(y, minlength=len(several)).clamp(min=1).float()
     random = torch.Generator().manual_seed(seed)
-    linear = torch.nn.EmbeddingBag((2 * PROBE_CONTEXT + 1) * n_codes, len(several), mode="sum")
+    linear = torch.nn.EmbeddingBag((2 * PROBE_CONTEXT + 1) * codebook_size, len(several), mode="sum")
     torch.nn.init.zeros_(linear.weight)
     optimizer = torch.optim.AdamW(linear.parameters(), 0.02, weight_decay=0.01)
     for _ in range(PROBE_STEPS):

@@ -24,7 +24,7 @@ class QuantizerOutput:
 
     Attributes:
         quantized: (B, D, T), what the decoder reads; its gradient passes to the latent (straight-through).
-        codes: (B, S, T), integers from 0 to n_codes - 1, one row a stage.
+        codes: (B, S, T), integers from 0 to codebook_size - 1, one row a stage.
         commitment_loss: Scalar, not yet weighted: what keeps the latent near its codes, or its codes in use.
         perplexity: (S,), the exponential of the entropy of the codes of this batch: how many are in use, in effect.
     """
@@ -49,7 +49,7 @@ class Quantizer(nn.Module, ABC):
     @property
     def bits(self) -> float:
         """Bits a time step takes without entropy coding."""
-        return self.config.n_stages * math.log2(self.config.n_codes)
+        return self.config.n_stages * math.log2(self.config.codebook_size)
 
     @abstractmethod
     def encode(self, latent: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ class Quantizer(nn.Module, ABC):
 
     def check_codes(self, codes: Tensor) -> None:
         """Raise ConfigError for codes that this quantizer does not have."""
-        stages, n = self.config.n_stages, self.config.n_codes
+        stages, n = self.config.n_stages, self.config.codebook_size
         if codes.dim() != 3 or not 1 <= codes.shape[1] <= stages:
             raise ConfigError(f"codes have shape {tuple(codes.shape)}; (B, S, T) with 1 to {stages} stages is needed")
         if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < n:
@@ -74,14 +74,14 @@ def make_quantizer(config: QuantizerConfig, latent_dim: int) -> Quantizer:
     Raises:
         ConfigError: If the latent's width does not suit it.
     """
-    if config.kind == "binary" and 2**latent_dim != config.n_codes:
+    if config.kind == "binary" and 2**latent_dim != config.codebook_size:
         raise ConfigError(
-            f"a binary code of {latent_dim} channels has {2**latent_dim} codes, not {config.n_codes}; set content.latent_dim "
-            f"to the logarithm of quantizer.n_codes"
+            f"a binary code of {latent_dim} channels has {2**latent_dim} codes, not {config.codebook_size}; set content.latent_dim "
+            f"to the logarithm of quantizer.codebook_size"
         )
-    if config.kind == "onehot" and latent_dim != config.n_codes:
+    if config.kind == "onehot" and latent_dim != config.codebook_size:
         raise ConfigError(
-            f"a one-hot code has one channel a code; set content.latent_dim ({latent_dim}) to quantizer.n_codes ({config.n_codes})"
+            f"a one-hot code has one channel a code; set content.latent_dim ({latent_dim}) to quantizer.codebook_size ({config.codebook_size})"
         )
     if config.kind == "vq":
         return ResidualQuantizer(config, latent_dim)
@@ -109,9 +109,9 @@ class Codebook(nn.Module):
     def __init__(self, config: QuantizerConfig, dim: int) -> None:
         super().__init__()
         self.config = config
-        self.register_buffer("vectors", torch.randn(config.n_codes, dim))
+        self.register_buffer("vectors", torch.randn(config.codebook_size, dim))
         # What the moving mean needs to go on; without it a codebook can only be used.
-        self.register_buffer("counts", torch.ones(config.n_codes))
+        self.register_buffer("counts", torch.ones(config.codebook_size))
         self.register_buffer("sums", self.vectors.clone())
         self.register_buffer("started", torch.zeros(()))
 
@@ -127,29 +127,29 @@ class Codebook(nn.Module):
     @torch.no_grad()
     def start(self, latent: Tensor) -> None:
         """Set the codebook by k-means on a first batch."""
-        vectors, counts = kmeans(latent, self.config.n_codes, KMEANS_STEPS)
+        vectors, counts = kmeans(latent, self.config.codebook_size, KMEANS_STEPS)
         self.vectors.copy_(vectors)
-        self.counts.copy_(counts.clamp(min=self.config.restart_below))
+        self.counts.copy_(counts.clamp(min=self.config.dead_code_threshold))
         self.sums.copy_(vectors * self.counts[:, None])
         self.started.fill_(1.0)
 
     @torch.no_grad()
     def learn(self, latent: Tensor, codes: Tensor) -> None:
         """Move the codebook towards a batch, then restart codes that hardly anything falls to."""
-        counts, sums = _tally(latent, codes, self.config.n_codes)
+        counts, sums = _tally(latent, codes, self.config.codebook_size)
         _sum_over_processes(counts, sums)
-        self.counts.lerp_(counts, 1 - self.config.decay)
-        self.sums.lerp_(sums, 1 - self.config.decay)
+        self.counts.lerp_(counts, 1 - self.config.ema_decay)
+        self.sums.lerp_(sums, 1 - self.config.ema_decay)
         total = self.counts.sum()
         # Additive smoothing: a code without a count keeps a finite place.
-        smoothed = (self.counts + EPSILON) / (total + self.config.n_codes * EPSILON) * total
+        smoothed = (self.counts + EPSILON) / (total + self.config.codebook_size * EPSILON) * total
         self.vectors.copy_(self.sums / smoothed[:, None])
-        dead = self.counts < self.config.restart_below
+        dead = self.counts < self.config.dead_code_threshold
         if bool(dead.any()) and len(latent):
-            fresh = _draw(latent, self.config.n_codes)
+            fresh = _draw(latent, self.config.codebook_size)
             self.vectors.copy_(torch.where(dead[:, None], fresh, self.vectors))
-            self.counts.masked_fill_(dead, self.config.restart_below)
-            self.sums.copy_(torch.where(dead[:, None], fresh * self.config.restart_below, self.sums))
+            self.counts.masked_fill_(dead, self.config.dead_code_threshold)
+            self.sums.copy_(torch.where(dead[:, None], fresh * self.config.dead_code_threshold, self.sums))
 
 
 def kmeans(points: Tensor, n: int, steps: int) -> tuple[Tensor, Tensor]:
@@ -170,9 +170,9 @@ def kmeans(points: Tensor, n: int, steps: int) -> tuple[Tensor, Tensor]:
     return means, counts
 
 
-def _tally(latent: Tensor, codes: Tensor, n_codes: int) -> tuple[Tensor, Tensor]:
-    counts = torch.zeros(n_codes, device=latent.device).index_add_(0, codes, torch.ones_like(codes, dtype=torch.float32))
-    sums = torch.zeros(n_codes, latent.shape[1], device=latent.device).index_add_(0, codes, latent)
+def _tally(latent: Tensor, codes: Tensor, codebook_size: int) -> tuple[Tensor, Tensor]:
+    counts = torch.zeros(codebook_size, device=latent.device).index_add_(0, codes, torch.ones_like(codes, dtype=torch.float32))
+    sums = torch.zeros(codebook_size, latent.shape[1], device=latent.device).index_add_(0, codes, latent)
     return counts, sums
 
 
@@ -191,9 +191,9 @@ def _sum_over_processes(*tensors: Tensor) -> None:
             torch.distributed.all_reduce(tensor)
 
 
-def perplexity(codes: Tensor, n_codes: int) -> Tensor:
+def perplexity(codes: Tensor, codebook_size: int) -> Tensor:
     """Return the exponential of the entropy of codes (N,): how many of them are in use, in effect; 1 for none."""
-    shares = torch.bincount(codes, minlength=n_codes).float() / max(len(codes), 1)
+    shares = torch.bincount(codes, minlength=codebook_size).float() / max(len(codes), 1)
     return torch.exp(-(shares * shares.clamp(min=1e-12).log()).sum())
 
 
@@ -238,7 +238,7 @@ class ResidualQuantizer(Quantizer):
                 book.learn(seen[heard], code[heard])
             error = (residual - vectors).square().mean(dim=1)
             losses.append((error * heard).sum() / heard.sum().clamp(min=1))
-            used.append(perplexity(code[valid], self.config.n_codes))
+            used.append(perplexity(code[valid], self.config.codebook_size))
             total = total + vectors * (stage < last)[:, None]
             residual = residual - vectors
             codes.append(code.view(n_batch, n))
@@ -280,7 +280,7 @@ class BinaryQuantizer(Quantizer):
 
     def __init__(self, config: QuantizerConfig) -> None:
         super().__init__(config)
-        self.n_bits = int(math.log2(config.n_codes))
+        self.n_bits = int(math.log2(config.codebook_size))
         self.register_buffer("powers", 2 ** torch.arange(self.n_bits - 1, -1, -1), persistent=False)
 
     def forward(self, latent: Tensor, mask: Tensor | None = None) -> QuantizerOutput:
@@ -292,16 +292,16 @@ class BinaryQuantizer(Quantizer):
         share = (torch.sigmoid(4 * latent) * valid).sum(dim=(0, 2)) / total
         entropy = -(share * share.clamp(min=1e-6).log() + (1 - share) * (1 - share).clamp(min=1e-6).log()).mean()
         codes = self.encode(latent)
-        used = perplexity(codes[:, 0][valid[:, 0] > 0], self.config.n_codes)
+        used = perplexity(codes[:, 0][valid[:, 0] > 0], self.config.codebook_size)
         quantized = latent + (bits - latent).detach()
         return QuantizerOutput(quantized * valid, codes, commitment - entropy + math.log(2), used[None])
 
     def encode(self, latent: Tensor) -> Tensor:
-        """Return the codes (B, 1, T) of a latent (B, log2 n_codes, T)."""
+        """Return the codes (B, 1, T) of a latent (B, log2 codebook_size, T)."""
         return ((latent > 0).long() * self.powers[:, None]).sum(dim=1, keepdim=True)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Return the bits (B, log2 n_codes, T), -1 or 1, of codes (B, 1, T)."""
+        """Return the bits (B, log2 codebook_size, T), -1 or 1, of codes (B, 1, T)."""
         self.check_codes(codes)
         return torch.where((codes & self.powers[:, None]) > 0, 1.0, -1.0)
 
@@ -339,16 +339,16 @@ class OneHotQuantizer(Quantizer):
             soft = torch.softmax(latent, dim=1)
             hard = self.decode(self.encode(latent)) + soft - soft.detach()
         mean = (torch.softmax(latent, dim=1) * valid).sum(dim=(0, 2)) / valid.sum().clamp(min=1)
-        uneven = math.log(self.config.n_codes) + (mean * mean.clamp(min=1e-12).log()).sum()
+        uneven = math.log(self.config.codebook_size) + (mean * mean.clamp(min=1e-12).log()).sum()
         codes = hard.argmax(dim=1, keepdim=True)
-        used = perplexity(codes[:, 0][valid[:, 0] > 0], self.config.n_codes)
+        used = perplexity(codes[:, 0][valid[:, 0] > 0], self.config.codebook_size)
         return QuantizerOutput(hard * valid, codes, uneven, used[None])
 
     def encode(self, latent: Tensor) -> Tensor:
-        """Return the codes (B, 1, T) of a latent (B, n_codes, T)."""
+        """Return the codes (B, 1, T) of a latent (B, codebook_size, T)."""
         return latent.argmax(dim=1, keepdim=True)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Return the one-hot code (B, n_codes, T) of codes (B, 1, T)."""
+        """Return the one-hot code (B, codebook_size, T) of codes (B, 1, T)."""
         self.check_codes(codes)
-        return F.one_hot(codes[:, 0], self.config.n_codes).float().transpose(1, 2)
+        return F.one_hot(codes[:, 0], self.config.codebook_size).float().transpose(1, 2)

@@ -130,7 +130,9 @@ def draw_units(path: str | Path, mel: Tensor, units: Units, config: MelConfig | 
         draw_mel(panels[0], mel, config)
     draw_strip(panels[1], units, 72 * (width - MARGIN_IN) / seconds)
     runs = units.collapse().units
-    facts = f"{len(runs)} runs of {len(set(runs))} units" + ("" if units.n_codes is None else f" out of {units.n_codes}")
+    facts = f"{len(runs)} runs of {len(set(runs))} units" + (
+        "" if units.codebook_size is None else f" out of {units.codebook_size}"
+    )
     panels[0].set_title(f"{units.name if title is None else title}   ({facts})", fontsize=9, loc="left", parse_math=False)
     panels[1].set_xlabel("s")
     panels[1].set_xlim(0, seconds)

@@ -45,7 +45,7 @@ class Units:
         lengths: Steps that each lasts; None when nobody knows.
         n_samples: Length of the recording at 16 kHz; None when nobody knows.
         step_s: Length of a step in seconds.
-        n_codes: How many units the model has; None when nobody knows.
+        codebook_size: How many units the model has; None when nobody knows.
         checkpoint: Name of the model's checkpoint, likewise.
         sha256: Of the checkpoint's file, likewise.
         where: File and line they were read from, for messages.
@@ -56,7 +56,7 @@ class Units:
     lengths: tuple[int, ...] | None
     n_samples: int | None
     step_s: float = STEP_S
-    n_codes: int | None = None
+    codebook_size: int | None = None
     checkpoint: str | None = None
     sha256: str | None = None
     where: str = ""
@@ -143,7 +143,7 @@ def _facts(units: Units) -> dict[str, Any]:
         "file": units.name,
         "checkpoint": units.checkpoint,
         "sha256": units.sha256,
-        "n_codes": units.n_codes,
+        "codebook_size": units.codebook_size,
         "step_s": units.step_s,
         "n_samples": units.duration_samples if units.lengths is not None else units.n_samples,
         "duration_s": units.duration_s if units.lengths is not None else None,
@@ -163,7 +163,7 @@ def _text(sequences: Sequence[Units]) -> str:
     lines, last = [], ""
     for units in sequences:
         facts = _facts(units)
-        shown = {key: facts[key] for key in ("checkpoint", "sha256", "n_codes", "step_s", "collapsed")}
+        shown = {key: facts[key] for key in ("checkpoint", "sha256", "codebook_size", "step_s", "collapsed")}
         # A value holds no blank: a checkpoint's name is quoted as in a link.
         words = (f"{k}={quote(str(v).lower() if isinstance(v, bool) else str(v))}" for k, v in shown.items() if v is not None)
         header = f"{HEADER}{TEXT_VERSION} {' '.join(words)}"
@@ -390,14 +390,14 @@ def _checked(
     step_s = _step(facts, where)
     # A length that is not that of the units is of other ones: they were edited.
     fits = type(n_samples) is int and n_samples > 0 and lengths is not None and count_steps(n_samples, step_s) == sum(lengths)
-    n_codes = str(facts.get("n_codes", ""))
+    codebook_size = str(facts.get("codebook_size", ""))
     return Units(
         name,
         units,
         lengths,
         n_samples if fits else None,
         step_s,
-        int(n_codes) if n_codes.isdigit() else None,
+        int(codebook_size) if codebook_size.isdigit() else None,
         str(facts["checkpoint"]) if facts.get("checkpoint") else None,
         str(facts["sha256"]) if facts.get("sha256") else None,
         where,

@@ -106,7 +106,7 @@ def recording_units(model: Model, seen: Analysis, name: str) -> Units:
         (1,) * len(codes),
         len(seen.wav),
         _step_s(model),
-        None if quantizer is None else quantizer.n_codes,
+        None if quantizer is None else quantizer.codebook_size,
         model.checkpoint.path.stem,
         model.checkpoint.sha256,
     )
@@ -146,10 +146,10 @@ def check_units(model: Model, units: Units, options: SpeakOptions | None = None)
             f"{where} is of checkpoint {units.checkpoint} ({units.sha256[:12]}...), and the one in use is {model.checkpoint.path.stem} "
             f"({model.checkpoint.sha256[:12]}...); give its --checkpoint, or make the units again"
         )
-    n_codes = autoencoder.config.quantizer.n_codes
+    codebook_size = autoencoder.config.quantizer.codebook_size
     for position, unit in enumerate(units.units, 1):
-        if not 0 <= unit < n_codes:
-            raise DataError(f"{where}, unit {position}: there is no unit {unit}; this checkpoint has 0 to {n_codes - 1}")
+        if not 0 <= unit < codebook_size:
+            raise DataError(f"{where}, unit {position}: there is no unit {unit}; this checkpoint has 0 to {codebook_size - 1}")
     if units.lengths is None and options is not None and options.durations == "file":
         raise DataError(f"{where} has units without times; use --durations auto or predicted")
     if not units.units:
