@@ -126,3 +126,29 @@ def test_different_mels_refuse_to_be_joined(tmp_path, tiny_autoencoder):
     with pytest.raises(CheckpointError, match=r"n_mels=80.*n_mels=100"):
         checkpoint.save(tmp_path / "a.safetensors", tiny_autoencoder, other)
     assert not list(tmp_path.glob("a*"))
+
+
+def test_a_vocoder_can_be_shared(tmp_path, tiny_autoencoder, tiny_vocoder):
+    path = tmp_path / "a.safetensors"
+    checkpoint.save(path, tiny_autoencoder, shared_vocoder="default")
+    found, default = checkpoint.load(path), checkpoint.load("default")
+    assert found.vocoder.config == default.vocoder.config
+    for name, value in default.vocoder.state_dict().items():
+        assert torch.equal(found.vocoder.state_dict()[name], value)
+    assert path.stat().st_size < 1 << 20
+    with pytest.raises(CheckpointError, match=r"one to share \(default\); give one of them"):
+        checkpoint.save(path, tiny_autoencoder, tiny_vocoder, shared_vocoder="default")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("nonesuch", "'nonesuch', which is not shipped"), ("../../etc/x", "which is no name"), (3, "of '3'|of 3")],
+)
+def test_a_shared_vocoder_must_be_a_shipped_one(tmp_path, tiny_autoencoder, name, message):
+    path = tmp_path / "a.safetensors"
+    checkpoint.save(path, tiny_autoencoder)
+    metadata = checkpoint.read_metadata(path) | {"shared_vocoder": name}
+    tensors = {f"autoencoder.{k}": v for k, v in tiny_autoencoder.state_dict().items()}
+    checkpoint.write_tensors(path, tensors, {"vcae": json.dumps(metadata)})
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.load(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ DEFAULT = "default"
 PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
 # A header larger than this is no header of ours.
 MAX_HEADER_BYTES = 1 << 20
+NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Checkpoint:
         sha256: Of the whole file, hex.
         metadata: What was stored beside the weights: author, data, licence, step and so on.
         autoencoder: The autoencoder, or None.
-        vocoder: The vocoder, or None.
+        vocoder: The vocoder, the file's own or the one it shares, or None.
     """
 
     path: Path
@@ -76,6 +78,7 @@ def save(
     vocoder: HarmonicNoiseVocoder | None = None,
     info: Mapping[str, Any] | None = None,
     half: bool = False,
+    shared_vocoder: str | None = None,
 ) -> None:
     """Save one or both models as a checkpoint.
 
@@ -85,15 +88,22 @@ def save(
         vocoder: Stored under `vocoder.`.
         info: Plain data to keep beside the weights.
         half: Store weights in float16.
+        shared_vocoder: Name of a shipped checkpoint whose vocoder is to be used, instead of one in this file.
 
     Raises:
-        CheckpointError: If there is nothing to save, the two models differ in their mel, or the file cannot be written.
+        CheckpointError: If there is nothing to save, there are two vocoders, the two models differ in their mel, or the file cannot be written.
     """
     if autoencoder is None and vocoder is None:
         raise CheckpointError("there is no model to save; give an autoencoder, a vocoder or both")
+    if shared_vocoder is not None:
+        if vocoder is not None:
+            raise CheckpointError(f"there is a vocoder to save and one to share ({shared_vocoder}); give one of them")
+        _check_join(autoencoder, load(shared_vocoder).vocoder)
     _check_join(autoencoder, vocoder)
     tensors: dict[str, Tensor] = {}
     metadata: dict[str, Any] = {"format": FORMAT, "info": dict(info or {})}
+    if shared_vocoder is not None:
+        metadata["shared_vocoder"] = shared_vocoder
     for name, model in (("autoencoder", autoencoder), ("vocoder", vocoder)):
         if model is not None:
             metadata[name] = to_dict(model.config)
@@ -101,6 +111,10 @@ def save(
     if half:
         tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
     write_tensors(path, tensors, {"vcae": json.dumps(metadata)})
+
+
+def _weights() -> Path:
+    return Path(str(resources.files("vcae") / "weights"))
 
 
 def find(name: str | Path) -> Path:
@@ -115,7 +129,7 @@ def find(name: str | Path) -> Path:
             f"{path} is a pickle ({path.suffix}), which can run any code when it is opened; only .safetensors is loaded, so convert it first"
         )
     if path.suffix != ".safetensors" and not path.exists():
-        shipped = Path(str(resources.files("vcae") / "weights" / f"{name}.safetensors"))
+        shipped = _weights() / f"{name}.safetensors"
         if shipped.exists():
             return shipped
         names = sorted(p.stem for p in shipped.parent.glob("*.safetensors"))
@@ -226,10 +240,25 @@ def load(name: str | Path = DEFAULT, device: str | torch.device = "cpu") -> Chec
                 raise CheckpointError(f"{path} holds weights that are not finite; get a fresh copy of it")
             model.to(device).eval().requires_grad_(False)
     autoencoder, vocoder = models["autoencoder"], models["vocoder"]
+    if "shared_vocoder" in metadata:
+        if vocoder is not None or not NAME.fullmatch(str(metadata["shared_vocoder"])):
+            raise CheckpointError(
+                f"{path} shares the vocoder of {metadata['shared_vocoder']!r}, which is no name; get a fresh copy of it"
+            )
+        vocoder = _shipped_vocoder(metadata["shared_vocoder"], path, device)
     assert autoencoder is None or isinstance(autoencoder, Autoencoder)
     assert vocoder is None or isinstance(vocoder, HarmonicNoiseVocoder)
     _check_join(autoencoder, vocoder)
     return Checkpoint(path, digest, metadata, autoencoder, vocoder)
+
+
+def _shipped_vocoder(name: str, path: Path, device: str | torch.device) -> HarmonicNoiseVocoder | None:
+    shipped = _weights() / f"{name}.safetensors"
+    if not shipped.exists():
+        raise CheckpointError(f"{path} shares the vocoder of {name!r}, which is not shipped; reinstall vcae")
+    if "shared_vocoder" in read_metadata(shipped):
+        raise CheckpointError(f"{path} shares the vocoder of {name!r}, which has none of its own; give a checkpoint that has")
+    return load(shipped, device).vocoder
 
 
 def _check_join(autoencoder: Autoencoder | None, vocoder: HarmonicNoiseVocoder | None) -> None:

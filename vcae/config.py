@@ -306,8 +306,9 @@ class DiscoveryRecipe:
     mask_weight: float = 2.0
     # Blocks between the latent and the prediction; they are not kept.
     predictor_blocks: int = 3
-    # A checkpoint that lends the other parts' weights, and the mel's normalisation.
+    # A checkpoint that lends the other parts' weights, and the mel's normalisation; and one to start from, which brings all.
     borrowed: str | None = "default"
+    initial: str | None = None
 
     def __post_init__(self) -> None:
         _require(0 < self.mask_share < 1, f"mask_share is {self.mask_share}; it must lie between 0 and 1")
@@ -410,6 +411,8 @@ class ReleaseRecipe:
     autoencoder: str
     vocoder: str
     output: str
+    # The vocoder stays in the shipped checkpoint of that name, and is not copied.
+    share_vocoder: bool = False
     info: Mapping[str, Any] = field(default_factory=dict)
 
 

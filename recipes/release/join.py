@@ -25,7 +25,8 @@ def main() -> None:
         **{f"{name}_training": training(part, name) for name, part in zip(("autoencoder", "vocoder"), parts, strict=True)},
     }
     path = Path(recipe.output)
-    checkpoint.save(path, parts[0].autoencoder, parts[1].vocoder, info, half=True)
+    own, shared = (None, recipe.vocoder) if recipe.share_vocoder else (parts[1].vocoder, None)
+    checkpoint.save(path, parts[0].autoencoder, own, info, half=True, shared_vocoder=shared)
     digest = checkpoint.sha256(path)
     path.with_suffix(".sha256").write_text(f"{digest}  {path.name}\n")
     checkpoint.load(path)

@@ -60,8 +60,6 @@ class MaskedPredictionObjective(Objective):
     """
 
     centroids: Tensor
-    feature_mean: Tensor
-    feature_deviation: Tensor
 
     def __init__(self, recipe: DiscoveryRecipe) -> None:
         super().__init__()
@@ -72,6 +70,8 @@ class MaskedPredictionObjective(Objective):
         if recipe.borrowed is not None:
             # All but the content encoder: one that was trained to rebuild finds worse units than one that starts from nothing.
             borrow(self.model, recipe.borrowed, skip="content_encoder.")
+        if recipe.initial is not None:
+            borrow(self.model, recipe.initial)
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(name.startswith("content_encoder."))
         dim = recipe.model.content.latent_dim
@@ -88,8 +88,6 @@ class MaskedPredictionObjective(Objective):
             self._teacher.append(found.autoencoder)
             n_features = found.autoencoder.config.content.latent_dim
         self.register_buffer("centroids", torch.zeros(recipe.n_targets, n_features))
-        self.register_buffer("feature_mean", torch.zeros(n_features))
-        self.register_buffer("feature_deviation", torch.ones(n_features))
 
     def features(self, mel: Tensor) -> Tensor:
         """Return what is clustered (B, D, ceil(T / stride)) of a clean log-mel (B, n_mels, T)."""
@@ -102,14 +100,12 @@ class MaskedPredictionObjective(Objective):
     def initialize(self, batches: Iterable[dict[str, Tensor]]) -> None:
         """Cluster the features of the first batches."""
         found = torch.cat([self.features(self.log_mel(batch["wav"])).transpose(1, 2).flatten(0, 1) for batch in batches])
-        self.feature_mean.copy_(found.mean(0))
-        self.feature_deviation.copy_(found.std(0) + 1e-3)
-        self.centroids.copy_(kmeans((found - self.feature_mean) / self.feature_deviation, self.recipe.n_targets, 30)[0])
+        # As they are: to give each feature of a teacher the same deviation would raise those that say least.
+        self.centroids.copy_(kmeans(found, self.recipe.n_targets, 30)[0])
 
     def targets(self, mel: Tensor) -> Tensor:
         """Return the clusters (B, ceil(T / stride)) of a clean log-mel (B, n_mels, T)."""
-        features = (self.features(mel).transpose(1, 2) - self.feature_mean) / self.feature_deviation
-        nearest: Tensor = torch.cdist(features, self.centroids).argmin(dim=-1)
+        nearest: Tensor = torch.cdist(self.features(mel).transpose(1, 2), self.centroids).argmin(dim=-1)
         return nearest
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
