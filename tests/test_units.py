@@ -489,3 +489,60 @@ def test_level_of_speech_is_the_models(tiny_vq, heard, voice):
     wav = speak_units(tiny_vq, heard["source"], voice).wav.numpy()
     assert active_level(wav) == pytest.approx(TARGET_LEVEL, rel=0.3)
     assert isinstance(Sound(wav, tiny_vq.sample_rate).duration_s, float)
+
+
+# ---- The shipped checkpoint
+
+
+@pytest.fixture(scope="module")
+def vq():
+    return load("vq", "cpu")
+
+
+def test_the_shipped_vq_is_whole_small_and_in_use(vq, speech):
+    path = checkpoint.find("vq")
+    assert path.stat().st_size < 24e6
+    assert path.with_suffix(".sha256").read_text().split()[0] == vq.checkpoint.sha256
+    assert path.with_suffix(".md").exists()
+    assert vq.autoencoder.quantizer.bits * vq.mel_config.frame_rate / 2 == 500
+    units = vq.units(speech, 16000)
+    assert len(set(units.units)) > 80
+    again = vq.units(speech * 0.3, 16000)
+    assert np.mean(np.equal(units.units, again.units)) > 0.98
+
+
+def test_units_say_the_same_of_the_same_words_in_another_voice(vq, model, speech, clips):
+    """A recording converted to a woman's voice keeps far more of its units than chance gives."""
+    reference = read_sound(clips["reference"])
+    converted = model.convert(speech, 16000, reference.wav, reference.sample_rate).numpy()
+    first, second = (np.array(vq.units(wav, 16000).units) for wav in (speech, converted))
+    kept = np.mean(first == second)
+    chance = np.mean([np.mean(first == np.roll(second, k)) for k in range(20, 60)])
+    assert kept > 0.25
+    assert kept > 10 * chance
+
+
+def test_speech_from_the_shipped_units(vq, speech, clips):
+    reference = read_sound(clips["reference"])
+    voice = hear_voice(vq, [reference])
+    units = vq.units(speech, 16000)
+    said = speak_units(vq, units, voice)
+    assert len(said.wav) == len(speech)
+    assert abs(math.log(said.output_f0_hz) - voice.log_f0_median) < 0.15
+    source = vq.analyse(speech, 16000)
+    mel = vq.log_mel(said.wav[None])[0]
+    n = min(mel.shape[1], source.mel.shape[-1])
+    loud = [m.mean(0)[:n].numpy() for m in (mel, source.mel[0])]
+    assert np.corrcoef(*loud)[0, 1] > 0.7
+    predicted = vq.speak(units.collapse(), voice, durations="predicted")
+    assert 0.7 < len(predicted) / len(speech) < 1.4
+    with pytest.raises(ConfigError, match="reference_sample_rate is None"):
+        vq.speak(units, reference.wav)
+
+
+def test_conversion_through_units_keeps_no_detail(vq, clips, speech):
+    reference = read_sound(clips["reference"])
+    voice = vq.voice(reference.wav, reference.sample_rate)
+    plain = vq.convert(speech, 16000, voice)
+    assert torch.equal(plain, vq.convert(speech, 16000, voice, detail=0.0))
+    assert not torch.equal(plain, vq.convert(speech, 16000, voice, detail=1.0))
