@@ -251,16 +251,16 @@ def test_voicing_is_cleaned_of_stretches_under_three_frames():
     assert clean("vvv.") == "vvv."
 
 
-def test_contours_take_a_voices_median_and_bounded_spread(voice):
+def test_contours_stand_at_a_voices_median_smoothed_and_halved(voice):
     relative = torch.linspace(-0.3, 0.3, 61)[None]
     contour = Contour(torch.ones(1, 61), relative)
-    own = replace(voice, log_f0_median=math.log(200.0), log_f0_spread=0.1)
+    own = replace(voice, log_f0_median=math.log(200.0))
     f0 = contour_f0(contour, own)
     assert float(f0[0, 30]) == pytest.approx(200, rel=1e-4)
-    measured = torch.quantile(f0.log(), torch.tensor([0.16, 0.84]))
-    assert float(measured[1] - measured[0]) / 2 == pytest.approx(0.102, abs=1e-3)
+    assert float(f0[0, 45] / f0[0, 15]) == pytest.approx(math.exp(0.15), rel=1e-3)
+    jumping = replace(contour, relative_log_f0=torch.tensor([0.2, -0.2]).repeat(31)[None, :61])
+    assert float(contour_f0(jumping, own)[0, 12:-12].log().std()) < 0.002
     assert float(contour_f0(contour, own, 12.0)[0, 30]) == pytest.approx(400, rel=1e-4)
-    assert float(contour_f0(contour, replace(own, log_f0_spread=9.0)).max()) == pytest.approx(200 * math.exp(0.6), rel=1e-3)
     assert not contour_f0(contour, replace(own, log_f0_median=math.nan)).any()
     assert not contour_f0(replace(contour, voicing=-torch.ones(1, 61)), own).any()
 

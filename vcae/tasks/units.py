@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vcae.audio.f0 import F0_MAX_HZ, F0_MIN_HZ, log_f0_statistics
-from vcae.audio.frames import n_frames
+from vcae.audio.frames import gaussian_smooth, n_frames
 from vcae.audio.loudness import TARGET_LEVEL, active_level, set_level
 from vcae.errors import CheckpointError, ConfigError, DataError
 from vcae.tasks.convert import parse_pitch, parse_share, speak
@@ -30,8 +30,10 @@ DURATIONS = ("auto", "file", "predicted")
 MAX_S = 3 * 3600.0
 # A predicted duration is never longer.
 MAX_UNIT_S = 2.0
-# The voice's spread of log-F0 is taken over within these bounds.
-SPREAD_BOUNDS = (0.5, 2.0)
+# Units know little of a melody: what is told of it is smoothed, by this deviation in frames, and taken by half. Widened to the voice's own
+# spread, its mistakes cost more of the voice than a flat melody does.
+CONTOUR_FRAMES = 4.0
+CONTOUR_SHARE = 0.5
 # Shorter voiced or unvoiced stretches are taken for mistakes of the voicing, in frames.
 MIN_STRETCH = 3
 # Units that hold only pauses are not raised to the level of speech: the gain is bounded.
@@ -196,7 +198,7 @@ def clean_voicing(voiced: Tensor, shortest: int = MIN_STRETCH) -> Tensor:
 
 
 def contour_f0(contour: Contour, voice: Voice, semitones: float = 0.0) -> Tensor:
-    """Give a contour a voice's range: its median, and its spread within `SPREAD_BOUNDS`.
+    """Put a contour, smoothed and taken in part, at a voice's median.
 
     Args:
         contour: Of one sequence.
@@ -210,9 +212,8 @@ def contour_f0(contour: Contour, voice: Voice, semitones: float = 0.0) -> Tensor
     relative = contour.relative_log_f0[0]
     if math.isnan(voice.log_f0_median) or not bool(voiced.any()):
         return torch.zeros_like(relative)[None]
-    median, spread = log_f0_statistics(torch.where(voiced, relative.exp(), torch.zeros_like(relative)).cpu())
-    ratio = min(max(voice.log_f0_spread / max(spread, 1e-3), SPREAD_BOUNDS[0]), SPREAD_BOUNDS[1])
-    log_f0 = voice.log_f0_median + semitones * math.log(2) / 12 + (relative - median) * ratio
+    smooth = gaussian_smooth(relative[None, None], CONTOUR_FRAMES, dim=2)[0, 0]
+    log_f0 = voice.log_f0_median + semitones * math.log(2) / 12 + CONTOUR_SHARE * (smooth - smooth[voiced].median())
     return torch.where(voiced, log_f0.exp().clamp(F0_MIN_HZ, F0_MAX_HZ), torch.zeros_like(relative))[None]
 
 
