@@ -45,8 +45,8 @@ def test_many_resamples_at_once_are_those_one_by_one(max_fpr):
 
 def test_decisions_are_those_of_scikit_learn():
     made = metrics.decide(LABELS, SCORES, 3.0)
-    assert (made.hits, made.misses, made.false_alarms, made.passes) == (4, 0, 1, 3)  # 3 itself is not above 3.
-    expected = precision_recall_fscore_support(LABELS, SCORES > 3.0, average="binary")[:3]
+    assert (made.hits, made.misses, made.false_alarms, made.passes) == (4, 0, 2, 2)  # 3 itself is anomalous.
+    expected = precision_recall_fscore_support(LABELS, SCORES >= 3.0, average="binary")[:3]
     assert (made.precision, made.recall, made.f1) == pytest.approx(expected)
     nothing = metrics.decide(LABELS, SCORES, 9.0)
     assert (nothing.precision, nothing.recall, nothing.f1, nothing.false_alarm_rate) == (0, 0, 0, 0)

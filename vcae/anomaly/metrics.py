@@ -1,7 +1,7 @@
 """How well scores tell anomalous from normal: areas, decisions and what they cost, each with a bootstrap interval. No accuracy.
 
 n recordings; labels (n,) bool, True where anomalous; scores (n,), larger where more anomalous. A recording is called anomalous when its score
-lies above the threshold, never when it equals it.
+is the threshold or higher.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def roc(labels: Any, scores: Any) -> Curve:
 
     known, found = check(labels, scores)
     alarms, hits, at = roc_curve(known, found, drop_intermediate=False)
-    # scikit-learn calls anomalous what equals its threshold; half-way to the next lower score nothing equals it.
+    # scikit-learn's thresholds are scores; half-way to the next lower one decides the same and carries over better.
     lower = np.append(at[2:], at[-1] - (np.ptp(found) * 0.01 or 1.0))
     middle = np.concatenate([[found.max() + (np.ptp(found) * 0.01 or 1.0)], (at[1:] + lower) / 2])
     return Curve(middle, alarms, hits)
@@ -157,7 +157,7 @@ def roc(labels: Any, scores: Any) -> Curve:
 def decide(labels: Any, scores: Any, threshold: float) -> Decisions:
     """Return what a threshold decides."""
     known, found = check(labels, scores)
-    called = found > threshold
+    called = found >= threshold
     return Decisions(
         int((called & known).sum()), int((~called & known).sum()), int((called & ~known).sum()), int((~called & ~known).sum())
     )
