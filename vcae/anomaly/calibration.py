@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,7 +20,7 @@ class Tail:
 
     Attributes:
         scores: (n,), of held-out normal recordings.
-        kind: gamma: a gamma distribution of the scores above their lowest, by moments; empirical: shares of the scores.
+        kind: gamma: a gamma distribution of the scores above an offset, by moments; empirical: shares of the scores.
     """
 
     scores: np.ndarray
@@ -30,18 +31,29 @@ class Tail:
             raise DataError(f"{len(self.scores)} scores of held-out normal recordings; at least 2 finite ones are needed")
 
     @cached_property
-    def gamma(self) -> tuple[float, float, float]:
-        """Shape, offset and scale of a gamma distribution with the scores' mean and deviation.
+    def mean(self) -> float:
+        """Of the scores."""
+        return float(self.scores.mean())
 
-        The offset lies one deviation under the lowest score. The deviation is that of a t-like prediction: with few
-        recordings the tail is wider than the scores' own.
-        """
+    @cached_property
+    def deviation(self) -> float:
+        """Of the scores, a little more with few of them: their mean is uncertain too."""
         n = len(self.scores)
-        mean = float(self.scores.mean())
-        deviation = max(float(self.scores.std(ddof=1)) * float(np.sqrt(1 + 1 / n)), 1e-6 * max(abs(mean), 1e-6))
-        offset = float(self.scores.min()) - deviation
-        shape = ((mean - offset) / deviation) ** 2
-        return shape, offset, deviation**2 / (mean - offset)
+        return max(float(self.scores.std(ddof=1)) * float(np.sqrt(1 + 1 / n)), 1e-6 * max(abs(self.mean), 1e-3))
+
+    @cached_property
+    def gamma(self) -> tuple[float, float, float]:
+        """Shape, offset and scale of a gamma distribution with that mean and deviation; it begins a deviation under the lowest score."""
+        offset = float(self.scores.min()) - self.deviation
+        return (
+            ((self.mean - offset) / self.deviation) ** 2,
+            offset,
+            self.deviation**2 / (self.mean - offset),
+        )
+
+    def standardize(self, score: np.ndarray) -> np.ndarray:
+        """Return scores in deviations above the mean of the held-out ones."""
+        return np.asarray((score - self.mean) / self.deviation)
 
     def log_probability(self, score: np.ndarray | float) -> np.ndarray:
         """Return the natural log of the share of normal recordings that would score as high."""
@@ -57,3 +69,14 @@ class Tail:
     def probability(self, score: float) -> float:
         """Return the share of normal recordings that would score as high, 0..1."""
         return float(np.exp(self.log_probability(score)[0]))
+
+
+def combine(tails: Mapping[str, Tail], scores: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return one score (n,) from those of members, each (n,): the mean of their deviations from held-out normal recordings.
+
+    A member that follows the recordings it has seen is spread wide on those held out, and so weighs little. Deviations rather
+    than log probabilities, whose far tails would let one member decide: measured on machines and sound classes.
+    """
+    if len(scores) == 1:
+        return next(iter(scores.values()))
+    return np.asarray(np.mean([tails[name].standardize(values) for name, values in scores.items()], axis=0))

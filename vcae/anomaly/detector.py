@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,35 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vcae.anomaly.calibration import Tail
+from vcae.anomaly.calibration import Tail, combine
 from vcae.anomaly.distance import Gaussian
-from vcae.anomaly.features import MelReader, check_wav, clip_statistics, cut, split_recordings
+from vcae.anomaly.features import (
+    LEAST_SPREAD,
+    EncoderReader,
+    MelReader,
+    check_wav,
+    clip_statistics,
+    cut,
+    modulation_statistics,
+    split_recordings,
+)
 from vcae.anomaly.fitting import train_network
 from vcae.anomaly.models import NETWORKS, Network, make_network, reconstruct
 from vcae.checkpoint import find, read_header, sha256, write_tensors
-from vcae.config import AnomalyConfig, from_dict, to_dict
+from vcae.config import AnomalyConfig, MelConfig, from_dict, to_dict
 from vcae.errors import CheckpointError, ConfigError, DataError
 
 FORMAT = 1
-KEY = "vcae_anomaly"
+KEY, STATE_KEY = "vcae_anomaly", "vcae_anomaly_state"
+# Recordings are not scored in parts shorter than this, in s.
+MIN_SEGMENT_S = 1.0
 # The network whose code `latent` measures distances in.
 LATENT_OF = "frames"
+GAUSSIAN_PARTS = ("mean", "scale", "axes", "weights")
+# Members that are a distance between statistics of clips.
+STATISTICS = ("statistics", "modulation", "encoder")
+# Rounds of leaving out the most anomalous recordings.
+REJECTIONS = 2
 
 
 @dataclass(frozen=True)
@@ -67,9 +84,22 @@ class Threshold:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _Heard:
+    scores: dict[str, float]
+    errors: Tensor
+    made: Tensor
+
+
 def _network_of(member: str) -> str | None:
     """Kind of network whose output a member reads, if any."""
     return LATENT_OF if member == "latent" else member if member in NETWORKS else None
+
+
+def _kinds(config: AnomalyConfig) -> list[str]:
+    """Kinds of networks that a detector holds; the first draws its picture. One is there in any case, to say when and where."""
+    kinds = [k for k in dict.fromkeys(_network_of(m) for m in config.parts) if k is not None]
+    return kinds or ["interpolation"]
 
 
 class Detector:
@@ -88,20 +118,21 @@ class Detector:
         self._tensors = tensors
         self._reader = MelReader(config)
         self._mean, self._deviation = tensors["mean"][:, None], tensors["deviation"][:, None]
-        kinds = {k for k in (_network_of(m) for m in config.parts) if k is not None}
         self._nets: dict[str, list[Network]] = {
-            kind: [self._make(kind, f"net.{kind}.{fold}.") for fold in range(config.folds)] for kind in sorted(kinds)
+            kind: [self._make(kind, f"net.{kind}.{fold}.") for fold in range(config.folds)] for kind in _kinds(config)
         }
         self._usual = {kind: tensors[f"usual.{kind}"][:, None] for kind in self._nets}
+        encoder = {k.removeprefix("encoder."): v for k, v in tensors.items() if k.startswith("encoder.")}
+        self._encoder = EncoderReader(encoder) if encoder else None
         self._gaussians = {
             name.removesuffix(".mean"): Gaussian(
-                *(tensors[name.removesuffix("mean") + part].double().numpy() for part in ("mean", "scale", "precision"))
+                *(tensors[name.removesuffix("mean") + part].double().numpy() for part in GAUSSIAN_PARTS)
             )
             for name in tensors
             if name.startswith("gaussian.") and name.endswith(".mean")
         }
         self._tails = {m: Tail(tensors[f"held_out.{m}"].double().numpy(), config.tail) for m in config.parts}
-        self._tail = Tail(self._combine({m: tail.scores for m, tail in self._tails.items()}), config.tail)
+        self._tail = Tail(combine(self._tails, {m: tail.scores for m, tail in self._tails.items()}), config.tail)
 
     def _make(self, kind: str, prefix: str) -> Network:
         net = make_network(kind, self.config)
@@ -137,21 +168,17 @@ class Detector:
         if not recordings:
             raise DataError("there are no normal recordings to fit to; give some")
         recordings = [check_wav(np.asarray(wav), config, f"recording {n + 1}") for n, wav in enumerate(recordings)]
+        if "encoder" in config.parts and config.mel.sample_rate != MelConfig().sample_rate:
+            raise ConfigError(
+                f"mel.sample_rate is {config.mel.sample_rate}; the member encoder hears {MelConfig().sample_rate} Hz, so leave it out"
+            )
         segments, folds = split_recordings(recordings, config)
-        reader = MelReader(config)
-        mels = [reader(part) for part in segments]
-        if config.robust == "rejection":
-            first = _fit(replace(config, robust="none"), mels, folds, lambda done, total: None)
-            rank = np.argsort(first._tail.scores)
-            kept = sorted(rank[: max(2 * config.folds, len(rank) - round(config.trim * len(rank)))].tolist())
-            mels, folds = [mels[k] for k in kept], [folds[k] for k in kept]
-        return _fit(config, mels, folds, progress or (lambda done, total: None))
+        return fit_segments(config, segments, np.array(folds), progress or (lambda done, total: None), state)
 
-    def _combine(self, scores: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return the detector's scores from those of its members, each (n,)."""
-        if len(scores) == 1:
-            return next(iter(scores.values()))
-        return np.asarray(np.mean([-self._tails[m].log_probability(values) for m, values in scores.items()], axis=0))
+    @property
+    def segment_s(self) -> float:
+        """Length of the recordings that the scores were calibrated on, at the median; in s."""
+        return float(self._tensors["segment_s"])
 
     @torch.no_grad()
     def score(self, wav: np.ndarray) -> Anomaly:
@@ -169,13 +196,13 @@ class Detector:
         """
         config = self.config
         wav = check_wav(np.asarray(wav), config)
-        parts = cut(wav, int(config.segment_s * config.mel.sample_rate))
-        found = [self._score_members(self._reader(part))[0] for part in parts]
-        totals = self._combine({m: np.array([f[m] for f in found]) for m in config.parts})
+        parts = cut(wav, int(max(self.segment_s, MIN_SEGMENT_S) * config.mel.sample_rate))
+        found = [self._hear(part) for part in parts]
+        totals = combine(self._tails, {m: np.array([f.scores[m] for f in found]) for m in config.parts})
         worst = int(np.argmax(totals))
         p = self._tail.probability(float(totals[worst]))
         mel = self._reader(wav)
-        _, errors, made = self._score_members(mel)
+        errors, made = (found[0].errors, found[0].made) if len(parts) == 1 else self._run(mel)[:2]
         return Anomaly(
             score=float(totals[worst]),
             probability=float(-np.expm1(len(parts) * np.log1p(-min(p, 1 - 1e-12)))),
@@ -184,30 +211,41 @@ class Detector:
             mel=mel.numpy(),
             reconstruction=made.numpy(),
             hop_s=1 / config.mel.frame_rate,
-            members=found[worst],
+            members=found[worst].scores,
         )
 
-    def _score_members(self, mel: Tensor) -> tuple[dict[str, float], Tensor, Tensor]:
-        """Return each member's score of a mel (n_mels, T), its errors and its reconstruction."""
+    def _run(self, mel: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor], dict[str, list[Tensor]]]:
+        """Return the first network's errors and reconstruction, and of all networks errors and codes, of a mel (n_mels, T)."""
         x = (mel - self._mean) / self._deviation
-        scores: dict[str, float] = {}
-        errors, made = x.square(), torch.zeros_like(x)
-        runs = {kind: [reconstruct(net, x) for net in nets] for kind, nets in self._nets.items()}
-        for n, (kind, outs) in enumerate(runs.items()):
-            squares = torch.stack([out[1] for out in outs]).mean(0) / self._usual[kind]
+        errors: dict[str, Tensor] = {}
+        codes: dict[str, list[Tensor]] = {}
+        made = x
+        for n, (kind, nets) in enumerate(self._nets.items()):
+            outs = [reconstruct(net, x) for net in nets]
+            errors[kind] = torch.stack([out[1] for out in outs]).mean(0) / self._usual[kind]
+            codes[kind] = [out[2] for out in outs]
             if n == 0:
-                errors, made = squares, torch.stack([out[0] for out in outs]).mean(0)
-            if kind in self.config.parts:
-                scores[kind] = float(squares.mean())
+                made = torch.stack([out[0] for out in outs]).mean(0)
+        return errors[next(iter(self._nets))], made * self._deviation + self._mean, errors, codes
+
+    def _hear(self, wav: np.ndarray) -> _Heard:
+        """Return each member's score of one segment (N,), with the errors and the reconstruction of the first network."""
+        mel = self._reader(wav)
+        first, made, errors, codes = self._run(mel)
+        scores: dict[str, float] = {}
         for member in self.config.parts:
-            if member == "latent":
-                codes = [code_statistics(out[2]) for out in runs[LATENT_OF]]
+            if member in NETWORKS:
+                scores[member] = error_score(errors[member])
+            elif member == "latent":
                 scores[member] = float(
-                    np.mean([self._gaussians[f"gaussian.latent.{k}"].distance(c[None])[0] for k, c in enumerate(codes)])
+                    np.mean([self._log_distance(f"latent.{k}", code_statistics(c)) for k, c in enumerate(codes[LATENT_OF])])
                 )
-            elif member == "statistics":
-                scores[member] = float(self._gaussians["gaussian.statistics"].distance(clip_statistics(mel)[None])[0])
-        return scores, errors, made * self._deviation + self._mean
+            else:
+                scores[member] = self._log_distance(member, statistics_of(member, wav, mel, self._encoder))
+        return _Heard(scores, first, made)
+
+    def _log_distance(self, name: str, features: np.ndarray) -> float:
+        return float(np.log(self._gaussians[f"gaussian.{name}"].distance(features[None])[0] + 1e-3))
 
     def save(self, path: str | Path, info: Mapping[str, Any] | None = None) -> None:
         """Write the detector as one safetensors file, atomically.
@@ -259,65 +297,158 @@ class Detector:
 
 
 def code_statistics(code: Tensor) -> np.ndarray:
-    """Return mean and deviation over time of a code (D, T), as (2 * D,) float64."""
+    """Return mean and log deviation over time of a code (D, T), as (2 * D,) float64."""
     values = code.double()
-    return torch.cat([values.mean(1), values.std(1)]).numpy()
+    return torch.cat([values.mean(1), (values.std(1) + LEAST_SPREAD).log()]).numpy()
 
 
-def _fit(config: AnomalyConfig, mels: list[Tensor], folds: list[int], progress: Callable[[int, int], None]) -> Detector:
+def error_score(errors: Tensor) -> float:
+    """Return the log of the mean error of a clip, from errors (n_mels, T) over those usual in their band."""
+    return float((errors.mean() + 1e-6).log())
+
+
+def statistics_of(member: str, wav: np.ndarray, mel: Tensor, encoder: EncoderReader | None) -> np.ndarray:
+    """Return the features (D,) of a clip that a member of `STATISTICS` measures distances between."""
+    if member == "encoder":
+        assert encoder is not None
+        return encoder(wav)
+    return clip_statistics(mel) if member == "statistics" else modulation_statistics(mel)
+
+
+def fit_segments(
+    config: AnomalyConfig,
+    segments: list[np.ndarray],
+    folds: np.ndarray,
+    progress: Callable[[int, int], None],
+    state: Path | None,
+) -> Detector:
+    """Fit a detector to segments (N,) dealt out to folds (n,)."""
+    reader = MelReader(config)
+    mels = [reader(part) for part in segments]
+    encoder = EncoderReader.shipped() if "encoder" in config.parts else None
+    n_given = len(segments)
+    kept = np.arange(n_given)
+    if config.robust == "rejection":
+        # By distances alone, as no training is needed for them; each round, those left out do not hide the others.
+        judges = [m for m in config.parts if m in STATISTICS] or ["statistics", "modulation"]
+        features = {m: np.stack([statistics_of(m, w, x, encoder) for w, x in zip(segments, mels, strict=True)]) for m in judges}
+        kept = reject(features, folds, config.trim)
+        segments, mels, folds = [segments[k] for k in kept], [mels[k] for k in kept], folds[kept]
+    rate = config.mel.sample_rate
     flat = torch.cat(mels, dim=1)
     mean, deviation = flat.mean(1), flat.std(1).clamp(min=0.1)
-    tensors: dict[str, Tensor] = {"mean": mean, "deviation": deviation}
+    tensors: dict[str, Tensor] = {
+        "mean": mean,
+        "deviation": deviation,
+        "segment_s": torch.tensor(float(np.median([len(w) for w in segments])) / rate),
+    }
+    if encoder is not None:
+        tensors |= {f"encoder.{k}": v for k, v in encoder.tensors.items()}
     normal = [(mel - mean[:, None]) / deviation[:, None] for mel in mels]
-    fold_of = np.array(folds)
-    parts = config.parts
-    kinds = sorted({k for k in (_network_of(m) for m in parts) if k is not None})
-    total = len(kinds) * config.folds * config.max_steps
-    done = 0
-    latent_kind = LATENT_OF if "latent" in parts else None
-    for kind in kinds:
-        held: list[Tensor | None] = [None] * len(mels)
-        latent = np.zeros(len(mels))
-        for fold in range(config.folds):
+    for member in config.parts:
+        if member in STATISTICS:
+            values = np.stack([statistics_of(member, w, x, encoder) for w, x in zip(segments, mels, strict=True)])
+            tensors[f"held_out.{member}"] = torch.from_numpy(held_out_distances(values, folds, config)).float()
+            _keep(tensors, f"gaussian.{member}", Gaussian.fit(values, _trim(config)))
+    saved = _State(state, config, segments)
+    jobs = [(kind, fold) for kind in _kinds(config) for fold in range(config.folds)]
+    nets: dict[tuple[str, int], Network] = {}
+    for n, (kind, fold) in enumerate(jobs):
+        net = saved.get(kind, fold)
+        if net is None:
             seen = [m for m, f in zip(normal, folds, strict=True) if f != fold]
             unseen = [m for m, f in zip(normal, folds, strict=True) if f == fold]
-            base = done
-            net = train_network(
-                kind,
-                config,
-                seen,
-                unseen,
-                config.seed * 1000 + fold,
-                lambda step, base=base: progress(base + step, total),  # type: ignore[misc]
-            )
-            done += config.max_steps
-            tensors |= {f"net.{kind}.{fold}.{k}": v for k, v in net.state_dict().items()}
+
+            def report(step: int, n: int = n) -> None:
+                progress(n * config.max_steps + step, len(jobs) * config.max_steps)
+
+            net = train_network(kind, config, seen, unseen, config.seed * 1000 + fold, report)
+            saved.put(kind, fold, net)
+        progress((n + 1) * config.max_steps, len(jobs) * config.max_steps)
+        nets[kind, fold] = net
+        tensors |= {f"net.{kind}.{fold}.{k}": v for k, v in net.state_dict().items()}
+    for kind in _kinds(config):
+        held: dict[int, Tensor] = {}
+        latent = np.zeros(len(mels))
+        for fold in range(config.folds):
             with torch.no_grad():
-                outs = [reconstruct(net, mel) for mel in normal]
-            for n in np.flatnonzero(fold_of == fold):
-                held[n] = outs[n][1]
-            if kind == latent_kind:
+                outs = [reconstruct(nets[kind, fold], mel) for mel in normal]
+            held |= {int(n): outs[n][1] for n in np.flatnonzero(folds == fold)}
+            if kind == LATENT_OF and "latent" in config.parts:
                 codes = np.stack([code_statistics(out[2]) for out in outs])
-                gaussian = Gaussian.fit(codes[fold_of != fold])
-                latent[fold_of == fold] = gaussian.distance(codes[fold_of == fold])
+                gaussian = Gaussian.fit(codes[folds != fold], _trim(config))
+                latent[folds == fold] = np.log(gaussian.distance(codes[folds == fold]) + 1e-3)
                 _keep(tensors, f"gaussian.latent.{fold}", gaussian)
-        errors = [e for e in held if e is not None]
+                tensors["held_out.latent"] = torch.from_numpy(latent.copy()).float()
+        errors = [held[n] for n in range(len(mels))]
         usual = torch.stack([e.mean(1) for e in errors]).median(0).values.clamp(min=1e-4)
         tensors[f"usual.{kind}"] = usual
-        if kind in parts:
-            tensors[f"held_out.{kind}"] = torch.tensor([float((e / usual[:, None]).mean()) for e in errors])
-        if kind == latent_kind:
-            tensors["held_out.latent"] = torch.from_numpy(latent).float()
-    if "statistics" in parts:
-        features = np.stack([clip_statistics(mel) for mel in mels])
-        scores = np.zeros(len(mels))
-        for fold in range(config.folds):
-            scores[fold_of == fold] = Gaussian.fit(features[fold_of != fold]).distance(features[fold_of == fold])
-        _keep(tensors, "gaussian.statistics", Gaussian.fit(features))
-        tensors["held_out.statistics"] = torch.from_numpy(scores).float()
-    return Detector(config, tensors, info={"segments": len(mels), "seconds": round(flat.shape[1] / config.mel.frame_rate, 1)})
+        if kind in config.parts:
+            tensors[f"held_out.{kind}"] = torch.tensor([error_score(e / usual[:, None]) for e in errors])
+    facts = {"segments": len(mels), "rejected": n_given - len(kept), "seconds": round(sum(map(len, segments)) / rate, 1)}
+    return Detector(config, tensors, info=facts)
+
+
+def _trim(config: AnomalyConfig) -> float:
+    return config.trim if config.robust == "trimmed" else 0.0
+
+
+def held_out_distances(values: np.ndarray, folds: np.ndarray, config: AnomalyConfig) -> np.ndarray:
+    """Return the log distance (n,) of each clip's features (n, D) from those of the other folds."""
+    found = np.zeros(len(values))
+    for fold in np.unique(folds):
+        away = folds == fold
+        found[away] = np.log(Gaussian.fit(values[~away], _trim(config)).distance(values[away]) + 1e-3)
+    return found
+
+
+def reject(features: Mapping[str, np.ndarray], folds: np.ndarray, share: float) -> np.ndarray:
+    """Return the indices of the clips to keep: without the share that lies furthest from those kept before, by all members."""
+    n = len(folds)
+    kept = np.arange(n)
+    for round_ in range(REJECTIONS):
+        n_kept = n - round(share * n * (round_ + 1) / REJECTIONS)
+        scores = np.zeros(n)
+        for values in features.values():
+            logs = np.zeros(n)
+            for k in range(n):
+                others = kept[kept != k]
+                logs[k] = np.log(Gaussian.fit(values[others]).distance(values[k : k + 1])[0] + 1e-3)
+            scores += (logs - np.median(logs)) / (logs.std() + 1e-9)
+        kept = np.sort(np.argsort(scores, kind="stable")[:n_kept])
+    return kept
+
+
+class _State:
+    """Networks that are trained already, kept in a file with what they were trained on."""
+
+    def __init__(self, path: Path | None, config: AnomalyConfig, segments: Sequence[np.ndarray]) -> None:
+        self._path, self._config = path, config
+        self._tensors: dict[str, Tensor] = {}
+        digest = hashlib.sha256(json.dumps(to_dict(config), sort_keys=True).encode())
+        for part in segments:
+            digest.update(part.tobytes())
+        self._digest = digest.hexdigest()
+        if path is not None and path.exists() and read_header(path).get(STATE_KEY) == self._digest:
+            from safetensors.torch import load_file
+
+            self._tensors = load_file(path)
+
+    def get(self, kind: str, fold: int) -> Network | None:
+        prefix = f"{kind}.{fold}."
+        found = {k.removeprefix(prefix): v for k, v in self._tensors.items() if k.startswith(prefix)}
+        if not found:
+            return None
+        net = make_network(kind, self._config)
+        net.load_state_dict(found, strict=True)
+        return net.eval().requires_grad_(False)
+
+    def put(self, kind: str, fold: int, net: Network) -> None:
+        self._tensors |= {f"{kind}.{fold}.{k}": v for k, v in net.state_dict().items()}
+        if self._path is not None:
+            write_tensors(self._path, self._tensors, {STATE_KEY: self._digest})
 
 
 def _keep(tensors: dict[str, Tensor], name: str, gaussian: Gaussian) -> None:
-    for part in ("mean", "scale", "precision"):
-        tensors[f"{name}.{part}"] = torch.from_numpy(getattr(gaussian, part)).float()
+    for part in GAUSSIAN_PARTS:
+        tensors[f"{name}.{part}"] = torch.from_numpy(np.ascontiguousarray(getattr(gaussian, part))).float()

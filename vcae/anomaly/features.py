@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vcae.audio.mel import LogMel
-from vcae.config import AnomalyConfig
+from vcae.config import AnomalyConfig, MelConfig
 from vcae.errors import AudioError, DataError
+from vcae.model.blocks import ConvNeXtStack
 
 # A recording whose loudest sample is under this holds nothing to judge.
 SILENCE = 1e-5
+# Added to deviations of log-mels before the logarithm.
+LEAST_SPREAD = 0.05
+# Frames of a modulation spectrum (2 s of the default mel), and the bins between which it is pooled.
+MODULATION_FRAMES = 64
+MODULATION_EDGES = (1, 2, 3, 5, 8, 12, 20, 33)
 
 
 def check_wav(wav: np.ndarray, config: AnomalyConfig, name: str = "the recording") -> np.ndarray:
@@ -98,7 +105,7 @@ def split_recordings(recordings: Sequence[np.ndarray], config: AnomalyConfig) ->
 
 
 def clip_statistics(mel: Tensor) -> np.ndarray:
-    """Return the statistics of a clip: mean and deviation of each band, and the deviation of its differences.
+    """Return the statistics of a clip: the mean of each band, and the logs of its deviation and of its steps' deviation.
 
     Args:
         mel: (n_mels, T), natural log magnitude.
@@ -107,5 +114,65 @@ def clip_statistics(mel: Tensor) -> np.ndarray:
         (3 * n_mels,), float64.
     """
     values = mel.double()
-    steps = values.diff(dim=1)
-    return torch.cat([values.mean(1), values.std(1), steps.std(1)]).numpy()
+    # Deviations are ratios: as logarithms they are spread alike above and below.
+    spreads = torch.stack([values.std(1), values.diff(dim=1).std(1)])
+    return torch.cat([values.mean(1), (spreads + LEAST_SPREAD).log().flatten()]).numpy()
+
+
+def modulation_statistics(mel: Tensor) -> np.ndarray:
+    """Return how strongly wide bands are modulated at each rate: logs of the mean modulation spectrum.
+
+    Args:
+        mel: (n_mels, T), natural log magnitude.
+
+    Returns:
+        (16 * 7,), float64: 16 wide bands, 7 ranges from 0.5 Hz to half the frame rate (for the default mel).
+    """
+    n = MODULATION_FRAMES
+    bands = torch.stack([band.double().mean(0) for band in mel.tensor_split(16)])
+    bands = bands - bands.mean(1, keepdim=True)
+    if bands.shape[1] < n:
+        bands = torch.nn.functional.pad(bands, (0, n - bands.shape[1]))
+    window = torch.hann_window(n, periodic=False, dtype=torch.float64)
+    power = torch.fft.rfft(bands.unfold(1, n, n // 2) * window).abs().square().mean(1)
+    edges = MODULATION_EDGES
+    pooled = [power[:, low:high].mean(1) for low, high in itertools.pairwise(edges)]
+    return torch.stack(pooled, dim=1).add(1e-3).log().flatten().numpy()
+
+
+class EncoderReader:
+    """Activations of the shipped speaker encoder, which has heard hundreds of voices: features that no normal folder could teach.
+
+    The weights are copied into the detector, so that it stays what it is when the shipped checkpoint changes.
+    """
+
+    def __init__(self, tensors: dict[str, Tensor]) -> None:
+        self.tensors = tensors
+        width, n_mels, _ = tensors["input.weight"].shape
+        n_blocks = 1 + max(int(k.split(".")[2]) for k in tensors if k.startswith("stack.blocks."))
+        self._input = nn.Conv1d(n_mels, width, 5, padding=2)
+        self._stack = ConvNeXtStack(width, n_blocks)
+        self._input.load_state_dict({k.removeprefix("input."): v.float() for k, v in tensors.items() if k.startswith("input.")})
+        self._stack.load_state_dict({k.removeprefix("stack."): v.float() for k, v in tensors.items() if k.startswith("stack.")})
+        self._mel = LogMel(MelConfig()).eval()
+
+    @classmethod
+    def shipped(cls) -> EncoderReader:
+        """Take the weights from the default checkpoint."""
+        from vcae.checkpoint import load
+
+        autoencoder = load().autoencoder
+        assert autoencoder is not None
+        encoder = autoencoder.speaker_encoder
+        assert encoder is not None
+        kept = {k: v for k, v in encoder.state_dict().items() if k.startswith(("input.", "stack."))}
+        kept |= {"mean": autoencoder.mel_mean, "deviation": autoencoder.mel_deviation}
+        return cls({k: v.half() for k, v in kept.items()})
+
+    @torch.no_grad()
+    def __call__(self, wav: np.ndarray) -> np.ndarray:
+        """Return mean and log deviation over time of each activation, (2 * width,) float64, for a recording (N,) at 16 kHz."""
+        mel = self._mel(torch.from_numpy(wav)[None])
+        x = (mel - self.tensors["mean"].float()) / self.tensors["deviation"].float()
+        values = self._stack(self._input(x))[0].double()
+        return torch.cat([values.mean(1), (values.std(1) + 0.02).log()]).numpy()

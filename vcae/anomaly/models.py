@@ -90,7 +90,8 @@ def make_network(kind: str, config: AnomalyConfig) -> Network:
     """Build the untrained network of a kind."""
     n_mels = config.mel.n_mels
     if kind == "convolutional":
-        return ConvNet(n_mels, config.width, config.code, config.n_blocks)
+        # Half as wide: its blocks widen threefold inside, and see every frame.
+        return ConvNet(n_mels, max(1, config.width // 2), config.code, config.n_blocks)
     return FrameNet(n_mels, config.context, config.width, config.code, kind == "interpolation", kind == "denoising")
 
 
