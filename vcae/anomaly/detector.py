@@ -144,6 +144,15 @@ class Detector:
         """The score from which a recording is called anomalous; None before it was chosen."""
         return None if self.decision is None else self.decision.value
 
+    def score_at(self, probability: float) -> float:
+        """Return the score that this share of normal recordings would reach, by the calibration."""
+        from scipy.optimize import brentq
+
+        low, high = self._tail.mean - 20 * self._tail.deviation, self._tail.mean + 100 * self._tail.deviation
+        if self.config.tail == "empirical":
+            return float(np.quantile(self._tail.scores, 1 - probability))
+        return float(brentq(lambda score: self._tail.probability(score) - probability, low, high))
+
     @classmethod
     def fit(
         cls,
@@ -235,7 +244,7 @@ class Detector:
         scores: dict[str, float] = {}
         for member in self.config.parts:
             if member in NETWORKS:
-                scores[member] = error_score(errors[member])
+                scores[member] = self._log_distance(member, error_statistics(errors[member]))
             elif member == "latent":
                 scores[member] = float(
                     np.mean([self._log_distance(f"latent.{k}", code_statistics(c)) for k, c in enumerate(codes[LATENT_OF])])
@@ -302,9 +311,17 @@ def code_statistics(code: Tensor) -> np.ndarray:
     return torch.cat([values.mean(1), (values.std(1) + LEAST_SPREAD).log()]).numpy()
 
 
-def error_score(errors: Tensor) -> float:
-    """Return the log of the mean error of a clip, from errors (n_mels, T) over those usual in their band."""
-    return float((errors.mean() + 1e-6).log())
+def error_statistics(errors: Tensor) -> np.ndarray:
+    """Return what errors (n_mels, T) over those usual in their band say of a clip: each band's log mean, and the deviation of its logs.
+
+    Compared by distance, as the mean over all bands hides a band that is wrong behind those that are hard, and a fault that is
+    reconstructed too well behind others.
+
+    Returns:
+        (2 * n_mels,), float64.
+    """
+    values = errors.double()
+    return torch.cat([(values.mean(1) + 1e-3).log(), (values + 1e-3).log().std(1)]).numpy()
 
 
 def statistics_of(member: str, wav: np.ndarray, mel: Tensor, encoder: EncoderReader | None) -> np.ndarray:
@@ -384,7 +401,9 @@ def fit_segments(
         usual = torch.stack([e.mean(1) for e in errors]).median(0).values.clamp(min=1e-4)
         tensors[f"usual.{kind}"] = usual
         if kind in config.parts:
-            tensors[f"held_out.{kind}"] = torch.tensor([error_score(e / usual[:, None]) for e in errors])
+            values = np.stack([error_statistics(e / usual[:, None]) for e in errors])
+            tensors[f"held_out.{kind}"] = torch.from_numpy(held_out_distances(values, folds, config)).float()
+            _keep(tensors, f"gaussian.{kind}", Gaussian.fit(values, _trim(config)))
     facts = {"segments": len(mels), "rejected": n_given - len(kept), "seconds": round(sum(map(len, segments)) / rate, 1)}
     return Detector(config, tensors, info=facts)
 
