@@ -71,12 +71,13 @@ class Tail:
         return float(np.exp(self.log_probability(score)[0]))
 
 
-def combine(tails: Mapping[str, Tail], scores: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return one score (n,) from those of members, each (n,): the mean of their deviations from held-out normal recordings.
+def combine(tails: Mapping[str, Tail], scores: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:
+    """Return one score (n,) from those of members, each (n,): the weighted mean of their deviations from held-out normal recordings.
 
     A member that follows the recordings it has seen is spread wide on those held out, and so weighs little. Deviations rather
     than log probabilities, whose far tails would let one member decide: measured on machines and sound classes.
     """
     if len(scores) == 1:
         return next(iter(scores.values()))
-    return np.asarray(np.mean([tails[name].standardize(values) for name, values in scores.items()], axis=0))
+    found = [weights.get(name, 1.0) * tails[name].standardize(values) for name, values in scores.items()]
+    return np.asarray(np.sum(found, axis=0) / sum(weights.get(name, 1.0) for name in scores))

@@ -40,6 +40,8 @@ LATENT_OF = "frames"
 GAUSSIAN_PARTS = ("mean", "scale", "axes", "weights")
 # Members that are a distance between statistics of clips.
 STATISTICS = ("statistics", "modulation", "encoder")
+# Of members in a combination, 1 for the others: what few recordings teach a network adds less than distances do.
+WEIGHTS = {**dict.fromkeys(NETWORKS, 0.25), "latent": 0.25}
 # Rounds of leaving out the most anomalous recordings.
 REJECTIONS = 2
 
@@ -132,7 +134,7 @@ class Detector:
             if name.startswith("gaussian.") and name.endswith(".mean")
         }
         self._tails = {m: Tail(tensors[f"held_out.{m}"].double().numpy(), config.tail) for m in config.parts}
-        self._tail = Tail(combine(self._tails, {m: tail.scores for m, tail in self._tails.items()}), config.tail)
+        self._tail = Tail(combine(self._tails, {m: tail.scores for m, tail in self._tails.items()}, WEIGHTS), config.tail)
 
     def _make(self, kind: str, prefix: str) -> Network:
         net = make_network(kind, self.config)
@@ -207,7 +209,7 @@ class Detector:
         wav = check_wav(np.asarray(wav), config)
         parts = cut(wav, int(max(self.segment_s, MIN_SEGMENT_S) * config.mel.sample_rate))
         found = [self._hear(part) for part in parts]
-        totals = combine(self._tails, {m: np.array([f.scores[m] for f in found]) for m in config.parts})
+        totals = combine(self._tails, {m: np.array([f.scores[m] for f in found]) for m in config.parts}, WEIGHTS)
         worst = int(np.argmax(totals))
         p = self._tail.probability(float(totals[worst]))
         mel = self._reader(wav)
