@@ -181,7 +181,7 @@ def test_trimmed_and_rejecting_fits_leave_the_strangers_out():
     x = rng.standard_normal((40, 8))
     x[:4] += 12
     assert np.abs(Gaussian.fit(x, trim=0.1).mean).max() < 0.6 < np.abs(Gaussian.fit(x).mean).min()
-    kept = reject({"statistics": x}, np.arange(40) % 3, 0.1)
+    kept = reject({"statistics": x}, 0.1)
     assert kept.tolist() == list(range(4, 40))
 
 
@@ -227,17 +227,14 @@ def _dropout(wav, at):
     wav[at - 240 : at + 240] = 0
 
 
-def _splice(wav, at):
-    wav[at:] = np.concatenate([wav[at + 5000 :], np.zeros(5000, np.float32)]) + 0.05
-
-
 @pytest.mark.parametrize("fault", [_click, _dropout])
 def test_faults_in_speech_are_located(speech, fault):
     for at_s in (1.3, 2.2, 3.1):
         wav = speech.copy()
         fault(wav, int(at_s * RATE))
-        places = locate(wav, RATE, np.ones(1 + len(wav) // 256), 256 / RATE)
-        assert places[0].time_s == pytest.approx(at_s, abs=0.1), places[:3]
+        for sound, there in ((wav, True), (speech, False)):
+            places = locate(sound, RATE, np.ones(1 + len(sound) // 256), 256 / RATE)
+            assert any(abs(place.time_s - at_s) <= 0.1 for place in places[:2]) == there, places
 
 
 def test_a_watched_stream_scores_as_its_windows_do(detector):

@@ -12,6 +12,8 @@ from vcae.errors import DataError
 
 # Probabilities are kept above this: beyond it a tail fitted to some dozens of recordings says nothing more.
 LEAST = 1e-12
+# The skewness that is expected before any scores are seen, how many scores that counts for, and the least.
+SKEWNESS, SKEWNESS_WEIGHT, LEAST_SKEWNESS = 0.7, 30.0, 0.1
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Tail:
 
     Attributes:
         scores: (n,), of held-out normal recordings.
-        kind: gamma: a gamma distribution of the scores above an offset, by moments; empirical: shares of the scores.
+        kind: gamma: a gamma distribution above an offset, by moments; empirical: shares of the scores.
     """
 
     scores: np.ndarray
@@ -43,13 +45,16 @@ class Tail:
 
     @cached_property
     def gamma(self) -> tuple[float, float, float]:
-        """Shape, offset and scale of a gamma distribution with that mean and deviation; it begins a deviation under the lowest score."""
-        offset = float(self.scores.min()) - self.deviation
-        return (
-            ((self.mean - offset) / self.deviation) ** 2,
-            offset,
-            self.deviation**2 / (self.mean - offset),
-        )
+        """Shape, offset and scale of a gamma distribution with that mean and deviation, and the scores' skewness.
+
+        With few scores, whose skewness says little, it is drawn to a moderate one: a tail somewhat longer than a Gaussian's.
+        """
+        n = len(self.scores)
+        third = float((((self.scores - self.mean) / self.deviation) ** 3).mean())
+        skewness = max((n * third + SKEWNESS_WEIGHT * SKEWNESS) / (n + SKEWNESS_WEIGHT), LEAST_SKEWNESS)
+        shape = 4 / skewness**2
+        scale = self.deviation * skewness / 2
+        return shape, self.mean - shape * scale, scale
 
     def standardize(self, score: np.ndarray) -> np.ndarray:
         """Return scores in deviations above the mean of the held-out ones."""

@@ -44,6 +44,8 @@ STATISTICS = ("statistics", "modulation", "encoder")
 WEIGHTS = {**dict.fromkeys(NETWORKS, 0.25), "latent": 0.25}
 # Rounds of leaving out the most anomalous recordings.
 REJECTIONS = 2
+# Parts at most in which clips are held out from a distance.
+HELD_OUT_PARTS = 40
 
 
 @dataclass(frozen=True)
@@ -183,8 +185,8 @@ class Detector:
             raise ConfigError(
                 f"mel.sample_rate is {config.mel.sample_rate}; the member encoder hears {MelConfig().sample_rate} Hz, so leave it out"
             )
-        segments, folds = split_recordings(recordings, config)
-        return fit_segments(config, segments, np.array(folds), progress or (lambda done, total: None), state)
+        segments, folds, groups = split_recordings(recordings, config)
+        return fit_segments(config, segments, np.array(folds), np.array(groups), progress or (lambda done, total: None), state)
 
     @property
     def segment_s(self) -> float:
@@ -267,7 +269,7 @@ class Detector:
         metadata = {
             "format": FORMAT,
             "config": to_dict(self.config),
-            "info": self.info if info is None else dict(info),
+            "info": {k: v for k, v in (self.info if info is None else info).items() if k != "sha256"},
             "threshold": None
             if self.decision is None
             else {"value": self.decision.value, "reason": self.decision.reason, "facts": dict(self.decision.facts)},
@@ -338,10 +340,11 @@ def fit_segments(
     config: AnomalyConfig,
     segments: list[np.ndarray],
     folds: np.ndarray,
+    groups: np.ndarray,
     progress: Callable[[int, int], None],
     state: Path | None,
 ) -> Detector:
-    """Fit a detector to segments (N,) dealt out to folds (n,)."""
+    """Fit a detector to segments (N,) dealt out to folds (n,); those of one group (n,) are held out together."""
     reader = MelReader(config)
     mels = [reader(part) for part in segments]
     encoder = EncoderReader.shipped() if "encoder" in config.parts else None
@@ -351,8 +354,9 @@ def fit_segments(
         # By distances alone, as no training is needed for them; each round, those left out do not hide the others.
         judges = [m for m in config.parts if m in STATISTICS] or ["statistics", "modulation"]
         features = {m: np.stack([statistics_of(m, w, x, encoder) for w, x in zip(segments, mels, strict=True)]) for m in judges}
-        kept = reject(features, folds, config.trim)
-        segments, mels, folds = [segments[k] for k in kept], [mels[k] for k in kept], folds[kept]
+        kept = reject(features, config.trim)
+        segments, mels = [segments[k] for k in kept], [mels[k] for k in kept]
+        folds, groups = folds[kept], groups[kept]
     rate = config.mel.sample_rate
     flat = torch.cat(mels, dim=1)
     mean, deviation = flat.mean(1), flat.std(1).clamp(min=0.1)
@@ -367,7 +371,7 @@ def fit_segments(
     for member in config.parts:
         if member in STATISTICS:
             values = np.stack([statistics_of(member, w, x, encoder) for w, x in zip(segments, mels, strict=True)])
-            tensors[f"held_out.{member}"] = torch.from_numpy(held_out_distances(values, folds, config)).float()
+            tensors[f"held_out.{member}"] = torch.from_numpy(held_out_distances(values, groups, config)).float()
             _keep(tensors, f"gaussian.{member}", Gaussian.fit(values, _trim(config)))
     saved = _State(state, config, segments)
     jobs = [(kind, fold) for kind in _kinds(config) for fold in range(config.folds)]
@@ -404,7 +408,7 @@ def fit_segments(
         tensors[f"usual.{kind}"] = usual
         if kind in config.parts:
             values = np.stack([error_statistics(e / usual[:, None]) for e in errors])
-            tensors[f"held_out.{kind}"] = torch.from_numpy(held_out_distances(values, folds, config)).float()
+            tensors[f"held_out.{kind}"] = torch.from_numpy(held_out_distances(values, groups, config)).float()
             _keep(tensors, f"gaussian.{kind}", Gaussian.fit(values, _trim(config)))
     facts = {"segments": len(mels), "rejected": n_given - len(kept), "seconds": round(sum(map(len, segments)) / rate, 1)}
     return Detector(config, tensors, info=facts)
@@ -414,30 +418,42 @@ def _trim(config: AnomalyConfig) -> float:
     return config.trim if config.robust == "trimmed" else 0.0
 
 
-def held_out_distances(values: np.ndarray, folds: np.ndarray, config: AnomalyConfig) -> np.ndarray:
-    """Return the log distance (n,) of each clip's features (n, D) from those of the other folds."""
-    found = np.zeros(len(values))
-    for fold in np.unique(folds):
-        away = folds == fold
+def _parts(groups: np.ndarray) -> np.ndarray:
+    """Return the part (n,) in which each clip is held out: few groups one by one, so that what is left is nearly all; many in parts."""
+    _, numbers = np.unique(groups, return_inverse=True)
+    return np.asarray(numbers % HELD_OUT_PARTS)
+
+
+def held_out_distances(values: np.ndarray, groups: np.ndarray, config: AnomalyConfig) -> np.ndarray:
+    """Return the log distance (n,) of each clip's features (n, D) from those of the others, its own group (n,) left out."""
+    found, part = np.zeros(len(values)), _parts(groups)
+    for k in np.unique(part):
+        away = part == k
         found[away] = np.log(Gaussian.fit(values[~away], _trim(config)).distance(values[away]) + 1e-3)
     return found
 
 
-def reject(features: Mapping[str, np.ndarray], folds: np.ndarray, share: float) -> np.ndarray:
-    """Return the indices of the clips to keep: without the share that lies furthest from those kept before, by all members."""
-    n = len(folds)
-    kept = np.arange(n)
+def reject(features: Mapping[str, np.ndarray], share: float) -> np.ndarray:
+    """Return the indices of the clips to keep: without the share that lies furthest from those kept before, by all members.
+
+    Args:
+        features: (n, D) of each member.
+        share: Of the clips, 0..1.
+    """
+    n = len(next(iter(features.values())))
+    part = _parts(np.arange(n))
+    kept = np.ones(n, bool)
     for round_ in range(REJECTIONS):
-        n_kept = n - round(share * n * (round_ + 1) / REJECTIONS)
         scores = np.zeros(n)
         for values in features.values():
             logs = np.zeros(n)
-            for k in range(n):
-                others = kept[kept != k]
-                logs[k] = np.log(Gaussian.fit(values[others]).distance(values[k : k + 1])[0] + 1e-3)
+            for k in np.unique(part):
+                logs[part == k] = np.log(Gaussian.fit(values[kept & (part != k)]).distance(values[part == k]) + 1e-3)
             scores += (logs - np.median(logs)) / (logs.std() + 1e-9)
-        kept = np.sort(np.argsort(scores, kind="stable")[:n_kept])
-    return kept
+        n_kept = n - round(share * n * (round_ + 1) / REJECTIONS)
+        kept = np.zeros(n, bool)
+        kept[np.argsort(scores, kind="stable")[:n_kept]] = True
+    return np.flatnonzero(kept)
 
 
 class _State:

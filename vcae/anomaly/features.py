@@ -69,13 +69,13 @@ class MelReader:
         return mel
 
 
-def split_recordings(recordings: Sequence[np.ndarray], config: AnomalyConfig) -> tuple[list[np.ndarray], list[int]]:
+def split_recordings(recordings: Sequence[np.ndarray], config: AnomalyConfig) -> tuple[list[np.ndarray], list[int], list[int]]:
     """Cut recordings into segments, and deal the segments out to folds.
 
     Segments of one recording share a fold as long as there are recordings enough.
 
     Returns:
-        Segments, and the fold of each.
+        Segments, the fold of each, and a number that segments of one recording share.
 
     Raises:
         DataError: If there are too few seconds for so many folds.
@@ -85,7 +85,7 @@ def split_recordings(recordings: Sequence[np.ndarray], config: AnomalyConfig) ->
     if len(recordings) >= 2 * config.folds:
         order = np.random.default_rng(config.seed).permutation(len(recordings))
         fold_of = {int(r): n % config.folds for n, r in enumerate(order)}
-        pairs = [(part, fold_of[r]) for r, parts in enumerate(per_recording) for part in parts]
+        made = [(part, fold_of[r], r) for r, parts in enumerate(per_recording) for part in parts]
     else:
         parts = [part for parts in per_recording for part in parts]
         least = 4 * config.folds
@@ -100,8 +100,8 @@ def split_recordings(recordings: Sequence[np.ndarray], config: AnomalyConfig) ->
                     f"{least * shortest / config.mel.sample_rate:.1f} s are needed to hold some out"
                 )
             parts = [part for wav in recordings for part in cut(wav, length)]
-        pairs = [(part, n * config.folds // len(parts)) for n, part in enumerate(parts)]
-    return [part for part, _ in pairs], [fold for _, fold in pairs]
+        made = [(part, n * config.folds // len(parts), n) for n, part in enumerate(parts)]
+    return [m[0] for m in made], [m[1] for m in made], [m[2] for m in made]
 
 
 def clip_statistics(mel: Tensor) -> np.ndarray:

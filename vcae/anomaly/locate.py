@@ -6,10 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Grain of the fine search, and how much around a place is usual, in s.
-GRAIN_S, USUAL_S = 0.004, 1.0
-# Deviations over the usual from which a place is reported.
-LEAST_STRENGTH = 6.0
+# Grain of the fine search, in s.
+GRAIN_S = 0.004
+# Peaks this far from a step, from and to, are those around it, in s.
+NEAR_S, FAR_S = 0.008, 0.06
+# Deviations over the usual from which unexpected frames are reported; nats over those around from which a click is, and how many
+# deviations a nat counts for.
+LEAST_STRENGTH, LEAST_CLICK, CLICK_WEIGHT = 3.0, 1.0, 5.0
+# Strength of a dropout of 20 ms or more.
+DROPOUT_STRENGTH = 100.0
 # Places nearer than this are one.
 APART_S = 0.15
 
@@ -22,7 +27,7 @@ class Place:
         time_s: Of the worst of it.
         start_s: Where it begins.
         end_s: Where it ends.
-        strength: Deviations over what is usual in this recording.
+        strength: Deviations over what is usual in this recording, or what counts for as many.
         kind: frame (the detector did not expect it), click (a step or a spike in the signal), dropout (digital silence).
     """
 
@@ -41,13 +46,12 @@ def _robust(values: np.ndarray) -> np.ndarray:
 
 
 def click_strength(wav: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Return how far each grain's sharpest step stands out, (N // grain,): the peak of the linear prediction's error over its usual size.
+    """Return how far each grain's sharpest step stands out, (N // grain,) in nats: the peak of the prediction's error over those around.
 
     Speech is predicted by its neighbours to within a little; a click or a splice is not.
 
     Source: Godsill and Rayner, Digital Audio Restoration (1998), chapter 5 (detection of clicks by prediction error).
     """
-    from scipy.ndimage import median_filter
     from scipy.signal import lfilter
 
     grain = max(1, round(GRAIN_S * sample_rate))
@@ -63,9 +67,12 @@ def click_strength(wav: np.ndarray, sample_rate: int) -> np.ndarray:
         made = lfilter(a, [1.0], piece)[min(start, order) :]
         error[start : start + block // 2] = made[: block // 2]
     peaks = np.abs(error[: n * grain]).reshape(n, grain).max(1)
-    # Usual: the median of the peaks within 0.1 s, so that loud sounds and stops of speech count less.
-    usual = median_filter(peaks, 2 * round(0.05 / GRAIN_S) + 1, mode="nearest")
-    return np.asarray(np.log(peaks + 1e-5) - np.log(usual + float(np.median(peaks)) * 0.3 + 1e-5))
+    near, far = round(NEAR_S / GRAIN_S), round(FAR_S / GRAIN_S)
+    padded = np.pad(peaks, far, mode="reflect" if n > far else "edge")
+    places = np.r_[-far : -near + 1, near : far + 1]
+    # Over the largest of the peaks around it: pulses of a voice and noise come in series, a click comes alone.
+    around = np.stack([padded[far + k : far + k + n] for k in places]).max(0)
+    return np.asarray(np.log(peaks + 1e-5) - np.log(np.maximum(around, float(np.median(peaks))) + 1e-5))
 
 
 def _predictor(piece: np.ndarray, order: int) -> np.ndarray:
@@ -111,10 +118,11 @@ def locate(wav: np.ndarray, sample_rate: int, frame_scores: np.ndarray, hop_s: f
     Returns:
         Places, the strongest first.
     """
-    places = [Place((a + b) / 2, a, b, 100.0 * min(1.0, (b - a) / 0.02), "dropout") for a, b in find_dropouts(wav, sample_rate)]
-    places += _groups(_robust(click_strength(wav, sample_rate)), GRAIN_S, 0.0, LEAST_STRENGTH, "click")
+    gaps = find_dropouts(wav, sample_rate)
+    places = [Place((a + b) / 2, a, b, DROPOUT_STRENGTH * min(1.0, (b - a) / 0.02), "dropout") for a, b in gaps]
+    places += _groups(CLICK_WEIGHT * click_strength(wav, sample_rate), GRAIN_S, 0.0, CLICK_WEIGHT * LEAST_CLICK, "click")
     # A centred frame t stands for the time t * hop.
-    places += _groups(_robust(np.log(frame_scores + 1e-3)), hop_s, -hop_s / 2, LEAST_STRENGTH / 2, "frame")
+    places += _groups(_robust(np.log(frame_scores + 1e-3)), hop_s, -hop_s / 2, LEAST_STRENGTH, "frame")
     kept: list[Place] = []
     for place in sorted(places, key=lambda p: -p.strength):
         if not any(p.start_s - APART_S < place.time_s < p.end_s + APART_S for p in kept):

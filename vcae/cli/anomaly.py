@@ -201,10 +201,13 @@ def score(
     ] = None,
     dcase: Annotated[Path | None, typer.Option(help="Folder for anomaly_score_*.csv and decision_result_*.csv.")] = None,
     places: Annotated[bool, typer.Option("--places", help="Say where in each recording something is wrong.")] = False,
+    force: ForceOption = False,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
     """Score RECORDINGS: how unlike the normal ones each is, and what that means by the threshold."""
+    if csv_file is not None and csv_file.exists() and not force:
+        raise DataError(f"{csv_file} exists; add --force to replace it or choose another name with --csv")
     if plot is not None:
         from vcae.tasks.plot import need_matplotlib
 
