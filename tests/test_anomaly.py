@@ -229,12 +229,12 @@ def _dropout(wav, at):
 
 @pytest.mark.parametrize("fault", [_click, _dropout])
 def test_faults_in_speech_are_located(speech, fault):
-    for at_s in (1.3, 2.2, 3.1):
+    for at_s in (1.3, 2.7, 3.2):
         wav = speech.copy()
         fault(wav, int(at_s * RATE))
         for sound, there in ((wav, True), (speech, False)):
             places = locate(sound, RATE, np.ones(1 + len(sound) // 256), 256 / RATE)
-            assert any(abs(place.time_s - at_s) <= 0.1 for place in places[:2]) == there, places
+            assert any(abs(place.time_s - at_s) <= 0.1 for place in places[:3]) == there, places
 
 
 def test_a_watched_stream_scores_as_its_windows_do(detector):
