@@ -6,6 +6,7 @@ What was scored is kept in OUTPUT/scores, so that the same command goes on after
 """
 
 import csv
+import functools
 import hashlib
 import json
 import sys
@@ -60,6 +61,8 @@ class Scores:
             "seed": recipe.seed,
             "config": to_dict(config) if config else recipe.baseline_epochs if system == "dcase-autoencoder" else None,
         }
+        if own:
+            facts["code"] = _code_hash()
         key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
         kept = self.folder / trial.task / trial.group / f"{trial.part}-{system}-{key}.json"
         if kept.exists():
@@ -104,6 +107,13 @@ class Scores:
                 self.skipped[system] = str(error)
         order = [s for s in (*self.recipe.systems, *self.recipe.peers) if s in collected]
         return {s: {g: _pool(labels, g, found) for g, found in sorted(collected[s].items())} for s in order}
+
+
+@functools.lru_cache(maxsize=1)
+def _code_hash() -> str:
+    """Return a hash of this project's detectors: scores of other code are not taken for theirs."""
+    files = sorted((Path(vcae.__file__).parent / "anomaly").glob("*.py"))
+    return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:16]
 
 
 def _pool(labels: dict[tuple[str, str], bool], group: str, found: dict[str, list[float]]) -> tuple[np.ndarray, np.ndarray]:

@@ -21,6 +21,8 @@ from vcae.errors import AudioError, CheckpointError, ConfigError, DataError, Vca
 if TYPE_CHECKING:
     import numpy as np
 
+    from vcae.anomaly.detector import Detector
+    from vcae.anomaly.metrics import CostTable
     from vcae.anomaly.openset import Classified, OpenSetClassifier
 
 ModelOption = Annotated[Path, typer.Option("--model", "-m", help="Model file (.safetensors).")]
@@ -258,7 +260,7 @@ def _evaluate_detector(
     anomalous: list[str],
     output: Path,
     threshold: float | None,
-    costs: Any,
+    costs: CostTable,
     pictures: bool,
     seed: int,
     quiet: bool,
@@ -305,15 +307,14 @@ def _evaluate_detector(
     report({"page": str(page), **facts, "threshold": chosen, "reason": reason, **figures}, sentence, str(page), quiet, json)
 
 
-def _threshold_of(detector: Any, given: float | None) -> tuple[float, str]:
-    if given is not None:
-        return given, "as given with --threshold"
-    if detector.threshold is None:
-        raise ConfigError("the model has no threshold yet; choose one with `vcae anomaly threshold`, or give --threshold")
-    return float(detector.threshold), str(detector.decision.reason)
+def _threshold_of(detector: Detector, given: float | None) -> tuple[float, str]:
+    """Return the threshold and its reason, as `vcae anomaly score` decides."""
+    from vcae.cli.anomaly import _decision
+
+    return _decision(detector, given)
 
 
-def _draw(detector: Any, wav: np.ndarray, picture: Path, title: str) -> None:
+def _draw(detector: Detector, wav: np.ndarray, picture: Path, title: str) -> None:
     from vcae.anomaly.plot import draw_anomaly
 
     draw_anomaly(picture, detector.score(wav), detector.config.mel, title)
