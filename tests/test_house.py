@@ -15,7 +15,7 @@ LAYERS = [
     ["audio"],
     ["model", "vocoder"],
     ["checkpoint"],
-    ["tasks"],
+    ["tasks", "anomaly"],
     ["evaluation"],
     ["cli"],
 ]
