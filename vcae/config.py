@@ -510,7 +510,7 @@ class OpenSetConfig:
     held_out: float = 0.2
     keep: float = 0.95
     # The score that decides what is unknown.
-    by: str = "softmax"
+    by: str = "distance"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -574,7 +574,7 @@ class AnomalyRecipe:
     cost_false_alarm: float = 1.0
     prior: float = 0.01
     # Draws of a dev and a test half of the scored recordings.
-    threshold_splits: int = 200
+    threshold_splits: int = 50
     classes: OpenSetConfig = field(default_factory=OpenSetConfig)
     n_unknown: int = 3
     bootstrap: int = 1000
