@@ -2,6 +2,7 @@ import pytest
 
 from tests.conftest import ROOT
 from vcae.config import (
+    AnomalyRecipe,
     AutoencoderConfig,
     AutoencoderRecipe,
     DiscoveryRecipe,
@@ -28,6 +29,7 @@ RECIPES = {
     "units": UnitsRecipe,
     "discovery": DiscoveryRecipe,
     "vq": AutoencoderRecipe,
+    "anomaly": AnomalyRecipe,
 }
 FILES = sorted((ROOT / "recipes").glob("*/conf/*.yaml"))
 

@@ -15,7 +15,7 @@ LAYERS = [
     ["audio"],
     ["model", "vocoder"],
     ["checkpoint"],
-    ["tasks"],
+    ["tasks", "anomaly"],
     ["evaluation"],
     ["cli"],
 ]
@@ -118,7 +118,8 @@ def test_readme_commands_exist():
     assert lines
     for line in lines:
         words = line.split()
-        helped = subprocess.run([sys.executable, "-m", "vcae", words[1], "--help"], capture_output=True, text=True)
+        command = words[1:3] if words[1] in ("voice", "anomaly") else words[1:2]
+        helped = subprocess.run([sys.executable, "-m", "vcae", *command, "--help"], capture_output=True, text=True)
         assert helped.returncode == 0, line
         for option in re.findall(r"(--[a-z-]+)", line):
             assert option in helped.stdout, f"{option} of {line}"

@@ -416,6 +416,182 @@ class ReleaseRecipe:
     info: Mapping[str, Any] = field(default_factory=dict)
 
 
+ANOMALY_MODELS = (
+    *("frames", "interpolation", "denoising", "convolutional"),
+    *("latent", "statistics", "modulation", "encoder", "combined"),
+)
+
+
+@dataclass(frozen=True)
+class AnomalyConfig:
+    """A detector of anomalies that learns from normal recordings alone."""
+
+    mel: MelConfig = field(default_factory=lambda: MelConfig(hop_length=512, n_mels=128))
+    # frames, interpolation, denoising, convolutional: error of the reconstruction; latent: distance in its code;
+    # statistics, modulation: distance of a clip's mel statistics and of how its bands are modulated; encoder: distance in what
+    # the shipped checkpoint's speaker encoder makes of it; combined: all of `members`, by their fit on normal data.
+    model: str = "combined"
+    members: tuple[str, ...] = ("interpolation", "statistics", "modulation", "encoder")
+    # Frames that the reconstruction sees at once.
+    context: int = 5
+    # Of the convolutional form: frames of a training crop.
+    crop: int = 32
+    width: int = 128
+    code: int = 16
+    n_blocks: int = 2
+    # Parts that are held out in turn; each network has not seen one of them.
+    folds: int = 3
+    max_steps: int = 200
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    # The training ends when the held-out loss has not fallen for so many looks at it.
+    patience: int = 3
+    look_every: int = 50
+    # trimmed: the hardest share of a batch does not train; rejection: the most anomalous share of the recordings is left out.
+    robust: str = "none"
+    trim: float = 0.1
+    # gamma or empirical: what the probability under the normal data is read from.
+    tail: str = "gamma"
+    # Longer recordings are scored in parts of this length.
+    segment_s: float = 10.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _require(self.model in ANOMALY_MODELS, f"model is {self.model!r}; allowed are {', '.join(ANOMALY_MODELS)}")
+        single = ANOMALY_MODELS[:-1]
+        _require(
+            bool(self.members) and all(m in single for m in self.members) and len(set(self.members)) == len(self.members),
+            f"members are {', '.join(self.members) or 'none'}; allowed are {', '.join(single)}, each once",
+        )
+        _require(
+            self.context % 2 == 1 and self.context >= 3, f"context is {self.context}; an odd number of frames from 3 is needed"
+        )
+        _require(self.crop >= 8, f"crop is {self.crop}; at least 8 frames are needed")
+        _require(self.width > 0 and self.code > 0 and self.n_blocks > 0, "width, code and n_blocks must be positive")
+        _require(2 <= self.folds <= 20, f"folds is {self.folds}; allowed are 2 to 20")
+        _require(
+            self.max_steps > 0 and self.batch_size > 0 and self.patience > 0 and self.look_every > 0,
+            "max_steps, batch_size, patience and look_every must be positive",
+        )
+        _require(self.learning_rate > 0, f"learning_rate is {self.learning_rate}; it must be positive")
+        robust = ("none", "trimmed", "rejection")
+        _require(self.robust in robust, f"robust is {self.robust!r}; allowed are {', '.join(robust)}")
+        _require(0 <= self.trim <= 0.5, f"trim is {self.trim}; allowed are 0 to 0.5, as a share of the recordings")
+        _require(self.tail in ("gamma", "empirical"), f"tail is {self.tail!r}; allowed are 'gamma' and 'empirical'")
+        _require(self.segment_s >= 1, f"segment_s is {self.segment_s}; at least 1 s is needed")
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The members that are fitted: those of the combination, or the model alone."""
+        return self.members if self.model == "combined" else (self.model,)
+
+
+UNKNOWN_SCORES = ("softmax", "energy", "distance")
+
+
+@dataclass(frozen=True)
+class OpenSetConfig:
+    """A classifier of sounds that may say "unknown"."""
+
+    mel: MelConfig = field(default_factory=lambda: MelConfig(hop_length=512))
+    width: int = 64
+    n_blocks: int = 3
+    embedding_dim: int = 32
+    crop_s: float = 2.0
+    batch_size: int = 32
+    max_steps: int = 300
+    learning_rate: float = 3e-3
+    # Level of a crop in training, up and down; and whether crops are mixed.
+    gain_db: float = 6.0
+    mix: bool = True
+    # Sounds of no class that are made of a batch's and learned as such, as a share of it.
+    strange: float = 0.5
+    # Share of a class that is held back from learning to set the thresholds, which keep such a share of what was held back.
+    held_out: float = 0.2
+    keep: float = 0.95
+    # The score that decides what is unknown.
+    by: str = "distance"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _require(self.by in UNKNOWN_SCORES, f"by is {self.by!r}; allowed are {', '.join(UNKNOWN_SCORES)}")
+        _require(0 < self.held_out < 1, f"held_out is {self.held_out}; it is a share and must lie between 0 and 1")
+        _require(0 <= self.strange <= 1, f"strange is {self.strange}; it is a share of a batch, 0 to 1")
+        _require(0 < self.keep <= 1, f"keep is {self.keep}; it is a share, over 0 and up to 1")
+        _require(
+            self.width > 0 and self.n_blocks > 0 and self.embedding_dim > 0,
+            "width, n_blocks and embedding_dim must be positive",
+        )
+        _require(self.max_steps > 0 and self.batch_size > 1, "max_steps must be positive, and batch_size 2 or more")
+        _require(self.crop_s > 0 and self.learning_rate > 0, "crop_s, in s, and learning_rate must be positive")
+
+
+ANOMALY_TASKS = ("machines", "sounds", "faults", "pollution", "thresholds", "openset")
+
+
+@dataclass(frozen=True)
+class AnomalyRecipe:
+    """All settings of `recipes/anomaly`. A task whose manifest is null is left out."""
+
+    # CSV with the columns path and label (`machine;normal` or `machine;abnormal`).
+    machines: str | None = None
+    # CSV with the columns path, class and fold.
+    sounds: str | None = None
+    # CSV with the columns path, speaker and split.
+    speech: str | None = None
+    tasks: tuple[str, ...] = ANOMALY_TASKS
+    # Of every system of this project; a system is one of its models' names.
+    model: AnomalyConfig = field(default_factory=AnomalyConfig)
+    systems: tuple[str, ...] = ("combined", *ANOMALY_MODELS[:-1])
+    peers: tuple[str, ...] = (
+        "isolation-forest",
+        "one-class-svm",
+        "gaussian-mixture",
+        "pyod-autoencoder",
+        "isolation-forest-windows",
+        "one-class-svm-windows",
+        "gaussian-mixture-windows",
+        "pyod-autoencoder-windows",
+        "dcase-autoencoder",
+    )
+    # Of the DCASE baseline; 100 are published.
+    baseline_epochs: int = 100
+    # Normal clips of a machine are dealt out to so many folds.
+    machine_folds: int = 5
+    # Folds that are tested and classes that are the normal one in turn; all of them when empty.
+    sound_folds: tuple[int, ...] = ()
+    sound_classes: tuple[str, ...] = ()
+    # Clips of each other class that are tested as anomalies, in a fold.
+    sound_others: int = 8
+    speech_split: str = "dev"
+    fault_train: int = 60
+    fault_test: int = 20
+    # Shares of anomalies among the training recordings, and the ways to fit to them.
+    pollution: tuple[float, ...] = (0.0, 0.05, 0.1, 0.2)
+    robust: tuple[str, ...] = ("none", "trimmed", "rejection")
+    pollution_systems: tuple[str, ...] = ("combined",)
+    cost_miss: float = 100.0
+    cost_false_alarm: float = 1.0
+    prior: float = 0.01
+    # Draws of a dev and a test half of the scored recordings.
+    threshold_splits: int = 50
+    classes: OpenSetConfig = field(default_factory=OpenSetConfig)
+    n_unknown: int = 3
+    bootstrap: int = 1000
+    seed: int = 0
+    output_dir: str = "out/anomaly"
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("tasks", ANOMALY_TASKS), ("systems", ANOMALY_MODELS), ("pollution_systems", ANOMALY_MODELS)):
+            unknown = sorted(set(getattr(self, name)) - set(allowed))
+            _require(not unknown, f"{name} has {', '.join(unknown)}; allowed are {', '.join(allowed)}")
+        _require(self.machine_folds >= 2, f"machine_folds is {self.machine_folds}; at least 2 are needed")
+        _require(
+            all(0 <= p < 0.5 for p in self.pollution), f"pollution is {self.pollution}; allowed are shares from 0 to under .5"
+        )
+        _require(self.bootstrap > 0 and self.threshold_splits > 0, "bootstrap and threshold_splits must be positive")
+
+
 def _cast(annotation: Any, value: Any, where: str) -> Any:
     origin = typing.get_origin(annotation)
     if origin in (typing.Union, types.UnionType):

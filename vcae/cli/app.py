@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from vcae import __version__
-from vcae.cli import convert, copy, evaluate, info, units, voice
+from vcae.cli import anomaly, convert, copy, evaluate, info, units, voice
 
 app = typer.Typer(
     help="Voice conversion on a laptop, offline: the words of one recording in the voice of another.",
@@ -27,6 +27,7 @@ app.command("speak")(units.speak)
 app.command("info")(info.info)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(voice.app, name="voice")
+app.add_typer(anomaly.app, name="anomaly")
 
 
 def _print_version(wanted: bool) -> None:

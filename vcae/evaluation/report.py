@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import soundfile
 import torch
 
 from vcae.audio.f0 import SAMPLE_RATE
@@ -19,22 +18,9 @@ from vcae.audio.mel import LogMel
 from vcae.config import MelConfig
 from vcae.evaluation.judges import Column, Judge, Score, load_wav, mean
 from vcae.evaluation.pairs import Conversion
+from vcae.tasks.page import add_player, make_page
 
 PARTS = ("source", "target_ref", "converted")
-STYLE = """
-:root { color-scheme: light dark; font: 15px/1.45 system-ui, sans-serif; }
-body { margin: 2rem auto; max-width: 76rem; padding: 0 1rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid #8885; vertical-align: top; }
-th:first-child, td:first-child { text-align: left; }
-.best { font-weight: 700; }
-article { margin: 1.6rem 0; border-top: 1px solid #8885; padding-top: .6rem; }
-.players { display: flex; flex-wrap: wrap; gap: 1rem; }
-audio { display: block; width: 15rem; height: 2.2rem; }
-img { width: 100%; max-width: 70rem; margin-top: .6rem; }
-small, caption { color: #888; }
-"""
 
 
 @dataclass(frozen=True)
@@ -142,11 +128,7 @@ def _article(report: Report, n: int, media: Path, pictures: bool) -> str:
     players, mels = [], []
     for part in PARTS:
         wav = load_wav(getattr(row, part))
-        name = f"{n:03d}_{part}.flac"
-        soundfile.write(media / name, wav, SAMPLE_RATE)
-        players.append(
-            f'<figure><figcaption>{part}</figcaption><audio controls preload="none" src="media/{name}"></audio></figure>'
-        )
+        players.append(add_player(media, f"{n:03d}_{part}", wav, SAMPLE_RATE, part))
         mels.append(LogMel(MelConfig())(torch.from_numpy(wav)[None])[0])
     picture = ""
     if pictures and _draw(mels, media / f"{n:03d}.png"):
@@ -190,11 +172,9 @@ def _page(report: Report, facts: dict[str, Any], articles: Sequence[str]) -> str
     missing = ""
     if report.judges_missing:
         missing = f"<p>Not scored by {', '.join(report.judges_missing)}: not installed (pip install 'vcae[eval]').</p>"
-    known = ", ".join(f"{html.escape(str(k))}: {html.escape(str(v))}" for k, v in facts.items())
     meanings = "".join(f"<li>{html.escape(c.heading)}: {html.escape(c.meaning)}</li>" for c in report.columns)
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>Conversions, judged</title><style>{STYLE}</style></head><body><h1>Conversions, judged</h1><p><small>{known}</small></p>"
+    body = (
         f'{missing}<div class="wide"><table><tr><th>system</th>{head}</tr>{body}</table></div><ul>{meanings}</ul>'
-        f'<h2>Every conversion</h2><div class="wide"><table><tr><th>file</th>{head}</tr>{files}</table></div>{"".join(articles)}</body></html>\n'
+        f'<h2>Every conversion</h2><div class="wide"><table><tr><th>file</th>{head}</tr>{files}</table></div>{"".join(articles)}'
     )
+    return make_page("Conversions, judged", facts, body)

@@ -1,0 +1,370 @@
+"""How well scores tell anomalous from normal: areas, decisions and what they cost, each with a bootstrap interval. No accuracy.
+
+n recordings; labels (n,) bool, True where anomalous; scores (n,), larger where more anomalous. A recording is called anomalous when its score
+is the threshold or higher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vcae.errors import ConfigError, DataError
+
+MAX_FPR = 0.1
+QUANTILE = 0.9
+Statistic = Callable[[np.ndarray, np.ndarray], float]
+
+
+@dataclass(frozen=True)
+class CostTable:
+    """What mistakes cost, and how often there is something to find.
+
+    Attributes:
+        miss: Cost of an anomaly called normal.
+        false_alarm: Cost of a normal recording called anomalous.
+        prior: Share of anomalous recordings where the detector will work; test sets have far more of them.
+    """
+
+    miss: float = 100.0
+    false_alarm: float = 1.0
+    prior: float = 0.01
+
+    def __post_init__(self) -> None:
+        for name in ("miss", "false_alarm"):
+            value = getattr(self, name)
+            if not (np.isfinite(value) and value >= 0):
+                raise ConfigError(f"the cost of a {name.replace('_', ' ')} is {value}; it must be 0 or more")
+        if not 0 < self.prior < 1:
+            raise ConfigError(f"the prior is {self.prior}; it is the share of anomalies and must lie between 0 and 1")
+
+    def cost(self, miss_rate: Any, false_alarm_rate: Any) -> Any:
+        """Return the expected cost of a recording: prior miss P(miss) + (1 - prior) false_alarm P(false alarm)."""
+        return self.prior * self.miss * miss_rate + (1 - self.prior) * self.false_alarm * false_alarm_rate
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What a threshold decides of labelled recordings: counts, and the rates they give."""
+
+    hits: int
+    misses: int
+    false_alarms: int
+    passes: int
+
+    @property
+    def precision(self) -> float:
+        """Share of the recordings called anomalous that are; 0 when none is called so."""
+        return self.hits / max(self.hits + self.false_alarms, 1)
+
+    @property
+    def recall(self) -> float:
+        """Share of the anomalies that are found."""
+        return self.hits / max(self.hits + self.misses, 1)
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of precision and recall."""
+        return 2 * self.hits / max(2 * self.hits + self.misses + self.false_alarms, 1)
+
+    @property
+    def false_alarm_rate(self) -> float:
+        """Share of the normal recordings that are called anomalous."""
+        return self.false_alarms / max(self.false_alarms + self.passes, 1)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure and its bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Rates over the thresholds (K,), from above all scores to below them: what calls nothing anomalous first, all last."""
+
+    thresholds: np.ndarray
+    false_alarm_rate: np.ndarray
+    hit_rate: np.ndarray
+
+    def cost(self, costs: CostTable) -> np.ndarray:
+        """Return the expected cost (K,) of a recording at each threshold."""
+        return np.asarray(costs.cost(1 - self.hit_rate, self.false_alarm_rate))
+
+
+def check(labels: Any, scores: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels and scores as arrays (n,).
+
+    Raises:
+        DataError: If they differ in number, a score is not finite, or only one kind of recording is there.
+    """
+    known, found = np.asarray(labels).astype(bool).ravel(), np.asarray(scores, dtype=np.float64).ravel()
+    if len(known) != len(found):
+        raise DataError(f"there are {len(known)} labels for {len(found)} scores; each recording needs both")
+    if not np.isfinite(found).all():
+        raise DataError(f"{int((~np.isfinite(found)).sum())} scores are not finite; score these recordings again")
+    if not known.any() or known.all():
+        kind = "normal" if known.any() else "anomalous"
+        raise DataError(f"there are {len(known)} recordings and none is {kind}; give recordings of both kinds")
+    return known, found
+
+
+def auc(labels: Any, scores: Any) -> float:
+    """Return the area under the ROC curve: how often an anomaly scores above a normal recording, ties counted half."""
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(*check(labels, scores)))
+
+
+def partial_auc(labels: Any, scores: Any, max_fpr: float = MAX_FPR) -> float:
+    """Return the area under the ROC curve up to a false alarm rate, standardised: .5 is chance, 1 is perfect.
+
+    Args:
+        labels: (n,), True where anomalous.
+        scores: (n,).
+        max_fpr: The largest false alarm rate that counts, over 0 to 1.
+
+    Source: McClish, Analyzing a portion of the ROC curve (1989): (1 + (A - A_chance) / (A_perfect - A_chance)) / 2; the figure of DCASE 2020
+    task 2's baseline, by the same function of scikit-learn.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    known, found = check(labels, scores)
+    return float(roc_auc_score(known, found, max_fpr=max_fpr))
+
+
+def roc(labels: Any, scores: Any) -> Curve:
+    """Return the ROC curve; thresholds lie half-way between neighbouring scores, the first and last outside them all."""
+    from sklearn.metrics import roc_curve
+
+    known, found = check(labels, scores)
+    alarms, hits, at = roc_curve(known, found, drop_intermediate=False)
+    # scikit-learn's thresholds are scores; half-way to the next lower one decides the same and carries over better.
+    lower = np.append(at[2:], at[-1] - (np.ptp(found) * 0.01 or 1.0))
+    middle = np.concatenate([[found.max() + (np.ptp(found) * 0.01 or 1.0)], (at[1:] + lower) / 2])
+    return Curve(middle, alarms, hits)
+
+
+def decide(labels: Any, scores: Any, threshold: float) -> Decisions:
+    """Return what a threshold decides."""
+    known, found = check(labels, scores)
+    called = found >= threshold
+    return Decisions(
+        int((called & known).sum()), int((~called & known).sum()), int((called & ~known).sum()), int((~called & ~known).sum())
+    )
+
+
+def expected_cost(labels: Any, scores: Any, threshold: float, costs: CostTable) -> float:
+    """Return what a threshold's decisions cost, a recording, where anomalies are as rare as the table's prior says."""
+    made = decide(labels, scores, threshold)
+    return float(costs.cost(1 - made.recall, made.false_alarm_rate))
+
+
+def cost_threshold(labels: Any, scores: Any, costs: CostTable) -> float:
+    """Choose the threshold of least expected cost from a dev set.
+
+    The scores of each kind are smoothed by a Gaussian kernel first (Silverman's width): the least cost of a few recordings as they are is
+    a plateau or a lucky gap, and its edges do not carry over to others.
+
+    Args:
+        labels: (n,), True where anomalous.
+        scores: (n,).
+        costs: What mistakes cost.
+
+    Returns:
+        The threshold, within the smoothed scores' range.
+
+    Source: Duda, Hart and Stork, Pattern Classification (2001), 2.2 (minimum risk); Silverman, Density Estimation (1986), 3.31.
+    """
+    known, found = check(labels, scores)
+    normal, anomalous = found[~known], found[known]
+    # Where the scores lie, and evenly over their range, which a few far ones may stretch.
+    span = np.ptp(found) or 1.0
+    even = np.linspace(found.min() - 0.05 * span, found.max() + 0.05 * span, 512)
+    at = np.unique(np.concatenate([np.quantile(found, np.linspace(0, 1, 1025)), even]))
+    cost = costs.cost(_smooth_share_below(anomalous, at), 1 - _smooth_share_below(normal, at))
+    least = np.flatnonzero(cost <= cost.min() + 1e-9)
+    return float(at[least[len(least) // 2]])
+
+
+def _smooth_share_below(values: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Return the share (K,) of smoothed values (m,) below each point (K,)."""
+    from scipy.special import ndtr
+
+    quartiles = np.percentile(values, [25, 75])
+    spread = min(values.std() or np.inf, (quartiles[1] - quartiles[0]) / 1.34 or np.inf)
+    width = 0.9 * (spread if np.isfinite(spread) else 1e-6) * len(values) ** -0.2
+    share: np.ndarray = ndtr((at[:, None] - values) / width).mean(axis=1)
+    return share
+
+
+def f1_threshold(labels: Any, scores: Any) -> float:
+    """Choose the threshold of the best F1 on a dev set, the largest of several."""
+    known, found = check(labels, scores)
+    curve = roc(known, found)
+    hits, alarms = curve.hit_rate * known.sum(), curve.false_alarm_rate * (~known).sum()
+    return float(curve.thresholds[int(np.argmax(2 * hits / (known.sum() + hits + alarms)))])
+
+
+def gamma_threshold(normal_scores: Any, quantile: float = QUANTILE) -> float:
+    """Return a quantile of the gamma distribution fitted to the scores (m,) of normal recordings.
+
+    Source: the baseline of DCASE 2022 task 2, whose decisions use the 90th percentile; location and scale are fitted with the shape.
+
+    Raises:
+        DataError: If there are fewer than three scores, or all are equal.
+    """
+    from scipy.stats import gamma
+
+    found = np.asarray(normal_scores, dtype=np.float64).ravel()
+    if len(found) < 3 or np.ptp(found) == 0 or not np.isfinite(found).all():
+        raise DataError(
+            f"a gamma distribution cannot be fitted to {len(found)} scores of {len(set(found.tolist()))} values; give more"
+        )
+    shape, location, scale = gamma.fit(found)
+    threshold = float(gamma.ppf(quantile, shape, loc=location, scale=scale))
+    return threshold if np.isfinite(threshold) else float(np.quantile(found, quantile))
+
+
+def bootstrap(
+    groups: Sequence[tuple[Any, Any]], statistic: Statistic, n: int = 1000, seed: int = 0, level: float = 0.95
+) -> Interval:
+    """Return the mean of a statistic over groups of recordings, with a percentile bootstrap interval.
+
+    Recordings are drawn anew within each group and label, so that every resample has as many normal and anomalous ones; the groups
+    themselves (machines, classes) stay: the interval is about other recordings of the same machines.
+
+    Args:
+        groups: Labels (n,) and scores (n,) of each.
+        statistic: Of labels and scores.
+        n: Resamples.
+        seed: Of the draws: the same seed draws the same recordings, so that two systems can be compared by pairs.
+        level: Of the interval.
+    """
+    known = [check(*group) for group in groups]
+    if not known:
+        raise DataError("there are no groups of recordings; give at least one")
+    value = float(np.mean([statistic(*group) for group in known]))
+    draws = [_draw(labels, n, seed + k) for k, (labels, _) in enumerate(known)]
+    means = _resampled([(labels, scores) for labels, scores in known], draws, statistic)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value, float(low), float(high))
+
+
+def bootstrap_difference(
+    first: Sequence[tuple[Any, Any]],
+    second: Sequence[tuple[Any, Any]],
+    statistic: Statistic,
+    n: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Return by how much the mean of a statistic is larger for one system than for another on the same recordings, with its interval.
+
+    Both are resampled alike: the recordings' common luck cancels.
+
+    Raises:
+        DataError: If the two did not score the same recordings.
+    """
+    one, other = [check(*g) for g in first], [check(*g) for g in second]
+    if len(one) != len(other) or any(not np.array_equal(a[0], b[0]) for a, b in zip(one, other, strict=True)):
+        raise DataError("the two systems did not score the same recordings; compare them on the same ones, in the same order")
+    draws = [_draw(labels, n, seed + k) for k, (labels, _) in enumerate(one)]
+    value = np.mean([statistic(*g) for g in one]) - np.mean([statistic(*g) for g in other])
+    low, high = np.quantile(
+        _resampled(one, draws, statistic) - _resampled(other, draws, statistic), [(1 - level) / 2, (1 + level) / 2]
+    )
+    return Interval(float(value), float(low), float(high))
+
+
+def _draw(labels: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """Return indices (n, len(labels)): each label's recordings drawn with replacement among themselves."""
+    rng = np.random.default_rng(seed)
+    drawn = np.empty((n, len(labels)), dtype=np.int64)
+    for label in (False, True):
+        at = np.flatnonzero(labels == label)
+        drawn[:, at] = rng.choice(at, size=(n, len(at)))
+    return drawn
+
+
+def _resampled(
+    groups: Sequence[tuple[np.ndarray, np.ndarray]], draws: Sequence[np.ndarray], statistic: Statistic
+) -> np.ndarray:
+    """Return the mean over groups (n,) of a statistic, in each resample."""
+    total = np.zeros(len(draws[0]))
+    for (labels, scores), drawn in zip(groups, draws, strict=True):
+        if statistic in (auc, partial_auc):
+            total += resampled_areas(labels, scores, drawn, 1.0 if statistic is auc else MAX_FPR)
+        else:
+            total += [statistic(labels, scores[at]) for at in drawn]
+    return total / len(groups)
+
+
+def resampled_areas(labels: np.ndarray, scores: np.ndarray, drawn: np.ndarray, max_fpr: float = 1.0) -> np.ndarray:
+    """Return AUC, or the standardised partial AUC, of many resamples at once.
+
+    Args:
+        labels: (n,).
+        scores: (n,).
+        drawn: (R, n), indices that keep each label in its place.
+        max_fpr: 1 for the whole area.
+
+    Returns:
+        (R,), as `auc` and `partial_auc` would give one by one.
+    """
+    _, rank = np.unique(-scores, return_inverse=True)
+    levels = int(rank.max()) + 1
+    rows = np.arange(len(drawn))[:, None]
+
+    def cumulative(kind: np.ndarray) -> np.ndarray:
+        counts = np.bincount((rows * levels + rank[drawn[:, kind]]).ravel(), minlength=len(drawn) * levels)
+        shares = np.cumsum(counts.reshape(len(drawn), levels), axis=1) / kind.sum()
+        return np.concatenate([np.zeros((len(drawn), 1)), shares], axis=1)
+
+    alarms, hits = cumulative(~labels), cumulative(labels)
+    # Each step of the curve, cut off where the false alarm rate ends.
+    left, right = alarms[:, :-1], alarms[:, 1:]
+    width = np.minimum(right, max_fpr) - np.minimum(left, max_fpr)
+    slope = np.divide(hits[:, 1:] - hits[:, :-1], right - left, out=np.zeros_like(left), where=right > left)
+    area = (width * (hits[:, :-1] + slope * width / 2)).sum(axis=1)
+    if max_fpr == 1:
+        return np.asarray(area)
+    chance = max_fpr**2 / 2
+    return np.asarray((1 + (area - chance) / (max_fpr - chance)) / 2)
+
+
+def summarize(
+    groups: Sequence[tuple[Any, Any]],
+    threshold: float | None = None,
+    costs: CostTable | None = None,
+    n: int = 1000,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Return every figure of scored recordings with its interval.
+
+    Args:
+        groups: Labels and scores of each machine or class; figures are averaged over them.
+        threshold: For precision, recall, F1 and expected cost; without it only the areas.
+        costs: For the expected cost.
+        n: Resamples.
+        seed: Of the draws.
+    """
+    figures: dict[str, Statistic] = {"auc": auc, "pauc": partial_auc}
+    if threshold is not None:
+        at, table = threshold, costs or CostTable()
+        figures |= {
+            "precision": lambda labels, scores: decide(labels, scores, at).precision,
+            "recall": lambda labels, scores: decide(labels, scores, at).recall,
+            "f1": lambda labels, scores: decide(labels, scores, at).f1,
+            "cost": lambda labels, scores: expected_cost(labels, scores, at, table),
+        }
+    return {name: bootstrap(groups, statistic, n, seed) for name, statistic in figures.items()}

@@ -1,0 +1,416 @@
+"""`vcae anomaly`: fit a detector to normal recordings, score others, choose a threshold by cost, watch a stream."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json as json_module
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vcae.cli import anomaly_classes
+from vcae.cli.common import ForceOption, JsonOption, QuietOption, Stopwatch, report, user_errors
+from vcae.cli.units import find_recordings, name_targets
+from vcae.errors import AudioError, CheckpointError, ConfigError, DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vcae.anomaly.detector import Anomaly, Detector
+    from vcae.anomaly.locate import Place
+
+app = typer.Typer(
+    help="Anomalies: learn from normal recordings alone, then say how unlike them others are, where and when.",
+    no_args_is_help=True,
+)
+anomaly_classes.register(app)
+STDIO = "-"
+# Share of normal recordings that are called anomalous as long as no threshold was chosen.
+DEFAULT_ALARMS = 0.01
+# Places named a recording; --json has them all.
+MAX_NAMED = 8
+
+
+class Model(str, Enum):
+    """How a detector measures."""
+
+    combined = "combined"
+    frames = "frames"
+    interpolation = "interpolation"
+    denoising = "denoising"
+    convolutional = "convolutional"
+    latent = "latent"
+    statistics = "statistics"
+    modulation = "modulation"
+    encoder = "encoder"
+
+
+class Robust(str, Enum):
+    """What is done about anomalies among the normal recordings."""
+
+    none = "none"
+    trimmed = "trimmed"
+    rejection = "rejection"
+
+
+ModelFileOption = Annotated[Path, typer.Option("--model", "-m", help="Detector (.safetensors), as `fit` writes it.")]
+
+
+@contextmanager
+def _bar(what: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Show progress and the time left on a terminal's stderr; yields what takes done and total."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=quiet or not sys.stderr.isatty()) as bar:
+        task = bar.add_task(what)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _read(path: str, sample_rate: int) -> np.ndarray:
+    from vcae.audio.io import read_sound, resample
+
+    sound = read_sound(path, sys.stdin.buffer)
+    return resample(sound.wav, sound.sample_rate, sample_rate)
+
+
+class _Skipped:
+    """Names what could not be used on stderr, and counts it."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def add(self, name: str, error: Exception) -> None:
+        said = " ".join(str(error).split())
+        sys.stderr.write(f"skipped: {said}\n" if name in said else f"skipped: {name}: {said}\n")
+        self.names.append(name)
+
+    def check(self, n_given: int) -> None:
+        if n_given and len(self.names) == n_given:
+            raise AudioError(f"none of the {n_given} recordings could be used; the lines above say why")
+
+    def __str__(self) -> str:
+        return f"; {len(self.names)} skipped" if self.names else ""
+
+
+@app.command("fit")
+@user_errors
+def fit(
+    folder: Annotated[list[Path], typer.Argument(help="Folders of normal recordings, searched through; or files.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Detector to write (.safetensors).")],
+    model: Annotated[
+        Model, typer.Option(help="What measures; combined is all that helped, by its fit on normal data.")
+    ] = Model.combined,
+    robust: Annotated[Robust, typer.Option(help="Against anomalies among the normal recordings.")] = Robust.none,
+    trim: Annotated[float, typer.Option(help="Share of the recordings (or frames) that --robust leaves out.")] = 0.1,
+    config: Annotated[Path | None, typer.Option(help="YAML of detector settings; options given here go before it.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Most training steps a network.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed and recordings give the same detector.")] = 0,
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Fit a detector to the normal recordings in FOLDER. Stopped, the same command goes on where it was."""
+    if output.suffix != ".safetensors":
+        raise CheckpointError(f"{output} has the suffix {output.suffix!r}; a detector is called .safetensors")
+    if output.is_dir():
+        raise CheckpointError(f"{output} is a folder; give a file name with -o")
+    if output.exists() and not force:
+        raise CheckpointError(f"{output} exists; add --force to replace it or choose another name with -o")
+    from vcae.config import AnomalyConfig, load_config
+
+    overrides = [f"model={model.value}", f"robust={robust.value}", f"trim={trim}", f"seed={seed}"]
+    overrides += [] if steps is None else [f"max_steps={steps}"]
+    if config is None:
+        import dataclasses
+
+        settings: dict[str, Any] = {"model": model.value, "robust": robust.value, "trim": trim, "seed": seed}
+        settings |= {} if steps is None else {"max_steps": steps}
+        chosen = dataclasses.replace(AnomalyConfig(), **settings)
+    else:
+        chosen = load_config(AnomalyConfig, config, overrides)
+    for item in folder:
+        if not item.exists():
+            raise AudioError(f"{item} does not exist; check the path")
+    paths = [path for path, _ in find_recordings([str(item) for item in folder])]
+    from vcae.anomaly.detector import Detector
+    from vcae.anomaly.features import check_wav
+
+    clock, skipped, recordings = Stopwatch(), _Skipped(), []
+    for path in paths:
+        try:
+            recordings.append(check_wav(_read(path, chosen.mel.sample_rate), chosen, path))
+        except AudioError as error:
+            skipped.add(path, error)
+    skipped.check(len(paths))
+    state = output.with_name(f".{output.stem}.state.safetensors")
+    with _bar("fitting", quiet) as progress:
+        detector = Detector.fit(recordings, chosen, progress, state)
+    from vcae import __version__
+
+    facts = {"vcae": __version__, "recordings": len(recordings), "skipped": len(skipped.names), **detector.info}
+    detector.save(output, facts)
+    state.unlink(missing_ok=True)
+    sentence = (
+        f"wrote {output}: {chosen.model} of {len(recordings)} recordings, {facts['seconds']:.0f} s of sound, in {clock():.1f} s"
+    )
+    sentence += f"; {facts['rejected']} parts of them rejected" if facts["rejected"] else ""
+    report(
+        {"output": str(output), "model": chosen.model, **facts, "wall_s": clock()},
+        sentence + str(skipped),
+        str(output),
+        quiet,
+        json,
+    )
+
+
+def _score_all(
+    detector: Detector, given: Sequence[str], skipped: _Skipped, quiet: bool
+) -> Iterator[tuple[str, str, np.ndarray, Anomaly]]:
+    """Yield path, name, samples and score of each recording that can be scored."""
+    found = find_recordings(given)
+    with _bar("scoring", quiet or len(found) < 2) as progress:
+        for n, (path, name) in enumerate(found):
+            try:
+                wav = _read(path, detector.config.mel.sample_rate)
+                yield path, name, wav, detector.score(wav)
+            except AudioError as error:
+                skipped.add(path, error)
+            progress(n + 1, len(found))
+    skipped.check(len(found))
+
+
+@app.command("score")
+@user_errors
+def score(
+    recordings: Annotated[list[str], typer.Argument(help="Sound files, folders of them, or '-' for a file on standard input.")],
+    model: ModelFileOption,
+    threshold: Annotated[
+        float | None, typer.Option(help="Decide by this score instead of the detector's own threshold.")
+    ] = None,
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="Table to write.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Folder for pictures: mel, reconstruction, errors, score over time.")
+    ] = None,
+    dcase: Annotated[Path | None, typer.Option(help="Folder for anomaly_score_*.csv and decision_result_*.csv.")] = None,
+    places: Annotated[bool, typer.Option("--places", help="Say where in each recording something is wrong.")] = False,
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Score RECORDINGS: how unlike the normal ones each is, and what that means by the threshold."""
+    if csv_file is not None and csv_file.exists() and not force:
+        raise DataError(f"{csv_file} exists; add --force to replace it or choose another name with --csv")
+    if plot is not None:
+        from vcae.tasks.plot import need_matplotlib
+
+        need_matplotlib()
+    from vcae.anomaly.detector import Detector
+    from vcae.anomaly.locate import locate
+
+    detector = Detector.load(model)
+    at, reason = _decision(detector, threshold)
+    skipped, rows, names = _Skipped(), [], []
+    for path, name, wav, found in _score_all(detector, recordings, skipped, quiet):
+        spots: list[Place] = []
+        if places or plot is not None:
+            spots = locate(wav, detector.config.mel.sample_rate, found.frame_scores, found.hop_s)
+        row = _row(path, found, at, reason)
+        if places:
+            row["places"] = [
+                {"time_s": round(s.time_s, 3), "start_s": round(s.start_s, 3), "end_s": round(s.end_s, 3), "kind": s.kind}
+                | {"strength": round(s.strength, 1)}
+                for s in spots
+            ]
+        rows.append(row)
+        names.append(name)
+        if plot is not None:
+            from vcae.anomaly.plot import draw_anomaly
+
+            (target,) = name_targets(plot, [name], ".png")
+            draw_anomaly(target, found, detector.config.mel, name, [(s.start_s, s.end_s) for s in spots])
+        if json and not quiet:
+            sys.stdout.write(json_module.dumps(row) + "\n")
+        elif not quiet:
+            sys.stdout.write(_line(row) + "\n")
+    if csv_file is not None:
+        _write_csv(csv_file, rows)
+    if dcase is not None:
+        _write_dcase(dcase, model.stem, names, rows)
+    if not quiet and not json:
+        sys.stdout.write(f"{len(rows)} recordings scored{skipped}; threshold: {reason}\n")
+
+
+def _decision(detector: Detector, given: float | None) -> tuple[float, str]:
+    """Return the threshold and its reason; without a chosen one, where 1 % of normal recordings would be called anomalous."""
+    if given is not None:
+        return given, f"{given:g}, as given"
+    if detector.decision is not None:
+        return detector.decision.value, f"{detector.decision.value:.4g}, {detector.decision.reason}"
+    at = detector.score_at(DEFAULT_ALARMS)
+    return (
+        at,
+        f"{at:.4g}, as high as {100 * DEFAULT_ALARMS:g} % of normal recordings score (none chosen by cost; see vcae anomaly threshold)",
+    )
+
+
+def _row(path: str, found: Anomaly, threshold: float, reason: str) -> dict[str, Any]:
+    return {
+        "path": path,
+        "score": found.score,
+        "probability": found.probability,
+        "anomalous": found.score >= threshold,
+        "threshold": threshold,
+        "reason": reason,
+        "peak_s": round(float(found.frame_scores.argmax()) * found.hop_s, 3),
+        "members": dict(found.members),
+    }
+
+
+def _line(row: dict[str, Any]) -> str:
+    said = f"{'anomalous' if row['anomalous'] else 'normal':9}  score {row['score']:8.3f}  p {row['probability']:.2g}  {row['path']}"
+    spots = row.get("places", [])[:MAX_NAMED]
+    return said + "".join(
+        f"\n           {s['kind']} at {s['time_s']:.2f} s ({s['start_s']:.2f} to {s['end_s']:.2f})" for s in spots
+    )
+
+
+def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    from vcae.tasks.unit_files import write_file
+
+    out = io.StringIO()
+    keys = ["path", "score", "probability", "anomalous", "threshold", "peak_s", "reason"]
+    writer = csv.DictWriter(out, keys, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({**row, "anomalous": int(row["anomalous"])} for row in rows)
+    write_file(path, out.getvalue().encode())
+
+
+def _write_dcase(folder: Path, name: str, names: list[str], rows: list[dict[str, Any]]) -> None:
+    """Write file,score and file,0 or 1 without a header, as DCASE task 2 wants them."""
+    from vcae.tasks.unit_files import write_file
+
+    scores = "".join(f"{_quoted(n)},{row['score']:.6f}\n" for n, row in zip(names, rows, strict=True))
+    decisions = "".join(f"{_quoted(n)},{int(row['anomalous'])}\n" for n, row in zip(names, rows, strict=True))
+    write_file(folder / f"anomaly_score_{name}.csv", scores.encode())
+    write_file(folder / f"decision_result_{name}.csv", decisions.encode())
+
+
+def _quoted(name: str) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="").writerow([name])
+    return out.getvalue()
+
+
+@app.command("threshold")
+@user_errors
+def threshold(
+    model: ModelFileOption,
+    normal: Annotated[
+        list[str], typer.Option("--normal", help="Folder or file of normal recordings not fitted to; may be repeated.")
+    ],
+    anomalous: Annotated[list[str], typer.Option("--anomalous", help="Folder or file of anomalous ones; may be repeated.")],
+    cost_miss: Annotated[float, typer.Option(help="What an anomaly costs that is not noticed.")] = 100.0,
+    cost_false_alarm: Annotated[float, typer.Option(help="What a false alarm costs.")] = 1.0,
+    prior: Annotated[float, typer.Option(help="Share of anomalies where the detector will work.")] = 0.01,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Choose the threshold of least expected cost on a dev set, and store it in the detector with its reason."""
+    from vcae.anomaly.metrics import CostTable
+
+    costs = CostTable(cost_miss, cost_false_alarm, prior)
+    import numpy as np
+
+    from vcae.anomaly.detector import Detector
+    from vcae.anomaly.threshold import choose_threshold
+
+    detector = Detector.load(model)
+    both = {path for path, _ in find_recordings(normal)} & {path for path, _ in find_recordings(anomalous)}
+    if both:
+        raise DataError(f"{min(both)} is given as normal and as anomalous; a recording can be one of them")
+    skipped = _Skipped(), _Skipped()
+    scores = [
+        np.array([found.score for *_, found in _score_all(detector, given, skip, quiet)])
+        for given, skip in zip((normal, anomalous), skipped, strict=True)
+    ]
+    detector.decision = choose_threshold(scores[0], scores[1], costs)
+    detector.save(model)
+    values = {
+        "model": str(model),
+        "threshold": detector.threshold,
+        "reason": detector.decision.reason,
+        **detector.decision.facts,
+    }
+    n_skipped = sum(len(s.names) for s in skipped)
+    sentence = f"threshold {detector.threshold:.4g} stored in {model}: {detector.decision.reason}"
+    sentence += f"; {n_skipped} skipped" if n_skipped else ""
+    report({**values, "skipped": n_skipped}, sentence, str(model), quiet, json)
+
+
+@app.command("watch")
+@user_errors
+def watch(
+    recording: Annotated[
+        str, typer.Argument(help="A sound file that may still grow, or '-' for raw 16-bit mono PCM on standard input.")
+    ],
+    model: ModelFileOption,
+    rate: Annotated[
+        int | None, typer.Option(help="Sample rate in Hz of raw PCM; needed with '-' and .raw or .pcm files.")
+    ] = None,
+    window: Annotated[
+        float | None, typer.Option(help="Window in s; as long as the recordings that were fitted when not given.")
+    ] = None,
+    hop: Annotated[float | None, typer.Option(help="From window to window in s; half a window when not given.")] = None,
+    follow: Annotated[float, typer.Option(min=0, help="Wait so many s for more when the file ends.")] = 0.0,
+    threshold: Annotated[
+        float | None, typer.Option(help="Decide by this score instead of the detector's own threshold.")
+    ] = None,
+) -> None:
+    """Score a stream window by window, one JSON line each, in constant memory."""
+    from vcae.audio.io import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
+
+    raw = recording == STDIO or Path(recording).suffix.lower() in (".raw", ".pcm")
+    if raw and rate is None:
+        raise ConfigError("raw PCM does not say its sample rate; give it with --rate, such as --rate 16000")
+    if not raw and rate is not None:
+        raise ConfigError(f"{recording} states its own sample rate; --rate is for raw PCM alone")
+    if rate is not None and not MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE:
+        raise AudioError(f"the sample rate is {rate} Hz; allowed are {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz")
+    if not raw and not Path(recording).is_file():
+        raise AudioError(f"{recording} is no file; check the path")
+    from contextlib import ExitStack
+
+    from vcae.anomaly.detector import Detector
+    from vcae.anomaly.watch import read_growing, read_pcm
+    from vcae.anomaly.watch import watch as watch_stream
+
+    detector = Detector.load(model)
+    at, reason = _decision(detector, threshold)
+    with ExitStack() as opened:
+        if raw:
+            assert rate is not None
+            try:
+                stream = sys.stdin.buffer if recording == STDIO else opened.enter_context(Path(recording).open("rb"))
+            except OSError as error:
+                raise AudioError(f"{recording} cannot be read: {error.strerror}") from error
+            sample_rate, pieces = rate, read_pcm(stream, follow)
+        else:
+            sample_rate, pieces = read_growing(Path(recording), follow)
+        for n, found in enumerate(watch_stream(detector, pieces, sample_rate, window, hop)):
+            row: dict[str, Any] = {k: None if v is None else round(v, 6) for k, v in vars(found).items()}
+            row["anomalous"] = None if found.score is None else found.score >= at
+            row["threshold"] = at
+            if n == 0:
+                row["reason"] = reason
+            if found.score is None:
+                row["note"] = "silent"
+            sys.stdout.write(json_module.dumps(row) + "\n")
+            sys.stdout.flush()
