@@ -40,12 +40,16 @@ def active_frames(mel: Tensor, mask: Tensor | None = None) -> Tensor:
     Returns:
         (B, 1, T), 1.0 where the frame's mean level is within `ACTIVE_RANGE` of the item's 95th percentile.
     """
-    level = mel.mean(dim=1, keepdim=True)
+    return active_levels(mel.mean(dim=1, keepdim=True), mask)
+
+
+def active_levels(level: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mark the frames that carry sound as `active_frames` does, from the frames' mean levels (B, 1, T)."""
     if mask is not None:
         level = level.masked_fill(mask == 0, -torch.inf)
     ordered = level.sort(dim=-1).values
     valid = level.isfinite().sum(dim=-1, keepdim=True)
-    n = mel.shape[-1]
+    n = level.shape[-1]
     index = (n - valid + ((valid - 1) * 0.95).long()).clamp(0, n - 1)
     return (level > ordered.gather(-1, index) - ACTIVE_RANGE).float()
 

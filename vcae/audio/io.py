@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import os
+import shutil
 import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -25,6 +27,8 @@ FORMATS = {
     ".mp3": ("MP3", "MPEG_LAYER_III"),
 }
 STDIO = "-"
+# Samples of all channels that are read at a time.
+BLOCK_SAMPLES = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,140 @@ class Sound:
         """Length in seconds."""
         return len(self.wav) / self.sample_rate
 
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Yield the samples, as a `SoundReader` does."""
+        yield self.wav
+
+
+class SoundReader:
+    """A sound file that is read in blocks. Use it in a `with` statement.
+
+    Attributes:
+        name: For messages.
+        sample_rate: Hz.
+
+    Args:
+        path: A file, or `-` for `stdin`.
+        stdin: Where `-` reads a whole file from; what does not fit into memory at ease is put on disk.
+
+    Raises:
+        AudioError: If the file is missing, is a folder, is empty, is no audio, or its sample rate is not supported.
+    """
+
+    def __init__(self, path: str | Path, stdin: BinaryIO | None = None) -> None:
+        self.name, self._spool = str(path), None
+        if self.name == STDIO:
+            self.name = "standard input"
+            source: BinaryIO | str = _take_in(stdin)
+            self._spool = source
+        else:
+            source = str(_check_file(Path(path)))
+        try:
+            self._opened = _forward(source)
+        except (OSError, RuntimeError) as error:
+            raise _unreadable(self.name, error) from error
+        self.sample_rate = int(self._opened.samplerate)
+        if not MIN_SAMPLE_RATE <= self.sample_rate <= MAX_SAMPLE_RATE:
+            self.close()
+            check_rate(self.sample_rate, self.name)
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Yield the sound as mono blocks (n,), float32. Can be called once.
+
+        Raises:
+            AudioError: If the file is empty, damaged, or has bad samples; the latter are counted to the end.
+        """
+        # An MP3's length may be an estimate; the other formats state it.
+        expected = 0 if self._opened.format == "MP3" else self._opened.frames
+        n = bad = 0
+        while True:
+            try:
+                block = self._opened.read(max(BLOCK_SAMPLES // self._opened.channels, 1), dtype="float32", always_2d=True)
+            except (OSError, RuntimeError) as error:
+                raise _unreadable(self.name, error) from error
+            if not len(block):
+                break
+            n += len(block)
+            bad += block.size - int(np.isfinite(block).sum())
+            if not bad:
+                mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
+                yield np.ascontiguousarray(mono, dtype=np.float32)
+        if 0 < expected < 1 << 60 and n < expected:
+            raise AudioError(f"{self.name} is truncated: {n} of {expected} samples could be read; get a whole copy of it")
+        _check_samples(n, bad, self.name)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._opened.close()
+        if self._spool is not None:
+            self._spool.close()
+
+    def __enter__(self) -> SoundReader:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def _take_in(stdin: BinaryIO | None) -> BinaryIO:
+    spool = tempfile.SpooledTemporaryFile(max_size=1 << 26, prefix="vcae-")
+    if stdin is not None:
+        shutil.copyfileobj(stdin, spool, 1 << 20)
+    if not spool.tell():
+        raise AudioError("standard input is empty; pipe a wav file into it")
+    spool.seek(0)
+    return cast(BinaryIO, spool)
+
+
+def _check_file(file: Path) -> Path:
+    try:
+        if not file.exists():
+            raise AudioError(f"{file} does not exist; check the path")
+        if file.is_dir():
+            raise AudioError(f"{file} is a folder; give one sound file")
+        if not file.is_file():
+            raise AudioError(f"{file} is no regular file but a device or a pipe; pipe it into standard input and give '-'")
+        if not os.access(file, os.R_OK):
+            raise AudioError(f"{file} cannot be read; check its permissions")
+        if file.stat().st_size == 0:
+            raise AudioError(f"{file} is an empty file (0 bytes); give a file with at least 0.5 s of sound")
+    except (OSError, ValueError) as error:
+        # Too long a name, a circle of links, a zero byte.
+        raise AudioError(f"{str(file)!r:.200} is no path that can be opened ({error}); check it") from error
+    return file
+
+
+def _forward(source: BinaryIO | str) -> Any:
+    import soundfile
+
+    class Forward(soundfile.SoundFile):  # type: ignore[misc]
+        """Read from the start to the end only: seeking between blocks makes an MP3's decoder complain on standard error."""
+
+        def seekable(self) -> bool:
+            return False
+
+    return Forward(source)
+
+
+def _unreadable(name: str, error: Exception) -> AudioError:
+    reason = str(error).rsplit(": ", 1)[-1].strip().rstrip(".")
+    return AudioError(f"{name} is not a sound file that can be read ({reason}); give wav, flac, mp3, ogg, opus or aiff")
+
+
+def check_rate(sample_rate: int, name: str) -> None:
+    """Raise AudioError for a sample rate that is not supported."""
+    if not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
+        raise AudioError(
+            f"{name} has a sample rate of {sample_rate} Hz; allowed are {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz, so resample it"
+        )
+
+
+def _check_samples(n: int, bad: int, name: str) -> None:
+    if n == 0:
+        raise AudioError(f"{name} holds 0 samples; give a file with at least 0.5 s of sound")
+    if bad:
+        raise AudioError(f"{name} holds {bad} samples that are NaN or infinite; repair or re-export the file")
+
 
 def check_sound(wav: np.ndarray, sample_rate: int, name: str) -> Sound:
     """Check an array of samples and mix it down.
@@ -61,25 +199,19 @@ def check_sound(wav: np.ndarray, sample_rate: int, name: str) -> Sound:
     Raises:
         AudioError: For an unsupported rate, no samples, or samples that are not finite.
     """
-    if not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
-        raise AudioError(
-            f"{name} has a sample rate of {sample_rate} Hz; allowed are {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz, so resample it"
-        )
-    if wav.shape[0] == 0:
-        raise AudioError(f"{name} holds 0 samples; give a file with at least 0.5 s of sound")
-    bad = int(wav.size - np.isfinite(wav).sum())
-    if bad:
-        raise AudioError(f"{name} holds {bad} samples that are NaN or infinite; repair or re-export the file")
+    check_rate(sample_rate, name)
+    _check_samples(wav.shape[0], int(wav.size - np.isfinite(wav).sum()), name)
     mono = wav.mean(axis=1) if wav.ndim == 2 else wav
     return Sound(np.ascontiguousarray(mono, dtype=np.float32), int(sample_rate), name)
 
 
-def read_sound(path: str | Path, stdin: BinaryIO | None = None) -> Sound:
+def read_sound(path: str | Path, stdin: BinaryIO | None = None, max_s: float | None = None) -> Sound:
     """Read a sound file.
 
     Args:
         path: A file that soundfile reads (wav, flac, mp3, ogg, opus, aiff ...), or `-` for `stdin`.
         stdin: Where `-` reads a whole file from.
+        max_s: Read no more than so many seconds of it.
 
     Returns:
         The sound, mixed to mono, at its own rate.
@@ -87,49 +219,33 @@ def read_sound(path: str | Path, stdin: BinaryIO | None = None) -> Sound:
     Raises:
         AudioError: If the file is missing, is a folder, is empty, is no audio, is damaged or has bad samples.
     """
-    import soundfile
-
-    name = str(path)
-    source: BinaryIO | str
-    if name == STDIO:
-        data = b"" if stdin is None else stdin.read()
-        if not data:
-            raise AudioError("standard input is empty; pipe a wav file into it")
-        source, name = io.BytesIO(data), "standard input"
-    else:
-        file = Path(path)
-        if not file.exists():
-            raise AudioError(f"{name} does not exist; check the path")
-        if file.is_dir():
-            raise AudioError(f"{name} is a folder; give one sound file")
-        if not os.access(file, os.R_OK):
-            raise AudioError(f"{name} cannot be read; check its permissions")
-        if file.stat().st_size == 0:
-            raise AudioError(f"{name} is an empty file (0 bytes); give a file with at least 0.5 s of sound")
-        source = str(file)
-    try:
-        with soundfile.SoundFile(source) as opened:
-            # An MP3's length may be an estimate; the other formats state it.
-            expected = 0 if opened.format == "MP3" else opened.frames
-            wav = opened.read(dtype="float32", always_2d=True)
-            sample_rate = opened.samplerate
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        reason = str(error).rsplit(": ", 1)[-1].strip().rstrip(".")
-        raise AudioError(
-            f"{name} is not a sound file that can be read ({reason}); give wav, flac, mp3, ogg, opus or aiff"
-        ) from error
-    if 0 < expected < 1 << 60 and len(wav) < expected:
-        raise AudioError(f"{name} is truncated: {len(wav)} of {expected} samples could be read; get a whole copy of it")
-    return check_sound(wav, sample_rate, name)
+    with SoundReader(path, stdin) as reader:
+        blocks, n = [], 0
+        most = None if max_s is None else round(max_s * reader.sample_rate)
+        for block in reader.blocks():
+            blocks.append(block)
+            n += len(block)
+            if most is not None and n >= most:
+                break
+        return Sound(np.concatenate(blocks)[:most], reader.sample_rate, reader.name)
 
 
 def resample(wav: np.ndarray, sample_rate: int, new_sample_rate: int) -> np.ndarray:
     """Resample a signal (N,) with soxr at high quality; float32 out."""
+    return np.concatenate(list(resample_blocks([wav], sample_rate, new_sample_rate)))
+
+
+def resample_blocks(blocks: Iterable[np.ndarray], sample_rate: int, new_sample_rate: int) -> Iterator[np.ndarray]:
+    """Yield what `resample` makes of a signal that comes in blocks, bit for bit."""
     if sample_rate == new_sample_rate:
-        return wav.astype(np.float32, copy=False)
+        yield from (block.astype(np.float32, copy=False) for block in blocks)
+        return
     import soxr
 
-    return np.asarray(soxr.resample(wav, sample_rate, new_sample_rate, quality="HQ"), dtype=np.float32)
+    stream = soxr.ResampleStream(sample_rate, new_sample_rate, 1, dtype="float32", quality="HQ")
+    for block in blocks:
+        yield stream.resample_chunk(block.astype(np.float32, copy=False))
+    yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
 def check_output(path: str | Path, force: bool = False) -> None:
@@ -167,36 +283,54 @@ def write_sound(path: str | Path, sound: Sound, comment: str, force: bool = Fals
     Raises:
         AudioError: If `check_output` refuses the path, the sound is silent, or writing fails.
     """
+    write_blocks(path, [sound.wav], sound.sample_rate, comment, force, stdout)
+
+
+def write_blocks(
+    path: str | Path,
+    blocks: Iterable[np.ndarray],
+    sample_rate: int,
+    comment: str,
+    force: bool = False,
+    stdout: BinaryIO | None = None,
+) -> None:
+    """Write a sound that comes in blocks (n,), in memory bounded by a block. The rest is as in `write_sound`."""
     check_output(path, force)
-    peak = float(np.abs(sound.wav).max(initial=0.0))
-    if not np.isfinite(peak) or peak < 1e-5:
-        raise AudioError(f"the result for {path} is silent (peak {peak:.1e}) and was not written; please report the input")
     if str(path) == STDIO:
         if stdout is None:
             raise AudioError("there is no standard output to write to; name a file with -o")
-        buffer = io.BytesIO()
-        _encode(buffer, sound, "WAV", "PCM_16", comment)
-        stdout.write(buffer.getvalue())
-        stdout.flush()
+        # A wav's header says how long it is, so it is made before it is sent.
+        with _writing("standard output"), tempfile.TemporaryFile(prefix="vcae-") as made:
+            _encode(made, blocks, sample_rate, ("WAV", "PCM_16"), comment, path)
+            made.seek(0)
+            shutil.copyfileobj(made, stdout, 1 << 20)
+            stdout.flush()
         return
-    file = Path(path)
-    container, subtype = FORMATS[file.suffix.lower()]
-    temporary = ""
+    file, temporary = Path(path), ""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=".part")
-        with os.fdopen(handle, "w+b") as out:
-            _encode(out, sound, container, subtype, comment)
-            out.flush()
-            os.fsync(out.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, file)
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise AudioError(f"{file} could not be written ({reason}); choose another place with -o") from error
+        with _writing(str(file)):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=".vcae-", suffix=".part")
+            with os.fdopen(handle, "w+b") as out:
+                _encode(out, blocks, sample_rate, FORMATS[file.suffix.lower()], comment, path)
+                out.flush()
+                os.fsync(out.fileno())
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, file)
     finally:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
+
+
+@contextmanager
+def _writing(name: str) -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise AudioError(f"{name} could not be written ({reason}); choose another place with -o") from error
 
 
 def _umask() -> int:
@@ -205,14 +339,44 @@ def _umask() -> int:
     return mask
 
 
-def _encode(out: BinaryIO, sound: Sound, container: str, subtype: str, comment: str) -> None:
+class _CarefulFile:
+    """A binary file for libsndfile that keeps the first error of writing, which a callback from C could only print."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.seek, self.tell, self.readinto = file.seek, file.tell, file.readinto  # type: ignore[attr-defined]
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        """Write, and say that all went well even if it did not."""
+        if self.error is None:
+            try:
+                self._file.write(data)
+                self._file.flush()
+            except OSError as error:
+                self.error = error
+        return len(data)
+
+
+def _encode(
+    out: BinaryIO, blocks: Iterable[np.ndarray], sample_rate: int, kind: tuple[str, str], comment: str, path: str | Path
+) -> None:
     import soundfile
 
-    with soundfile.SoundFile(out, "w", samplerate=sound.sample_rate, channels=1, format=container, subtype=subtype) as opened:
+    careful, peak = _CarefulFile(out), 0.0
+    with soundfile.SoundFile(careful, "w", samplerate=sample_rate, channels=1, format=kind[0], subtype=kind[1]) as opened:
         opened.comment = comment
-        # In pieces: libsndfile's Vorbis encoder overflows its stack on one long write.
-        for start in range(0, len(sound.wav), 65536):
-            opened.write(np.clip(sound.wav[start : start + 65536], -1.0, 1.0))
+        for block in blocks:
+            peak = max(peak, float(np.abs(block).max(initial=0.0)))
+            # In pieces: libsndfile's Vorbis encoder overflows its stack on one long write.
+            for start in range(0, len(block), 65536):
+                opened.write(np.clip(block[start : start + 65536], -1.0, 1.0))
+                if careful.error is not None:
+                    raise careful.error
+    if careful.error is not None:
+        raise careful.error
+    if not np.isfinite(peak) or peak < 1e-5:
+        raise AudioError(f"the result for {path} is silent (peak {peak:.1e}) and was not written; please report the input")
 
 
 def read_comment(path: str | Path) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 
 # RMS of the frames that carry sound, in training data and in every input of the models (-24.4 dBFS).
@@ -14,45 +16,95 @@ FRAME = 256
 SMOOTH_FRAMES = 15
 MAX_RAISE_DB = 6.0
 MAX_CUT_DB = 20.0
+# Samples over which the limiter's gain comes and goes; 10 ms at 16 kHz.
+LIMITER_WINDOW = 160
+# Reads samples from a start to a stop: (n,).
+Read = Callable[[int, int], np.ndarray]
 
 
-def active_level(wav: np.ndarray, frame: int = FRAME, range_db: float = 30.0) -> float:
-    """Return the RMS over the frames that carry sound.
+class LevelMeter:
+    """Measure a signal's level section by section.
 
-    Args:
-        wav: (N,).
-        frame: Samples a frame.
-        range_db: Frames this far under the loudest are left out.
-
-    Returns:
-        RMS, 0.0 for silence.
+    Attributes:
+        n: Samples so far.
+        peak: Largest magnitude so far.
     """
-    n = len(wav) // frame
-    if n == 0:
-        return float(np.sqrt(np.mean(np.square(wav, dtype=np.float64)))) if len(wav) else 0.0
-    power = np.square(wav[: n * frame].reshape(n, frame), dtype=np.float64).mean(axis=1)
-    top = float(np.quantile(power, 0.98))
-    if top <= 0:
-        return float(np.sqrt(power.max()))
-    return float(np.sqrt(power[power >= top * 10 ** (-range_db / 10)].mean()))
+
+    def __init__(self) -> None:
+        self.n, self.peak = 0, 0.0
+        self._powers: list[np.ndarray] = []
+        self._rest = np.zeros(0, np.float32)
+
+    def add(self, wav: np.ndarray) -> None:
+        """Take in the next section (n,)."""
+        self.n += len(wav)
+        self.peak = max(self.peak, float(np.abs(wav).max(initial=0.0)))
+        wav = np.concatenate([self._rest, wav]) if len(self._rest) else wav
+        whole = len(wav) // FRAME * FRAME
+        self._powers.append(np.square(wav[:whole].reshape(-1, FRAME), dtype=np.float64).mean(axis=1))
+        self._rest = wav[whole:].copy()
+
+    def powers(self) -> np.ndarray:
+        """Return the mean square of each frame of 256 samples, the last one filled up with silence."""
+        if len(self._powers) > 1:
+            self._powers = [np.concatenate(self._powers)]
+        last = [np.square(self._rest, dtype=np.float64).sum(keepdims=True) / FRAME] if len(self._rest) else []
+        return np.concatenate([*self._powers, *last])
+
+    def level(self, range_db: float = 30.0) -> float:
+        """Return the RMS over the frames that carry sound: those within `range_db` of the loudest; 0.0 for silence."""
+        power = self.powers()
+        if self.n < FRAME:
+            return float(np.sqrt(power[0] * FRAME / self.n)) if self.n else 0.0
+        power = power[: self.n // FRAME]
+        top = float(np.quantile(power, 0.98))
+        if top <= 0:
+            return float(np.sqrt(power.max()))
+        return float(np.sqrt(power[power >= top * 10 ** (-range_db / 10)].mean()))
+
+    def scaled(self, gain: float) -> LevelMeter:
+        """Return what would have been measured of the same signal times `gain`."""
+        meter = LevelMeter()
+        meter.n, meter.peak, meter._rest = self.n, self.peak * gain, self._rest * np.float32(gain)
+        meter._powers = [powers * gain**2 for powers in self._powers]
+        return meter
+
+    @classmethod
+    def of(cls, wav: np.ndarray) -> LevelMeter:
+        """Measure a whole signal (N,)."""
+        meter = cls()
+        meter.add(wav)
+        return meter
+
+    @property
+    def gain(self) -> float:
+        """What brings the signal to `TARGET_LEVEL`, or its peak to `PEAK_LIMIT` if that comes first; 1 for silence."""
+        level = self.level()
+        return 1.0 if level <= 0 or self.peak <= 0 else min(TARGET_LEVEL / level, PEAK_LIMIT / self.peak)
+
+
+def active_level(wav: np.ndarray) -> float:
+    """Return the RMS of a signal (N,) over the frames that carry sound, 0.0 for silence."""
+    return LevelMeter.of(wav).level()
 
 
 def normalize_level(wav: np.ndarray) -> np.ndarray:
     """Scale a signal (N,) so that its active frames have `TARGET_LEVEL`, or its peak `PEAK_LIMIT` if that comes first."""
-    level, peak = active_level(wav), float(np.abs(wav).max(initial=0.0))
-    if level <= 0 or peak <= 0:
-        return wav
-    return (wav * min(TARGET_LEVEL / level, PEAK_LIMIT / peak)).astype(np.float32)
+    return (wav * LevelMeter.of(wav).gain).astype(np.float32)
 
 
 def set_level(wav: np.ndarray, level: float) -> np.ndarray:
     """Scale a signal (N,) to an active level, its peaks limited to `PEAK_LIMIT`."""
-    return np.asarray(limit_peaks(wav * (level / max(active_level(wav), 1e-12))), dtype=np.float32)
+    return next(set_level_sections(lambda start, stop: wav[start:stop], LevelMeter.of(wav), level, max(len(wav), 1)))
 
 
-def _envelope_db(wav: np.ndarray, floor: float) -> np.ndarray:
-    padded = np.pad(wav.astype(np.float64), (0, -len(wav) % FRAME))
-    power = np.square(padded).reshape(-1, FRAME).mean(axis=1)
+def set_level_sections(read: Read, present: LevelMeter, level: float, step: int) -> Iterator[np.ndarray]:
+    """Yield in sections of `step` samples what `set_level` returns of the signal that `read` reads and `present` measured."""
+    factor = level / max(present.level(), 1e-12)
+    yield from _limit_sections(lambda start, stop: read(start, stop) * factor, present.n, present.peak * factor, step)
+
+
+def _envelope_db(power: np.ndarray, floor: float) -> np.ndarray:
     window = np.hanning(SMOOTH_FRAMES + 2)[1:-1]
     n = len(power)
     first = len(window) // 2
@@ -74,25 +126,59 @@ def follow_envelope(wav: np.ndarray, source: np.ndarray, level: float | None = N
     Returns:
         (N,) float32, its peaks limited to `PEAK_LIMIT`.
     """
-    wanted, present = active_level(source), active_level(wav)
-    if present <= 0 or wanted <= 0:
-        return wav
-    scaled = wav * (wanted / present)
-    floor = wanted**2 * 1e-6
-    gain_db = _envelope_db(source, floor) - _envelope_db(scaled, floor)
+
+    def read(start: int, stop: int) -> np.ndarray:
+        return wav[start:stop]
+
+    return next(follow_envelope_sections(read, LevelMeter.of(wav), LevelMeter.of(source), level, max(len(wav), 1)))
+
+
+def follow_envelope_sections(
+    read: Read, present: LevelMeter, wanted: LevelMeter, level: float | None, step: int
+) -> Iterator[np.ndarray]:
+    """Yield in sections what `follow_envelope` returns.
+
+    Args:
+        read: Reads the signal to shape, twice.
+        present: What was measured of it.
+        wanted: What was measured of the signal whose envelope to take.
+        level: As in `follow_envelope`.
+        step: Samples a section.
+    """
+    n, target = present.n, wanted.level()
+    if present.level() <= 0 or target <= 0:
+        yield from (read(start, min(start + step, n)) for start in range(0, n, step))
+        return
+    scale, floor = target / present.level(), target**2 * 1e-6
+    gain_db = _envelope_db(wanted.powers(), floor) - _envelope_db(present.powers() * scale**2, floor)
     gain_db = np.clip(gain_db, -MAX_CUT_DB, MAX_RAISE_DB)
     centres = (np.arange(len(gain_db)) + 0.5) * FRAME
-    shaped = scaled * 10 ** (np.interp(np.arange(len(wav)), centres, gain_db) / 20)
-    shaped *= (wanted if level is None else level) / max(active_level(shaped), 1e-12)
-    return limit_peaks(shaped).astype(np.float32)
+
+    def shaped(start: int, stop: int) -> np.ndarray:
+        gain = 10 ** (np.interp(np.arange(start, stop), centres, gain_db) / 20)
+        return np.asarray(read(start, stop) * scale * gain)
+
+    meter = LevelMeter()
+    for start in range(0, n, step):
+        meter.add(shaped(start, min(start + step, n)))
+    yield from set_level_sections(shaped, meter, target if level is None else level, step)
 
 
-def limit_peaks(wav: np.ndarray, window: int = 160) -> np.ndarray:
+def _limit_sections(read: Read, n: int, peak: float, step: int) -> Iterator[np.ndarray]:
+    context = LIMITER_WINDOW if peak > PEAK_LIMIT else 0
+    for start in range(0, n, step):
+        stop = min(start + step, n)
+        first = max(start - context, 0)
+        limited = limit_peaks(read(first, min(stop + context, n)))
+        yield limited[start - first : stop - first].astype(np.float32)
+
+
+def limit_peaks(wav: np.ndarray, window: int = LIMITER_WINDOW) -> np.ndarray:
     """Turn peaks over `PEAK_LIMIT` down, smoothly and only around them, so that the level stays.
 
     Args:
         wav: (N,).
-        window: Samples over which the gain comes and goes; 10 ms at 16 kHz.
+        window: Samples over which the gain comes and goes.
 
     Returns:
         (N,), nowhere over `PEAK_LIMIT`.

@@ -64,32 +64,30 @@ def convert(
     json: JsonOption = False,
 ) -> None:
     """Convert SOURCE to the voice of --speaker."""
-    from vcae.audio.io import Sound, check_output, read_sound, write_sound
+    from vcae.audio.io import SoundReader, check_output, write_blocks
 
     speakers = [parse_speaker(text) for text in speaker]
     target = output_path(output, [source, *(str(s.path) for s in speakers)], "converted")
     check_output(target, force)
-    sound = read_sound(source, sys.stdin.buffer)
-    clips = read_clips(speakers)
-    with working("loading the model", quiet):
-        from vcae.tasks.convert import ConvertOptions
-        from vcae.tasks.convert import convert as work
-        from vcae.tasks.model import load
+    with SoundReader(source, sys.stdin.buffer) as sound:
+        clips = read_clips(speakers)
+        with working("loading the model", quiet):
+            from vcae.tasks.convert import ConvertOptions, convert_long
+            from vcae.tasks.model import load
 
-        options = ConvertOptions(pitch, strength, match, detail, loudness.value, seed)
-        watch = Stopwatch()
-        model = load(checkpoint, device.value)
-    with working("converting", quiet):
-        done = work(model, sound, find_voice(model, speakers, clips), options)
-    write_sound(
-        target, Sound(done.wav.numpy(), model.sample_rate), provenance(model.checkpoint, "converted"), force, sys.stdout.buffer
-    )
+            options = ConvertOptions(pitch, strength, match, detail, loudness.value, seed)
+            watch = Stopwatch()
+            model = load(checkpoint, device.value)
+        with working("converting", quiet):
+            done = convert_long(model, sound, find_voice(model, speakers, clips), options)
+            comment = provenance(model.checkpoint, "converted")
+            write_blocks(target, done.blocks, model.sample_rate, comment, force, sys.stdout.buffer)
     elapsed = watch()
     values = {
         "source": source,
         "speaker": speaker,
         "output": target,
-        "duration_s": round(sound.duration_s, 3),
+        "duration_s": round(done.duration_s, 3),
         "reference_speech_s": round(done.reference_speech_s, 2),
         "source_f0_hz": round(done.source_f0_hz, 1),
         "output_f0_hz": round(done.output_f0_hz, 1),
@@ -105,7 +103,7 @@ def convert(
         "elapsed_s": round(elapsed, 3),
     }
     sentence = (
-        f"wrote {target}: {sound.duration_s:.1f} s in the voice of {', '.join(speaker)} ({done.reference_speech_s:.1f} s of speech), "
+        f"wrote {target}: {done.duration_s:.1f} s in the voice of {', '.join(speaker)} ({done.reference_speech_s:.1f} s of speech), "
         f"{_pitch_sentence(done.source_f0_hz, done.output_f0_hz)}, "
         f"{elapsed:.1f} s on {model.device} with checkpoint {model.checkpoint.path.stem}"
     )

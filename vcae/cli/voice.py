@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from vcae.tasks.model import Model
     from vcae.tasks.voice import Voice
 
+# Of a longer clip of a voice, so much of its beginning is heard.
+MAX_CLIP_S = 600.0
+
 app = typer.Typer(help="Voices saved under a name, for --speaker NAME.", no_args_is_help=True)
 
 
@@ -62,7 +65,7 @@ def read_clips(speakers: list[Speaker]) -> dict[Path, Sound]:
     """Read the clips among the speakers, before a model is loaded, so that a bad one is named at once."""
     from vcae.audio.io import read_sound
 
-    return {s.path: read_sound(str(s.path)) for s in speakers if not s.saved}
+    return {s.path: read_sound(str(s.path), max_s=MAX_CLIP_S) for s in speakers if not s.saved}
 
 
 def find_voice(model: Model, speakers: list[Speaker], clips: dict[Path, Sound]) -> Voice:

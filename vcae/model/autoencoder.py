@@ -111,11 +111,19 @@ class Autoencoder(nn.Module):
         Raises:
             ConfigError: If this is a plain autoencoder, which has no speaker part.
         """
+        mask = None if lengths is None else length_mask(lengths, mel.shape[-1])
+        embedding: Tensor = self.the_speaker_encoder()(self.normalize(mel), active_frames(mel, mask), mask)
+        return embedding
+
+    def the_speaker_encoder(self) -> SpeakerEncoder:
+        """Return the speaker encoder.
+
+        Raises:
+            ConfigError: If this is a plain autoencoder, which has no speaker part.
+        """
         if self.speaker_encoder is None:
             raise ConfigError("this checkpoint is a plain autoencoder without a speaker part; choose another to convert voices")
-        mask = None if lengths is None else length_mask(lengths, mel.shape[-1])
-        embedding: Tensor = self.speaker_encoder(self.normalize(mel), active_frames(mel, mask), mask)
-        return embedding
+        return self.speaker_encoder
 
     def decode(self, latent: Tensor, f0: Tensor, speaker_embedding: Tensor | None, lengths: Tensor | None = None) -> Tensor:
         """Decode to a log-mel (B, n_mels, T).

@@ -42,8 +42,16 @@ class ContentEncoder(nn.Module):
             x = self.free(x, None if mask is None else kept)
         latent: Tensor = self.output(x)
         if c.normalize_latent:
-            latent = self.instance_norm(latent, self._pool(weight))
+            latent = self.instance_norm(latent, self.pool_weight(weight))
         return latent if mask is None else latent * kept
+
+    def pool(self, x: Tensor) -> Tensor:
+        """Average x (B, D, T) over each stride: (B, D, ceil(T / stride)), the last one over what is there."""
+        return self._pool_valid(x, torch.ones_like(x[:, :1]))
+
+    def pool_weight(self, weight: Tensor) -> Tensor:
+        """Return how much each pooled step counts (B, 1, ceil(T / stride)) from what each frame counts (B, 1, T)."""
+        return self._pool(weight)
 
     def _pool_valid(self, x: Tensor, valid: Tensor) -> Tensor:
         return self._pool(x * valid) / self._pool(valid).clamp(min=1e-3)

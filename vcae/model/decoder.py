@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vcae.audio.f0 import F0_MAX_HZ, F0_MIN_HZ, continuous_log_f0
 from vcae.audio.mel import mel_filterbank
 from vcae.config import DecoderConfig, MelConfig
-from vcae.model.blocks import ConvNeXtStack
+from vcae.model.blocks import KERNEL, ConvNeXtStack
 
 TEMPLATE_SIZE = 256
 
@@ -36,11 +36,19 @@ def harmonic_templates(mel: MelConfig, n: int = TEMPLATE_SIZE) -> Tensor:
     return (pattern - pattern.mean(dim=1, keepdim=True)).float()
 
 
+def log_f0_mean(f0: Tensor) -> Tensor:
+    """Return the mean of log-F0 over voiced frames (B, 1) of F0 (B, T) in Hz, 0 where unvoiced; 0 without any."""
+    voiced = (f0 > 0).float()
+    log_f0 = torch.log(f0.clamp(min=1.0))
+    return (log_f0 * voiced).sum(dim=-1, keepdim=True) / voiced.sum(dim=-1, keepdim=True).clamp(min=1)
+
+
 class F0Features(nn.Module):
     """Describe F0 for the decoder: voicing, log-F0 relative to the speaker's mean, and where the harmonics lie.
 
     Shape:
         - f0: (B, T) in Hz, 0 where unvoiced
+        - log_f0_mean: (B, 1), from `log_f0_mean`; of these frames when None
         - output: (B, 2 + n_mels, T)
     """
 
@@ -50,11 +58,11 @@ class F0Features(nn.Module):
         super().__init__()
         self.register_buffer("templates", harmonic_templates(mel), persistent=False)
 
-    def forward(self, f0: Tensor) -> Tensor:
+    def forward(self, f0: Tensor, mean: Tensor | None = None) -> Tensor:
+        # All that is made of it counts in voiced frames only, so gaps are filled for the sake of finite numbers.
         log_f0 = continuous_log_f0(f0)
         voiced = (f0 > 0).float()
-        total = voiced.sum(dim=-1, keepdim=True).clamp(min=1)
-        relative = log_f0 - (log_f0 * voiced).sum(dim=-1, keepdim=True) / total
+        relative = log_f0 - (log_f0_mean(f0) if mean is None else mean)
         low, high = math.log(F0_MIN_HZ), math.log(F0_MAX_HZ)
         at = ((log_f0 - low) / (high - low) * (TEMPLATE_SIZE - 1)).clamp(0, TEMPLATE_SIZE - 1)
         floor = at.floor().clamp(max=TEMPLATE_SIZE - 2)
@@ -73,12 +81,15 @@ class Decoder(nn.Module):
         - speaker_embedding: (B, speaker_dim) or None for the plain autoencoder
         - f0: (B, T) in Hz, 0 where unvoiced; None when `use_f0` is off
         - mask: (B, 1, T) or None
+        - f0_mean: (B, 1), mean log-F0 of the whole if this is a section of it, or None
         - mel: (B, n_mels, T), normalised
     """
 
     def __init__(self, config: DecoderConfig, mel: MelConfig, latent_dim: int, stride: int, speaker_dim: int) -> None:
         super().__init__()
         self.stride = stride
+        # Frames to each side that a frame depends on.
+        self.reach = 2 + config.n_blocks * (KERNEL // 2)
         self.f0_features = F0Features(mel) if config.use_f0 else None
         n_f0 = 2 + mel.n_mels if config.use_f0 else 0
         self.input = nn.Conv1d(latent_dim + n_f0, config.width, 5, padding=2)
@@ -87,11 +98,17 @@ class Decoder(nn.Module):
         self.output = nn.Linear(config.width, mel.n_mels)
 
     def forward(
-        self, latent: Tensor, n: int, speaker_embedding: Tensor | None, f0: Tensor | None, mask: Tensor | None = None
+        self,
+        latent: Tensor,
+        n: int,
+        speaker_embedding: Tensor | None,
+        f0: Tensor | None,
+        mask: Tensor | None = None,
+        f0_mean: Tensor | None = None,
     ) -> Tensor:
         x = latent.repeat_interleave(self.stride, dim=-1)[..., :n]
         if self.f0_features is not None and f0 is not None:
-            x = torch.cat([x, self.f0_features(f0)], dim=1)
+            x = torch.cat([x, self.f0_features(f0, f0_mean)], dim=1)
         x = self.stack(self.input(x if mask is None else x * mask), mask, speaker_embedding)
         mel: Tensor = self.output(self.norm(x.transpose(1, 2))).transpose(1, 2)
         return mel

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vcae.config import SpeakerConfig
-from vcae.model.blocks import ConvNeXtStack
+from vcae.model.blocks import KERNEL, ConvNeXtStack
 
 
 class SpeakerEncoder(nn.Module):
@@ -25,15 +25,23 @@ class SpeakerEncoder(nn.Module):
     def __init__(self, config: SpeakerConfig, n_mels: int) -> None:
         super().__init__()
         self.input = nn.Conv1d(n_mels, config.width, 5, padding=2)
+        # Frames to each side that what is pooled of a frame depends on.
+        self.reach = 2 + config.n_blocks * (KERNEL // 2)
         self.stack = ConvNeXtStack(config.width, config.n_blocks)
         self.attention = nn.Sequential(nn.Conv1d(config.width, 64, 1), nn.Tanh(), nn.Conv1d(64, config.width, 1))
         self.output = nn.Linear(2 * config.width, config.speaker_dim)
 
     def forward(self, mel: Tensor, weight: Tensor, mask: Tensor | None = None) -> Tensor:
-        x = self.stack(self.input(mel if mask is None else mel * mask), mask)
-        score = self.attention(x).float().masked_fill(weight == 0, -1e4)
+        x, score = self.attend(mel, weight, mask)
         share = torch.softmax(score, dim=-1)
-        mean = (x * share).sum(dim=-1)
-        variance = (x.square() * share).sum(dim=-1) - mean.square()
-        pooled = torch.cat([mean, variance.clamp(min=1e-4).sqrt()], dim=1)
+        return self.embed((x * share).sum(dim=-1), (x.square() * share).sum(dim=-1))
+
+    def attend(self, mel: Tensor, weight: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return what is pooled and the score by which it is, the logarithm of a share: two tensors (B, width, T)."""
+        x = self.stack(self.input(mel if mask is None else mel * mask), mask)
+        return x, self.attention(x).float().masked_fill(weight == 0, -1e4)
+
+    def embed(self, mean: Tensor, mean_square: Tensor) -> Tensor:
+        """Return the embedding (B, speaker_dim) of what was pooled, two tensors (B, width)."""
+        pooled = torch.cat([mean, (mean_square - mean.square()).clamp(min=1e-4).sqrt()], dim=1)
         return F.normalize(self.output(pooled).float(), dim=-1)

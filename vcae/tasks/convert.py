@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from vcae.audio.f0 import F0_MAX_HZ, F0_MIN_HZ, log_f0_statistics
-from vcae.audio.frames import active_frames
-from vcae.audio.loudness import follow_envelope, set_level
+from vcae.audio.frames import active_levels
+from vcae.audio.loudness import LevelMeter, follow_envelope_sections, set_level_sections
+from vcae.audio.sections import Computed, Kept, Sections, Workshop
 from vcae.errors import AudioError, ConfigError
-from vcae.tasks.detail import source_detail
-from vcae.tasks.matching import FULL_MATCH_S, correct_errors, match_quantiles
-from vcae.tasks.model import DECODED_CORRECTIONS
+from vcae.model.decoder import log_f0_mean
+from vcae.tasks.detail import hear_detail
+from vcae.tasks.listening import Heard, Source, frame_levels, hear_content, hear_speaker, listen
+from vcae.tasks.matching import FULL_MATCH_S, correct_errors, map_quantiles, section_quantiles
+from vcae.tasks.model import DECODED_CORRECTIONS, MIN_SOURCE_S, Analysis
+from vcae.tasks.retrieval import REACH as RETRIEVAL_REACH
 from vcae.tasks.retrieval import retrieve
 from vcae.tasks.voice import Voice, decode_voice, describe_voice, interpolate_voices
 
 if TYPE_CHECKING:
     from vcae.audio.io import Sound
+    from vcae.model.decoder import Decoder
     from vcae.tasks.model import Model
 
 MIN_REFERENCE_S = 1.0
+# Of a longer recording of a voice, so much of its beginning is heard.
+MAX_REFERENCE_S = 600.0
+# Seconds of a source that are in memory at a time.
+SECTION_S = 60.0
 # The reference's spread of log-F0 is taken over within these bounds: short clips measure it badly.
 SPREAD_BOUNDS = (0.7, 1.4)
 LOUDNESS = ("source", "flat")
@@ -66,9 +76,7 @@ def default_match(speech_s: float) -> float:
 
 
 @torch.inference_mode()
-def speak(
-    model: Model, latent: Tensor, f0: Tensor, voice: Voice, match: float | str = "auto", detail: Tensor | None = None
-) -> Tensor:
+def speak(model: Model, latent: Tensor, f0: Tensor, voice: Voice, match: float | str = "auto") -> Tensor:
     """Decode content in a voice, put its averages right by the voice's own frames, and draw it towards these.
 
     Args:
@@ -77,25 +85,77 @@ def speak(
         f0: (1, T) in Hz, 0 where unvoiced.
         voice: Whose.
         match: 0 to 1, how far frames are drawn to the voice's own; `auto` decides by how much of it was heard.
-        detail: (1, n_mels, T) to add to the decoder's mel, from `source_detail`.
 
     Returns:
         (1, n_mels, T), natural log magnitude.
     """
-    autoencoder = model.autoencoder
-    trust = min(1.0, voice.speech_s / FULL_MATCH_S)
-    mel = decode_voice(model, latent, f0, voice.speaker_embedding, voice.decoder)
-    if detail is not None:
-        mel = mel + detail
-    mel = correct_errors(mel, latent, f0, autoencoder.config.content.stride, voice.errors, trust)
-    heard_s = float(active_frames(mel).sum()) / model.mel_config.frame_rate
+    n = f0.shape[-1]
+    whole = Computed(latent.shape[-1], lambda start, stop: latent[..., start:stop])
+    return speak_sections(model, whole, f0, voice, match, None, Workshop(n, False, model.device)).read(0, n)
+
+
+def speak_sections(
+    model: Model, latent: Sections, f0: Tensor, voice: Voice, match: float | str, detail: Sections | None, work: Workshop
+) -> Sections:
+    """Do what `speak` does by sections: what hangs on the whole is measured in passes over what is kept.
+
+    Args:
+        model: As in `speak`.
+        latent: Of ceil(T / stride) steps.
+        f0: (1, T) in Hz, 0 where unvoiced.
+        voice: Whose.
+        match: As in `speak`.
+        detail: Of T steps, to add to the decoder's mel, from `hear_detail`; or None.
+        work: How to go through it.
+
+    Returns:
+        The mel, of T steps.
+    """
+    autoencoder, n = model.autoencoder, f0.shape[-1]
+    stride, trust = autoencoder.config.content.stride, min(1.0, voice.speech_s / FULL_MATCH_S)
+    decoded = decode_sections(model, latent, f0, voice.speaker_embedding, voice.decoder)
+
+    def corrected(start: int, stop: int) -> Tensor:
+        mel = decoded.read(start, stop)
+        mel = mel if detail is None else mel + detail.read(start, stop)
+        code = latent.read(start // stride, -(-stop // stride))
+        return correct_errors(mel, code, f0[:, start:stop], stride, voice.errors, trust)
+
+    mel: Sections = work.keep(Computed(n, corrected, multiple=stride))
+    heard_s = float(active_levels(frame_levels(mel, work)).sum()) / model.mel_config.frame_rate
     distribution = DISTRIBUTION * trust * min(1.0, heard_s / DISTRIBUTION_S)
-    mel = match_quantiles(mel, f0, voice.quantiles, distribution)
+    mel = _distributed(mel, f0, voice, distribution, work)
     strength = default_match(voice.speech_s) if isinstance(match, str) else match
     if strength == 0:
         return mel
-    mel = retrieve(mel, autoencoder.normalize(mel), f0, voice.frames, strength)
-    return match_quantiles(mel, f0, voice.quantiles, distribution)
+    matched = mel
+
+    def retrieved(start: int, stop: int) -> Tensor:
+        section = matched.read(start, stop)
+        return retrieve(section, autoencoder.normalize(section), f0[:, start:stop], voice.frames, strength)
+
+    return _distributed(work.keep(Computed(n, retrieved, RETRIEVAL_REACH)), f0, voice, distribution, work)
+
+
+def _distributed(mel: Sections, f0: Tensor, voice: Voice, strength: float, work: Workshop) -> Computed:
+    have = section_quantiles(mel, f0, active_levels(frame_levels(mel, work))[0, 0] > 0, work)
+    return Computed(
+        mel.n, lambda start, stop: map_quantiles(mel.read(start, stop), f0[:, start:stop], have, voice.quantiles, strength)
+    )
+
+
+def decode_sections(
+    model: Model, latent: Sections, f0: Tensor, speaker_embedding: Tensor, decoder: Decoder | None = None
+) -> Computed:
+    """Decode as `decode_voice` does, by sections: content of ceil(T / stride) steps and F0 (1, T) to a mel of T steps."""
+    stride, mean = model.autoencoder.config.content.stride, log_f0_mean(f0)
+    reach = (decoder or model.autoencoder.decoder).reach
+
+    def compute(start: int, stop: int) -> Tensor:
+        code = latent.read(start // stride, -(-stop // stride))
+        return decode_voice(model, code, f0[:, start:stop], speaker_embedding, decoder, mean)
+
+    return Computed(f0.shape[-1], compute, reach, stride)
 
 
 def parse_pitch(pitch: str | float) -> str | float:
@@ -201,11 +261,30 @@ def hear_voice(model: Model, references: Sequence[Sound]) -> Voice:
     """
     if not references:
         raise AudioError("no reference was given; name at least one clip of the voice to take")
-    return describe_voice(model, [model.analyse(r.wav, r.sample_rate, r.name, MIN_REFERENCE_S) for r in references])
+    return describe_voice(model, [model.analyse_sound(r, MIN_REFERENCE_S) for r in references])
 
 
-@torch.inference_mode()
-def convert(model: Model, source: Sound, voice: Voice, options: ConvertOptions | None = None) -> Conversion:
+@dataclass(frozen=True)
+class LongConversion:
+    """A conversion whose sound is still to be made, section by section.
+
+    Attributes:
+        blocks: The sound, (n,) float32 each, at the model's rate; can be gone through once.
+        f0: As in `Conversion`, and so are the numbers.
+        mel: The mel that is synthesised.
+        duration_s: Length of the source in seconds.
+    """
+
+    blocks: Iterator[np.ndarray]
+    f0: Tensor
+    mel: Sections
+    source_f0_hz: float
+    output_f0_hz: float
+    reference_speech_s: float
+    duration_s: float
+
+
+def convert(model: Model, source: Source, voice: Voice, options: ConvertOptions | None = None) -> Conversion:
     """Convert a source to a voice.
 
     Args:
@@ -221,26 +300,79 @@ def convert(model: Model, source: Sound, voice: Voice, options: ConvertOptions |
         AudioError: For unusable audio.
         ConfigError: For a checkpoint without a speaker part.
     """
+    done = convert_long(model, source, voice, options)
+    wav = torch.from_numpy(np.concatenate(list(done.blocks)))
+    mel = done.mel.read(0, done.mel.n).cpu()
+    return Conversion(wav, done.f0, mel, done.source_f0_hz, done.output_f0_hz, done.reference_speech_s)
+
+
+@torch.inference_mode()
+def convert_long(
+    model: Model, source: Source, voice: Voice, options: ConvertOptions | None = None, section_s: float = SECTION_S
+) -> LongConversion:
+    """Convert a source of any length as `convert` does, in memory that hardly grows with the length.
+
+    What conversion needs to know of the whole (levels, moments, quantiles, F0) is measured in passes over sections that are kept on
+    disk. Sections of another length give the same sound to less than a thousandth.
+
+    Args:
+        model: As in `convert`.
+        source: A `Sound`, or a `SoundReader`.
+        voice: As in `convert`.
+        options: As in `convert`.
+        section_s: Seconds of a section; a source of at most that many is one, and kept in memory.
+
+    Returns:
+        The sound, still to be made.
+
+    Raises:
+        AudioError: For unusable audio, or a full disk.
+        ConfigError: For a checkpoint without a speaker part.
+    """
     options = options or ConvertOptions()
-    seen = model.analyse(source.wav, source.sample_rate, source.name)
-    autoencoder = model.autoencoder
-    latent, own = autoencoder.encode_content(seen.mel), autoencoder.encode_speaker(seen.mel)
+    step = max(round(section_s * model.mel_config.frame_rate), 1)
+    heard, work = listen(model, source, MIN_SOURCE_S, lambda n: Workshop(step, n > step, model.device))
+    own = hear_speaker(model, heard.mel, heard.active, work)
+    latent = hear_content(model, heard.mel, heard.active, work)
     if options.strength < 1:
-        voice = interpolate_voices(describe_voice(model, [seen]), voice, options.strength)
-    f0 = convert_f0(seen.f0, voice, options.pitch)
+        voice = interpolate_voices(describe_voice(model, [_beginning(model, heard)]), voice, options.strength)
+    f0 = convert_f0(heard.f0, voice, options.pitch)
     detail, kept = None, parse_share("detail", options.detail)
     if isinstance(kept, str):
-        kept = 0.0 if autoencoder.quantizer is not None else 1.0
+        kept = 0.0 if model.autoencoder.quantizer is not None else 1.0
     if kept:
-        detail = kept * source_detail(seen.mel, autoencoder.decode(latent, seen.f0, own))
-    mel = speak(model, latent, f0, voice, parse_share("match", options.match), detail)
-    wav = model.vocode(mel, f0, len(seen.wav), options.seed, DECODED_CORRECTIONS)[0].numpy()
-    shaped = follow_envelope(wav, seen.wav, seen.level) if options.loudness == "source" else set_level(wav, seen.level)
-    return Conversion(
-        torch.from_numpy(shaped),
+        detail = hear_detail(heard.mel, decode_sections(model, latent, heard.f0, own), kept)
+    mel = speak_sections(model, latent, f0, voice, parse_share("match", options.match), detail, work)
+    return LongConversion(
+        _sound(model, mel, f0, heard, options, work),
         f0.cpu(),
-        mel.cpu(),
-        math.exp(log_f0_statistics(seen.f0[0])[0]),
+        mel,
+        math.exp(log_f0_statistics(heard.f0[0])[0]),
         math.exp(log_f0_statistics(f0[0])[0]),
         voice.speech_s,
+        heard.duration_s,
     )
+
+
+def _beginning(model: Model, heard: Heard) -> Analysis:
+    n = min(heard.mel.n, round(MAX_REFERENCE_S * model.mel_config.frame_rate))
+    return Analysis(np.zeros(0, np.float32), heard.mel.read(0, n), heard.f0[:, :n], heard.level)
+
+
+@torch.inference_mode()
+def _sound(
+    model: Model, mel: Sections, f0: Tensor, heard: Heard, options: ConvertOptions, work: Workshop
+) -> Iterator[np.ndarray]:
+    meter, wav = LevelMeter(), Kept(work.on_disk, torch.device("cpu"))
+    for section in model.vocode_sections(mel, f0, heard.wav.n, options.seed, DECODED_CORRECTIONS, work.step):
+        meter.add(section[0].numpy())
+        wav.append(section[None])
+
+    def read(start: int, stop: int) -> np.ndarray:
+        return wav.read(start, stop)[0, 0].numpy()
+
+    samples = work.step * model.mel_config.hop_length
+    if options.loudness == "source":
+        yield from follow_envelope_sections(read, meter, heard.meter, heard.level, samples)
+    else:
+        yield from set_level_sections(read, meter, heard.level, samples)

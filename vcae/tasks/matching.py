@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vcae.audio.frames import active_frames
+from vcae.audio.sections import Sections, Workshop
 
 # Quantiles kept of each band. The outermost are left out: a short clip does not know its extremes.
 N_QUANTILES = 25
@@ -31,6 +32,8 @@ VOICING_WEIGHT = 2.0
 # Frames of reference kept, evenly spaced when there are more: 120 s.
 MAX_MEMORY = 7500
 BLOCK = 2048
+# Numbers that are sorted at a time.
+QUANTILE_NUMBERS = 1 << 22
 
 
 # For unvoiced and for voiced frames: (n_mels, N_QUANTILES), or None where a clip had too few of them.
@@ -126,6 +129,30 @@ def band_quantiles(mels: Sequence[Tensor], f0s: Sequence[Tensor]) -> Quantiles:
     return _quantiles(frames[:, active & ~voiced]), _quantiles(frames[:, active & voiced])
 
 
+def section_quantiles(mel: Sections, f0: Tensor, active: Tensor, work: Workshop) -> Quantiles:
+    """Return what `band_quantiles` returns of a mel that is read by sections, some bands at a time so that memory is bounded.
+
+    Args:
+        mel: Natural log magnitude.
+        f0: (1, T) in Hz, 0 where unvoiced.
+        active: (T,), true in frames that carry sound.
+        work: How the mel is gone through.
+    """
+    voiced = f0[0] > 0
+    found: tuple[list[Tensor], list[Tensor]] = ([], [])
+    n_mels = mel.read(0, 1).shape[1]
+    at_once = max(QUANTILE_NUMBERS // mel.n, 1)
+    for first in range(0, n_mels, at_once):
+        bands = slice(first, first + at_once)
+        frames = torch.cat([mel.read(start, stop)[0, bands][:, active[start:stop]] for start, stop in work.walk(mel.n)], dim=1)
+        for several, chosen in zip(found, (~voiced[active], voiced[active]), strict=True):
+            quantiles = _quantiles(frames[:, chosen])
+            if quantiles is not None:
+                several.append(quantiles)
+    unvoiced, spoken = (torch.cat(several) if several else None for several in found)
+    return unvoiced, spoken
+
+
 def _quantiles(frames: Tensor) -> Tensor | None:
     if frames.shape[1] < MIN_FRAMES:
         return None
@@ -152,8 +179,13 @@ def match_quantiles(mel: Tensor, f0: Tensor, wanted: Quantiles, strength: float 
     Source: histogram equalisation of speech features, de la Torre et al. (2005); for over-smoothed spectra, the global
     variance of Toda and Tokuda (2007), which matches the second moment only.
     """
+    return map_quantiles(mel, f0, band_quantiles([mel], [f0]), wanted, strength)
+
+
+def map_quantiles(mel: Tensor, f0: Tensor, have: Quantiles, wanted: Quantiles, strength: float = 1.0) -> Tensor:
+    """Map as `match_quantiles` does, a section whose recording has the quantiles `have`."""
     matched = mel.clone()
-    for present, goal, frames in zip(band_quantiles([mel], [f0]), wanted, (f0[0] <= 0, f0[0] > 0), strict=True):
+    for present, goal, frames in zip(have, wanted, (f0[0] <= 0, f0[0] > 0), strict=True):
         if present is not None and goal is not None:
             x = mel[0][:, frames]
             matched[0][:, frames] = x + strength * (_map(x.contiguous(), present, goal) - x)

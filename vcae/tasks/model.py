@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from vcae import checkpoint
-from vcae.audio.f0 import estimate_f0
-from vcae.audio.io import Sound, check_sound, resample
-from vcae.audio.loudness import SILENCE_LEVEL, active_level, normalize_level
+from vcae.audio.io import Sound, check_sound
 from vcae.audio.mel import LogMel
+from vcae.audio.sections import Sections, Workshop
 from vcae.config import from_dict
 from vcae.errors import AudioError, CheckpointError, ConfigError
 from vcae.model.autoencoder import Autoencoder
+from vcae.tasks.listening import listen
+from vcae.vocoder.excitation import PitchTrack
 from vcae.vocoder.griffin_lim import griffin_lim
 from vcae.vocoder.neural import CHUNK_S
 
@@ -139,17 +140,13 @@ class Model:
         Raises:
             AudioError: If the signal is too short, silent, not finite or of an unsupported rate.
         """
-        sound = as_sound(wav, sample_rate, name)
-        if sound.duration_s < min_s:
-            raise AudioError(f"{name} is {sound.duration_s:.2f} s long; at least {min_s:g} s are needed")
-        level = active_level(sound.wav)
-        if level < SILENCE_LEVEL:
-            raise AudioError(f"{name} is silent (level {level:.1e} of full scale); give a recording with sound in it")
-        ready = normalize_level(resample(sound.wav, sound.sample_rate, self.sample_rate))
-        with torch.inference_mode():
-            mel = self.log_mel(torch.from_numpy(ready).to(self.device)[None])
-        f0 = torch.from_numpy(estimate_f0(ready, self.sample_rate)).to(self.device)[None]
-        return Analysis(ready, mel, f0, level)
+        return self.analyse_sound(as_sound(wav, sample_rate, name), min_s)
+
+    @torch.inference_mode()
+    def analyse_sound(self, sound: Sound, min_s: float = MIN_SOURCE_S) -> Analysis:
+        """Analyse a sound, checked already, as `analyse` does."""
+        heard, _ = listen(self, sound, min_s, lambda n: Workshop(n, False, self.device))
+        return Analysis(heard.wav.read(0, heard.wav.n)[0, 0].numpy(), heard.mel.read(0, heard.mel.n), heard.f0, heard.level)
 
     @torch.inference_mode()
     def encode(self, wav: Samples, sample_rate: int) -> Encoding:
@@ -222,6 +219,22 @@ class Model:
             raise CheckpointError(f"{self.checkpoint.path} holds no vocoder; use --checkpoint {checkpoint.DEFAULT}")
         follow = None if follow is None else follow.to(self.device)
         yield from vocoder.stream(mel.to(self.device), f0.to(self.device), n_samples, seed, n_corrections, chunk_s, follow)
+
+    @torch.inference_mode()
+    def vocode_sections(
+        self, mel: Sections, f0: Tensor, n_samples: int, seed: int, n_corrections: int | None, step: int
+    ) -> Iterator[Tensor]:
+        """Yield what `vocode` returns for a mel that is read by sections of at most `step` frames, (1, n) each on the CPU."""
+        vocoder = self.checkpoint.vocoder
+        if vocoder is None:
+            # Griffin-Lim knows no sections.
+            yield self.vocode(mel.read(0, mel.n), f0, n_samples, seed, n_corrections)
+            return
+        c = self.mel_config
+        pitch = PitchTrack.of(f0, c.sample_rate, c.hop_length)
+        chunk_s = min(CHUNK_S, step / c.frame_rate)
+        for section in vocoder.stream_sections(mel.read, pitch, n_samples, seed, n_corrections, chunk_s):
+            yield section.cpu()
 
     def voice(self, clips: Samples | Sequence[Samples], sample_rate: int) -> Voice:
         """Measure a voice once, to convert to it often, to mix it (`vcae.mix_voices`) or to save it (`vcae.tasks.voice.save_voice`).

@@ -25,6 +25,8 @@ MOVE_FRAMES = 1.0
 # Frames of reference kept, evenly spaced when there are more: 120 s.
 MAX_FRAMES = 7500
 BLOCK = 2048
+# Frames to each side that what is retrieved for a frame depends on.
+REACH = 4 + 3
 
 
 @dataclass(frozen=True)

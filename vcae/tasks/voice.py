@@ -54,13 +54,21 @@ class Voice:
     decoder: Decoder | None = None
 
 
-def decode_voice(model: Model, latent: Tensor, f0: Tensor, speaker_embedding: Tensor, decoder: Decoder | None = None) -> Tensor:
-    """Decode content (1, D, ceil(T / stride)) and F0 (1, T) to a log-mel (1, n_mels, T), by a voice's own decoder if it has one."""
+def decode_voice(
+    model: Model,
+    latent: Tensor,
+    f0: Tensor,
+    speaker_embedding: Tensor,
+    decoder: Decoder | None = None,
+    f0_mean: Tensor | None = None,
+) -> Tensor:
+    """Decode content (1, D, ceil(T / stride)) and F0 (1, T) to a log-mel (1, n_mels, T), by a voice's own decoder if it has one.
+
+    Of a section, `f0_mean` (1, 1) is the whole's mean log-F0.
+    """
     autoencoder = model.autoencoder
-    if decoder is None:
-        return autoencoder.decode(latent, f0, speaker_embedding)
-    mel: Tensor = decoder(latent, f0.shape[-1], speaker_embedding, f0) * autoencoder.mel_deviation + autoencoder.mel_mean
-    return mel
+    mel: Tensor = (decoder or autoencoder.decoder)(latent, f0.shape[-1], speaker_embedding, f0, f0_mean=f0_mean)
+    return mel * autoencoder.mel_deviation + autoencoder.mel_mean
 
 
 @torch.inference_mode()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -129,16 +129,42 @@ class HarmonicNoiseVocoder(nn.Module):
         """
         c = self.config.mel
         n = (mel.shape[-1] - 1) * c.hop_length if n_samples is None else n_samples
-        k = self.config.n_corrections if n_corrections is None else n_corrections
-        context, step = self.receptive_frames(k), max(round(chunk_s * c.frame_rate), 1)
         pitch = PitchTrack.of(f0, c.sample_rate, c.hop_length)
         pitch = pitch if follow is None else pitch.follow(follow, c.sample_rate, c.hop_length)
+        yield from self.stream_sections(lambda start, stop: mel[..., start:stop], pitch, n, seed, n_corrections, chunk_s)
+
+    def stream_sections(
+        self,
+        read: Callable[[int, int], Tensor],
+        pitch: PitchTrack,
+        n_samples: int,
+        seed: int = 0,
+        n_corrections: int | None = None,
+        chunk_s: float = CHUNK_S,
+    ) -> Iterator[Tensor]:
+        """Synthesise as `stream` does from a mel that is read by sections.
+
+        Args:
+            read: Gives frames `start` to `stop` of the mel, (B, n_mels, stop - start).
+            pitch: (B, T).
+            n_samples: As in `forward`.
+            seed: Of the noise.
+            n_corrections: As in `forward`.
+            chunk_s: Length of a chunk in seconds.
+
+        Yields:
+            (B, chunk samples), the last one shorter.
+        """
+        c, n, n_frames = self.config.mel, n_samples, pitch.turns.shape[-1]
+        k = self.config.n_corrections if n_corrections is None else n_corrections
+        context, step = self.receptive_frames(k), max(round(chunk_s * c.frame_rate), 1)
         for first in range(0, -(-n // c.hop_length), step):
-            start, stop = max(first - context, 0), min(first + step + context, mel.shape[-1])
+            start, stop = max(first - context, 0), min(first + step + context, n_frames)
             offset = start * c.hop_length
-            end = n if stop == mel.shape[-1] else (stop - 1) * c.hop_length
+            end = n if stop == n_frames else (stop - 1) * c.hop_length
+            mel = read(start, stop)
             noise = white_noise(seed, mel.shape[0], offset, end).to(mel.device)
-            wav = self._synthesise(mel[..., start:stop], pitch[start:stop], noise, k)
+            wav = self._synthesise(mel, pitch[start:stop], noise, k)
             yield wav[:, first * c.hop_length - offset : min((first + step) * c.hop_length, n) - offset]
 
     def receptive_frames(self, n_corrections: int) -> int:

@@ -1,0 +1,143 @@
+"""Arrays along time that are read by sections: kept in memory or on disk, or computed when they are read.
+
+What a long recording needs is written as a chain of these. A short one is a single section of the same chain, so that the two
+give the same result.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vcae.errors import AudioError
+
+
+class Sections(ABC):
+    """Something of `n` steps in time, any stretch of which can be read.
+
+    Attributes:
+        n: Steps.
+    """
+
+    n: int
+
+    @abstractmethod
+    def read(self, start: int, stop: int) -> Tensor:
+        """Return steps `start` to `stop`: (1, D, stop - start)."""
+
+
+class Computed(Sections):
+    """Sections that are computed anew whenever they are read.
+
+    Args:
+        n: Steps.
+        compute: Gives (1, D, stop - start) for a start and a stop, right but for `reach` steps at each end that is not an end of the whole.
+        reach: How many steps beside it a step depends on.
+        multiple: `compute` is only asked to start at multiples of this.
+    """
+
+    def __init__(self, n: int, compute: Callable[[int, int], Tensor], reach: int = 0, multiple: int = 1) -> None:
+        self.n = n
+        self._compute, self._reach, self._multiple = compute, reach, multiple
+
+    def read(self, start: int, stop: int) -> Tensor:
+        """Compute steps `start` to `stop`, with what reaches into them."""
+        first = max(start - self._reach, 0) // self._multiple * self._multiple
+        last = min(stop + self._reach, self.n)
+        return self._compute(first, last)[..., start - first : stop - first]
+
+
+class Kept(Sections):
+    """Sections that were appended one after another and are kept, in memory or in an unnamed file that is gone when this is.
+
+    Args:
+        on_disk: Where.
+        device: Where what is read goes.
+    """
+
+    def __init__(self, on_disk: bool, device: torch.device) -> None:
+        self.n = 0
+        self._device, self._parts, self._dim = device, list[Tensor](), 0
+        self._file: BinaryIO | None = None
+        if on_disk:
+            try:
+                self._file = tempfile.TemporaryFile(prefix="vcae-", buffering=0)
+            except OSError as error:
+                raise _no_room(error) from error
+
+    def append(self, section: Tensor) -> None:
+        """Add a section (1, D, n), float32.
+
+        Raises:
+            AudioError: If the disk is full.
+        """
+        self.n += section.shape[-1]
+        self._dim = section.shape[1]
+        if self._file is None:
+            self._parts.append(section)
+            return
+        # Step by step, so that a stretch of time is a stretch of the file.
+        data = memoryview(np.ascontiguousarray(section[0].T.cpu().numpy())).cast("B")
+        try:
+            while data:
+                data = data[self._file.write(data) :]
+        except OSError as error:
+            raise _no_room(error) from error
+
+    def read(self, start: int, stop: int) -> Tensor:
+        """Return steps `start` to `stop`."""
+        if self._file is None:
+            if len(self._parts) > 1:
+                self._parts = [torch.cat(self._parts, dim=-1)]
+            return self._parts[0][..., start:stop]
+        size, offset = (stop - start) * self._dim * 4, start * self._dim * 4
+        data = bytearray(size)
+        view = memoryview(data)
+        while view:
+            got = os.preadv(self._file.fileno(), [view], offset)
+            assert got, "a section was read that was never written"
+            view, offset = view[got:], offset + got
+        rows = torch.frombuffer(data, dtype=torch.float32).view(-1, self._dim)
+        return rows.T.contiguous()[None].to(self._device)
+
+
+def _no_room(error: OSError) -> AudioError:
+    reason = error.strerror or error
+    return AudioError(
+        f"a long recording needs room for what is computed on the way, and {tempfile.gettempdir()} gave none ({reason}); "
+        "make room there (0.8 GB an hour), or name another folder in TMPDIR"
+    )
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """How a recording is gone through.
+
+    Attributes:
+        step: Frames at a time.
+        on_disk: Whether what is kept goes to disk.
+        device: Where to compute.
+    """
+
+    step: int
+    on_disk: bool
+    device: torch.device
+
+    def walk(self, n: int, parts: int = 1) -> Iterator[tuple[int, int]]:
+        """Yield start and stop of each section of `n` steps, `parts` steps a frame."""
+        yield from ((start, min(start + self.step * parts, n)) for start in range(0, n, self.step * parts))
+
+    def keep(self, sections: Sections) -> Kept:
+        """Go through sections once and keep what they give."""
+        kept = Kept(self.on_disk, self.device)
+        for start, stop in self.walk(sections.n):
+            kept.append(sections.read(start, stop))
+        return kept

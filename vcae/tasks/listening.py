@@ -1,0 +1,220 @@
+"""Listening to a recording of any length: its level, sound, mel, F0, content and voice, each in passes of bounded memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vcae.audio.f0 import estimate_f0_sections
+from vcae.audio.frames import active_levels, n_frames
+from vcae.audio.io import resample_blocks
+from vcae.audio.loudness import SILENCE_LEVEL, LevelMeter
+from vcae.audio.sections import Computed, Kept, Sections, Workshop
+from vcae.errors import AudioError
+from vcae.model.blocks import KERNEL
+
+if TYPE_CHECKING:
+    from vcae.tasks.model import Model
+
+
+class Source(Protocol):
+    """What can be listened to: a `Sound`, or a `SoundReader` of a file."""
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Yield mono samples (n,), float32."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A recording as the models see it, to be read by sections.
+
+    Attributes:
+        wav: Of N steps with one number each, at the model's rate and level.
+        meter: What was measured of `wav`.
+        mel: Of T steps, natural log magnitude.
+        f0: (1, T) in Hz, 0 where unvoiced.
+        active: (1, 1, T), 1.0 in frames that carry sound.
+        level: RMS of the active frames before the level was changed.
+        duration_s: Length in seconds.
+    """
+
+    wav: Sections
+    meter: LevelMeter
+    mel: Kept
+    f0: Tensor
+    active: Tensor
+    level: float
+    duration_s: float
+
+
+def listen(model: Model, source: Source, min_s: float, choose: Callable[[int], Workshop]) -> tuple[Heard, Workshop]:
+    """Take in a recording.
+
+    Args:
+        model: Whose rate and mel.
+        source: What to listen to.
+        min_s: Shortest length allowed, in seconds.
+        choose: Gives the way to go through so many frames.
+
+    Raises:
+        AudioError: If the recording is too short, silent, or cannot be read.
+    """
+    given, ready, hop = LevelMeter(), LevelMeter(), model.mel_config.hop_length
+
+    def measured() -> Iterator[np.ndarray]:
+        for block in source.blocks():
+            given.add(block)
+            yield block
+
+    raw = _Spool(choose)
+    for block in resample_blocks(measured(), source.sample_rate, model.sample_rate):
+        ready.add(block)
+        raw.append(block, n_frames(ready.n, hop))
+    duration_s = given.n / source.sample_rate
+    if duration_s < min_s:
+        raise AudioError(f"{source.name} is {duration_s:.2f} s long; at least {min_s:g} s are needed")
+    level, gain = given.level(), ready.gain
+    if level < SILENCE_LEVEL:
+        raise AudioError(f"{source.name} is silent (level {level:.1e} of full scale); give a recording with sound in it")
+    n, kept = n_frames(ready.n, hop), raw.finish()
+    work = choose(n)
+    wav = Computed(ready.n, lambda start, stop: kept.read(start, stop) * gain)
+    mel = work.keep(_mel(model, wav, n))
+    f0 = estimate_f0_sections(lambda start, stop: wav.read(start, stop)[0, 0].numpy(), ready.n, ready.peak * gain)
+    active = active_levels(frame_levels(mel, work))
+    heard = Heard(wav, ready.scaled(gain), mel, torch.from_numpy(f0).to(model.device)[None], active, level, duration_s)
+    return heard, work
+
+
+class _Spool:
+    """Samples of a number not known beforehand: in memory until they are too many."""
+
+    def __init__(self, choose: Callable[[int], Workshop]) -> None:
+        self._choose, self._kept, self._on_disk = choose, Kept(False, torch.device("cpu")), False
+
+    def append(self, block: np.ndarray, n: int) -> None:
+        """Add samples (n,), after which there are `n` frames."""
+        if not self._on_disk and self._choose(n).on_disk:
+            memory, self._kept, self._on_disk = self._kept, Kept(True, torch.device("cpu")), True
+            if memory.n:
+                self._kept.append(memory.read(0, memory.n))
+        if len(block):
+            self._kept.append(torch.from_numpy(block)[None, None])
+
+    def finish(self) -> Kept:
+        """Return the samples."""
+        return self._kept
+
+
+def _mel(model: Model, wav: Sections, n: int) -> Computed:
+    hop, n_fft = model.mel_config.hop_length, model.mel_config.n_fft
+
+    def compute(start: int, stop: int) -> Tensor:
+        samples = wav.read(start * hop, wav.n if stop == n else (stop - 1) * hop)
+        mel: Tensor = model.log_mel(samples[0].to(model.device))
+        return mel
+
+    # One frame more than the windows reach, so that a section is never shorter than what is mirrored at its ends.
+    return Computed(n, compute, reach=-(-n_fft // (2 * hop)) + 1)
+
+
+def frame_levels(mel: Sections, work: Workshop) -> Tensor:
+    """Return the mean level of each frame of a mel: (1, 1, T)."""
+    return torch.cat([mel.read(start, stop).mean(dim=1, keepdim=True) for start, stop in work.walk(mel.n)], dim=-1)
+
+
+def _normalized(x: Sections, weight: Tensor, work: Workshop) -> Computed:
+    """Normalise each channel over all time, as `InstanceNorm` does, by moments that are added up in a pass of their own."""
+    total, mean, squares = 0.0, torch.zeros(1), torch.zeros(1)
+    for start, stop in work.walk(x.n):
+        section, w = x.read(start, stop).float(), weight[..., start:stop]
+        count = float(w.sum())
+        if not count:
+            continue
+        here = (section * w).sum(dim=-1, keepdim=True) / count
+        spread = ((section - here).square() * w).sum(dim=-1, keepdim=True).cpu().double()
+        step = here.cpu().double() - mean
+        # Source: Chan, Golub and LeVeque, Updating formulae and a pairwise algorithm for computing sample variances (1979).
+        squares = squares + spread + step.square() * (total * count / (total + count))
+        mean, total = mean + step * (count / (total + count)), total + count
+    deviation = (squares / max(total, 1e-3) + 1e-4).sqrt().float().to(work.device)
+    centre = mean.float().to(work.device)
+    return Computed(x.n, lambda start, stop: (x.read(start, stop) - centre) / deviation)
+
+
+def hear_content(model: Model, mel: Sections, active: Tensor, work: Workshop) -> Sections:
+    """Return the content that the decoder reads, ceil(T / stride) steps, as `Autoencoder.encode_content` does.
+
+    What is normalised over time is normalised by the moments of the whole: one pass for each time that this is done.
+
+    Args:
+        model: With an autoencoder.
+        mel: Of T steps.
+        active: (1, 1, T), 1.0 in frames that carry sound.
+        work: How to go through it.
+    """
+    autoencoder = model.autoencoder
+    encoder, stride, n = autoencoder.content_encoder, autoencoder.config.content.stride, mel.n
+    x: Sections = Computed(n, lambda start, stop: autoencoder.normalize(mel.read(start, stop)))
+    if encoder.config.n_normalized:
+        x = _normalized(x, active, work)
+    x = _then(x, encoder.input, 2)
+    for stack in encoder.normalized:
+        x = _normalized(work.keep(_then(x, stack, KERNEL // 2)), active, work)
+    reach = len(encoder.free.blocks) * (KERNEL // 2)
+    if not encoder.config.early_pool:
+        x = _then(x, encoder.free, reach)
+    hidden = x
+    x = Computed(
+        -(-n // stride), lambda start, stop: encoder.pool(hidden.read(start * stride, min(stop * stride, n)))
+    )
+    if encoder.config.early_pool:
+        x = _then(x, encoder.free, reach)
+    latent: Sections = work.keep(_then(x, encoder.output, 0))
+    if encoder.config.normalize_latent:
+        latent = _normalized(latent, encoder.pool_weight(active), work)
+    quantizer = autoencoder.quantizer
+    if quantizer is None:
+        return latent
+    return Computed(latent.n, lambda start, stop: quantizer.decode(quantizer.encode(latent.read(start, stop))))
+
+
+def _then(x: Sections, function: Callable[[Tensor], Tensor], reach: int) -> Computed:
+    return Computed(x.n, lambda start, stop: function(x.read(start, stop)), reach)
+
+
+def hear_speaker(model: Model, mel: Sections, active: Tensor, work: Workshop) -> Tensor:
+    """Return the speaker embedding (1, speaker_dim), as `Autoencoder.encode_speaker` does.
+
+    Raises:
+        ConfigError: If this is a plain autoencoder, which has no speaker part.
+    """
+    autoencoder = model.autoencoder
+    encoder = autoencoder.the_speaker_encoder()
+    largest, total, sums, squares = (torch.full((1, 1), value, device=work.device) for value in (-math.inf, 0.0, 0.0, 0.0))
+    for start, stop in work.walk(mel.n):
+        first, last = max(start - encoder.reach, 0), min(stop + encoder.reach, mel.n)
+        attended = encoder.attend(autoencoder.normalize(mel.read(first, last)), active[..., first:last])
+        x, score = (value[..., start - first : stop - first] for value in attended)
+        # A softmax over all time: sums are kept relative to the largest score so far.
+        top = torch.maximum(largest, score.amax(dim=-1))
+        share, fade = torch.exp(score - top[..., None]), torch.exp(largest - top)
+        total = total * fade + share.sum(dim=-1)
+        sums = sums * fade + (x * share).sum(dim=-1)
+        squares = squares * fade + (x.square() * share).sum(dim=-1)
+        largest = top
+    return encoder.embed(sums / total, squares / total)
