@@ -71,11 +71,11 @@ class SoundReader:
     """
 
     def __init__(self, path: str | Path, stdin: BinaryIO | None = None) -> None:
-        self.name, self._spool = str(path), None
-        if self.name == STDIO:
+        self.name = str(path)
+        self._spool = _take_in(stdin) if self.name == STDIO else None
+        if self._spool is not None:
             self.name = "standard input"
-            source: BinaryIO | str = _take_in(stdin)
-            self._spool = source
+            source: BinaryIO | str = self._spool
         else:
             source = str(_check_file(Path(path)))
         try:
@@ -126,7 +126,7 @@ class SoundReader:
 
 
 def _take_in(stdin: BinaryIO | None) -> BinaryIO:
-    spool = tempfile.SpooledTemporaryFile(max_size=1 << 26, prefix="vcae-")
+    spool = tempfile.SpooledTemporaryFile(max_size=1 << 26, prefix="vcae-")  # noqa: SIM115, closed by its reader
     if stdin is not None:
         shutil.copyfileobj(stdin, spool, 1 << 20)
     if not spool.tell():

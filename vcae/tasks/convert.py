@@ -34,7 +34,7 @@ MIN_REFERENCE_S = 1.0
 # Of a longer recording of a voice, so much of its beginning is heard.
 MAX_REFERENCE_S = 600.0
 # Seconds of a source that are in memory at a time.
-SECTION_S = 60.0
+SECTION_S = 10.0
 # The reference's spread of log-F0 is taken over within these bounds: short clips measure it badly.
 SPREAD_BOUNDS = (0.7, 1.4)
 LOUDNESS = ("source", "flat")
@@ -364,7 +364,7 @@ def _sound(
     model: Model, mel: Sections, f0: Tensor, heard: Heard, options: ConvertOptions, work: Workshop
 ) -> Iterator[np.ndarray]:
     meter, wav = LevelMeter(), Kept(work.on_disk, torch.device("cpu"))
-    for section in model.vocode_sections(mel, f0, heard.wav.n, options.seed, DECODED_CORRECTIONS, work.step):
+    for section in model.vocode_sections(mel, f0, heard.wav.n, options.seed, DECODED_CORRECTIONS, work):
         meter.add(section[0].numpy())
         wav.append(section[None])
 

@@ -15,26 +15,26 @@ DETAIL_FRAMES = 20.0
 REACH = 60
 
 
-def hear_detail(mel: Sections, copy: Sections, share: float = 1.0) -> Computed:
+def source_detail(mel: Tensor, copy: Tensor) -> Tensor:
     """Return what a recording holds beyond the autoencoder's copy of it in its own voice.
 
     Added to what the decoder makes of the same code in another voice, it leaves of the autoencoder only the change of voice: the
     blur of the narrow code, which both copies share, goes, and with it the lost consonants.
 
     Args:
-        mel: Natural log magnitude, of the recording.
-        copy: Its copy.
-        share: How much of it, 0 to 1.
+        mel: (1, n_mels, T), natural log magnitude, of the recording.
+        copy: (1, n_mels, T), its copy.
 
     Returns:
-        The detail, of as many steps.
+        (1, n_mels, T).
 
     Source: the spectral differential of Kobayashi et al., Statistical singing voice conversion with direct waveform modification based on
     the spectrum differential (2014), taken here between two decodings of one code.
     """
+    detail = gaussian_smooth(mel - copy, DETAIL_BANDS, dim=1)
+    return detail - gaussian_smooth(detail, DETAIL_FRAMES, dim=2)
 
-    def compute(start: int, stop: int) -> Tensor:
-        detail = gaussian_smooth(mel.read(start, stop) - copy.read(start, stop), DETAIL_BANDS, dim=1)
-        return share * (detail - gaussian_smooth(detail, DETAIL_FRAMES, dim=2))
 
-    return Computed(mel.n, compute, REACH)
+def hear_detail(mel: Sections, copy: Sections, share: float = 1.0) -> Computed:
+    """Return a share of `source_detail`, by sections."""
+    return Computed(mel.n, lambda start, stop: share * source_detail(mel.read(start, stop), copy.read(start, stop)), REACH)

@@ -179,9 +179,7 @@ def hear_content(model: Model, mel: Sections, active: Tensor, work: Workshop) ->
     if not encoder.config.early_pool:
         x = _then(x, encoder.free, reach)
     hidden = x
-    x = Computed(
-        -(-n // stride), lambda start, stop: encoder.pool(hidden.read(start * stride, min(stop * stride, n)))
-    )
+    x = Computed(-(-n // stride), lambda start, stop: encoder.pool(hidden.read(start * stride, min(stop * stride, n))))
     if encoder.config.early_pool:
         x = _then(x, encoder.free, reach)
     latent: Sections = work.keep(_then(x, encoder.output, 0))

@@ -222,9 +222,9 @@ class Model:
 
     @torch.inference_mode()
     def vocode_sections(
-        self, mel: Sections, f0: Tensor, n_samples: int, seed: int, n_corrections: int | None, step: int
+        self, mel: Sections, f0: Tensor, n_samples: int, seed: int, n_corrections: int | None, work: Workshop
     ) -> Iterator[Tensor]:
-        """Yield what `vocode` returns for a mel that is read by sections of at most `step` frames, (1, n) each on the CPU."""
+        """Yield what `vocode` returns for a mel that is read by sections, (1, n) each on the CPU."""
         vocoder = self.checkpoint.vocoder
         if vocoder is None:
             # Griffin-Lim knows no sections.
@@ -232,8 +232,11 @@ class Model:
             return
         c = self.mel_config
         pitch = PitchTrack.of(f0, c.sample_rate, c.hop_length)
-        chunk_s = min(CHUNK_S, step / c.frame_rate)
-        for section in vocoder.stream_sections(mel.read, pitch, n_samples, seed, n_corrections, chunk_s):
+
+        def synthesise(start: int, stop: int) -> Tensor:
+            return vocoder.section(mel.read, pitch, (start, stop), n_samples, seed, n_corrections)
+
+        for section in work.work(synthesise, work.walk(-(-n_samples // c.hop_length))):
             yield section.cpu()
 
     def voice(self, clips: Samples | Sequence[Samples], sample_rate: int) -> Voice:

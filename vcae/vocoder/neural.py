@@ -131,41 +131,41 @@ class HarmonicNoiseVocoder(nn.Module):
         n = (mel.shape[-1] - 1) * c.hop_length if n_samples is None else n_samples
         pitch = PitchTrack.of(f0, c.sample_rate, c.hop_length)
         pitch = pitch if follow is None else pitch.follow(follow, c.sample_rate, c.hop_length)
-        yield from self.stream_sections(lambda start, stop: mel[..., start:stop], pitch, n, seed, n_corrections, chunk_s)
+        step = max(round(chunk_s * c.frame_rate), 1)
+        for first in range(0, -(-n // c.hop_length), step):
+            yield self.section(lambda start, stop: mel[..., start:stop], pitch, (first, first + step), n, seed, n_corrections)
 
-    def stream_sections(
+    def section(
         self,
         read: Callable[[int, int], Tensor],
         pitch: PitchTrack,
+        span: tuple[int, int],
         n_samples: int,
         seed: int = 0,
         n_corrections: int | None = None,
-        chunk_s: float = CHUNK_S,
-    ) -> Iterator[Tensor]:
-        """Synthesise as `stream` does from a mel that is read by sections.
+    ) -> Tensor:
+        """Synthesise one chunk of what `stream` gives, from a mel that is read by sections.
 
         Args:
             read: Gives frames `start` to `stop` of the mel, (B, n_mels, stop - start).
-            pitch: (B, T).
-            n_samples: As in `forward`.
+            pitch: (B, T), of the whole.
+            span: First frame of the chunk, and the first of the next.
+            n_samples: Of the whole.
             seed: Of the noise.
             n_corrections: As in `forward`.
-            chunk_s: Length of a chunk in seconds.
 
-        Yields:
-            (B, chunk samples), the last one shorter.
+        Returns:
+            (B, n), as long as the span and no longer than the whole.
         """
-        c, n, n_frames = self.config.mel, n_samples, pitch.turns.shape[-1]
+        hop, n_frames, (first, beyond) = self.config.mel.hop_length, pitch.turns.shape[-1], span
         k = self.config.n_corrections if n_corrections is None else n_corrections
-        context, step = self.receptive_frames(k), max(round(chunk_s * c.frame_rate), 1)
-        for first in range(0, -(-n // c.hop_length), step):
-            start, stop = max(first - context, 0), min(first + step + context, n_frames)
-            offset = start * c.hop_length
-            end = n if stop == n_frames else (stop - 1) * c.hop_length
-            mel = read(start, stop)
-            noise = white_noise(seed, mel.shape[0], offset, end).to(mel.device)
-            wav = self._synthesise(mel, pitch[start:stop], noise, k)
-            yield wav[:, first * c.hop_length - offset : min((first + step) * c.hop_length, n) - offset]
+        context = self.receptive_frames(k)
+        start, stop = max(first - context, 0), min(beyond + context, n_frames)
+        offset, end = start * hop, n_samples if stop == n_frames else (stop - 1) * hop
+        mel = read(start, stop)
+        noise = white_noise(seed, mel.shape[0], offset, end).to(mel.device)
+        wav = self._synthesise(mel, pitch[start:stop], noise, k)
+        return wav[:, first * hop - offset : min(beyond * hop, n_samples) - offset]
 
     def receptive_frames(self, n_corrections: int) -> int:
         """Return how many frames to each side a sample depends on."""
