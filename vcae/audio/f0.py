@@ -36,8 +36,8 @@ BLOCK_FRAMES = 1850
 def _detector() -> SwiftF0:
     from swift_f0 import SwiftF0
 
-    # `spin=False`: a detector kept alive must not burn a core between calls.
-    return SwiftF0(spin=False)
+    # `spin=False`: a detector kept alive must not burn a core between calls. Where torch has one thread, it has one too.
+    return SwiftF0(threads=1 if torch.get_num_threads() == 1 else None, spin=False)
 
 
 def estimate_f0(wav: np.ndarray, sample_rate: int = SAMPLE_RATE) -> np.ndarray:

@@ -310,7 +310,7 @@ def write_blocks(
     try:
         with _writing(str(file)):
             file.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=".vcae-", suffix=".part")
+            handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".vcae-{os.getpid()}-", suffix=".part")
             with os.fdopen(handle, "w+b") as out:
                 _encode(out, blocks, sample_rate, FORMATS[file.suffix.lower()], comment, path)
                 out.flush()
@@ -320,6 +320,17 @@ def write_blocks(
     finally:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed process left half-written in a folder."""
+    for file in folder.glob(".vcae-*-*.part"):
+        try:
+            os.kill(int(file.name.split("-")[1]), 0)
+        except (ProcessLookupError, ValueError):
+            file.unlink(missing_ok=True)
+        except OSError:
+            continue
 
 
 @contextmanager

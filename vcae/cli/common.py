@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from enum import Enum
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TextIO, TypeVar
 
 import typer
 
@@ -54,7 +54,7 @@ def user_errors(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except VcaeError as error:
-            sys.stderr.write("error: " + " ".join(str(error).split()) + "\n")
+            say(f"error: {error}", sys.stderr)
             raise typer.Exit(EXIT_USER_ERROR) from None
 
     return guarded
@@ -102,7 +102,14 @@ def report(values: dict[str, Any], sentence: str, output: str, quiet: bool, as_j
     # JSON has no NaN: what could not be measured is null.
     plain = {k: None if isinstance(v, float) and v != v else v for k, v in values.items()}
     text = json.dumps(plain) if as_json else sentence
-    (sys.stderr if output == "-" else sys.stdout).write(text + "\n")
+    say(text, sys.stderr if output == "-" else sys.stdout)
+
+
+def say(text: str, stream: TextIO) -> None:
+    """Write one line, whatever the text: a name may hold newlines, or what the terminal's encoding lacks."""
+    encoding = stream.encoding or "utf-8"
+    stream.write(" ".join(text.split()).encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    stream.flush()
 
 
 class Stopwatch:

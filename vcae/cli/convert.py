@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from enum import Enum
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,7 +25,11 @@ from vcae.cli.common import (
     user_errors,
     working,
 )
-from vcae.cli.voice import find_voice, parse_speaker, read_clips
+from vcae.errors import ConfigError
+from vcae.tasks.speakers import find_voice, parse_speaker, read_clips
+
+if TYPE_CHECKING:
+    from vcae.cli.folder import Run
 
 
 class Loudness(str, Enum):
@@ -36,15 +41,20 @@ class Loudness(str, Enum):
 
 @user_errors
 def convert(
-    source: Annotated[str, typer.Argument(help="What is said: a sound file, or '-' for a wav on standard input.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="What is said: a sound file, '-' for a wav on standard input; or a folder, or a CSV with the columns source, speaker[, output]."
+        ),
+    ],
     speaker: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "--speaker",
             "-s",
             help="Who shall say it: a clip, or a saved voice's name; repeat it for more clips, or mix voices with weights: a.wav:0.7.",
         ),
-    ],
+    ] = None,
     output: OutputOption = None,
     pitch: Annotated[str, typer.Option(help="auto: the voice's range; keep: the source's; a number: semitones.")] = "auto",
     strength: Annotated[float, typer.Option(help="0: the source's own voice, 1: the voice of --speaker.")] = 1.0,
@@ -62,8 +72,33 @@ def convert(
     force: ForceOption = False,
     quiet: QuietOption = False,
     json: JsonOption = False,
+    out_dir: Annotated[Path | None, typer.Option(help="Folder for the outputs of a folder or table; its tree is kept.")] = None,
+    glob: Annotated[
+        str | None, typer.Option(help="Which files of a folder, such as '*.flac'; all sound files by default.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=0, help="Worker processes for a folder or table; 0: one a core.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Skip what a run before has done rightly.")] = False,
 ) -> None:
-    """Convert SOURCE to the voice of --speaker."""
+    """Convert SOURCE to the voice of --speaker; of a folder or table, every recording, and exit with 1 if any failed."""
+    from vcae.cli.folder import Run, is_many
+
+    options: dict[str, Any] = {
+        "pitch": pitch,
+        "strength": strength,
+        "match": match,
+        "detail": detail,
+        "loudness": loudness.value,
+        "seed": seed,
+    }
+    if is_many(source):
+        run = Run(_needed_folder(source, output, out_dir), glob, jobs, resume, force, quiet, json)
+        _convert_many(source, speaker or [], checkpoint, device.value, options, run)
+        return
+    if out_dir is not None or glob is not None or resume or jobs:
+        raise ConfigError(
+            f"{source} is no folder or .csv table; --out-dir, --glob, --jobs and --resume are for those, so use -o"
+        )
+    speaker = _needed_speakers(speaker)
     from vcae.audio.io import SoundReader, check_output, write_blocks
 
     speakers = [parse_speaker(text) for text in speaker]
@@ -75,11 +110,11 @@ def convert(
             from vcae.tasks.convert import ConvertOptions, convert_long
             from vcae.tasks.model import load
 
-            options = ConvertOptions(pitch, strength, match, detail, loudness.value, seed)
+            chosen = ConvertOptions(**options)
             watch = Stopwatch()
             model = load(checkpoint, device.value)
         with working("converting", quiet):
-            done = convert_long(model, sound, find_voice(model, speakers, clips), options)
+            done = convert_long(model, sound, find_voice(model, speakers, clips), chosen)
             comment = provenance(model.checkpoint, "converted")
             write_blocks(target, done.blocks, model.sample_rate, comment, force, sys.stdout.buffer)
     elapsed = watch()
@@ -91,12 +126,7 @@ def convert(
         "reference_speech_s": round(done.reference_speech_s, 2),
         "source_f0_hz": round(done.source_f0_hz, 1),
         "output_f0_hz": round(done.output_f0_hz, 1),
-        "pitch": pitch,
-        "strength": strength,
-        "match": match,
-        "detail": detail,
-        "loudness": loudness.value,
-        "seed": seed,
+        **options,
         "device": str(model.device),
         "checkpoint": model.checkpoint.path.stem,
         "sha256": model.checkpoint.sha256,
@@ -108,6 +138,30 @@ def convert(
         f"{elapsed:.1f} s on {model.device} with checkpoint {model.checkpoint.path.stem}"
     )
     report(values, sentence, target, quiet, json)
+
+
+def _needed_speakers(speaker: list[str] | None) -> list[str]:
+    if not speaker:
+        raise ConfigError("no --speaker was given; name at least one clip, or a saved voice, of the voice to take")
+    return speaker
+
+
+def _needed_folder(source: str, output: str | None, out_dir: Path | None) -> Path:
+    if output is not None or out_dir is None:
+        raise ConfigError(f"{source} holds many recordings; say with --out-dir, and not with -o, where they are to go")
+    return out_dir
+
+
+def _convert_many(source: str, speaker: list[str], checkpoint: str, device: str, options: dict[str, Any], run: Run) -> None:
+    from vcae.cli.folder import convert_many
+    from vcae.tasks.batch import Settings
+
+    if Path(source).is_dir():
+        for text in _needed_speakers(speaker):
+            parse_speaker(text)
+    elif speaker:
+        raise ConfigError(f"{source} names its own speakers; leave --speaker out")
+    convert_many(source, Settings(checkpoint, device, options, tuple(speaker)), run)
 
 
 def _pitch_sentence(source_hz: float, output_hz: float) -> str:

@@ -29,8 +29,8 @@ from vcae.cli.common import (
     user_errors,
     working,
 )
-from vcae.cli.voice import find_voice, parse_speaker, read_clips
 from vcae.errors import AudioError, ConfigError, DataError
+from vcae.tasks.speakers import find_voice, parse_speaker, read_clips
 
 if TYPE_CHECKING:
     from vcae.audio.io import Sound

@@ -1,0 +1,297 @@
+"""Many conversions: what there is to do, what was done before, and the worker that does one after another.
+
+No import of torch until a worker starts, so that a wrong folder or table is told at once.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vcae import __version__
+from vcae.errors import AudioError, ConfigError, DataError, VcaeError
+
+if TYPE_CHECKING:
+    from vcae.tasks.voice import Voice
+
+SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".aifc", ".au", ".caf", ".w64", ".rf64")
+REPORT = "report.jsonl"
+# Voices that a worker keeps, when a table names many.
+MAX_VOICES = 64
+
+
+@dataclass(frozen=True)
+class Job:
+    """One conversion to do.
+
+    Attributes:
+        source: The file to convert.
+        speakers: Each as `--speaker` takes it.
+        output: The file to write.
+        known: What a report says of this output: `key` and `sha256`; None if nothing, or if it is to be made again anyway.
+    """
+
+    source: str
+    speakers: tuple[str, ...]
+    output: str
+    known: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job.
+
+    Attributes:
+        source, speakers, output: As in the job.
+        status: `converted`, `skipped` (was done before) or `failed`.
+        reason: Why it failed.
+        key: Hash of all that decides the result: the source's content, the voice's, the settings, the checkpoint.
+        sha256: Of the output.
+        duration_s: Of the source.
+        elapsed_s: That it took.
+    """
+
+    source: str
+    speakers: tuple[str, ...]
+    output: str
+    status: str
+    reason: str = ""
+    key: str = ""
+    sha256: str = ""
+    duration_s: float = 0.0
+    elapsed_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all jobs of a run share.
+
+    Attributes:
+        checkpoint: Name or path.
+        device: As `--device`.
+        options: Fields of `vcae.tasks.convert.ConvertOptions`.
+        speakers: Of every job, where one voice is asked for; it is heard at the start, so that a bad one ends the run there.
+    """
+
+    checkpoint: str = "default"
+    device: str = "auto"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    speakers: tuple[str, ...] = ()
+
+
+def plan_folder(folder: Path, speakers: tuple[str, ...], out_dir: Path, pattern: str | None = None) -> list[Job]:
+    """List the conversions of a folder's recordings, in the order of their names; the tree is kept.
+
+    Args:
+        folder: Searched with all below it; links to folders are not followed, and hidden files and `out_dir` are left out.
+        speakers: Of the voice.
+        out_dir: Where outputs go, as .wav. Two sources that differ in their suffix alone keep it: `a.mp3.wav`.
+        pattern: Such as `*.flac` or `day1/*`: of the name or of the path below the folder; all suffixes of sound files when None.
+
+    Raises:
+        ConfigError: If there is nothing to convert.
+    """
+    found: list[Path] = []
+    for root, folders, names in os.walk(folder):
+        here = Path(root)
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and (here / name).resolve() != out_dir.resolve()
+        )
+        found += [(here / name).relative_to(folder) for name in sorted(names) if not name.startswith(".")]
+    if pattern is None:
+        chosen = [path for path in found if path.suffix.lower() in SUFFIXES]
+    else:
+        chosen = [path for path in found if fnmatch(path.name, pattern) or fnmatch(path.as_posix(), pattern)]
+    if not chosen:
+        wanted = "sound files" if pattern is None else f"files like {pattern!r}"
+        raise ConfigError(f"{folder} holds no {wanted} among its {len(found)} files; give another folder or --glob")
+    shared = Counter(path.with_suffix("") for path in chosen)
+    names_out = [path.with_suffix(".wav") if shared[path.with_suffix("")] == 1 else Path(f"{path}.wav") for path in chosen]
+    return [Job(str(folder / path), speakers, str(out_dir / name)) for path, name in zip(chosen, names_out, strict=True)]
+
+
+def plan_pairs(table: Path, out_dir: Path) -> list[Job]:
+    """List the conversions of a CSV with the columns source, speaker and, if wanted, output.
+
+    Args:
+        table: Paths in it are relative to it. A speaker is what `--speaker` takes; several are set apart by ';'.
+        out_dir: Where outputs go: as the column output says, else `SPEAKER/SOURCE.wav`.
+
+    Raises:
+        DataError: If it cannot be read, lacks a column, is empty, or names an output twice or outside `out_dir`.
+    """
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as opened:
+            rows = list(csv.DictReader(opened, strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(
+            f"{table} cannot be read as a table ({error}); give a CSV with the columns source and speaker"
+        ) from error
+    if not rows or not {"source", "speaker"} <= set(rows[0]):
+        have = ", ".join(str(key) for key in rows[0]) if rows else "no rows"
+        raise DataError(f"{table} has {have}; the columns source and speaker are needed, output may be added")
+    jobs, seen = [], set[str]()
+    for number, row in enumerate(rows, 2):
+        source, speakers = (row["source"] or "").strip(), [s.strip() for s in (row["speaker"] or "").split(";") if s.strip()]
+        if not source or not speakers:
+            raise DataError(f"{table}, line {number}: source is {source!r} and speaker {row['speaker']!r}; both are needed")
+        stated = (row.get("output") or "").strip()
+        name = (
+            Path(stated)
+            if stated
+            else Path("+".join(Path(s).stem for s in speakers)) / _below(Path(source)).with_suffix(".wav")
+        )
+        if name.is_absolute() or ".." in name.parts:
+            raise DataError(f"{table}, line {number}: output is {stated!r}; it must be a path below --out-dir")
+        output = str(out_dir / name)
+        if output in seen:
+            raise DataError(
+                f"{table}, line {number}: {output} is the output of an earlier line too; name others in a column output"
+            )
+        seen.add(output)
+        jobs.append(Job(str(table.parent / source), tuple(_beside(table, s) for s in speakers), output))
+    return jobs
+
+
+def _below(path: Path) -> Path:
+    return Path(path.name) if path.is_absolute() or ".." in path.parts else path
+
+
+def _beside(table: Path, speaker: str) -> str:
+    path, colon, weight = speaker.rpartition(":")
+    candidate = table.parent / speaker
+    if candidate.exists():
+        return str(candidate)
+    if colon and (table.parent / path).exists():
+        return f"{table.parent / path}:{weight}"
+    return speaker
+
+
+def read_report(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the last line about each output of a report; a line that a killed run left unfinished is passed over."""
+    lines: dict[str, dict[str, Any]] = {}
+    if not path.exists():
+        return lines
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            row = json.loads(line)
+            lines[row["output"]] = row
+        except (ValueError, KeyError, TypeError):
+            continue
+    return lines
+
+
+def write_report(path: Path, outcomes: Iterable[Outcome]) -> None:
+    """Write one line a job, under a temporary name that is then renamed."""
+    temporary = path.with_name(f".vcae-{os.getpid()}-{path.name}.part")
+    try:
+        with temporary.open("w", encoding="utf-8") as out:
+            out.writelines(report_line(outcome) for outcome in outcomes)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def report_line(outcome: Outcome) -> str:
+    """Return an outcome as a line of JSON."""
+    return json.dumps(asdict(outcome)) + "\n"
+
+
+class Converter:
+    """What a worker does: load the model once, hear each voice once, and do job after job.
+
+    Args:
+        settings: Of the run.
+
+    Raises:
+        VcaeError: If the checkpoint, the options or the voice of all jobs cannot be used.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        from vcae.config import from_dict
+        from vcae.tasks.convert import ConvertOptions
+        from vcae.tasks.model import load
+
+        self._settings = settings
+        self._options = from_dict(ConvertOptions, dict(settings.options), "options")
+        self._model = load(settings.checkpoint, settings.device)
+        self._voices: dict[tuple[str, ...], tuple[Voice, str]] = {}
+        if settings.speakers:
+            self._voice(settings.speakers)
+
+    def __call__(self, job: Job) -> Outcome:
+        """Do a job; whatever goes wrong is its outcome and not an exception."""
+        started = time.perf_counter()
+        try:
+            outcome = self._do(job)
+        except VcaeError as error:
+            outcome = _failed(job, str(error))
+        except Exception as error:  # One bad file must not stop the rest.
+            outcome = _failed(job, f"unexpected {type(error).__name__}: {error}")
+        return Outcome(**{**asdict(outcome), "elapsed_s": round(time.perf_counter() - started, 3)})
+
+    def _do(self, job: Job) -> Outcome:
+        from vcae.audio.io import SoundReader, check_output, write_blocks
+        from vcae.tasks.convert import convert_long
+
+        with SoundReader(job.source) as reader:
+            voice, voice_hash = self._voice(job.speakers)
+            key = self._key(job, voice_hash)
+            output = Path(job.output)
+            if job.known is not None and job.known.get("key") == key and output.is_file():
+                digest = _hash_file(output)
+                if digest == job.known.get("sha256"):
+                    return Outcome(job.source, job.speakers, job.output, "skipped", "", key, digest, job.known["duration_s"])
+            if output.resolve() == Path(job.source).resolve():
+                raise AudioError(f"{output} is the source itself; choose another --out-dir")
+            check_output(output, force=True)
+            done = convert_long(self._model, reader, voice, self._options)
+            checkpoint = self._model.checkpoint
+            comment = f"converted by vcae {__version__}, checkpoint {checkpoint.path.stem} sha256:{checkpoint.sha256[:16]}"
+            write_blocks(output, done.blocks, self._model.sample_rate, comment, force=True)
+        seconds = round(done.duration_s, 3)
+        return Outcome(job.source, job.speakers, job.output, "converted", "", key, _hash_file(output), seconds)
+
+    def _key(self, job: Job, voice_hash: str) -> str:
+        facts = {
+            "source": _hash_file(Path(job.source)),
+            "voice": voice_hash,
+            "options": asdict(self._options),
+            "checkpoint": self._model.checkpoint.sha256,
+            "version": __version__,
+            "suffix": Path(job.output).suffix.lower(),
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def _voice(self, speakers: tuple[str, ...]) -> tuple[Voice, str]:
+        from vcae.tasks.speakers import find_voice, parse_speaker, read_clips
+
+        if speakers not in self._voices:
+            parsed = [parse_speaker(text) for text in speakers]
+            voice = find_voice(self._model, parsed, read_clips(parsed))
+            facts = [(_hash_file(speaker.path), speaker.weight) for speaker in parsed]
+            while len(self._voices) >= MAX_VOICES:
+                self._voices.pop(next(iter(self._voices)))
+            self._voices[speakers] = voice, json.dumps(facts)
+        return self._voices[speakers]
+
+
+def _failed(job: Job, reason: str) -> Outcome:
+    return Outcome(job.source, job.speakers, job.output, "failed", " ".join(reason.split()))
+
+
+def _hash_file(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as opened:
+        while piece := opened.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
