@@ -175,7 +175,8 @@ def _summarise(outcomes: list[Outcome], total: int, elapsed: float, report: Path
     seconds = sum(o.duration_s for o in outcomes if o.status == "converted")
     for outcome in outcomes:
         if outcome.status == "failed":
-            say(f"failed: {outcome.source}: {outcome.reason}", sys.stderr)
+            named = outcome.reason.startswith(" ".join(outcome.source.split()))
+            say(f"failed: {outcome.reason if named else f'{outcome.source}: {outcome.reason}'}", sys.stderr)
     values: dict[str, Any] = {
         "total": total,
         **counts,

@@ -30,28 +30,30 @@ class _Worker:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)
     sys.exit(128 + number)
 
 
 def _serve(pipe: Connection, settings: Settings) -> None:
     """Answer jobs until the pipe is closed, which it is as well when the parent is killed."""
-    # The parent decides what Ctrl-C means; its terminate removes what is half-written.
+    # The parent decides what Ctrl-C means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _leave)
     import torch
 
     torch.set_num_threads(1)
+    # From here on something may be half-written, and is removed on the way out.
+    signal.signal(signal.SIGTERM, _leave)
     try:
         converter = Converter(settings)
-    except VcaeError as error:
-        pipe.send(error)
-        return
-    try:
         pipe.send(None)
         while True:
             pipe.send(converter(pipe.recv()))
+    except VcaeError as error:
+        pipe.send(error)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def run_jobs(jobs: Sequence[Job], settings: Settings, n_workers: int) -> Iterator[Outcome]:

@@ -1,0 +1,281 @@
+"""Folders and tables: what is planned, what is skipped, what survives."""
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.conftest import CLIPS
+from vcae.errors import ConfigError, DataError
+from vcae.tasks.batch import Converter, Job, Settings, plan_folder, plan_pairs, read_report
+from vcae.tasks.pool import TRIES, _hear, _Worker, run_jobs
+
+REFERENCE = str(CLIPS / "reference.flac")
+
+
+def vcae(*args):
+    return subprocess.run([sys.executable, "-m", "vcae", *map(str, args)], capture_output=True, text=True)
+
+
+@pytest.fixture
+def folder(tmp_path, speech):
+    """Six short recordings in a tree with a hidden file, a text and a damaged one."""
+    rng = np.random.default_rng(0)
+    root = tmp_path / "in"
+    for n, name in enumerate(("a.wav", "b.flac", "day 1/c.wav", "day 1/c.ogg", "day 1/\u00e9t\u00e9/d.wav", "e.wav")):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        start = rng.integers(16000, 40000)
+        soundfile.write(path, speech[start : start + 9000 + 1000 * n], 16000)
+    (root / "notes.txt").write_text("no sound")
+    (root / ".hidden.wav").write_bytes(b"x")
+    (root / "bad.wav").write_text("no sound either")
+    return root
+
+
+def _files(out):
+    return sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file() and p.name != "report.jsonl")
+
+
+MADE = ["a.wav", "b.wav", "day 1/c.ogg.wav", "day 1/c.wav.wav", "day 1/\u00e9t\u00e9/d.wav", "e.wav"]
+
+
+def test_a_folder_is_planned(folder, tmp_path):
+    out = folder / "out"
+    out.mkdir()
+    (out / "old.wav").write_bytes(b"x")
+    jobs = plan_folder(folder, ("me",), out)
+    assert sorted(os.path.relpath(job.output, out) for job in jobs) == sorted([*MADE, "bad.wav"])
+    assert {job.speakers for job in jobs} == {("me",)}
+    assert [os.path.basename(job.source) for job in plan_folder(folder, (), out, "*.flac")] == ["b.flac"]
+    assert len(plan_folder(folder, (), out, "day 1/*")) == 3
+    with pytest.raises(ConfigError, match=r"holds no files like '\*.xyz' among its 8 files"):
+        plan_folder(folder, (), out, "*.xyz")
+    with pytest.raises(ConfigError, match="holds no sound files among its 0 files"):
+        plan_folder(_empty(tmp_path), (), out)
+
+
+def _empty(tmp_path):
+    (tmp_path / "empty").mkdir()
+    return tmp_path / "empty"
+
+
+def test_a_table_is_planned(tmp_path):
+    (tmp_path / "anna.wav").write_bytes(b"x")
+    table = tmp_path / "pairs.csv"
+    table.write_text("source,speaker,output\nx/1.wav,anna.wav,\nx/1.wav,anna.wav:0.5;saved:0.5,mixed/one.flac\n")
+    first, second = plan_pairs(table, tmp_path / "out")
+    assert first == Job(str(tmp_path / "x/1.wav"), (str(tmp_path / "anna.wav"),), str(tmp_path / "out/anna/x/1.wav"))
+    assert second.speakers == (f"{tmp_path / 'anna.wav'}:0.5", "saved:0.5")
+    assert second.output == str(tmp_path / "out/mixed/one.flac")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "has no rows; the columns source and speaker are needed"),
+        ("source,voice\na,b\n", "has source, voice; the columns"),
+        ("source,speaker\na.wav,\n", "line 2: source is 'a.wav' and speaker ''"),
+        ("source,speaker\na.wav,b\na.wav,b\n", "line 3: .* is the output of an earlier line"),
+        ("source,speaker,output\na.wav,b,../c.wav\n", "line 2: output is '../c.wav'; it must be a path below"),
+        ('source,speaker\n"a.wav,b\n', "cannot be read as a table"),
+        (b"source,speaker\n\xff\xfe,b\n", "cannot be read as a table"),
+    ],
+)
+def test_unusable_tables(tmp_path, text, message):
+    table = tmp_path / "t.csv"
+    table.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(DataError, match=message):
+        plan_pairs(table, tmp_path)
+
+
+def test_reports_survive_what_a_killed_run_left(tmp_path):
+    report = tmp_path / "report.jsonl"
+    assert read_report(report) == {}
+    report.write_text('{"output": "a", "key": "1"}\n{"output": "b", "ke\n\n[1]\n{"output": "a", "key": "2"}\n')
+    assert read_report(report) == {"a": {"output": "a", "key": "2"}}
+
+
+def test_folders_are_converted_skipped_and_converted_again(folder, tmp_path, speech):
+    args = ("convert", folder, "-s", REFERENCE, "--json")
+    outs = {jobs: tmp_path / f"out{jobs}" for jobs in (1, 2)}
+    for jobs, out in outs.items():
+        done = vcae(*args, "--out-dir", out, "--jobs", jobs)
+        assert done.returncode == 1, done.stderr
+        said = json.loads(done.stdout)
+        assert (said["converted"], said["skipped"], said["failed"], said["total"]) == (6, 0, 1, 7)
+        assert done.stderr.startswith("failed: ")
+        assert done.stderr.count("\n") == 1
+        assert "bad.wav is not a sound file" in done.stderr
+        assert _files(out) == MADE
+    for name in MADE:
+        assert (outs[1] / name).read_bytes() == (outs[2] / name).read_bytes()
+    out = outs[2]
+    lines = [json.loads(line) for line in (out / "report.jsonl").read_text().splitlines()]
+    assert sorted(line["status"] for line in lines) == ["converted"] * 6 + ["failed"]
+    again = vcae(*args, "--out-dir", out)
+    assert again.returncode == 2
+    assert "6 of 7 outputs are in" in again.stderr
+    before = {name: (out / name).read_bytes() for name in MADE}
+    (folder / "bad.wav").unlink()
+    soundfile.write(folder / "a.wav", speech[50000:60000], 16000)
+    (out / "b.wav").write_bytes(b"broken")
+    (out / "e.wav").unlink()
+    resumed = json.loads(vcae(*args, "--out-dir", out, "--resume").stdout)
+    assert (resumed["converted"], resumed["skipped"], resumed["failed"]) == (3, 3, 0)
+    after = {name: (out / name).read_bytes() for name in MADE}
+    assert {name for name in MADE if after[name] != before[name]} == {"a.wav"}
+    other = json.loads(vcae(*args, "--out-dir", out, "--resume", "--pitch", "keep").stdout)
+    assert (other["converted"], other["skipped"]) == (6, 0)
+
+
+def test_tables_do_many_to_many(tmp_path, speech):
+    for n in (1, 2):
+        soundfile.write(tmp_path / f"{n}.wav", speech[n * 16000 : n * 16000 + 9000], 16000)
+    rows = [f"{n}.wav,{CLIPS / name}.flac" for n in (1, 2) for name in ("reference", "reference2")]
+    (tmp_path / "pairs.csv").write_text("\n".join(["source,speaker", *rows, "3.wav,nobody"]))
+    done = vcae("convert", tmp_path / "pairs.csv", "--out-dir", tmp_path / "out", "--jobs", 1)
+    assert done.returncode == 1
+    assert "3.wav does not exist" in done.stderr
+    assert "4 converted, 0 skipped, 1 failed of 5" in done.stdout
+    made = _files(tmp_path / "out")
+    assert made == ["reference/1.wav", "reference/2.wav", "reference2/1.wav", "reference2/2.wav"]
+    assert len({(tmp_path / "out" / name).read_bytes() for name in made}) == 4
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--speaker", REFERENCE), "say with --out-dir"),
+        (("--speaker", REFERENCE, "-o", "x.wav"), "say with --out-dir"),
+        (("--out-dir", "{out}"), "no --speaker was given"),
+        (("--out-dir", "{out}", "-s", "nobody"), "no file and no saved voice is called 'nobody'"),
+        (("--out-dir", "{out}", "-s", REFERENCE, "--pitch", "loud"), "pitch is 'loud'"),
+        (("--out-dir", "{out}", "-s", "{in}/silent.flac"), "is silent"),
+        (("--out-dir", "{in}/a.wav/x", "-s", REFERENCE), "cannot be written to"),
+    ],
+)
+def test_what_ends_a_run_at_once(folder, tmp_path, args, message):
+    soundfile.write(folder / "silent.flac", np.zeros(32000), 16000)
+    places = {"in": folder, "out": tmp_path / "out"}
+    done = vcae("convert", folder, *(a.format(**places) for a in args))
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists() or _files(tmp_path / "out") == []
+
+
+def test_options_of_folders_are_refused_for_files(tmp_path):
+    done = vcae("convert", CLIPS / "source.flac", "-s", REFERENCE, "--out-dir", tmp_path / "x")
+    assert done.returncode == 2
+    assert "is no folder or .csv table" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def sixty(tmp_path, speech):
+    root = tmp_path / "sixty"
+    root.mkdir()
+    for n in range(60):
+        soundfile.write(root / f"{n:02d}.wav", speech[n * 1500 : n * 1500 + 8200], 16000)
+    return root
+
+
+def _started(folder, out, enough):
+    """Start a run in a session of its own and wait until it has made so many files."""
+    command = [sys.executable, "-m", "vcae", "convert", str(folder), "-s", REFERENCE, "--out-dir", str(out), "--jobs", "2"]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    end = time.monotonic() + 120
+    while len(list(out.glob("*.wav"))) < enough:
+        assert time.monotonic() < end
+        assert run.poll() is None, run.communicate()
+        time.sleep(0.01)
+    return run
+
+
+@pytest.mark.slow
+def test_kill_9_in_the_middle_and_resume(sixty, tmp_path):
+    out = tmp_path / "out"
+    run = _started(sixty, out, 8)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.communicate()
+    made = sorted(out.glob("*.wav"))
+    assert 8 <= len(made) < 60
+    for path in made:
+        assert soundfile.info(path).frames == 8200
+    (out / ".vcae-999999999-half.part").write_bytes(b"half")
+    done = vcae("convert", sixty, "-s", REFERENCE, "--out-dir", out, "--resume", "--json")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["converted"] + said["skipped"] == 60
+    assert said["skipped"] >= 6
+    assert _files(out) == [f"{n:02d}.wav" for n in range(60)]
+    report = read_report(out / "report.jsonl")
+    assert len(report) == 60
+    fresh = tmp_path / "fresh"
+    jobs = [Job(str(sixty / path.name), (REFERENCE,), str(fresh / path.name)) for path in (made[0], out / "59.wav")]
+    for job, outcome in zip(jobs, sorted(run_jobs(jobs, Settings(), 1), key=lambda o: o.output), strict=True):
+        assert outcome.status == "converted"
+        assert (fresh / os.path.basename(job.output)).read_bytes() == (out / os.path.basename(job.output)).read_bytes()
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_whole_files_and_says_how_to_go_on(sixty, tmp_path):
+    out = tmp_path / "out"
+    run = _started(sixty, out, 4)
+    os.killpg(run.pid, signal.SIGINT)
+    said = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert said[0] == ""
+    assert said[1].startswith("interrupted: ")
+    assert said[1].count("\n") == 1
+    assert "--resume goes on" in said[1]
+    made = _files(out)
+    assert all(name.endswith(".wav") and not name.startswith(".") for name in made)
+    assert all(soundfile.info(out / name).frames == 8200 for name in made)
+
+
+def test_a_worker_that_dies_loses_nothing(sixty, tmp_path):
+    jobs = [Job(str(sixty / f"{n:02d}.wav"), (REFERENCE,), str(tmp_path / "o" / f"{n}.wav")) for n in range(12)]
+    outcomes = []
+    for outcome in run_jobs(jobs, Settings(), 2):
+        if not outcomes:
+            multiprocessing.active_children()[0].kill()
+        outcomes.append(outcome)
+    assert sorted(o.output for o in outcomes) == sorted(job.output for job in jobs)
+    assert {o.status for o in outcomes} == {"converted"}
+
+
+def test_a_job_that_kills_its_workers_is_given_up():
+    class Dead:
+        exitcode = -9
+
+        def join(self):
+            pass
+
+    ours, theirs = multiprocessing.Pipe()
+    theirs.close()
+    job, waiting = Job("a", ("b",), "c"), deque()
+    assert _hear(_Worker(Dead(), ours, job, 1), waiting) is None
+    assert list(waiting) == [(job, 2)]
+    ours, theirs = multiprocessing.Pipe()
+    theirs.close()
+    outcome = _hear(_Worker(Dead(), ours, job, TRIES), deque())
+    assert outcome.status == "failed"
+    assert "exit code -9" in outcome.reason
+
+
+def test_what_is_unexpected_fails_one_file_only(tmp_path, monkeypatch):
+    converter = Converter(Settings(device="cpu", speakers=(REFERENCE,)))
+    monkeypatch.setattr(Converter, "_do", lambda self, job: 1 / 0)
+    outcome = converter(Job("a.wav", (REFERENCE,), str(tmp_path / "a.wav")))
+    assert (outcome.status, outcome.reason) == ("failed", "unexpected ZeroDivisionError: division by zero")
