@@ -85,7 +85,11 @@ def test_level_by_sections(speech):
     whole = LevelMeter.of(speech)
     assert np.allclose(meter.powers(), whole.powers(), rtol=1e-6)
     assert (meter.n, meter.peak) == (whole.n, whole.peak)
-    assert whole.scaled(3.0).level() == pytest.approx(3 * meter.level())
+    changed, really = whole.changed(-0.3, 3.0), LevelMeter.of((speech + np.float32(0.3)) * 3)
+    assert np.allclose(changed.powers(), really.powers(), rtol=1e-4)
+    assert (changed.peak, changed.mean) == (pytest.approx(really.peak), pytest.approx(really.mean))
+    assert really.has_offset()
+    assert not whole.has_offset()
 
 
 def test_shaping_and_limiting_by_sections(speech):

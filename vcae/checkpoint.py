@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -26,6 +27,14 @@ DEFAULT = "default"
 PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
 # A header larger than this is no header of ours.
 MAX_HEADER_BYTES = 1 << 20
+# Nor are more tensors, more dimensions, larger sizes in a config, or more numbers in tables made from it ours.
+MAX_TENSORS = 4096
+MAX_DIMENSIONS = 4
+MAX_SIZE = 1 << 16
+MAX_BLOCKS = 256
+MAX_BUFFERS = 1 << 26
+# Types that are read, and the bytes of a number.
+DTYPES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4}
 NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -149,6 +158,12 @@ def read_header(path: Path) -> dict[str, str]:
     Raises:
         CheckpointError: If there is no such file, or it is damaged.
     """
+    metadata = _read_json_header(path)[0].get("__metadata__", {})
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _read_json_header(path: Path) -> tuple[dict[str, Any], int]:
+    """Return the header, and the bytes that follow it."""
     try:
         size = path.stat().st_size
         with path.open("rb") as opened:
@@ -161,8 +176,33 @@ def read_header(path: Path) -> dict[str, str]:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} has a damaged header ({error}); get a fresh copy of it") from error
-    metadata = header.get("__metadata__", {}) if isinstance(header, dict) else {}
-    return metadata if isinstance(metadata, dict) else {}
+    return (header if isinstance(header, dict) else {}), size - 8 - length
+
+
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Read the tensors' shapes, and check what the header says of them before anything is allocated for it.
+
+    Raises:
+        CheckpointError: If there are too many tensors, or one has another type than a model's, or a size that is not that of its shape, or
+            does not lie within the file.
+    """
+    header, n_bytes = _read_json_header(path)
+    header.pop("__metadata__", None)
+    if len(header) > MAX_TENSORS:
+        raise CheckpointError(f"{path} holds {len(header)} tensors; at most {MAX_TENSORS} are read")
+    shapes = {}
+    for name, entry in header.items():
+        try:
+            shape, width, (start, stop) = tuple(entry["shape"]), DTYPES[entry["dtype"]], entry["data_offsets"]
+            fits = all(type(n) is int and n >= 0 for n in (*shape, start, stop)) and start <= stop <= n_bytes
+        except (KeyError, TypeError, ValueError):
+            fits = False
+        if not fits or len(shape) > MAX_DIMENSIONS or math.prod(shape) * width != stop - start:
+            raise CheckpointError(
+                f"{path} is damaged: its header says {str(entry)[:120]} of {name[:60]!r}; get a fresh copy of it"
+            )
+        shapes[name] = shape
+    return shapes
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -216,18 +256,12 @@ def load(name: str | Path = DEFAULT, device: str | torch.device = "cpu") -> Chec
     recorded = path.with_suffix(".sha256")
     if recorded.exists() and recorded.read_text().split()[0] != digest:
         raise CheckpointError(f"{path} does not match its SHA-256 ({digest[:12]}...); reinstall vcae")
+    _check_shapes(path, metadata)
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged ({error}); get a fresh copy of it") from error
-    models: dict[str, nn.Module | None] = {"autoencoder": None, "vocoder": None}
-    try:
-        if "autoencoder" in metadata:
-            models["autoencoder"] = Autoencoder(from_dict(AutoencoderConfig, metadata["autoencoder"], "autoencoder"))
-        if "vocoder" in metadata:
-            models["vocoder"] = HarmonicNoiseVocoder(from_dict(VocoderConfig, metadata["vocoder"], "vocoder"))
-    except ConfigError as error:
-        raise CheckpointError(f"{path} has a config this version does not know: {error}") from error
+    models = _build(path, metadata)
     for part, model in models.items():
         if model is not None:
             weights = {k.removeprefix(part + "."): v.float() for k, v in tensors.items() if k.startswith(part + ".")}
@@ -250,6 +284,52 @@ def load(name: str | Path = DEFAULT, device: str | torch.device = "cpu") -> Chec
     assert vocoder is None or isinstance(vocoder, HarmonicNoiseVocoder)
     _check_join(autoencoder, vocoder)
     return Checkpoint(path, digest, metadata, autoencoder, vocoder)
+
+
+def _build(path: Path, metadata: Mapping[str, Any]) -> dict[str, nn.Module | None]:
+    models: dict[str, nn.Module | None] = {"autoencoder": None, "vocoder": None}
+    try:
+        if "autoencoder" in metadata:
+            models["autoencoder"] = Autoencoder(from_dict(AutoencoderConfig, metadata["autoencoder"], "autoencoder"))
+        if "vocoder" in metadata:
+            models["vocoder"] = HarmonicNoiseVocoder(from_dict(VocoderConfig, metadata["vocoder"], "vocoder"))
+    except (ConfigError, RuntimeError, TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
+        raise CheckpointError(f"{path} has a config this version does not know: {error}") from error
+    return models
+
+
+def _check_shapes(path: Path, metadata: Mapping[str, Any]) -> None:
+    """Compare the file's tensors with what its config asks for, on a model without memory, so that neither can ask for too much."""
+    for name, number in _integers("", {part: metadata.get(part) for part in ("autoencoder", "vocoder")}):
+        most = MAX_BLOCKS if name in ("n_blocks", "n_normalized", "n_stages") else MAX_SIZE
+        if abs(number) > most:
+            raise CheckpointError(
+                f"{path} has a config this version does not know: {name} is {number}; at most {most} is allowed"
+            )
+    shapes = read_shapes(path)
+    with torch.device("meta"):
+        models = _build(path, metadata)
+    for part, model in models.items():
+        if model is None:
+            continue
+        wanted = {f"{part}.{key}": tuple(value.shape) for key, value in model.state_dict().items()}
+        have = {key: shape for key, shape in shapes.items() if key.startswith(part + ".")}
+        for key in sorted(wanted.keys() | have.keys()):
+            if wanted.get(key) != have.get(key):
+                said = f"{key} is {have.get(key, 'not there')} and should be {wanted.get(key, 'absent')}"
+                raise CheckpointError(f"{path} does not fit its own config: {said}; get a fresh copy of it")
+        if sum(buffer.numel() for buffer in model.buffers()) > MAX_BUFFERS:
+            raise CheckpointError(
+                f"{path} has a config this version does not know: its mel is too large; get a fresh copy of it"
+            )
+
+
+def _integers(name: str, value: Any) -> Iterator[tuple[str, int]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _integers(str(key), inner)
+    elif isinstance(value, int):
+        yield name, value
 
 
 def _shipped_vocoder(name: str, path: Path, device: str | torch.device) -> HarmonicNoiseVocoder | None:

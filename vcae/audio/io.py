@@ -72,15 +72,17 @@ class SoundReader:
 
     def __init__(self, path: str | Path, stdin: BinaryIO | None = None) -> None:
         self.name = str(path)
-        self._spool = _take_in(stdin) if self.name == STDIO else None
-        if self._spool is not None:
-            self.name = "standard input"
-            source: BinaryIO | str = self._spool
+        if self.name == STDIO:
+            self.name, self._file = "standard input", _take_in(stdin)
+            source: BinaryIO | int = self._file
         else:
-            source = str(_check_file(Path(path)))
+            # As an open file, so that its suffix says nothing: a .raw may well be a wav.
+            self._file = _open(_check_file(Path(path)))
+            source = self._file.fileno()
         try:
             self._opened = _forward(source)
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
+            self._file.close()
             raise _unreadable(self.name, error) from error
         self.sample_rate = int(self._opened.samplerate)
         if not MIN_SAMPLE_RATE <= self.sample_rate <= MAX_SAMPLE_RATE:
@@ -115,8 +117,7 @@ class SoundReader:
     def close(self) -> None:
         """Close the file."""
         self._opened.close()
-        if self._spool is not None:
-            self._spool.close()
+        self._file.close()
 
     def __enter__(self) -> SoundReader:
         return self
@@ -127,8 +128,13 @@ class SoundReader:
 
 def _take_in(stdin: BinaryIO | None) -> BinaryIO:
     spool = tempfile.SpooledTemporaryFile(max_size=1 << 26, prefix="vcae-")  # noqa: SIM115, closed by its reader
-    if stdin is not None:
-        shutil.copyfileobj(stdin, spool, 1 << 20)
+    try:
+        if stdin is not None:
+            shutil.copyfileobj(stdin, spool, 1 << 20)
+    except OSError as error:
+        raise AudioError(
+            f"standard input could not be taken in ({error.strerror}); make room in {tempfile.gettempdir()}, or name another folder in TMPDIR"
+        ) from error
     if not spool.tell():
         raise AudioError("standard input is empty; pipe a wav file into it")
     spool.seek(0)
@@ -153,7 +159,14 @@ def _check_file(file: Path) -> Path:
     return file
 
 
-def _forward(source: BinaryIO | str) -> Any:
+def _open(file: Path) -> BinaryIO:
+    try:
+        return file.open("rb")
+    except OSError as error:
+        raise AudioError(f"{file} cannot be read ({error.strerror}); check its permissions") from error
+
+
+def _forward(source: BinaryIO | int) -> Any:
     import soundfile
 
     class Forward(soundfile.SoundFile):  # type: ignore[misc]
@@ -162,7 +175,7 @@ def _forward(source: BinaryIO | str) -> Any:
         def seekable(self) -> bool:
             return False
 
-    return Forward(source)
+    return Forward(source, closefd=False)
 
 
 def _unreadable(name: str, error: Exception) -> AudioError:

@@ -16,6 +16,8 @@ FRAME = 256
 SMOOTH_FRAMES = 15
 MAX_RAISE_DB = 6.0
 MAX_CUT_DB = 20.0
+# A mean of this share of the active level or less is left in.
+MAX_OFFSET = 0.1
 # Samples over which the limiter's gain comes and goes; 10 ms at 16 kHz.
 LIMITER_WINDOW = 160
 # Reads samples from a start to a stop: (n,).
@@ -27,22 +29,51 @@ class LevelMeter:
 
     Attributes:
         n: Samples so far.
-        peak: Largest magnitude so far.
+        low, high: Least and greatest sample so far, 0 if there is none beyond.
     """
 
     def __init__(self) -> None:
-        self.n, self.peak = 0, 0.0
-        self._powers: list[np.ndarray] = []
+        self.n, self.low, self.high = 0, 0.0, 0.0
+        self._powers, self._means = list[np.ndarray](), list[np.ndarray]()
         self._rest = np.zeros(0, np.float32)
 
     def add(self, wav: np.ndarray) -> None:
         """Take in the next section (n,)."""
         self.n += len(wav)
-        self.peak = max(self.peak, float(np.abs(wav).max(initial=0.0)))
+        self.low, self.high = (float(bound) for bound in (wav.min(initial=self.low), wav.max(initial=self.high)))
         wav = np.concatenate([self._rest, wav]) if len(self._rest) else wav
         whole = len(wav) // FRAME * FRAME
-        self._powers.append(np.square(wav[:whole].reshape(-1, FRAME), dtype=np.float64).mean(axis=1))
+        frames = wav[:whole].reshape(-1, FRAME)
+        self._powers.append(np.square(frames, dtype=np.float64).mean(axis=1))
+        self._means.append(frames.mean(axis=1, dtype=np.float64))
         self._rest = wav[whole:].copy()
+
+    @property
+    def peak(self) -> float:
+        """Largest magnitude."""
+        return max(self.high, -self.low)
+
+    @property
+    def mean(self) -> float:
+        """Mean of all samples."""
+        total = sum(float(means.sum()) for means in self._means) * FRAME + float(self._rest.sum(dtype=np.float64))
+        return total / max(self.n, 1)
+
+    def has_offset(self) -> bool:
+        """Say whether the signal stands so far off zero that it counts."""
+        return abs(self.mean) > MAX_OFFSET * self.changed(self.mean).level()
+
+    def changed(self, offset: float = 0.0, gain: float = 1.0) -> LevelMeter:
+        """Return what would have been measured of the same signal less `offset`, and times `gain`."""
+        meter = LevelMeter()
+        meter.n, meter.low, meter.high = self.n, gain * (self.low - offset), gain * (self.high - offset)
+        meter._rest = (self._rest - np.float32(offset)) * np.float32(gain)
+        meter._means = [gain * (means - offset) for means in self._means]
+        meter._powers = [
+            gain**2 * np.maximum(powers - 2 * offset * means + offset**2, 0)
+            for powers, means in zip(self._powers, self._means, strict=True)
+        ]
+        return meter
 
     def powers(self) -> np.ndarray:
         """Return the mean square of each frame of 256 samples, the last one filled up with silence."""
@@ -61,13 +92,6 @@ class LevelMeter:
         if top <= 0:
             return float(np.sqrt(power.max()))
         return float(np.sqrt(power[power >= top * 10 ** (-range_db / 10)].mean()))
-
-    def scaled(self, gain: float) -> LevelMeter:
-        """Return what would have been measured of the same signal times `gain`."""
-        meter = LevelMeter()
-        meter.n, meter.peak, meter._rest = self.n, self.peak * gain, self._rest * np.float32(gain)
-        meter._powers = [powers * gain**2 for powers in self._powers]
-        return meter
 
     @classmethod
     def of(cls, wav: np.ndarray) -> LevelMeter:

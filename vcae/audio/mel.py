@@ -14,17 +14,25 @@ def hz_to_mel(hz: Tensor) -> Tensor:
     Source: Slaney, Auditory Toolbox (1998), as in librosa's `hz_to_mel(htk=False)`.
     """
     linear = hz * (3.0 / 200.0)
-    return torch.where(hz < 1000.0, linear, 15.0 + 27.0 * torch.log(hz.clamp(min=1.0) / 1000.0) / torch.log(torch.tensor(6.4)))
+    return torch.where(
+        hz < 1000.0,
+        linear,
+        15.0 + 27.0 * torch.log(hz.clamp(min=1.0) / 1000.0) / torch.log(torch.tensor(6.4, device=hz.device)),
+    )
 
 
 def mel_to_hz(mel: Tensor) -> Tensor:
     """Convert slaney mels to Hz, the inverse of `hz_to_mel`."""
-    return torch.where(mel < 15.0, mel * (200.0 / 3.0), 1000.0 * torch.exp((mel - 15.0) * torch.log(torch.tensor(6.4)) / 27.0))
+    return torch.where(
+        mel < 15.0,
+        mel * (200.0 / 3.0),
+        1000.0 * torch.exp((mel - 15.0) * torch.log(torch.tensor(6.4, device=mel.device)) / 27.0),
+    )
 
 
 def mel_band_edges(config: MelConfig) -> Tensor:
     """Return the n_mels + 2 edges of the triangular bands, in Hz; entries 1 to n_mels are the band centres."""
-    low, high = hz_to_mel(torch.tensor([config.f_min, config.f_max], dtype=torch.float64))
+    low, high = hz_to_mel(torch.tensor([config.f_min, config.f_max], dtype=torch.float64, device="cpu"))
     return mel_to_hz(torch.linspace(float(low), float(high), config.n_mels + 2, dtype=torch.float64))
 
 

@@ -11,6 +11,7 @@ import typer
 
 from vcae import __version__
 from vcae.cli import anomaly, convert, copy, evaluate, info, units, voice
+from vcae.cli.common import EXIT_USER_ERROR
 
 app = typer.Typer(
     help="Voice conversion on a laptop, offline: the words of one recording in the voice of another.",
@@ -47,10 +48,30 @@ def root(
 
 def main() -> None:
     """Run the command line."""
+    _fill_in_closed_streams()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    code: object = 0
     try:
         app()
-    except BrokenPipeError:
-        # The reader of our output went away; there is nobody left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    except SystemExit as done:
+        code = done.code
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        # What is left to say has nowhere to go, and Python would try again at its own end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if not code:
+            sys.stderr.write(f"error: standard output could not be written ({error.strerror})\n")
+            code = EXIT_USER_ERROR
+    sys.exit(code)  # type: ignore[arg-type]
+
+
+def _fill_in_closed_streams() -> None:
+    """Put something on the numbers of closed standard streams, so that no other file takes them; writing to a closed one stays an error."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_WRONLY if name == "stderr" else os.O_RDONLY)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            setattr(sys, name, os.fdopen(number, mode))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -54,7 +55,11 @@ def user_errors(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except VcaeError as error:
-            say(f"error: {error}", sys.stderr)
+            with contextlib.suppress(VcaeError, BrokenPipeError):
+                say(f"error: {error}", sys.stderr)
+            raise typer.Exit(EXIT_USER_ERROR) from None
+        except BrokenPipeError:
+            say("error: standard output was closed by its reader before all was written", sys.stderr)
             raise typer.Exit(EXIT_USER_ERROR) from None
 
     return guarded
@@ -108,8 +113,13 @@ def report(values: dict[str, Any], sentence: str, output: str, quiet: bool, as_j
 def say(text: str, stream: TextIO) -> None:
     """Write one line, whatever the text: a name may hold newlines, or what the terminal's encoding lacks."""
     encoding = stream.encoding or "utf-8"
-    stream.write(" ".join(text.split()).encode(encoding, "backslashreplace").decode(encoding) + "\n")
-    stream.flush()
+    try:
+        stream.write(" ".join(text.split()).encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise AudioError(f"standard output could not be written ({error.strerror}); send it elsewhere") from error
 
 
 class Stopwatch:

@@ -87,16 +87,20 @@ def listen(model: Model, source: Source, min_s: float, choose: Callable[[int], W
     duration_s = given.n / source.sample_rate
     if duration_s < min_s:
         raise AudioError(f"{source.name} is {duration_s:.2f} s long; at least {min_s:g} s are needed")
-    level, gain = given.level(), ready.gain
+    offset = ready.mean if ready.has_offset() else 0.0
+    ready = ready.changed(offset)
+    level, gain = given.changed(given.mean if offset else 0.0).level(), ready.gain
     if level < SILENCE_LEVEL:
         raise AudioError(f"{source.name} is silent (level {level:.1e} of full scale); give a recording with sound in it")
     n, kept = n_frames(ready.n, hop), raw.finish()
     work = choose(n)
-    wav = Computed(ready.n, lambda start, stop: kept.read(start, stop) * gain)
+    wav = Computed(
+        ready.n, lambda start, stop: (kept.read(start, stop) - offset) * gain if offset else kept.read(start, stop) * gain
+    )
     mel = work.keep(_mel(model, wav, n))
     f0 = estimate_f0_sections(lambda start, stop: wav.read(start, stop)[0, 0].numpy(), ready.n, ready.peak * gain)
     active = active_levels(frame_levels(mel, work))
-    heard = Heard(wav, ready.scaled(gain), mel, torch.from_numpy(f0).to(model.device)[None], active, level, duration_s)
+    heard = Heard(wav, ready.changed(gain=gain), mel, torch.from_numpy(f0).to(model.device)[None], active, level, duration_s)
     return heard, work
 
 

@@ -229,6 +229,7 @@ def load_voice(path: Path, model: Model) -> Voice:
             f"the voice {path} was measured by checkpoint {facts['checkpoint']} ({facts['sha256'][:12]}...), which is not the one in use "
             f"({model.checkpoint.sha256[:12]}...); save it again from its clips, or give its checkpoint"
         )
+    checkpoint.read_shapes(path)
     try:
         tensors = {key: value.to(model.device) for key, value in load_file(path).items()}
         errors = Errors(
