@@ -97,6 +97,50 @@ def test_damaged_files_are_refused(tiny_checkpoint, damage, message):
         checkpoint.load(tiny_checkpoint)
 
 
+def _rewrite_header(path, change):
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    change(header)
+    new = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(new)) + new + data[8 + length :])
+
+
+def _first(header):
+    return header[next(key for key in header if key != "__metadata__")]
+
+
+def _many(header):
+    header.update({f"x{n}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for n in range(5000)})
+
+
+def _sized(**sizes):
+    return lambda p: _rewrite_metadata(p, lambda m: m | {"vocoder": m["vocoder"] | sizes})
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda p: _rewrite_header(p, _many), r"holds \d+ tensors; at most 4096"),
+        (lambda p: _rewrite_header(p, lambda h: _first(h).update(dtype="I8")), "its header says .*'I8'"),
+        (lambda p: _rewrite_header(p, lambda h: _first(h).update(shape=[1 << 40, 1 << 20])), "its header says"),
+        (lambda p: _rewrite_header(p, lambda h: _first(h).update(shape=[-1])), "its header says"),
+        (lambda p: _rewrite_header(p, lambda h: _first(h).update(shape=[1] * 9)), "its header says"),
+        (lambda p: _rewrite_header(p, lambda h: _first(h).update(data_offsets=[0, 1 << 60])), "its header says"),
+        (lambda p: _rewrite_header(p, lambda h: _first(h).update(data_offsets="all")), "its header says"),
+        (lambda p: _rewrite_header(p, lambda h: h.update(x=3)), "its header says 3 of 'x'"),
+        (_sized(width=1 << 40), "width is 1099511627776; at most 65536"),
+        (_sized(width=60000), "does not fit its own config"),
+        (_sized(n_blocks=60000), "n_blocks is 60000; at most 256"),
+    ],
+)
+def test_what_a_header_claims_is_checked_before_memory_is_given(tiny_checkpoint, damage, message, monkeypatch):
+    damage(tiny_checkpoint)
+    monkeypatch.setattr("safetensors.torch.load_file", lambda path: pytest.fail("the tensors were read"))
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.load(tiny_checkpoint)
+
+
 @pytest.mark.parametrize("suffix", checkpoint.PICKLES)
 def test_pickles_are_refused_unopened(tmp_path, suffix):
     class Bomb:

@@ -272,14 +272,14 @@ def check_output(path: str | Path, force: bool = False) -> None:
     file = Path(path)
     if file.suffix.lower() not in FORMATS:
         raise AudioError(f"{file} has the suffix {file.suffix!r}; allowed are {', '.join(FORMATS)}")
-    if file.is_dir():
+    if os.path.isdir(file):
         raise AudioError(f"{file} is a folder; give a file name for the output")
-    if file.exists() and not force:
+    if os.path.lexists(file) and not force:
         raise AudioError(f"{file} exists; add --force to replace it or choose another name with -o")
     parent = file.absolute().parent
-    while not parent.exists():
+    while not os.path.exists(parent):
         parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+    if not os.path.isdir(parent) or not os.access(parent, os.W_OK | os.X_OK):
         raise AudioError(f"{file} cannot be written: {parent} is not a writable folder; choose another place with -o")
 
 
@@ -313,7 +313,7 @@ def write_blocks(
         if stdout is None:
             raise AudioError("there is no standard output to write to; name a file with -o")
         # A wav's header says how long it is, so it is made before it is sent.
-        with _writing("standard output"), tempfile.TemporaryFile(prefix="vcae-") as made:
+        with _writing("standard output"), tempfile.TemporaryFile(prefix="vcae-", buffering=0) as made:
             _encode(made, blocks, sample_rate, ("WAV", "PCM_16"), comment, path)
             made.seek(0)
             shutil.copyfileobj(made, stdout, 1 << 20)
@@ -324,9 +324,8 @@ def write_blocks(
         with _writing(str(file)):
             file.parent.mkdir(parents=True, exist_ok=True)
             handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".vcae-{os.getpid()}-", suffix=".part")
-            with os.fdopen(handle, "w+b") as out:
+            with os.fdopen(handle, "w+b", buffering=0) as out:
                 _encode(out, blocks, sample_rate, FORMATS[file.suffix.lower()], comment, path)
-                out.flush()
                 os.fsync(out.fileno())
             os.chmod(temporary, 0o666 & ~_umask())
             os.replace(temporary, file)
@@ -364,7 +363,7 @@ def _umask() -> int:
 
 
 class _CarefulFile:
-    """A binary file for libsndfile that keeps the first error of writing, which a callback from C could only print."""
+    """An unbuffered file for libsndfile that keeps the first error of writing, which a callback from C could only print."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -373,10 +372,10 @@ class _CarefulFile:
 
     def write(self, data: bytes) -> int:
         """Write, and say that all went well even if it did not."""
-        if self.error is None:
+        left = memoryview(data)
+        while left and self.error is None:
             try:
-                self._file.write(data)
-                self._file.flush()
+                left = left[self._file.write(left) :]
             except OSError as error:
                 self.error = error
         return len(data)

@@ -78,7 +78,7 @@ class LevelMeter:
     def powers(self) -> np.ndarray:
         """Return the mean square of each frame of 256 samples, the last one filled up with silence."""
         if len(self._powers) > 1:
-            self._powers = [np.concatenate(self._powers)]
+            self._powers, self._means = [np.concatenate(self._powers)], [np.concatenate(self._means)]
         last = [np.square(self._rest, dtype=np.float64).sum(keepdims=True) / FRAME] if len(self._rest) else []
         return np.concatenate([*self._powers, *last])
 

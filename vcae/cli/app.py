@@ -51,18 +51,24 @@ def main() -> None:
     _fill_in_closed_streams()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     code: object = 0
+    broken: OSError | None = None
     try:
         app()
     except SystemExit as done:
         code = done.code
+    except OSError as error:
+        broken = error
     try:
         sys.stdout.flush()
     except OSError as error:
         # What is left to say has nowhere to go, and Python would try again at its own end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        broken = None
         if not code:
             sys.stderr.write(f"error: standard output could not be written ({error.strerror})\n")
             code = EXIT_USER_ERROR
+    if broken is not None:
+        raise broken
     sys.exit(code)  # type: ignore[arg-type]
 
 

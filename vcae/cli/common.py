@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -76,9 +77,11 @@ def output_path(output: str | None, inputs: list[str], suffix: str) -> str:
     Raises:
         AudioError: If the output would replace one of the inputs.
     """
+    if any("\0" in name for name in (output or "", *inputs)):
+        raise AudioError("a path holds a zero byte; no file can be called so")
     chosen = output if output is not None else "-" if inputs[0] == "-" else f"{Path(inputs[0]).stem}.{suffix}.wav"
     for name in inputs:
-        if name != "-" and chosen != "-" and Path(name).resolve() == Path(chosen).resolve():
+        if name != "-" and chosen != "-" and os.path.realpath(name) == os.path.realpath(chosen):
             raise AudioError(f"{chosen} is an input too; choose another output with -o, so that the recording is not lost")
     return chosen
 

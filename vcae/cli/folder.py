@@ -51,7 +51,7 @@ class Run:
 
 def is_many(source: str) -> bool:
     """Say whether a source is a folder or a table rather than a recording."""
-    return source != "-" and (Path(source).is_dir() or Path(source).suffix.lower() == ".csv")
+    return source != "-" and (os.path.isdir(source) or Path(source).suffix.lower() == ".csv")
 
 
 def convert_many(source: str, settings: Settings, run: Run) -> None:

@@ -251,7 +251,7 @@ class Converter:
                 digest = _hash_file(output)
                 if digest == job.known.get("sha256"):
                     return Outcome(job.source, job.speakers, job.output, "skipped", "", key, digest, job.known["duration_s"])
-            if output.resolve() == Path(job.source).resolve():
+            if os.path.realpath(output) == os.path.realpath(job.source):
                 raise AudioError(f"{output} is the source itself; choose another --out-dir")
             check_output(output, force=True)
             done = convert_long(self._model, reader, voice, self._options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,7 +38,7 @@ def parse_speaker(text: str) -> Speaker:
 
     what, colon, number = text.rpartition(":")
     weight = None
-    if colon and not Path(text).exists():
+    if colon and not os.path.exists(text):
         try:
             weight = float(number)
         except ValueError:
@@ -45,9 +46,9 @@ def parse_speaker(text: str) -> Speaker:
         if not (math.isfinite(weight) and weight >= 0):
             raise ConfigError(f"the weight in --speaker {text} is {number!r}; write it as --speaker {what}:0.7")
         text = what
-    if NAME.fullmatch(text) and not Path(text).exists() and voice_path(text).exists():
+    if NAME.fullmatch(text) and not os.path.exists(text) and voice_path(text).exists():
         return Speaker(voice_path(text), True, weight)
-    if not Path(text).exists() and not Path(text).suffix:
+    if not os.path.exists(text) and not Path(text).suffix:
         names = sorted(p.stem for p in voices_folder().glob(f"*{SUFFIX}"))
         raise ConfigError(f"no file and no saved voice is called {text!r}; saved voices: {', '.join(names) or 'none'}")
     return Speaker(Path(text), Path(text).suffix == SUFFIX, weight)
