@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import Enum
 from pathlib import Path
@@ -148,7 +149,8 @@ def _needed_speakers(speaker: list[str] | None) -> list[str]:
 
 def _needed_folder(source: str, output: str | None, out_dir: Path | None) -> Path:
     if output is not None or out_dir is None:
-        raise ConfigError(f"{source} holds many recordings; say with --out-dir, and not with -o, where they are to go")
+        kind = "a folder" if os.path.isdir(source) else "a table"
+        raise ConfigError(f"{source} is {kind} of recordings; say with --out-dir, and not with -o, where they are to go")
     return out_dir
 
 

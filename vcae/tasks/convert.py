@@ -203,13 +203,18 @@ def convert_f0(f0: Tensor, voice: Voice, pitch: str | float = "auto") -> Tensor:
     Returns:
         (1, T) in Hz, 0 where unvoiced.
     """
+    return move_f0(f0, voice, pitch, log_f0_statistics(f0[0]))
+
+
+def move_f0(f0: Tensor, voice: Voice, pitch: str | float, statistics: tuple[float, float]) -> Tensor:
+    """Do what `convert_f0` does with F0 (1, T) of a recording whose median and spread of log-F0 are known."""
     pitch = parse_pitch(pitch)
     voiced = f0 > 0
     if pitch == "keep" or not bool(voiced.any()):
         return f0
     log_f0 = torch.log(f0.clamp(min=F0_MIN_HZ))
     if pitch == "auto":
-        median, spread = log_f0_statistics(f0[0])
+        median, spread = statistics
         if math.isnan(voice.log_f0_median):
             return f0
         ratio = min(max(voice.log_f0_spread / max(spread, 1e-3), SPREAD_BOUNDS[0]), SPREAD_BOUNDS[1])

@@ -126,7 +126,7 @@ def band_quantiles(mels: Sequence[Tensor], f0s: Sequence[Tensor]) -> Quantiles:
     frames = torch.cat([mel[0] for mel in mels], dim=1)
     active = torch.cat([active_frames(mel)[0, 0] > 0 for mel in mels])
     voiced = torch.cat([f0[0] > 0 for f0 in f0s])
-    return _quantiles(frames[:, active & ~voiced]), _quantiles(frames[:, active & voiced])
+    return frame_quantiles(frames[:, active & ~voiced]), frame_quantiles(frames[:, active & voiced])
 
 
 def section_quantiles(mel: Sections, f0: Tensor, active: Tensor, work: Workshop) -> Quantiles:
@@ -146,14 +146,15 @@ def section_quantiles(mel: Sections, f0: Tensor, active: Tensor, work: Workshop)
         bands = slice(first, first + at_once)
         frames = torch.cat([mel.read(start, stop)[0, bands][:, active[start:stop]] for start, stop in work.walk(mel.n)], dim=1)
         for several, chosen in zip(found, (~voiced[active], voiced[active]), strict=True):
-            quantiles = _quantiles(frames[:, chosen])
+            quantiles = frame_quantiles(frames[:, chosen])
             if quantiles is not None:
                 several.append(quantiles)
     unvoiced, spoken = (torch.cat(several) if several else None for several in found)
     return unvoiced, spoken
 
 
-def _quantiles(frames: Tensor) -> Tensor | None:
+def frame_quantiles(frames: Tensor) -> Tensor | None:
+    """Return the quantiles (n_mels, N_QUANTILES) of frames (n_mels, n); None for fewer than `MIN_FRAMES`."""
     if frames.shape[1] < MIN_FRAMES:
         return None
     levels = torch.linspace(OUTERMOST, 1 - OUTERMOST, N_QUANTILES, device=frames.device)

@@ -22,7 +22,7 @@ from vcae.model.autoencoder import Autoencoder
 from vcae.tasks.listening import listen
 from vcae.vocoder.excitation import PitchTrack
 from vcae.vocoder.griffin_lim import griffin_lim
-from vcae.vocoder.neural import CHUNK_S
+from vcae.vocoder.neural import CHUNK_S, HarmonicNoiseVocoder
 
 if TYPE_CHECKING:
     from vcae.tasks.unit_files import Units
@@ -214,9 +214,7 @@ class Model:
         Raises:
             CheckpointError: If the checkpoint has no vocoder.
         """
-        vocoder = self.checkpoint.vocoder
-        if vocoder is None:
-            raise CheckpointError(f"{self.checkpoint.path} holds no vocoder; use --checkpoint {checkpoint.DEFAULT}")
+        vocoder = self.the_vocoder()
         follow = None if follow is None else follow.to(self.device)
         yield from vocoder.stream(mel.to(self.device), f0.to(self.device), n_samples, seed, n_corrections, chunk_s, follow)
 
@@ -332,6 +330,16 @@ class Model:
                 raise ConfigError("reference_sample_rate is None; give the clip's rate in Hz, or a voice from model.voice(...)")
             reference = self.voice(reference, reference_sample_rate)
         return speak_units(self, units, reference, chosen).wav
+
+    def the_vocoder(self) -> HarmonicNoiseVocoder:
+        """Return the vocoder.
+
+        Raises:
+            CheckpointError: If the checkpoint has none.
+        """
+        if self.checkpoint.vocoder is None:
+            raise CheckpointError(f"{self.checkpoint.path} holds no vocoder; use --checkpoint {checkpoint.DEFAULT}")
+        return self.checkpoint.vocoder
 
     @property
     def autoencoder(self) -> Autoencoder:

@@ -99,7 +99,7 @@ class HarmonicNoiseVocoder(nn.Module):
         n = (mel.shape[-1] - 1) * c.hop_length if n_samples is None else n_samples
         k = self.config.n_corrections if n_corrections is None else n_corrections
         noise = torch.randn(mel.shape[0], n, device=mel.device) if noise is None else noise
-        return self._synthesise(mel, PitchTrack.of(f0, c.sample_rate, c.hop_length), noise, k)
+        return self.synthesise(mel, PitchTrack.of(f0, c.sample_rate, c.hop_length), noise, k)
 
     def stream(
         self,
@@ -164,7 +164,7 @@ class HarmonicNoiseVocoder(nn.Module):
         offset, end = start * hop, n_samples if stop == n_frames else (stop - 1) * hop
         mel = read(start, stop)
         noise = white_noise(seed, mel.shape[0], offset, end).to(mel.device)
-        wav = self._synthesise(mel, pitch[start:stop], noise, k)
+        wav = self.synthesise(mel, pitch[start:stop], noise, k)
         return wav[:, first * hop - offset : min(beyond * hop, n_samples) - offset]
 
     def receptive_frames(self, n_corrections: int) -> int:
@@ -214,7 +214,8 @@ class HarmonicNoiseVocoder(nn.Module):
         present = torch.matmul(self.spread, bands) + self.uncovered
         return ((wanted + self.uncovered) / present).clamp(1 / MAX_CORRECTION, MAX_CORRECTION)
 
-    def _synthesise(self, mel: Tensor, pitch: PitchTrack, noise: Tensor, n_corrections: int) -> Tensor:
+    def synthesise(self, mel: Tensor, pitch: PitchTrack, noise: Tensor, n_corrections: int) -> Tensor:
+        """Synthesise (B, N) from a mel (B, n_mels, T), a pitch track and unit white noise (B, N)."""
         c, n = self.config.mel, noise.shape[-1]
         harmonic, phase, breath = self.predict(mel, pitch.log_f0, pitch.voiced)
         with torch.autocast(mel.device.type, enabled=False):

@@ -1,0 +1,136 @@
+"""Sound that comes and goes without an end: raw PCM, or a wav whose header is believed but for its length."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+
+from vcae.audio.io import check_rate
+from vcae.errors import AudioError
+
+# A header's chunks before the samples are no longer than this.
+MAX_CHUNK = 1 << 16
+PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
+UNKNOWN_LENGTH = 0xFFFFFFFF
+
+
+class PcmReader:
+    """Read samples as they come.
+
+    Args:
+        stream: Of bytes.
+        sample_rate: Of raw PCM (16 bit, little-endian, mono), in Hz; None for a wav.
+
+    Attributes:
+        sample_rate: Hz.
+
+    Raises:
+        AudioError: If the rate is not supported, or a wav's header cannot be used.
+    """
+
+    def __init__(self, stream: BinaryIO, sample_rate: int | None = None) -> None:
+        self._stream = stream
+        if sample_rate is None:
+            self.sample_rate, self._channels, self._type = _read_header(stream)
+        else:
+            self.sample_rate, self._channels, self._type = sample_rate, 1, "<i2"
+        check_rate(self.sample_rate, "the stream")
+
+    def blocks(self, block_s: float) -> Iterator[np.ndarray]:
+        """Yield mono samples (n,), float32, `block_s` seconds at a time and what is left at the end.
+
+        Raises:
+            AudioError: For samples that are NaN or infinite.
+        """
+        width = 3 if self._type == "i24" else np.dtype(self._type).itemsize
+        size = max(round(block_s * self.sample_rate), 1) * self._channels * width
+        while True:
+            data = _read_fully(self._stream, size)
+            whole = len(data) // (self._channels * width) * self._channels * width
+            if whole:
+                wav = _decode(data[:whole], self._type).reshape(-1, self._channels).mean(axis=1, dtype=np.float32)
+                if not np.isfinite(wav).all():
+                    raise AudioError("the stream holds samples that are NaN or infinite; repair what it comes from")
+                yield wav
+            if len(data) < size:
+                return
+
+
+def _read_fully(stream: BinaryIO, size: int) -> bytes:
+    """Read `size` bytes, or fewer at the end; a pipe may give them in pieces."""
+    pieces, left = [], size
+    while left:
+        piece = stream.read(left)
+        if not piece:
+            break
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
+
+
+def _decode(data: bytes, kind: str) -> np.ndarray:
+    if kind == "i24":
+        raw = np.frombuffer(data, np.uint8).reshape(-1, 3)
+        wide = np.zeros((len(raw), 4), np.uint8)
+        wide[:, 1:] = raw
+        return np.asarray(wide.view("<i4")[:, 0] / np.float32(1 << 31), dtype=np.float32)
+    samples = np.frombuffer(data, kind)
+    if kind == "u1":
+        return ((samples.astype(np.float32) - 128) / 128).astype(np.float32)
+    if kind.startswith("<i"):
+        return np.asarray(samples / np.float32(1 << (8 * samples.itemsize - 1)), dtype=np.float32)
+    return samples.astype(np.float32)
+
+
+def _read_header(stream: BinaryIO) -> tuple[int, int, str]:
+    head = _read_fully(stream, 12)
+    if not head:
+        raise AudioError("standard input is empty; pipe a wav or raw PCM into it")
+    if head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":
+        raise AudioError("standard input is no wav; for raw PCM (16 bit, mono) give its rate, such as --rate 16000")
+    found: tuple[int, int, str] | None = None
+    while True:
+        chunk = _read_fully(stream, 8)
+        if len(chunk) < 8:
+            raise AudioError("the wav on standard input ends in its header; pipe a whole one")
+        name, size = chunk[:4], struct.unpack("<I", chunk[4:])[0]
+        if name == b"data":
+            if found is None:
+                raise AudioError("the wav on standard input does not say what its samples are; pipe another")
+            return found
+        if size > MAX_CHUNK:
+            raise AudioError(
+                f"the wav on standard input has a chunk {name!r} of {size} bytes before its samples; at most {MAX_CHUNK} are read"
+            )
+        body = _read_fully(stream, size + size % 2)
+        if name == b"fmt ":
+            found = _read_format(body)
+
+
+def _read_format(body: bytes) -> tuple[int, int, str]:
+    if len(body) < 16:
+        raise AudioError("the wav on standard input has a damaged header; pipe another")
+    kind, channels, rate, _, _, bits = struct.unpack("<HHIIHH", body[:16])
+    if kind == EXTENSIBLE and len(body) >= 26:
+        kind = struct.unpack("<H", body[24:26])[0]
+    types = {(PCM, 8): "u1", (PCM, 16): "<i2", (PCM, 24): "i24", (PCM, 32): "<i4", (FLOAT, 32): "<f4", (FLOAT, 64): "<f8"}
+    if (kind, bits) not in types or not channels:
+        raise AudioError(
+            f"the wav on standard input has format {kind} of {bits} bits and {channels} channels; stream PCM or float"
+        )
+    return rate, channels, types[kind, bits]
+
+
+def wav_header(sample_rate: int) -> bytes:
+    """Return the header of a wav of unknown length: mono, 16 bit."""
+    fmt = struct.pack("<HHIIHH", PCM, 1, sample_rate, 2 * sample_rate, 2, 16)
+    length = struct.pack("<I", UNKNOWN_LENGTH)
+    return b"RIFF" + length + b"WAVEfmt " + struct.pack("<I", 16) + fmt + b"data" + length
+
+
+def to_pcm(wav: np.ndarray) -> bytes:
+    """Return samples (n,), -1..1, as 16 bit, little-endian."""
+    return np.asarray(np.round(np.clip(wav, -1, 1) * 32767), "<i2").tobytes()

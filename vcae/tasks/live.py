@@ -1,0 +1,418 @@
+"""Conversion while it is said: a block in, a block out, with running statistics and a short look ahead.
+
+What `convert` measures of the whole recording is measured here of what was heard so far, and starts at what the reference gives. Every
+network sees as much of the past as offline, and of the future only `LOOK_AHEAD` frames.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vcae.audio.f0 import F0_MIN_HZ, continuous_log_f0, estimate_f0_sections, log_f0_statistics
+from vcae.audio.frames import ACTIVE_RANGE, gaussian_smooth
+from vcae.audio.loudness import MAX_CUT_DB, MAX_RAISE_DB, PEAK_LIMIT, SMOOTH_FRAMES, TARGET_LEVEL
+from vcae.errors import ConfigError
+from vcae.model.blocks import KERNEL
+from vcae.tasks.convert import DISTRIBUTION, DISTRIBUTION_S, ConvertOptions, default_match, move_f0, parse_share
+from vcae.tasks.detail import DETAIL_BANDS, DETAIL_FRAMES
+from vcae.tasks.detail import REACH as DETAIL_REACH
+from vcae.tasks.matching import FULL_MATCH_S, Quantiles, correct_errors, frame_quantiles, map_quantiles
+from vcae.tasks.model import DECODED_CORRECTIONS
+from vcae.tasks.retrieval import REACH as RETRIEVAL_REACH
+from vcae.tasks.retrieval import retrieve
+from vcae.tasks.voice import decode_voice
+from vcae.vocoder.excitation import PitchTrack, white_noise
+
+if TYPE_CHECKING:
+    from vcae.tasks.model import Analysis, Model
+    from vcae.tasks.voice import Voice
+
+# Frames after the one that is made which the networks see.
+LOOK_AHEAD = 8
+MAX_LATENCY_MS = 250.0
+# Frames of the past that are kept at hand.
+HISTORY = 192
+# Frames over which running statistics forget, and over which the reference's count at the start.
+MEMORY, PRIOR = 1875, 60
+# Frames that F0 is estimated on anew in each block, and the samples over which one block fades into the next.
+F0_FRAMES = 40
+FADE = 128
+# A quiet input is raised by no more than this.
+MAX_GAIN = 10.0
+# Frames between two looks at the bands' quantiles.
+QUANTILES_EVERY = 60
+
+
+class RunningMoments:
+    """Mean and deviation of each channel over the past, forgetting slowly."""
+
+    def __init__(self, x: Tensor, weight: Tensor) -> None:
+        count = max(float(weight.sum()), 1e-3)
+        self._total = float(PRIOR)
+        self._mean = (x * weight).sum(-1, keepdim=True) / count
+        self._square = (x.square() * weight).sum(-1, keepdim=True) / count
+
+    def add(self, x: Tensor, weight: Tensor) -> None:
+        """Take in frames (1, D, n) that count as `weight` (1, 1, n)."""
+        count = float(weight.sum())
+        if not count:
+            return
+        self._total = min(self._total, MEMORY) + count
+        self._mean = self._mean + ((x - self._mean) * weight).sum(-1, keepdim=True) / self._total
+        self._square = self._square + ((x.square() - self._square) * weight).sum(-1, keepdim=True) / self._total
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """Return x with zero mean and unit deviation, as far as is known."""
+        return (x - self._mean) / ((self._square - self._mean.square()).clamp(min=0) + 1e-4).sqrt()
+
+
+class RunningContent:
+    """The content encoder on a window of frames, each normalisation by running moments."""
+
+    def __init__(self, model: Model, mel: Tensor, active: Tensor) -> None:
+        self._autoencoder = model.autoencoder
+        self._moments: list[RunningMoments] = []
+        encoder = self._autoencoder.content_encoder
+        self.reach = 2 + KERNEL // 2 * (len(encoder.normalized) + len(encoder.free.blocks) * self._free_stride())
+        self(mel, active, slice(0, 0))
+
+    def _free_stride(self) -> int:
+        content = self._autoencoder.config.content
+        return content.stride if content.early_pool else 1
+
+    def __call__(self, mel: Tensor, active: Tensor, known: slice) -> Tensor:
+        """Return the content of a window (1, n_mels, n) that starts at a multiple of the stride; frames `known` are learned from."""
+        autoencoder, self._at = self._autoencoder, 0
+        encoder, stride = autoencoder.content_encoder, autoencoder.config.content.stride
+        x = autoencoder.normalize(mel)
+        x = self._norm(x, active, known) if encoder.config.n_normalized else x
+        x = encoder.input(x)
+        for stack in encoder.normalized:
+            x = self._norm(stack(x), active, known)
+        x = encoder.free(encoder.pool(x)) if encoder.config.early_pool else encoder.pool(encoder.free(x))
+        latent: Tensor = encoder.output(x)
+        if encoder.config.normalize_latent:
+            pooled = slice(known.start // stride, known.stop // stride)
+            latent = self._norm(latent, encoder.pool_weight(active), pooled)
+        quantizer = autoencoder.quantizer
+        return latent if quantizer is None else quantizer.decode(quantizer.encode(latent))
+
+    def _norm(self, x: Tensor, weight: Tensor, known: slice) -> Tensor:
+        if self._at == len(self._moments):
+            self._moments.append(RunningMoments(x, weight))
+        else:
+            self._moments[self._at].add(x[..., known], weight[..., known])
+        self._at += 1
+        return self._moments[self._at - 1].normalize(x)
+
+
+class RunningSpeaker:
+    """The speaker's embedding from what was heard so far."""
+
+    def __init__(self, model: Model, mel: Tensor, active: Tensor) -> None:
+        self._autoencoder, self._encoder = model.autoencoder, model.autoencoder.the_speaker_encoder()
+        self.reach = self._encoder.reach
+        self._sums = [torch.zeros(1), torch.zeros(1), torch.zeros(1)]
+        self._add(mel, active, slice(0, mel.shape[-1]))
+        share = PRIOR / max(float(active.sum()), 1.0)
+        self._sums = [part * share for part in self._sums]
+
+    def __call__(self, mel: Tensor, active: Tensor, known: slice) -> Tensor:
+        """Learn from frames `known` of a window (1, n_mels, n) and return the embedding (1, speaker_dim)."""
+        self._add(mel, active, known)
+        total, sums, squares = self._sums
+        return self._encoder.embed(sums / total, squares / total)
+
+    def _add(self, mel: Tensor, active: Tensor, known: slice) -> None:
+        x, score = (v[..., known] for v in self._encoder.attend(self._autoencoder.normalize(mel), active))
+        # Scores stay far from where exp() overflows.
+        share = torch.exp(score.clamp(max=40.0))
+        for n, part in enumerate((share, x * share, x.square() * share)):
+            self._sums[n] = self._sums[n] + part.sum(-1)
+
+
+class RunningQuantiles:
+    """The bands' quantiles over the active frames of the past."""
+
+    def __init__(self, n_mels: int) -> None:
+        self._frames, self._voiced = torch.zeros(n_mels, 0), torch.zeros(0, dtype=torch.bool)
+        self._fresh = 0
+        self.value: Quantiles = (None, None)
+
+    def add(self, mel: Tensor, f0: Tensor, active: Tensor) -> Quantiles:
+        """Take in frames (1, n_mels, n) with F0 (1, n), those that are active, and return the quantiles."""
+        chosen = active[0, 0] > 0
+        self._frames = torch.cat([self._frames.to(mel.device), mel[0][:, chosen]], dim=1)[:, -MEMORY:]
+        self._voiced = torch.cat([self._voiced.to(mel.device), f0[0, chosen] > 0])[-MEMORY:]
+        self._fresh += int(chosen.sum())
+        if self._fresh >= QUANTILES_EVERY:
+            self._fresh = 0
+            self.value = frame_quantiles(self._frames[:, ~self._voiced]), frame_quantiles(self._frames[:, self._voiced])
+        return self.value
+
+
+class RunningLevel:
+    """The level of the frames that carry sound, over the past; `TARGET_LEVEL` counts as a second of it."""
+
+    def __init__(self) -> None:
+        self._powers = np.zeros(0)
+
+    def add(self, powers: np.ndarray) -> float:
+        """Take in frames' mean squares (n,) and return the level."""
+        self._powers = np.concatenate([self._powers, powers])[-MEMORY:]
+        active = self._powers[self._powers >= np.quantile(self._powers, 0.98) * 1e-3]
+        active = active[active > 0]
+        return math.sqrt((PRIOR * TARGET_LEVEL**2 + active.sum()) / (PRIOR + len(active)))
+
+
+@dataclass
+class _Past:
+    """What is kept of the last `HISTORY` frames; the last frame of each is the newest."""
+
+    wav: np.ndarray
+    mel: Tensor
+    level: Tensor
+    f0: Tensor
+    moved_f0: Tensor
+    log_f0: Tensor
+    turns: Tensor
+    content: Tensor
+    difference: Tensor
+    corrected: Tensor
+    retrieved: Tensor
+    final: Tensor
+
+
+def _shift(past: Tensor, new: Tensor) -> Tensor:
+    return torch.cat([past[..., new.shape[-1] :], new], dim=-1)
+
+
+class LiveConverter:
+    """Convert block by block.
+
+    Args:
+        model: With an autoencoder that has a speaker part, and a vocoder.
+        voice: Whose.
+        prior: A recording whose statistics count at the start: of the speaker, or else the reference.
+        options: As for `convert`; `strength` must be 1.
+        block_ms: Length of a block, to the nearest 16 ms.
+
+    Raises:
+        ConfigError: If the latency would be over `MAX_LATENCY_MS`, or an option cannot be had live.
+        CheckpointError: If the checkpoint lacks a part.
+    """
+
+    def __init__(
+        self, model: Model, voice: Voice, prior: Analysis, options: ConvertOptions | None = None, block_ms: float = 80.0
+    ) -> None:
+        self._model, self._voice, self._options = model, voice, options or ConvertOptions()
+        self._hop = model.mel_config.hop_length
+        frame_ms = 1000 * self._hop / model.sample_rate
+        self._n = max(round(block_ms / frame_ms), 1)
+        self.block_samples = self._n * self._hop
+        ahead = LOOK_AHEAD * self._hop + model.mel_config.n_fft // 2
+        self.latency_ms = 1000 * (self.block_samples + ahead) / model.sample_rate
+        if self.latency_ms > MAX_LATENCY_MS:
+            most = MAX_LATENCY_MS - 1000 * ahead / model.sample_rate
+            raise ConfigError(
+                f"a block of {block_ms:g} ms gives a latency of {self.latency_ms:.0f} ms; allowed are blocks up to {most:.0f} ms"
+            )
+        if self._options.strength != 1:
+            raise ConfigError(f"strength is {self._options.strength}; live it can only be 1")
+        self._vocoder = model.the_vocoder()
+        with torch.inference_mode():
+            self._start(prior)
+
+    def _start(self, prior: Analysis) -> None:
+        model, n_mels = self._model, self._model.mel_config.n_mels
+        level = prior.mel.mean(1, keepdim=True)
+        active = (level > torch.quantile(level, 0.95) - ACTIVE_RANGE).float()
+        self._content, self._speaker = RunningContent(model, prior.mel, active), RunningSpeaker(model, prior.mel, active)
+        self._levels = level[0, 0, active[0, 0] > 0][-PRIOR:].cpu().numpy()
+        self._quantiles = RunningQuantiles(n_mels), RunningQuantiles(n_mels)
+        self._input_level, self._output_level = RunningLevel(), RunningLevel()
+        self._heard_f0, self._peaks = torch.zeros(0), np.zeros(0)
+        self._n_active = self._taken = self._given = 0
+        self._tail = np.zeros(FADE)
+
+        def filled(rows: int, value: float) -> Tensor:
+            return torch.full((1, rows, HISTORY), value, device=model.device)
+
+        floor = math.log(model.mel_config.floor)
+        mels = [filled(n_mels, floor) for _ in range(4)]
+        one = [filled(1, value)[0] for value in (0.0, 0.0, math.log(150.0), 0.0)]
+        content = filled(model.autoencoder.config.content.latent_dim, 0.0)
+        wav = np.zeros(HISTORY * self._hop, np.float32)
+        self._past = _Past(wav, mels[0], filled(1, floor), *one, content, filled(n_mels, 0.0), *mels[1:])
+
+    @torch.inference_mode()
+    def __call__(self, block: np.ndarray) -> np.ndarray:
+        """Take in `block_samples` samples at the model's rate, and return what is ready of the conversion: as many, less at the start."""
+        past, n, hop = self._past, self._n, self._hop
+        past.wav = np.concatenate([past.wav[len(block) :], block])
+        self._taken += len(block)
+        gain = self._hear(block)
+        fresh = LOOK_AHEAD + n
+        active = (past.level > np.quantile(self._levels, 0.95) - ACTIVE_RANGE).float()
+        self._n_active += int(active[..., -fresh:-LOOK_AHEAD].sum())
+        self._convert(active, fresh)
+        wav = self._synthesise(fresh)
+        out = self._shape(wav, gain, fresh)
+        # The first sample that comes out is the first that came in.
+        first = self._taken - hop * (fresh + 2)
+        out = out[max(-first, 0) :]
+        self._given += len(out)
+        return out
+
+    def finish(self) -> np.ndarray:
+        """Return what is left when no more comes: with it, as many samples have come out as went in."""
+        total, pieces = self._taken, [np.zeros(0, np.float32)]
+        while self._given < total:
+            pieces.append(self(np.zeros(self.block_samples, np.float32)))
+        left = np.concatenate(pieces)
+        return left[: len(left) - (self._given - total)]
+
+    def _hear(self, block: np.ndarray) -> float:
+        """Take the mel and F0 of the newest frames, and return the gain that brings the input to the models' level."""
+        past, n, hop = self._past, self._n, self._hop
+        powers = np.square(block.reshape(-1, hop), dtype=np.float64).mean(axis=1)
+        gain = min(TARGET_LEVEL / self._input_level.add(powers), MAX_GAIN)
+        recent = torch.from_numpy(past.wav[-(n + 5) * hop :] * np.float32(gain)).to(self._model.device)
+        mel = self._model.log_mel(recent[None])[..., 4 : 4 + n]
+        past.mel = _shift(past.mel, mel)
+        level = mel.mean(1, keepdim=True)
+        past.level = _shift(past.level, level)
+        self._levels = np.concatenate([self._levels, level[0, 0].cpu().numpy()])[-MEMORY:]
+        self._peaks = np.append(self._peaks, np.abs(block).max())[-MEMORY // n :]
+        window = past.wav[-F0_FRAMES * hop :]
+        peak = max(float(self._peaks.max()), 0.01)
+        f0 = estimate_f0_sections(lambda start, stop: window[start:stop], len(window), peak)
+        fresh = LOOK_AHEAD + n
+        newest = torch.from_numpy(f0[F0_FRAMES - 1 - fresh : F0_FRAMES - 1]).to(self._model.device)[None]
+        past.f0 = torch.cat([past.f0[:, n:-LOOK_AHEAD], newest], dim=1)
+        return gain
+
+    def _pitch(self, fresh: int) -> tuple[Tensor, Tensor]:
+        """Move F0 to the voice, and return the means of log-F0 (1, 1) of source and result for the decoder."""
+        past, n = self._past, self._n
+        known = past.f0[0, -fresh:-LOOK_AHEAD].cpu()
+        self._heard_f0 = torch.cat([self._heard_f0, known[known > 0]])[-MEMORY:]
+        heard = self._heard_f0 if len(self._heard_f0) else past.f0[0][past.f0[0] > 0].cpu()
+        median, spread = log_f0_statistics(heard)
+        # A few frames do not know the spread of a voice.
+        trust = min(len(heard) / (2 * PRIOR), 1.0)
+        spread = self._voice.log_f0_spread * (1 - trust) + spread * trust if len(heard) else spread
+        moved = move_f0(past.f0[:, -fresh:], self._voice, self._options.pitch, (median, spread))
+        past.moved_f0 = torch.cat([past.moved_f0[:, n:-LOOK_AHEAD], moved], dim=1)
+        means = []
+        for voiced in (
+            heard,
+            move_f0(heard[None], self._voice, self._options.pitch, (median, spread))[0] if len(heard) else heard,
+        ):
+            mean = float(voiced.clamp(min=F0_MIN_HZ).log().mean()) if len(voiced) else 0.0
+            means.append(torch.full((1, 1), mean, device=self._model.device))
+        return means[0], means[1]
+
+    def _window(self, frames: int) -> int:
+        """Return a number of frames of at least that many whose first one begins a step of the content's stride."""
+        stride = self._model.autoencoder.config.content.stride
+        last = self._taken // self._hop - 2
+        return frames + (last + 1 - frames) % stride
+
+    def _convert(self, active: Tensor, fresh: int) -> None:
+        model, voice, past, n = self._model, self._voice, self._past, self._n
+        autoencoder, stride = model.autoencoder, model.autoencoder.config.content.stride
+        width = self._window(fresh + self._content.reach)
+        known = slice(width - fresh, width - LOOK_AHEAD)
+        latent = self._content(past.mel[..., -width:], active[..., -width:], known)
+        content, changed = latent.repeat_interleave(stride, dim=-1)[..., :width], self._window(fresh)
+        past.content = torch.cat([past.content[..., n : n - changed or None], content[..., -changed:]], dim=-1)[..., -HISTORY:]
+        heard = fresh + self._speaker.reach
+        own = self._speaker(past.mel[..., -heard:], active[..., -heard:], slice(heard - fresh, heard - LOOK_AHEAD))
+        source_mean, mean = self._pitch(fresh)
+        width = self._window(fresh + (voice.decoder or autoencoder.decoder).reach)
+        code = past.content[..., -width:][..., ::stride]
+        mel = decode_voice(model, code, past.moved_f0[:, -width:], voice.speaker_embedding, voice.decoder, mean)[..., -changed:]
+        share = parse_share("detail", self._options.detail)
+        share = (0.0 if autoencoder.quantizer is not None else 1.0) if isinstance(share, str) else share
+        if share:
+            copy = decode_voice(model, code, past.f0[:, -width:], own, None, source_mean)
+            mel = mel + share * self._detail(copy, fresh)[..., -changed:]
+        trust = min(1.0, voice.speech_s / FULL_MATCH_S)
+        code = past.content[..., -changed:][..., ::stride]
+        mel = correct_errors(mel, code, past.moved_f0[:, -changed:], stride, voice.errors, trust)
+        past.corrected = torch.cat([past.corrected[..., n:-LOOK_AHEAD], mel[..., -fresh:]], dim=-1)
+        self._match(active, fresh, trust)
+
+    def _detail(self, copy: Tensor, fresh: int) -> Tensor:
+        past, n = self._past, self._n
+        difference = gaussian_smooth(past.mel[..., -fresh:] - copy[..., -fresh:], DETAIL_BANDS, dim=1)
+        past.difference = torch.cat([past.difference[..., n:-LOOK_AHEAD], difference], dim=-1)
+        near = past.difference[..., -(fresh + 1 + DETAIL_REACH) :]
+        return near - gaussian_smooth(near, DETAIL_FRAMES, dim=2)
+
+    def _match(self, active: Tensor, fresh: int, trust: float) -> None:
+        """Do what the voice's quantiles and frames do to the newest frames."""
+        model, voice, past, n = self._model, self._voice, self._past, self._n
+        f0, known = past.moved_f0, slice(-fresh, -LOOK_AHEAD)
+        heard_s = self._n_active / model.mel_config.frame_rate
+        distribution = DISTRIBUTION * trust * min(1.0, heard_s / DISTRIBUTION_S)
+        have = self._quantiles[0].add(past.corrected[..., known], f0[:, known], active[..., known])
+        width = fresh + RETRIEVAL_REACH
+        mel = map_quantiles(past.corrected[..., -width:], f0[:, -width:], have, voice.quantiles, distribution)
+        match = parse_share("match", self._options.match)
+        match = default_match(voice.speech_s) if isinstance(match, str) else match
+        if match:
+            mel = retrieve(mel, model.autoencoder.normalize(mel), f0[:, -width:], voice.frames, match)
+            past.retrieved = torch.cat([past.retrieved[..., n:-LOOK_AHEAD], mel[..., -fresh:]], dim=-1)
+            have = self._quantiles[1].add(past.retrieved[..., known], f0[:, known], active[..., known])
+            mel = map_quantiles(mel[..., -fresh:], f0[:, -fresh:], have, voice.quantiles, distribution)
+        past.final = torch.cat([past.final[..., n:-LOOK_AHEAD], mel[..., -fresh:]], dim=-1)
+
+    def _synthesise(self, fresh: int) -> np.ndarray:
+        """Return the sound of the newest frames and of as many before them as the vocoder hears: up to the last frame's sample."""
+        past, n, hop, rate = self._past, self._n, self._hop, self._model.sample_rate
+        # What has been said keeps its phase; the rest goes on from it.
+        before = past.log_f0[:, -LOOK_AHEAD - 1][:, None]
+        filled = continuous_log_f0(torch.cat([before.exp(), past.moved_f0[:, -fresh:]], dim=1))
+        hertz = filled.exp()
+        advance = (hertz[:, :-1] * hop + (hertz[:, 1:] - hertz[:, :-1]) * (hop - 1) / 2) / rate
+        turns = (past.turns[:, -LOOK_AHEAD - 1][:, None] + advance.cumsum(1)) % 1
+        past.log_f0 = torch.cat([past.log_f0[:, n:-LOOK_AHEAD], filled[:, 1:]], dim=1)
+        past.turns = torch.cat([past.turns[:, n:-LOOK_AHEAD], turns], dim=1)
+        width = fresh + self._vocoder.receptive_frames(DECODED_CORRECTIONS)
+        pitch = PitchTrack(past.log_f0, (past.moved_f0 > 0).float(), past.turns)[-width:]
+        end = self._taken + (HISTORY - 2) * hop
+        noise = white_noise(self._options.seed, 1, end - (width - 1) * hop, end).to(self._model.device)
+        wav = self._vocoder.synthesise(past.final[..., -width:], pitch, noise, DECODED_CORRECTIONS)
+        return np.asarray(wav[0].cpu().numpy())
+
+    def _shape(self, wav: np.ndarray, gain: float, fresh: int) -> np.ndarray:
+        """Give the newest sound the input's loudness, fade it into what came before, and return what is ready."""
+        n, hop = self._n, self._hop
+        near = fresh + SMOOTH_FRAMES
+        made = np.square(wav[-near * hop :].reshape(-1, hop), dtype=np.float64).mean(axis=1)
+        given = self._past.wav[-(near + 2) * hop : -2 * hop] * gain
+        asked = np.square(given.reshape(-1, hop), dtype=np.float64).mean(axis=1)
+        first = near - fresh
+        scale = TARGET_LEVEL / self._output_level.add(made[first : first + n])
+        window, floor = np.hanning(SMOOTH_FRAMES + 2)[1:-1], TARGET_LEVEL**2 * 1e-6
+        weight = np.convolve(np.ones(near), window, "same")
+        decibels = [10 * np.log10(np.convolve(power, window, "same") / weight + floor) for power in (asked, made * scale**2)]
+        change = np.clip(decibels[0] - decibels[1], -MAX_CUT_DB, MAX_RAISE_DB)
+        if self._options.loudness == "flat":
+            change = np.zeros_like(change)
+        start = first * hop
+        at = np.arange(start, start + n * hop + FADE)
+        gains = 10 ** (np.interp(at, (np.arange(near) + 0.5) * hop, change) / 20)
+        piece = wav[-near * hop :][at] * gains * (scale / gain)
+        rise = np.linspace(0, 1, FADE)
+        piece[:FADE] = piece[:FADE] * rise + self._tail * (1 - rise)
+        self._tail = piece[n * hop :].copy()
+        return np.clip(piece[: n * hop], -PEAK_LIMIT, PEAK_LIMIT).astype(np.float32)
