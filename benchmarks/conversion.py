@@ -10,12 +10,22 @@ import argparse
 import time
 from pathlib import Path
 
+import numpy as np
 import soundfile
 
 import vcae
-from vcae.audio.io import Sound, read_sound, write_sound
+from vcae.audio.io import Sound, read_sound, resample, write_sound
 from vcae.evaluation.pairs import Conversion, choose_own_pairs, choose_pairs, read_references, write_pairs
 from vcae.tasks.convert import ConvertOptions, convert, hear_voice
+from vcae.tasks.live import LiveConverter
+
+
+def convert_live(converter: LiveConverter, sound: Sound) -> np.ndarray:
+    """Convert a whole sound block by block."""
+    wav, size = resample(sound.wav, sound.sample_rate, converter.sample_rate), converter.block_samples
+    padded = np.pad(wav, (0, -len(wav) % size))
+    pieces = [converter(padded[at : at + size]) for at in range(0, len(padded), size)]
+    return np.concatenate([*pieces, converter.finish()])[: len(wav)]
 
 
 def main() -> None:
@@ -35,6 +45,7 @@ def main() -> None:
     parser.add_argument("--self", action="store_true", help="convert speakers to themselves")
     parser.add_argument("--match", default="auto", help="how far frames are drawn to the reference's, 0 to 1, or auto")
     parser.add_argument("--detail", default="auto", help="how much of the source's detail is kept, 0 to 1")
+    parser.add_argument("--live", action="store_true", help="as `vcae stream` does: in blocks, with running statistics")
     parser.add_argument("--label", default="vcae")
     parser.add_argument("--out", type=Path, default=Path("out/pairs"))
     args = parser.parse_args()
@@ -46,10 +57,14 @@ def main() -> None:
     which = (args.manifest, args.split, args.pairs, args.seed, args.min_s)
     for n, pair in enumerate(choose_own_pairs(*which) if args.self else choose_pairs(*which, pool_s)):
         source, judged = (root / row["path"] for row in (pair.source, pair.judged))
-        sound, voice = read_sound(source), hear_voice(model, read_references(root, pair, args.reference_s))
-        wav = convert(model, sound, voice, ConvertOptions(match=args.match, detail=args.detail)).wav
+        sound, references = read_sound(source), read_references(root, pair, args.reference_s)
+        voice, options = hear_voice(model, references), ConvertOptions(match=args.match, detail=args.detail)
+        if args.live:
+            wav = convert_live(LiveConverter(model, voice, model.analyse_sound(references[0]), options), sound)
+        else:
+            wav = convert(model, sound, voice, options).wav.numpy()
         path = args.out / f"{n:02d}_{pair.source['speaker']}_to_{pair.judged['speaker']}.wav"
-        write_sound(path, Sound(wav.numpy(), model.sample_rate), "converted by vcae", force=True)
+        write_sound(path, Sound(wav, model.sample_rate), "converted by vcae", force=True)
         difference = abs(soundfile.info(path).duration - sound.duration_s)
         if difference > model.mel_config.hop_length / model.sample_rate:
             raise SystemExit(f"{path} is {difference:.3f} s longer or shorter than {source}")

@@ -36,12 +36,14 @@ if TYPE_CHECKING:
 # Frames after the one that is made which the networks see.
 LOOK_AHEAD = 8
 MAX_LATENCY_MS = 250.0
+# Frames before it that they see: the outermost of those that a frame depends on hardly count.
+LOOK_BACK = 13
 # Frames of the past that are kept at hand.
 HISTORY = 192
 # Frames over which running statistics forget, and over which the reference's count at the start.
 MEMORY, PRIOR = 1875, 60
 # Frames that F0 is estimated on anew in each block, and the samples over which one block fades into the next.
-F0_FRAMES = 40
+F0_FRAMES = 28
 FADE = 128
 # A quiet input is raised by no more than this.
 MAX_GAIN = 10.0
@@ -196,6 +198,11 @@ def _shift(past: Tensor, new: Tensor) -> Tensor:
 class LiveConverter:
     """Convert block by block.
 
+    Attributes:
+        sample_rate: Hz, of what goes in and what comes out.
+        block_samples, block_s: Length of a block.
+        latency_ms: From a sample's coming in to its coming out, the time for the computation left out.
+
     Args:
         model: With an autoencoder that has a speaker part, and a vocoder.
         voice: Whose.
@@ -215,7 +222,8 @@ class LiveConverter:
         self._hop = model.mel_config.hop_length
         frame_ms = 1000 * self._hop / model.sample_rate
         self._n = max(round(block_ms / frame_ms), 1)
-        self.block_samples = self._n * self._hop
+        self.sample_rate, self.block_samples = model.sample_rate, self._n * self._hop
+        self.block_s = self.block_samples / model.sample_rate
         ahead = LOOK_AHEAD * self._hop + model.mel_config.n_fft // 2
         self.latency_ms = 1000 * (self.block_samples + ahead) / model.sample_rate
         if self.latency_ms > MAX_LATENCY_MS:
@@ -246,10 +254,11 @@ class LiveConverter:
 
         floor = math.log(model.mel_config.floor)
         mels = [filled(n_mels, floor) for _ in range(4)]
-        one = [filled(1, value)[0] for value in (0.0, 0.0, math.log(150.0), 0.0)]
-        content = filled(model.autoencoder.config.content.latent_dim, 0.0)
+        f0, moved_f0, log_f0, turns = (filled(1, value)[0] for value in (0.0, 0.0, math.log(150.0), 0.0))
+        content, difference = filled(model.autoencoder.config.content.latent_dim, 0.0), filled(n_mels, 0.0)
         wav = np.zeros(HISTORY * self._hop, np.float32)
-        self._past = _Past(wav, mels[0], filled(1, floor), *one, content, filled(n_mels, 0.0), *mels[1:])
+        level = filled(1, floor)
+        self._past = _Past(wav, mels[0], level, f0, moved_f0, log_f0, turns, content, difference, *mels[1:])
 
     @torch.inference_mode()
     def __call__(self, block: np.ndarray) -> np.ndarray:
@@ -328,7 +337,7 @@ class LiveConverter:
     def _convert(self, active: Tensor, fresh: int) -> None:
         model, voice, past, n = self._model, self._voice, self._past, self._n
         autoencoder, stride = model.autoencoder, model.autoencoder.config.content.stride
-        width = self._window(fresh + self._content.reach)
+        width = self._window(fresh + min(self._content.reach, LOOK_BACK))
         known = slice(width - fresh, width - LOOK_AHEAD)
         latent = self._content(past.mel[..., -width:], active[..., -width:], known)
         content, changed = latent.repeat_interleave(stride, dim=-1)[..., :width], self._window(fresh)
@@ -336,13 +345,17 @@ class LiveConverter:
         heard = fresh + self._speaker.reach
         own = self._speaker(past.mel[..., -heard:], active[..., -heard:], slice(heard - fresh, heard - LOOK_AHEAD))
         source_mean, mean = self._pitch(fresh)
-        width = self._window(fresh + (voice.decoder or autoencoder.decoder).reach)
+        width = self._window(fresh + LOOK_BACK)
         code = past.content[..., -width:][..., ::stride]
-        mel = decode_voice(model, code, past.moved_f0[:, -width:], voice.speaker_embedding, voice.decoder, mean)[..., -changed:]
+        # The copy in the source's own voice and the one in the other voice are one batch where one decoder makes both.
+        f0 = torch.cat([past.f0[:, -width:], past.moved_f0[:, -width:]])
+        speakers, means = torch.cat([own, voice.speaker_embedding]), torch.cat([source_mean, mean])
+        copy, mel = decode_voice(model, code.expand(2, -1, -1), f0, speakers, None, means)[..., -changed:].chunk(2)
+        if voice.decoder is not None:
+            mel = decode_voice(model, code, f0[1:], voice.speaker_embedding, voice.decoder, mean)[..., -changed:]
         share = parse_share("detail", self._options.detail)
         share = (0.0 if autoencoder.quantizer is not None else 1.0) if isinstance(share, str) else share
         if share:
-            copy = decode_voice(model, code, past.f0[:, -width:], own, None, source_mean)
             mel = mel + share * self._detail(copy, fresh)[..., -changed:]
         trust = min(1.0, voice.speech_s / FULL_MATCH_S)
         code = past.content[..., -changed:][..., ::stride]
@@ -386,7 +399,7 @@ class LiveConverter:
         turns = (past.turns[:, -LOOK_AHEAD - 1][:, None] + advance.cumsum(1)) % 1
         past.log_f0 = torch.cat([past.log_f0[:, n:-LOOK_AHEAD], filled[:, 1:]], dim=1)
         past.turns = torch.cat([past.turns[:, n:-LOOK_AHEAD], turns], dim=1)
-        width = fresh + self._vocoder.receptive_frames(DECODED_CORRECTIONS)
+        width = fresh + LOOK_BACK
         pitch = PitchTrack(past.log_f0, (past.moved_f0 > 0).float(), past.turns)[-width:]
         end = self._taken + (HISTORY - 2) * hop
         noise = white_noise(self._options.seed, 1, end - (width - 1) * hop, end).to(self._model.device)
@@ -396,7 +409,7 @@ class LiveConverter:
     def _shape(self, wav: np.ndarray, gain: float, fresh: int) -> np.ndarray:
         """Give the newest sound the input's loudness, fade it into what came before, and return what is ready."""
         n, hop = self._n, self._hop
-        near = fresh + SMOOTH_FRAMES
+        near = fresh + SMOOTH_FRAMES // 2
         made = np.square(wav[-near * hop :].reshape(-1, hop), dtype=np.float64).mean(axis=1)
         given = self._past.wav[-(near + 2) * hop : -2 * hop] * gain
         asked = np.square(given.reshape(-1, hop), dtype=np.float64).mean(axis=1)
@@ -407,7 +420,7 @@ class LiveConverter:
         decibels = [10 * np.log10(np.convolve(power, window, "same") / weight + floor) for power in (asked, made * scale**2)]
         change = np.clip(decibels[0] - decibels[1], -MAX_CUT_DB, MAX_RAISE_DB)
         if self._options.loudness == "flat":
-            change = np.zeros_like(change)
+            change = np.zeros(near)
         start = first * hop
         at = np.arange(start, start + n * hop + FADE)
         gains = 10 ** (np.interp(at, (np.arange(near) + 0.5) * hop, change) / 20)
@@ -415,4 +428,4 @@ class LiveConverter:
         rise = np.linspace(0, 1, FADE)
         piece[:FADE] = piece[:FADE] * rise + self._tail * (1 - rise)
         self._tail = piece[n * hop :].copy()
-        return np.clip(piece[: n * hop], -PEAK_LIMIT, PEAK_LIMIT).astype(np.float32)
+        return np.asarray(np.clip(piece[: n * hop], -PEAK_LIMIT, PEAK_LIMIT), dtype=np.float32)

@@ -1,0 +1,223 @@
+"""`vcae stream`: conversion while it is said, from a pipe or a microphone."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vcae.cli.common import (
+    CheckpointOption,
+    Device,
+    DeviceOption,
+    QuietOption,
+    SeedOption,
+    Stopwatch,
+    say,
+    user_errors,
+    working,
+)
+from vcae.cli.convert import Loudness
+from vcae.errors import AudioError, ConfigError
+from vcae.tasks.speakers import find_voice, parse_speaker, read_clips
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vcae.tasks.live import LiveConverter
+
+
+@dataclass
+class _Tally:
+    """What is told at the end."""
+
+    blocks: int = 0
+    late: int = 0
+    lost: int = 0
+    work_s: float = 0.0
+    slowest_s: float = 0.0
+    delay_ms: float = 0.0
+
+
+@user_errors
+def stream(
+    speaker: Annotated[
+        list[str], typer.Option("--speaker", "-s", help="Who shall say it: a clip or a saved voice; as for convert.")
+    ],
+    block_ms: Annotated[
+        float, typer.Option(help="Length of a block; the latency is 160 ms more, and at most 250 ms in all.")
+    ] = 80.0,
+    rate: Annotated[
+        int | None, typer.Option(help="Sample rate of raw PCM (16 bit, mono) on standard input; a wav states it.")
+    ] = None,
+    source_voice: Annotated[
+        str | None,
+        typer.Option(help="A clip of the one who speaks, to begin with; by default of --speaker, until more is heard."),
+    ] = None,
+    device_in: Annotated[
+        str | None, typer.Option(help="Microphone, by number or name, or 'default', in place of standard input.")
+    ] = None,
+    device_out: Annotated[str | None, typer.Option(help="Loudspeaker, likewise, in place of standard output.")] = None,
+    pitch: Annotated[str, typer.Option(help="As for convert.")] = "auto",
+    match: Annotated[str, typer.Option(help="As for convert.")] = "auto",
+    detail: Annotated[str, typer.Option(help="As for convert.")] = "auto",
+    loudness: Annotated[Loudness, typer.Option(help="As for convert.")] = Loudness.source,
+    seed: SeedOption = 0,
+    checkpoint: CheckpointOption = "default",
+    device: DeviceOption = Device.cpu,
+    quiet: QuietOption = False,
+) -> None:
+    """Convert sound as it comes, a block at a time: a wav or raw PCM from standard input to standard output, or sound devices.
+
+    What comes out has 16 kHz; it is a wav if a wav came in, and raw PCM otherwise. Underruns, which are blocks that took longer than they
+    last or that a device missed, are told at the end.
+    """
+    from vcae.audio.io import read_sound
+
+    speakers = [parse_speaker(text) for text in speaker]
+    clips = read_clips(speakers)
+    own = None if source_voice is None else read_sound(source_voice, max_s=60.0)
+    first = next(iter(clips.values()), None)
+    if own is None and first is None:
+        raise ConfigError("a saved voice says nothing to begin with; give a clip of the one who speaks with --source-voice")
+    with working("loading the model", quiet):
+        import numpy as np
+
+        from vcae.tasks.convert import ConvertOptions
+        from vcae.tasks.live import LiveConverter
+        from vcae.tasks.model import load
+
+        model = load(checkpoint, device.value)
+        options = ConvertOptions(pitch, 1.0, match, detail, loudness.value, seed)
+        prior = model.analyse_sound(own or first)  # type: ignore[arg-type]
+        voice = find_voice(model, speakers, clips)
+        # The first block of all takes longer; it shall not come late.
+        warm = LiveConverter(model, voice, prior, options, block_ms)
+        warm(np.zeros(warm.block_samples, np.float32))
+        converter = LiveConverter(model, voice, prior, options, block_ms)
+    tally = _Tally()
+    with ExitStack() as opened:
+        pieces = _listen(opened, device_in, rate, converter, tally)
+        sink = _Sink(opened, device_out, device_in is None and rate is None, model.sample_rate, tally)
+        try:
+            _convert(pieces, converter, sink, tally)
+        except KeyboardInterrupt:
+            sink.write(converter.finish())
+    if not quiet:
+        say(_sentence(tally, converter), sys.stderr)
+
+
+def _convert(pieces: Iterator[np.ndarray], converter: LiveConverter, sink: _Sink, tally: _Tally) -> None:
+    import numpy as np
+
+    rest, size = np.zeros(0, np.float32), converter.block_samples
+    short = 0
+    for piece in pieces:
+        rest = np.concatenate([rest, piece])
+        while len(rest) >= size:
+            _step(rest[:size], converter, sink, tally)
+            rest = rest[size:]
+    if len(rest):
+        short = size - len(rest)
+        _step(np.pad(rest, (0, short)), converter, sink, tally)
+    last = converter.finish()
+    sink.write(last[: len(last) - short])
+
+
+def _step(block: np.ndarray, converter: LiveConverter, sink: _Sink, tally: _Tally) -> None:
+    watch = Stopwatch()
+    out = converter(block)
+    took = watch()
+    tally.blocks += 1
+    tally.work_s += took
+    tally.slowest_s = max(tally.slowest_s, took)
+    tally.late += took > converter.block_s
+    sink.write(out)
+
+
+def _sentence(tally: _Tally, converter: LiveConverter) -> str:
+    seconds = tally.blocks * converter.block_s
+    return (
+        f"{seconds:.1f} s in {tally.blocks} blocks of {1000 * converter.block_s:.0f} ms, latency {converter.latency_ms + tally.delay_ms:.0f} ms; "
+        f"{tally.late + tally.lost} underruns ({tally.late} blocks late, {tally.lost} missed by a device); "
+        f"{seconds / max(tally.work_s, 1e-9):.1f} times real time, slowest block {1000 * tally.slowest_s:.0f} ms"
+    )
+
+
+def _sounddevice() -> Any:
+    try:
+        import sounddevice
+    except (ImportError, OSError) as error:
+        raise ConfigError(
+            f"sound devices cannot be used ({error}); pip install 'vcae[live]', and the system's PortAudio"
+        ) from error
+    return sounddevice
+
+
+def _device(name: str) -> int | str | None:
+    return None if name == "default" else int(name) if name.isdigit() else name
+
+
+def _listen(
+    opened: ExitStack, device_in: str | None, rate: int | None, converter: LiveConverter, tally: _Tally
+) -> Iterator[np.ndarray]:
+    from vcae.audio.pcm import PcmReader, QuickResampler
+
+    model_rate = converter.sample_rate
+    if device_in is None:
+        reader = PcmReader(sys.stdin.buffer, rate)
+        resampler = QuickResampler(reader.sample_rate, model_rate)
+        tally.delay_ms = resampler.delay_ms
+
+        def read() -> Iterator[np.ndarray]:
+            for block in reader.blocks(converter.block_s):
+                yield resampler(block)
+            yield resampler.finish()
+
+        return read()
+    if rate is not None:
+        raise ConfigError("--rate is for raw PCM on standard input; leave it out with --device-in")
+    microphone = _open(opened, "InputStream", device_in, model_rate, converter.block_samples)
+
+    def heard() -> Iterator[np.ndarray]:
+        while True:
+            data, overflowed = microphone.read(converter.block_samples)
+            tally.lost += bool(overflowed)
+            yield data[:, 0]
+
+    return heard()
+
+
+def _open(opened: ExitStack, kind: str, name: str, rate: int, block: int) -> Any:
+    sounddevice = _sounddevice()
+    try:
+        made = getattr(sounddevice, kind)(samplerate=rate, blocksize=block, device=_device(name), channels=1, dtype="float32")
+        return opened.enter_context(made)
+    except (sounddevice.PortAudioError, ValueError) as error:
+        raise AudioError(f"the sound device {name!r} cannot be opened ({error}); python -m sounddevice lists them") from error
+
+
+class _Sink:
+    """Where sound goes: a device, or standard output as a wav or raw PCM."""
+
+    def __init__(self, opened: ExitStack, device_out: str | None, as_wav: bool, rate: int, tally: _Tally) -> None:
+        from vcae.audio.pcm import wav_header
+
+        self._tally = tally
+        self._device = None if device_out is None else _open(opened, "OutputStream", device_out, rate, 0)
+        if self._device is None and as_wav:
+            sys.stdout.buffer.write(wav_header(rate))
+
+    def write(self, wav: np.ndarray) -> None:
+        """Send samples (n,)."""
+        from vcae.audio.pcm import to_pcm
+
+        if self._device is not None:
+            self._tally.lost += bool(self._device.write(wav[:, None].copy())) if len(wav) else 0
+            return
+        sys.stdout.buffer.write(to_pcm(wav))
+        sys.stdout.buffer.flush()
