@@ -40,6 +40,13 @@ class Loudness(str, Enum):
     flat = "flat"
 
 
+class Engine(str, Enum):
+    """What does many conversions."""
+
+    local = "local"
+    ray = "ray"
+
+
 @user_errors
 def convert(
     source: Annotated[
@@ -78,6 +85,10 @@ def convert(
         str | None, typer.Option(help="Which files of a folder, such as '*.flac'; all sound files by default.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=0, help="Worker processes for a folder or table; 0: one a core.")] = 0,
+    engine: Annotated[
+        Engine, typer.Option(help="For a folder or table: processes of this machine, or a Ray cluster.")
+    ] = Engine.local,
+    address: Annotated[str | None, typer.Option(help="Of a Ray cluster, such as auto; without it one is started here.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Skip what a run before has done rightly.")] = False,
 ) -> None:
     """Convert SOURCE to the voice of --speaker; of a folder or table, every recording, and exit with 1 if any failed."""
@@ -92,7 +103,7 @@ def convert(
         "seed": seed,
     }
     if is_many(source):
-        run = Run(_needed_folder(source, output, out_dir), glob, jobs, resume, force, quiet, json)
+        run = Run(_needed_folder(source, output, out_dir), glob, jobs, resume, force, quiet, json, engine.value, address)
         _convert_many(source, speaker or [], checkpoint, device.value, options, run)
         return
     if out_dir is not None or glob is not None or resume or jobs:

@@ -38,6 +38,8 @@ class Run:
         force: Convert again what is done.
         quiet: Print nothing but errors.
         json: Print the summary as JSON.
+        engine: `local` processes, or `ray`.
+        address: Of a Ray cluster; None starts one on this machine.
     """
 
     out_dir: Path
@@ -47,6 +49,8 @@ class Run:
     force: bool
     quiet: bool
     json: bool
+    engine: str = "local"
+    address: str | None = None
 
 
 def is_many(source: str) -> bool:
@@ -115,6 +119,7 @@ def _outcomes(jobs: list[Job], settings: Settings, run: Run, report: Path) -> It
     """Do the jobs, and add a line to the report after each, so that a killed run knows what it did."""
     from vcae.tasks.batch import report_line
     from vcae.tasks.pool import run_jobs
+    from vcae.tasks.ray_pool import run_jobs_on_ray
 
     def size(job: Job) -> int:
         try:
@@ -127,7 +132,12 @@ def _outcomes(jobs: list[Job], settings: Settings, run: Run, report: Path) -> It
         with report.open("a" if run.resume else "w", encoding="utf-8") as lines:
             # A line that a killed run left unfinished must not run into the next.
             lines.write("\n" if run.resume else "")
-            for outcome in run_jobs(longest_first, settings, run.jobs or _cores()):
+            n = run.jobs or _cores()
+            on_ray = run.engine == "ray"
+            outcomes = (
+                run_jobs_on_ray(longest_first, settings, n, run.address) if on_ray else run_jobs(longest_first, settings, n)
+            )
+            for outcome in outcomes:
                 lines.write(report_line(outcome))
                 lines.flush()
                 yield outcome
