@@ -250,7 +250,16 @@ class Converter:
             if job.known is not None and job.known.get("key") == key and output.is_file():
                 digest = _hash_file(output)
                 if digest == job.known.get("sha256"):
-                    return Outcome(job.source, job.speakers, job.output, "skipped", "", key, digest, job.known["duration_s"])
+                    return Outcome(
+                        job.source,
+                        job.speakers,
+                        job.output,
+                        "skipped",
+                        "",
+                        key,
+                        digest,
+                        float(job.known.get("duration_s") or 0),
+                    )
             if os.path.realpath(output) == os.path.realpath(job.source):
                 raise AudioError(f"{output} is the source itself; choose another --out-dir")
             check_output(output, force=True)
