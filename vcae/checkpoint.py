@@ -194,6 +194,25 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
+    """Read the tensors of a safetensors file, and its SHA-256, which is checked where one is recorded beside the file.
+
+    Raises:
+        CheckpointError: If it is missing, damaged, or another file than the one recorded.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        digest = sha256(path)
+        recorded = path.with_suffix(".sha256")
+        if recorded.exists() and recorded.read_text().split()[0] != digest:
+            raise CheckpointError(f"{path} does not match its SHA-256 ({digest[:12]}...); reinstall vcae")
+        return load_file(path), digest
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); get a fresh copy of it") from error
+
+
 def load(name: str | Path = DEFAULT, device: str | torch.device = "cpu") -> Checkpoint:
     """Load a checkpoint, strictly.
 
@@ -207,19 +226,9 @@ def load(name: str | Path = DEFAULT, device: str | torch.device = "cpu") -> Chec
     Raises:
         CheckpointError: If it is missing, unsafe, damaged, of another format, or does not fit its own config.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     path = find(name)
     metadata = read_metadata(path)
-    digest = sha256(path)
-    recorded = path.with_suffix(".sha256")
-    if recorded.exists() and recorded.read_text().split()[0] != digest:
-        raise CheckpointError(f"{path} does not match its SHA-256 ({digest[:12]}...); reinstall vcae")
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}); get a fresh copy of it") from error
+    tensors, digest = read_tensors(path)
     models: dict[str, nn.Module | None] = {"autoencoder": None, "vocoder": None}
     try:
         if "autoencoder" in metadata:

@@ -418,7 +418,7 @@ class ReleaseRecipe:
 
 ANOMALY_MODELS = (
     *("frames", "interpolation", "denoising", "convolutional"),
-    *("latent", "statistics", "modulation", "encoder", "combined"),
+    *("latent", "statistics", "modulation", "encoder", "exposure", "combined"),
 )
 
 
@@ -429,9 +429,10 @@ class AnomalyConfig:
     mel: MelConfig = field(default_factory=lambda: MelConfig(hop_length=512, n_mels=128))
     # frames, interpolation, denoising, convolutional: error of the reconstruction; latent: distance in its code;
     # statistics, modulation: distance of a clip's mel statistics and of how its bands are modulated; encoder: distance in what
-    # the shipped checkpoint's speaker encoder makes of it; combined: all of `members`, by their fit on normal data.
+    # the shipped checkpoint's speaker encoder makes of it; exposure: the side on which these three lie, between normal sounds and a
+    # shipped bank of others; combined: all of `members`, by their fit on normal data.
     model: str = "combined"
-    members: tuple[str, ...] = ("interpolation", "statistics", "modulation", "encoder")
+    members: tuple[str, ...] = ("interpolation", "statistics", "modulation", "encoder", "exposure")
     # Frames that the reconstruction sees at once.
     context: int = 5
     # Of the convolutional form: frames of a training crop.
@@ -484,6 +485,30 @@ class AnomalyConfig:
     def parts(self) -> tuple[str, ...]:
         """The members that are fitted: those of the combination, or the model alone."""
         return self.members if self.model == "combined" else (self.model,)
+
+
+@dataclass(frozen=True)
+class OthersRecipe:
+    """The bank of other sounds that normal ones are told from: `recipes/anomaly/others.py`."""
+
+    # CSV with the columns path, speaker, split and duration_s.
+    speech: str | None = None
+    speech_split: str = "train"
+    n_speech: int = 300
+    # Clips of one speaker at most.
+    n_per_speaker: int = 2
+    n_synthetic: int = 600
+    seconds: float = 5.0
+    seed: int = 0
+    output: str = "vcae/anomaly/others.safetensors"
+
+    def __post_init__(self) -> None:
+        _require(
+            self.n_speech >= 0 and self.n_synthetic >= 0 and self.n_speech + self.n_synthetic >= 2,
+            f"n_speech is {self.n_speech} and n_synthetic {self.n_synthetic}; at least 2 sounds are needed in all",
+        )
+        _require(self.n_per_speaker > 0, f"n_per_speaker is {self.n_per_speaker}; it must be positive")
+        _require(1 <= self.seconds <= 60, f"seconds is {self.seconds}; allowed are 1 to 60")
 
 
 UNKNOWN_SCORES = ("softmax", "energy", "distance")
