@@ -450,7 +450,7 @@ class AnomalyConfig:
     look_every: int = 50
     # trimmed: the hardest share of a batch does not train; rejection: the most anomalous share of the recordings is left out.
     robust: str = "none"
-    trim: float = 0.1
+    trim: float = 0.2
     # gamma or empirical: what the probability under the normal data is read from.
     tail: str = "gamma"
     # Longer recordings are scored in parts of this length.
@@ -509,6 +509,36 @@ class OthersRecipe:
         )
         _require(self.n_per_speaker > 0, f"n_per_speaker is {self.n_per_speaker}; it must be positive")
         _require(1 <= self.seconds <= 60, f"seconds is {self.seconds}; allowed are 1 to 60")
+
+
+@dataclass(frozen=True)
+class FaultsRecipe:
+    """The network that finds faults in speech: `recipes/anomaly/learn_faults.py`."""
+
+    # CSV with the columns path, split and duration_s.
+    speech: str | None = None
+    speech_split: str = "train"
+    # Recordings to put faults into.
+    n_speech: int = 2000
+    crop_s: float = 3.0
+    # A crop has none to this many.
+    most_faults: int = 3
+    max_steps: int = 2200
+    batch_size: int = 12
+    learning_rate: float = 2e-3
+    # Of a faulty frame in the loss; a clean one has 1.
+    fault_weight: float = 3.0
+    seed: int = 0
+    output: str = "vcae/anomaly/faults.safetensors"
+
+    def __post_init__(self) -> None:
+        _require(
+            self.n_speech > 0 and self.max_steps > 0 and self.batch_size > 0,
+            "n_speech, max_steps and batch_size must be positive",
+        )
+        _require(self.crop_s >= 2, f"crop_s is {self.crop_s}; at least 2 s are needed to put faults in")
+        _require(0 <= self.most_faults <= 6, f"most_faults is {self.most_faults}; allowed are 0 to 6")
+        _require(self.learning_rate > 0 and self.fault_weight > 0, "learning_rate and fault_weight must be positive")
 
 
 UNKNOWN_SCORES = ("softmax", "energy", "distance")

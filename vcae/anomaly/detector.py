@@ -17,8 +17,8 @@ from vcae.anomaly.calibration import Tail, combine
 from vcae.anomaly.distance import Gaussian
 from vcae.anomaly.exposure import Exposure
 from vcae.anomaly.features import EncoderReader, MelReader, check_wav, cut, split_recordings
+from vcae.anomaly.locate import Limit
 from vcae.anomaly.members import (
-    EXPOSURE_WEIGHT,
     GAUSSIAN_PARTS,
     LATENT_OF,
     code_statistics,
@@ -38,7 +38,7 @@ KEY = "vcae_anomaly"
 # Recordings are not scored in parts shorter than this, in s.
 MIN_SEGMENT_S = 1.0
 # Of members in a combination, 1 for the others: what few recordings teach a network adds less than distances do, other sounds more.
-WEIGHTS = {**dict.fromkeys(NETWORKS, 0.25), "latent": 0.25, "exposure": EXPOSURE_WEIGHT}
+WEIGHTS = {**dict.fromkeys(NETWORKS, 0.25), "latent": 0.25, "exposure": 3.0}
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,11 @@ class Detector:
         }
         exposed = {k.removeprefix("exposure."): v for k, v in tensors.items() if k.startswith("exposure.")}
         self._exposure = Exposure.from_tensors(exposed) if exposed else None
+        self.limits = {
+            name.removeprefix("limit."): Limit(float(value[0]), float(value[1]))
+            for name, value in tensors.items()
+            if name.startswith("limit.")
+        }
         self._tails = {m: Tail(tensors[f"held_out.{m}"].double().numpy(), config.tail) for m in config.parts}
         self._tail = Tail(combine(self._tails, {m: tail.scores for m, tail in self._tails.items()}, WEIGHTS), config.tail)
 

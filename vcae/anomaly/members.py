@@ -16,6 +16,7 @@ from vcae.anomaly.distance import Gaussian
 from vcae.anomaly.exposure import Exposure
 from vcae.anomaly.features import LEAST_SPREAD, EncoderReader, MelReader, clip_statistics, modulation_statistics
 from vcae.anomaly.fitting import train_network
+from vcae.anomaly.locate import limits_of, tracks_of
 from vcae.anomaly.models import NETWORKS, Network, make_network, reconstruct
 from vcae.checkpoint import read_header, write_tensors
 from vcae.config import AnomalyConfig, to_dict
@@ -30,8 +31,8 @@ STATISTICS = ("statistics", "modulation", "encoder")
 REJECTIONS = 2
 # Parts at most in which clips are held out from a distance, and from what is told from other sounds.
 HELD_OUT_PARTS, EXPOSURE_PARTS = 40, 10
-# In a combination, of what is told from other sounds; a distance has 1.
-EXPOSURE_WEIGHT = 3.0
+# Seconds of normal sound at most that say what is usual of each kind of place.
+LOCATED_S = 600.0
 
 
 def _network_of(member: str) -> str | None:
@@ -143,7 +144,8 @@ def fit_members(
         progress((n + 1) * config.max_steps, len(jobs) * config.max_steps)
         nets[kind, fold] = net
         tensors |= {f"net.{kind}.{fold}.{k}": v for k, v in net.state_dict().items()}
-    for kind in network_kinds(config):
+    errors: list[Tensor] = []
+    for kind in reversed(network_kinds(config)):
         held: dict[int, Tensor] = {}
         latent = np.zeros(len(mels))
         for fold in range(config.folds):
@@ -159,12 +161,24 @@ def fit_members(
         errors = [held[n] for n in range(len(mels))]
         usual = torch.stack([e.mean(1) for e in errors]).median(0).values.clamp(min=1e-4)
         tensors[f"usual.{kind}"] = usual
+        errors = [e / usual[:, None] for e in errors]
         if kind in config.parts:
-            values = np.stack([error_statistics(e / usual[:, None]) for e in errors])
+            values = np.stack([error_statistics(e) for e in errors])
             tensors[f"held_out.{kind}"] = torch.from_numpy(held_out_distances(values, groups, config)).float()
             _keep(tensors, f"gaussian.{kind}", Gaussian.fit(values, _trim(config)))
+    # The first network's errors, as it draws the picture: it comes last above.
+    tensors |= _limits(config, segments, {n: errors[n].mean(0).numpy() for n in range(len(mels))})
     facts = {"segments": len(mels), "rejected": n_given - len(segments), "seconds": round(sum(map(len, segments)) / rate, 1)}
     return tensors, facts
+
+
+def _limits(config: AnomalyConfig, segments: Sequence[np.ndarray], frame_scores: Mapping[int, np.ndarray]) -> dict[str, Tensor]:
+    """Return what some of the normal segments (N,) reach of each kind of place; frames' errors (T,) are of nets that did not see them."""
+    rate = config.mel.sample_rate
+    n = min(len(segments), max(1, round(LOCATED_S * rate / float(np.median([len(part) for part in segments])))))
+    chosen = np.unique(np.linspace(0, len(segments) - 1, n).round().astype(int))
+    tracks = [tracks_of(segments[k], rate, frame_scores[int(k)], config.mel.hop_length / rate) for k in chosen]
+    return {f"limit.{kind}": torch.tensor([limit.usual, limit.alarm]) for kind, limit in limits_of(tracks).items()}
 
 
 def _trim(config: AnomalyConfig) -> float:
@@ -201,35 +215,30 @@ def held_out_exposure(
 
 
 def reject(features: Mapping[str, np.ndarray], share: float, others: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
-    """Return the indices of the clips to keep: without the share that is least like those kept before, by all members.
+    """Return the indices of the clips to keep: without the share that is least like those kept before.
 
     Args:
         features: (n, D) of each member.
         share: Of the clips, 0..1.
-        others: (m, D) likewise, of sounds that are told from the clips too.
+        others: (m, D) likewise, of other sounds. With them, the clips that are most like these go; without, those that lie furthest off.
     """
     n = len(next(iter(features.values())))
-    part = _parts(np.arange(n))
+    each, part = np.arange(n), _parts(np.arange(n))
     kept = np.ones(n, bool)
     for round_ in range(REJECTIONS):
-        scores = np.zeros(n)
-        for values in features.values():
-            logs = np.zeros(n)
-            for k in np.unique(part):
-                logs[part == k] = np.log(Gaussian.fit(values[kept & (part != k)]).distance(values[part == k]) + 1e-3)
-            scores += _robust_deviations(logs)
         if others is not None:
-            scores += EXPOSURE_WEIGHT * _robust_deviations(held_out_exposure(features, others, np.arange(n), kept))
+            scores = held_out_exposure(features, others, each, kept)
+        else:
+            scores = np.zeros(n)
+            for values in features.values():
+                logs = np.zeros(n)
+                for k in np.unique(part):
+                    logs[part == k] = np.log(Gaussian.fit(values[kept & (part != k)]).distance(values[part == k]) + 1e-3)
+                scores += (logs - np.median(logs)) / (logs.std() + 1e-9)
         n_kept = n - round(share * n * (round_ + 1) / REJECTIONS)
         kept = np.zeros(n, bool)
         kept[np.argsort(scores, kind="stable")[:n_kept]] = True
     return np.flatnonzero(kept)
-
-
-def _robust_deviations(values: np.ndarray) -> np.ndarray:
-    """Return values in deviations from their median, which anomalies among them hardly move."""
-    away = values - np.median(values)
-    return np.asarray(away / (1.4826 * np.median(np.abs(away)) + 1e-9))
 
 
 class _State:
