@@ -16,6 +16,7 @@ LAYERS = [
     ["model", "vocoder"],
     ["checkpoint"],
     ["tasks", "anomaly"],
+    ["demo"],
     ["evaluation"],
     ["cli"],
 ]
