@@ -76,9 +76,7 @@ def check_sound(wav: np.ndarray, sample_rate: int, name: str) -> Sound:
     return Sound(np.ascontiguousarray(mono, dtype=np.float32), int(sample_rate), name)
 
 
-def read_sound(
-    path: str | Path, stdin: BinaryIO | None = None, name: str | None = None, max_s: float | None = None
-) -> Sound:
+def read_sound(path: str | Path, stdin: BinaryIO | None = None, name: str | None = None, max_s: float | None = None) -> Sound:
     """Read a sound file.
 
     Args:

@@ -39,7 +39,17 @@ def demo(
     device: DeviceOption = Device.auto,
 ) -> None:
     """Show vcae as a page in the browser, for this machine alone unless --host or --share says otherwise."""
-    _run(False, host, port, auth, share, voices, (max_seconds, max_megabytes, max_queue, jobs, keep_minutes), open_browser, device)
+    _run(
+        False,
+        host,
+        port,
+        auth,
+        share,
+        voices,
+        (max_seconds, max_megabytes, max_queue, jobs, keep_minutes),
+        open_browser,
+        device,
+    )
 
 
 @user_errors

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vcae.cli.common import CheckpointOption, Device, DeviceOption, ForceOption, JsonOption, QuietOption, report, user_errors, working
+from vcae.cli.common import (
+    CheckpointOption,
+    Device,
+    DeviceOption,
+    ForceOption,
+    JsonOption,
+    QuietOption,
+    report,
+    user_errors,
+    working,
+)
 from vcae.errors import DataError
 
 if TYPE_CHECKING:
@@ -22,12 +32,16 @@ MAX_S = 120.0
 
 @user_errors
 def plot(
-    audio: Annotated[list[str], typer.Argument(help="Sound files, such as a source and its conversion; '-' is standard input.")],
+    audio: Annotated[
+        list[str], typer.Argument(help="Sound files, such as a source and its conversion; '-' is standard input.")
+    ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Picture (.png, .svg); NAME.png of the first file when not given.")
     ] = None,
     units: Annotated[bool, typer.Option("--units", help="Draw the units of --checkpoint under each.")] = False,
-    side_by_side: Annotated[bool, typer.Option("--side-by-side", help="A column each, instead of one under the other.")] = False,
+    side_by_side: Annotated[
+        bool, typer.Option("--side-by-side", help="A column each, instead of one under the other.")
+    ] = False,
     device: DeviceOption = Device.auto,
     checkpoint: CheckpointOption = "vq",
     force: ForceOption = False,

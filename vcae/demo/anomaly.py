@@ -37,23 +37,29 @@ def build(studio: Studio) -> None:
     )
     fitted = gr.State("", time_to_live=60 * limits.minutes * 4, delete_callback=studio.forget)
     with gr.Row():
-        with gr.Column(), gr.Group():
+        with gr.Column():
             normal = gr.File(
                 file_count="multiple", label=f"1. Normal recordings, up to {MAX_FILES}", height=170, elem_id="anomaly-normal"
             )
             fit = gr.Button("Learn what is normal", variant="primary", elem_id="anomaly-fit")
-        with gr.Column(), gr.Group():
+        with gr.Column():
             others = gr.File(
                 file_count="multiple", label=f"2. Recordings to judge, up to {MAX_FILES}", height=170, elem_id="anomaly-others"
             )
             score = gr.Button("Judge them", variant="primary", elem_id="anomaly-score")
     with gr.Accordion("Use a detector that was fitted before", open=False):
-        file = gr.File(label="Detector (.safetensors), from here or from `vcae anomaly fit`", height=130, elem_id="anomaly-file")
+        file = gr.File(
+            label="Detector (.safetensors), from here or from `vcae anomaly fit`", height=130, elem_id="anomaly-file"
+        )
     with gr.Row(elem_classes="vcae-actions"):
-        stop = gr.Button("Stop", elem_id="anomaly-stop")
-        download = gr.DownloadButton("Download the detector", visible=False, elem_id="anomaly-download")
-    status = gr.HTML(note_html(f"Recordings of one kind, {limits.total_seconds:g} s together at most."), elem_id="anomaly-status")
-    results = gr.HTML(elem_id="anomaly-results")
+        stop = gr.Button("Stop", elem_id="anomaly-stop", scale=0, min_width=140)
+        download = gr.DownloadButton("Download the detector", visible=False, elem_id="anomaly-download", scale=1)
+    status = gr.HTML(
+        note_html(f"Recordings of one kind, {limits.total_seconds:g} s together at most."),
+        padding=False,
+        elem_id="anomaly-status",
+    )
+    results = gr.HTML(padding=False, elem_id="anomaly-results")
 
     @told
     def fit_work(normal: list[str] | None, request: gr.Request, progress: Any = gr.Progress()) -> list[Any]:  # noqa: B008
@@ -108,7 +114,9 @@ def build(studio: Studio) -> None:
     }
     fitting = fit.click(fit_work, normal, [status, download, fitted, file], **shown)
     scoring = score.click(score_work, [others, file, fitted], [status, results], **shown)
-    stop.click(stop_work, None, status, cancels=[fitting, scoring], queue=False, api_visibility="private", show_progress="hidden")
+    stop.click(
+        stop_work, None, status, cancels=[fitting, scoring], queue=False, api_visibility="private", show_progress="hidden"
+    )
 
 
 def _read(studio: Studio, paths: Sequence[str], what: str, sample_rate: int) -> list[tuple[str, Any]]:
@@ -144,7 +152,9 @@ def check_size(path: Path) -> None:
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path.name} is no anomaly detector; make one here or with vcae anomaly fit") from error
     if over:
-        raise CheckpointError(f"{path.name} is larger than a detector may be here ({', '.join(over)}); use it on the command line")
+        raise CheckpointError(
+            f"{path.name} is larger than a detector may be here ({', '.join(over)}); use it on the command line"
+        )
 
 
 def _judge(

@@ -26,11 +26,11 @@ client = Client("http://127.0.0.1:7861")
 wav = client.predict(handle_file("talk.wav"), [handle_file("friend.wav")], api_name="/convert")
 ```
 
-| endpoint | takes | gives |
-|---|---|---|
-| `/convert` | `source`: a sound file; `references`: 1 to {most} sound files of the voice; `pitch`: auto, keep or semitones; `strength`: 0 to 1; `match`, `detail`: auto or 0 to 1; `seed`; `voice`: the name of a voice that the server shares, instead of or beside references | a wav at 16 kHz |
-| `/units` | `source`: a sound file | JSON: `units`, `start_s`, `end_s`, `codebook_size` |
-| `/limits` | nothing | JSON: version, limits, names of shared voices |
+- `/convert` takes `source`, a sound file; `references`, 1 to {most} sound files of the voice; `pitch`: auto, keep or semitones;
+  `strength`, 0 to 1; `match` and `detail`: auto or 0 to 1; `seed`; `voice`, the name of a voice that the server shares, instead of
+  references or beside them. It gives a wav at 16 kHz.
+- `/units` takes `source` and gives JSON: `units`, `start_s`, `end_s`, `codebook_size`.
+- `/limits` gives JSON: the version, the limits, the names of shared voices.
 
 With curl: `POST gradio_api/upload`, `POST gradio_api/call/convert` with `{{"data": [...]}}`, then `GET gradio_api/call/convert/EVENT`.
 

@@ -47,8 +47,22 @@ def build(studio: Studio, shelf: Shelf) -> None:
     """Add the tab's contents and its events."""
     gr.Markdown("The words and melody of one recording, in the voice of another.", elem_classes="vcae-lead")
     with gr.Row(equal_height=True):
-        source = gr.Audio(sources=["upload", "microphone"], type="filepath", label="1. What is said", elem_id="source")
-        reference = gr.Audio(sources=["upload", "microphone"], type="filepath", label="2. Whose voice", elem_id="reference")
+        source = gr.Audio(
+            sources=["upload", "microphone"],
+            type="filepath",
+            buttons=[],
+            min_width=280,
+            label="1. What is said",
+            elem_id="source",
+        )
+        reference = gr.Audio(
+            sources=["upload", "microphone"],
+            type="filepath",
+            buttons=[],
+            min_width=280,
+            label="2. Whose voice",
+            elem_id="reference",
+        )
     with gr.Accordion("More clips of the voice, or saved voices", open=False), gr.Row():
         more = gr.File(file_count="multiple", label="More clips of the same voice", height=130)
         saved = shelf.dropdown("Saved voices (with a clip, or several: mixed evenly)")
@@ -57,14 +71,14 @@ def build(studio: Studio, shelf: Shelf) -> None:
         go = gr.Button("Convert", variant="primary", elem_id="convert", scale=3)
         example = gr.Button("Try the bundled clips", elem_id="example", scale=2)
         stop = gr.Button("Stop", elem_id="stop", scale=1)
-    gr.HTML(note_html(CONSENT))
-    status = gr.HTML(note_html(WAITING), elem_id="convert-status")
+    gr.HTML(note_html(CONSENT), padding=False)
+    status = gr.HTML(note_html(WAITING), padding=False, elem_id="convert-status")
     with gr.Column(visible=False, elem_id="convert-result") as result:
         with gr.Row():
-            before = gr.Audio(label="Before", interactive=False, buttons=[], elem_id="before")
-            after = gr.Audio(label="After", interactive=False, buttons=["download"], elem_id="after")
+            before = gr.Audio(label="Before", interactive=False, buttons=[], min_width=280, elem_id="before")
+            after = gr.Audio(label="After", interactive=False, buttons=["download"], min_width=280, elem_id="after")
         download = gr.DownloadButton("Download the result", elem_id="download")
-        pictures = gr.HTML(elem_id="pictures")
+        pictures = gr.HTML(padding=False, elem_id="pictures")
 
     @told
     def work(

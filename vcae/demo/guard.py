@@ -18,7 +18,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 ROUTES = re.compile(
     r"/(config|theme\.css|favicon\.ico|manifest\.json|robots\.txt|login|logout|assets/.+|static/.+|svelte/.+)?/?"
     r"|/gradio_api/(info|openapi\.json|config|theme\.css|user|token|app_id|login_check|startup-events|reset|cancel|upload|upload_progress"
-    r"|heartbeat/[^/]+|queue/(join|data|status)|call/[^/]+(/[^/]+)?|file=.+)/?"
+    r"|heartbeat/[^/]+|run/[^/]+|queue/(join|data|status)|call/[^/]+(/[^/]+)?|file=.+)/?"
 )
 ELSEWHERE = re.compile(r"file=\s*[a-z][a-z0-9+.-]*:", re.I)
 # Of a request that is no upload: a job's settings.

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 
 from vcae.tasks.plot import View, draw_views
 
+# Inches of a picture that is shown as wide as a phone: its letters stay legible.
+NARROW_IN = 5.6
+
 
 def figure_html(data: bytes, alt: str, wide: bool = False, card: bool = False) -> str:
     """Return a PNG as part of the page.
@@ -28,7 +31,8 @@ def figure_html(data: bytes, alt: str, wide: bool = False, card: bool = False) -
 def views_html(views: Sequence[View], alts: Sequence[str], wide: bool = False) -> str:
     """Return a picture of each view, on one scale, side by side where there is room."""
     made = [
-        figure_html(draw_views([view], neutral=True, beside=views), alt, wide) for view, alt in zip(views, alts, strict=True)
+        figure_html(draw_views([view], neutral=True, beside=views, width_in=None if wide else NARROW_IN), alt, wide)
+        for view, alt in zip(views, alts, strict=True)
     ]
     return f'<div class="vcae-pair">{"".join(made)}</div>'
 

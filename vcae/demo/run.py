@@ -63,7 +63,9 @@ def run(
         from vcae.demo.page import build_page, build_service
         from vcae.demo.studio import Studio
     except ImportError as error:
-        raise ConfigError(f"the page needs {error.name or 'gradio'}, which is not installed; pip install 'vcae[demo]'") from error
+        raise ConfigError(
+            f"the page needs {error.name or 'gradio'}, which is not installed; pip install 'vcae[demo]'"
+        ) from error
     port = free_port(address.host, address.port)
     studio = Studio(limits, device, voices)
     os.environ["GRADIO_TEMP_DIR"] = str(studio.uploads)
@@ -72,7 +74,8 @@ def run(
         signal.signal(name, lambda *_: done.set())
     try:
         page = build_service(studio) if api_only else build_page(studio)
-        page.queue(max_size=limits.queue, default_concurrency_limit=limits.jobs)
+        # Not open: nobody may go around the queue.
+        page.queue(max_size=limits.queue, default_concurrency_limit=limits.jobs, api_open=False)
         # The first visitor shall not wait for it.
         threading.Thread(target=studio.model, daemon=True).start()
         _, url, public = page.launch(**_settings(studio, address, port))
@@ -127,5 +130,7 @@ def free_port(host: str, port: int) -> int:
             tried.bind((host, port))
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise ConfigError(f"{host}:{port} cannot be listened on ({reason}); choose another --port, 0 takes a free one") from error
+            raise ConfigError(
+                f"{host}:{port} cannot be listened on ({reason}); choose another --port, 0 takes a free one"
+            ) from error
         return int(tried.getsockname()[1])

@@ -33,7 +33,7 @@ MAX_KEPT_FILES = 60
 SAVED = ".safetensors"
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """The visitor does not want the result any more."""
 
 
@@ -51,7 +51,7 @@ def told(work: Callable[P, R]) -> Callable[P, R]:
             return work(*args, **kwargs)
         except gr.Error:
             raise
-        except Stopped:
+        except StoppedError:
             raise gr.Error("Stopped, as you asked.", title="Stopped", duration=4, print_exception=False) from None
         except VcaeError as error:
             text = plain(str(error))
@@ -124,14 +124,14 @@ class Studio:
 
     @contextmanager
     def job(self, session: str | None) -> Iterator[Callable[[], None]]:
-        """Take a seat for work, and yield what raises Stopped once the visitor has pressed stop."""
+        """Take a seat for work, and yield what raises StoppedError once the visitor has pressed stop."""
         stop = threading.Event()
         key = session or secrets.token_hex(8)
         self._stops[key] = stop
 
         def check() -> None:
             if stop.is_set() or self._closed.is_set():
-                raise Stopped
+                raise StoppedError
 
         try:
             with self._seats:

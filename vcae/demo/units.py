@@ -28,20 +28,36 @@ def build(studio: Studio) -> None:
         elem_classes="vcae-lead",
     )
     kept = gr.State(None, time_to_live=60 * studio.limits.minutes)
-    source = gr.Audio(sources=["upload", "microphone"], type="filepath", label="1. A recording", elem_id="units-source")
+    source = gr.Audio(
+        sources=["upload", "microphone"],
+        type="filepath",
+        buttons=[],
+        min_width=280,
+        label="1. A recording",
+        elem_id="units-source",
+    )
     with gr.Row(elem_classes="vcae-actions"):
         go = gr.Button("Find its units", variant="primary", elem_id="units-go", scale=3)
         example = gr.Button("Try the bundled clip", elem_id="units-example", scale=2)
-    status = gr.HTML(note_html("The units appear here, on the recording's mel."), elem_id="units-status")
+    status = gr.HTML(note_html("The units appear here, on the recording's mel."), padding=False, elem_id="units-status")
     with gr.Column(visible=False) as found:
-        pictures = gr.HTML()
+        pictures = gr.HTML(padding=False)
         numbers = gr.Textbox(label="The units, runs merged", lines=3, max_lines=6, interactive=False, buttons=["copy"])
         with gr.Row():
             as_json = gr.DownloadButton("Download JSON lines", elem_id="units-json")
             as_grid = gr.DownloadButton("Download TextGrid", elem_id="units-grid")
-        voice = gr.Audio(sources=["upload", "microphone"], type="filepath", label="2. A voice to say them", elem_id="units-voice")
+        voice = gr.Audio(
+            sources=["upload", "microphone"],
+            type="filepath",
+            buttons=[],
+            min_width=280,
+            label="2. A voice to say them",
+            elem_id="units-voice",
+        )
         say = gr.Button("Say the units in this voice", variant="primary", elem_id="units-say")
-        said_note = gr.HTML(note_html("Nothing of the recording is used but its numbers; the melody is guessed from them."))
+        said_note = gr.HTML(
+            note_html("Nothing of the recording is used but its numbers; the melody is guessed from them."), padding=False
+        )
         said = gr.Audio(label="The units, spoken", interactive=False, visible=False, buttons=["download"], elem_id="units-said")
 
     @told

@@ -84,13 +84,18 @@ def check_voice_name(name: str, visitor: Mapping[str, str]) -> str:
     if not NAME.fullmatch(name):
         raise ConfigError(f"{name!r} is no name for a voice; take letters, digits, '.', '_' and '-', a letter or digit first")
     if len(visitor) >= MAX_VOICES and name not in visitor:
-        raise ConfigError(f"{len(visitor)} voices are kept for you, as many as there may be; take the name of one to replace it")
+        raise ConfigError(
+            f"{len(visitor)} voices are kept for you, as many as there may be; take the name of one to replace it"
+        )
     return name
 
 
 def _table(visitor: Mapping[str, str], studio: Studio) -> str:
     rows = []
-    files = {**{name: Path(path) for name, path in visitor.items()}, **{n + SHARED: p for n, p in studio.shared_voices().items()}}
+    files = {
+        **{name: Path(path) for name, path in visitor.items()},
+        **{n + SHARED: p for n, p in studio.shared_voices().items()},
+    }
     for name, path in files.items():
         try:
             facts = read_voice_facts(path)
@@ -99,21 +104,25 @@ def _table(visitor: Mapping[str, str], studio: Studio) -> str:
             continue
         median = facts["log_f0_median"]
         pitch = "unvoiced" if median is None else f"{math.exp(median):.0f} Hz"
-        rows.append((name, f"{facts['speech_s']:.1f} s", pitch, ", ".join(map(str, facts["provenance"].get("clips", []))) or "-"))
+        rows.append(
+            (name, f"{facts['speech_s']:.1f} s", pitch, ", ".join(map(str, facts["provenance"].get("clips", []))) or "-")
+        )
     if not rows:
-        return note_html("No voice is kept yet. What you save here is seen by nobody else, and gone when you close or reload the page.")
+        return note_html(
+            "No voice is kept yet. What you save here is seen by nobody else, and gone when you close or reload the page."
+        )
     return table_html(HEAD, rows)
 
 
 def build(studio: Studio, shelf: Shelf) -> None:
     """Add the tab's contents and its events."""
     gr.Markdown(
-        "Measure a voice once, then use it on **Convert** and **Units**. Download its file to bring it back another day; "
+        "Measure a voice once, then use it on **Convert**. Download its file to bring it back another day; "
         "it also works with `vcae convert --speaker FILE`.",
         elem_classes="vcae-lead",
     )
     with gr.Row():
-        with gr.Column(), gr.Group():
+        with gr.Column():
             clips = gr.File(file_count="multiple", label="Clips of one voice", height=150, elem_id="voice-clips")
             name = gr.Textbox(label="Name", placeholder="alice", max_length=64, elem_id="voice-name")
             save = gr.Button("Save the voice", variant="primary", elem_id="voice-save")
@@ -128,14 +137,16 @@ def build(studio: Studio, shelf: Shelf) -> None:
             with gr.Accordion("Bring a voice's file", open=False):
                 file = gr.File(label="A voice that was saved before (.safetensors)", height=130, elem_id="voice-file")
                 bring = gr.Button("Keep it here")
-    status = gr.HTML(note_html("Saved voices can be downloaded here."), elem_id="voice-status")
+    status = gr.HTML(note_html("Saved voices can be downloaded here."), padding=False, elem_id="voice-status")
     download = gr.DownloadButton("Download the voice", visible=False, elem_id="voice-download")
-    listing = gr.HTML(_table({}, studio), elem_id="voice-list")
+    listing = gr.HTML(_table({}, studio), padding=False, elem_id="voice-list")
 
     def keep(name: str, voice: Voice, clips: list[str], visitor: dict[str, str]) -> list[Any]:
         path = studio.new_file(name + SAVED)
         made_at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-        save_voice(path, voice, studio.model(), {"clips": clips, "author": "", "made_by": f"vcae {__version__}", "made_at": made_at})
+        save_voice(
+            path, voice, studio.model(), {"clips": clips, "author": "", "made_by": f"vcae {__version__}", "made_at": made_at}
+        )
         if name in visitor:
             studio.forget(visitor[name])
         now = {**visitor, name: str(path)}

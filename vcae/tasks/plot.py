@@ -6,7 +6,7 @@ import colorsys
 import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -173,7 +173,7 @@ class View:
     mel: Tensor
     f0: Tensor
     units: Units | None = None
-    config: MelConfig = MelConfig()
+    config: MelConfig = field(default_factory=MelConfig)
 
     @property
     def seconds(self) -> float:
@@ -227,6 +227,7 @@ def draw_views(
     side_by_side: bool = False,
     neutral: bool = False,
     beside: Sequence[View] = (),
+    width_in: float | None = None,
 ) -> bytes:
     """Draw recordings above one another or side by side, on one scale of time, loudness and F0.
 
@@ -236,6 +237,7 @@ def draw_views(
         side_by_side: One column each, instead of one under the other.
         neutral: Grey on nothing, for pages that are light or dark; black on white otherwise.
         beside: Drawn in other pictures; their scales are shared.
+        width_in: Inches of a column; by the longest recording when None.
 
     Returns:
         The picture's file.
@@ -243,7 +245,7 @@ def draw_views(
     Raises:
         ConfigError: If matplotlib is missing.
     """
-    figure = _views_figure(views, side_by_side, [*views, *beside])
+    figure = _views_figure(views, side_by_side, [*views, *beside], width_in)
     if neutral:
         for axes in figure.axes:
             axes.tick_params(colors=NEUTRAL)
@@ -256,9 +258,9 @@ def draw_views(
     return buffer.getvalue()
 
 
-def _views_figure(views: Sequence[View], side_by_side: bool, scale: Sequence[View]) -> Figure:
+def _views_figure(views: Sequence[View], side_by_side: bool, scale: Sequence[View], width_in: float | None) -> Figure:
     seconds = max(view.seconds for view in scale)
-    width = min(max(MARGIN_IN + SECOND_IN / 2 * seconds, COLUMN_IN[0]), COLUMN_IN[1])
+    width = width_in or min(max(MARGIN_IN + SECOND_IN / 2 * seconds, COLUMN_IN[0]), COLUMN_IN[1])
     n_columns = len(views) if side_by_side else 1
     stacks = [view.panels for view in views]
     kinds = max(stacks, key=len) if side_by_side else [kind for stack in stacks for kind in stack]
