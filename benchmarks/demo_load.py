@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import psutil
@@ -28,11 +29,14 @@ MOST_CLIENTS, MOST_SECONDS = 200, 600
 class Counts:
     """What came back, from all clients."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.seconds, self.refused, self.failures = [], 0, []
+        self.seconds: list[float] = []
+        self.refused = 0
+        self.failures: list[str] = []
 
-    def add(self, outcome, seconds=0.0, reason=""):
+    def add(self, outcome: str, seconds: float = 0.0, reason: str = "") -> None:
+        """Count a call: `ok`, `refused` or `failed`."""
         with self._lock:
             if outcome == "ok":
                 self.seconds.append(seconds)
@@ -42,7 +46,7 @@ class Counts:
                 self.failures.append(reason)
 
 
-def visit(url, until, counts, seed, rest_s):
+def visit(url: str, until: float, counts: Counts, seed: int, rest_s: float) -> None:
     """Convert the bundled pair until the time is over."""
     from gradio_client import Client, handle_file
     from gradio_client.exceptions import AppError
@@ -61,7 +65,11 @@ def visit(url, until, counts, seed, rest_s):
             try:
                 source, reference = (handle_file(str(CLIPS / f"{name}.flac")) for name in ("source", "reference"))
                 wav, rate = soundfile.read(client.predict(source, [reference], seed=rng.randrange(1000), api_name="/convert"))
-                whole = rate == 16000 and abs(len(wav) - soundfile.info(CLIPS / "source.flac").frames) < 2 and np.abs(wav).max() > 0.1
+                whole = (
+                    rate == 16000
+                    and abs(len(wav) - soundfile.info(CLIPS / "source.flac").frames) < 2
+                    and np.abs(wav).max() > 0.1
+                )
                 counts.add("ok" if whole else "failed", time.monotonic() - start, "no whole sound came back")
             except QueueError:
                 counts.add("refused")
@@ -72,13 +80,13 @@ def visit(url, until, counts, seed, rest_s):
             time.sleep(rest_s)
 
 
-def memory_mb(process):
+def memory_mb(process: psutil.Process) -> float:
     """Return the resident memory of a process and its children."""
     every = [process, *process.children(recursive=True)]
     return sum(p.memory_info().rss for p in every) / 1e6
 
 
-def start_server(queue, jobs):
+def start_server(queue: int, jobs: int) -> tuple[subprocess.Popen, str, IO[bytes]]:
     """Return a running `vcae serve`, its address and its log."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -97,7 +105,7 @@ def start_server(queue, jobs):
     raise SystemExit("the server did not start in two minutes")
 
 
-def run(clients, seconds, queue, jobs, rest_s):
+def run(clients: int, seconds: float, queue: int, jobs: int, rest_s: float) -> dict[str, Any]:
     """Return the figures of a run."""
     process, url, log = start_server(queue, jobs)
     watched, counts, memory = psutil.Process(process.pid), Counts(), []
@@ -141,7 +149,7 @@ def run(clients, seconds, queue, jobs, rest_s):
     }
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, default=50, help=f"at once, at most {MOST_CLIENTS}")
     parser.add_argument("--seconds", type=float, default=120.0, help=f"that clients go on for, at most {MOST_SECONDS}")

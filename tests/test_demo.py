@@ -51,7 +51,8 @@ class Visitor:
         self.page.set_input_files(f"#{place} input[type=file]", [str(file) for file in files])
         for file in files:
             self.page.wait_for_function(
-                "([id, name]) => { const e = document.getElementById(id); return e.querySelector('audio, .file-preview, #waveform, .component-wrapper, .empty') || e.textContent.includes(name) }",
+                "([id, name]) => { const place = document.getElementById(id);"
+                " return place.querySelector('audio, #waveform, .file-preview, .empty') || place.textContent.includes(name) }",
                 arg=[place, file.name],
                 timeout=WAIT_MS,
             )

@@ -90,7 +90,8 @@ def build(studio: Studio) -> None:
             detector = _detector(studio, file, fitted)
             sounds = _read(studio, others or [], "the recordings to judge", detector.config.mel.sample_rate)
             at = detector.score_at(ALARMS) if detector.threshold is None else detector.threshold
-            rows, pictures = [], []
+            rows: list[tuple[str, ...]] = []
+            pictures: list[str] = []
             for n, (name, wav) in enumerate(sounds):
                 check()
                 progress(n / len(sounds), desc=f"judging {n + 1} of {len(sounds)}")

@@ -294,7 +294,7 @@ def _draw_view(panels: Any, view: View, limits: tuple[float, float], top: float,
         _tidy(axes)
 
 
-def _tidy(axes: Axes) -> None:
+def _tidy(axes: Any) -> None:
     axes.tick_params(labelsize=7)
     axes.xaxis.label.set_size(8)
     axes.yaxis.label.set_size(8)
