@@ -180,6 +180,19 @@ def test_a_bad_file_is_refused_with_a_sentence(visit, server, bad_files, name, m
     check_no_traces(server.log.read_text())
 
 
+def test_a_file_that_is_too_large_is_refused_before_it_is_sent(visit, server, tmp_path):
+    with soundfile.SoundFile(tmp_path / "hour.wav", "w", 16000, 1, "PCM_16") as out:
+        for _ in range(30):
+            out.write(np.zeros(60 * 16000, dtype=np.int16))
+    visitor = visit()
+    visitor.page.set_input_files("#source input[type=file]", str(tmp_path / "hour.wav"))
+    said = visitor.told()
+    assert "size" in said.lower(), said
+    check_no_traces(said)
+    (root,) = server.log.parent.glob("vcae-demo-*")
+    assert sum(p.stat().st_size for p in root.rglob("*") if p.is_file()) < 30e6
+
+
 def test_nothing_given(visit):
     visitor = visit()
     visitor.page.click("#convert")

@@ -158,9 +158,12 @@ def test_what_is_not_offered(server, folder):
     """No other host's files, no files of this machine, no way around the queue, no large request, none of gradio's other routes."""
     secret = folder / "secret.txt"
     secret.write_text("secret")
+    (root,) = folder.glob("vcae-demo-*")
     for path in (
         "gradio_api/file=https://example.org/a.wav",
         f"gradio_api/file={secret}",
+        f"gradio_api/file={root}/uploads/../../secret.txt",
+        "gradio_api/file=%2Fetc%2Fpasswd",
         "gradio_api/file=/etc/passwd",
         "gradio_api/proxy=https://example.org/",
         "monitoring",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -20,7 +21,7 @@ ROUTES = re.compile(
     r"|/gradio_api/(info|openapi\.json|config|theme\.css|user|token|app_id|login_check|startup-events|reset|cancel|upload|upload_progress"
     r"|heartbeat/[^/]+|run/[^/]+|queue/(join|data|status)|call/[^/]+(/[^/]+)?|file=.+)/?"
 )
-ELSEWHERE = re.compile(r"file=\s*[a-z][a-z0-9+.-]*:", re.I)
+FILE = "/gradio_api/file="
 # Of a request that is no upload: a job's settings.
 MAX_BODY = 1 << 20
 # Files in one upload, at most of the largest size each.
@@ -53,6 +54,8 @@ class Guard:
             return
         refusal = self._refusal(scope)
         if refusal is not None:
+            # Whoever is still sending would not read the answer.
+            await _drain(receive, UPLOAD_FILES * self._studio.limits.max_bytes)
             await _say(send, *refusal)
             return
         page = scope["path"] == "/"
@@ -60,7 +63,7 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         path = scope["path"]
-        if not ROUTES.fullmatch(path) or ELSEWHERE.search(path):
+        if not ROUTES.fullmatch(path) or not self._servable(path):
             return 404, "there is nothing here"
         if scope["method"] != "POST":
             return None
@@ -75,6 +78,13 @@ class Guard:
         if upload and self._studio.full():
             return 503, f"the room for files is full; try again in {limits.minutes:g} minutes"
         return None
+
+    def _servable(self, path: str) -> bool:
+        """Return whether a path asks for no file, or for one that gradio keeps for visitors."""
+        if not path.startswith(FILE):
+            return True
+        wanted = os.path.normpath(path.removeprefix(FILE).rstrip("/"))
+        return wanted.startswith(str(self._studio.uploads) + os.sep)
 
 
 class _Answer:
@@ -102,6 +112,15 @@ class _Answer:
             message = {**message, "body": body}
             self._start = None
         await self._send(message)
+
+
+async def _drain(receive: Receive, most: int) -> None:
+    """Read what is sent and keep nothing of it, up to a bound."""
+    while most > 0:
+        message = await receive()
+        most -= len(message.get("body", b""))
+        if message["type"] != "http.request" or not message.get("more_body"):
+            return
 
 
 async def _say(send: Send, status: int, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -159,18 +160,19 @@ class Studio:
         return total > MAX_KEPT_FILES * self.limits.max_bytes
 
     def sweep(self) -> None:
-        """Remove own files that were not used for long, and folders that are empty; gradio removes what was uploaded."""
+        """Remove own files that were not used for long.
+
+        Of what was uploaded, gradio removes the files that it kept; left are copies of a file that was there already, and empty folders.
+        """
         oldest = time.time() - 60 * self.limits.minutes
-        for folder in [*self._private.iterdir(), *self.uploads.iterdir()]:
-            try:
-                own = folder.is_relative_to(self._private)
-                used = max([folder.stat().st_mtime, *(p.stat().st_mtime for p in folder.iterdir())])
-                if own and used < oldest:
+        for folder in self._private.iterdir():
+            with contextlib.suppress(OSError):
+                if max(p.stat().st_mtime for p in [folder, *folder.iterdir()]) < oldest:
                     shutil.rmtree(folder, ignore_errors=True)
-                elif folder.stat().st_mtime < oldest:
-                    folder.rmdir()
-            except OSError:
-                continue
+        for left in self.uploads.iterdir():
+            with contextlib.suppress(OSError):
+                if left.stat().st_mtime < oldest:
+                    left.rmdir() if left.is_dir() else left.unlink()
 
     def _sweep_for_ever(self) -> None:
         while not self._closed.wait(min(30.0, 15 * self.limits.minutes)):
