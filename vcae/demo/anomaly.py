@@ -25,7 +25,7 @@ ALARMS = 0.01
 # A detector's file says how large its networks are; more than these is no detector that anybody needs.
 MOST = {"width": 1024, "code": 256, "n_blocks": 16, "folds": 20, "context": 63}
 MOST_MEL = {"n_fft": 8192, "n_mels": 512, "sample_rate": 192000}
-HEAD = ("Recording", "Verdict", "Score", "Share of normal ones as high", "Where")
+HEAD = ("Recording", "Verdict", "Score", "Normal ones as high", "Stands out")
 
 
 def build(studio: Studio) -> None:
@@ -49,7 +49,7 @@ def build(studio: Studio) -> None:
             score = gr.Button("Judge them", variant="primary", elem_id="anomaly-score")
     with gr.Accordion("Use a detector that was fitted before", open=False):
         file = gr.File(
-            label="Detector (.safetensors), from here or from `vcae anomaly fit`", height=130, elem_id="anomaly-file"
+            label="Detector (.safetensors), from here or from `vcae anomaly fit`", height=170, elem_id="anomaly-file"
         )
     with gr.Row(elem_classes="vcae-actions"):
         stop = gr.Button("Stop", elem_id="anomaly-stop", scale=0, min_width=140)
@@ -158,6 +158,10 @@ def check_size(path: Path) -> None:
         )
 
 
+def _percent(share: float) -> str:
+    return "under 0.1 %" if share < 0.001 else f"{100 * share:.1f} %"
+
+
 def _judge(
     studio: Studio, detector: Detector, name: str, wav: Any, threshold: float, draw: bool
 ) -> tuple[tuple[str, ...], list[str]]:
@@ -166,7 +170,7 @@ def _judge(
     spots = locate(wav, detector.config.mel.sample_rate, found.frame_scores, found.hop_s)
     where = ", ".join(f"{spot.kind} at {spot.time_s:.1f} s" for spot in spots[:MAX_PLACES]) or "-"
     verdict = "anomalous" if found.score >= threshold else "normal"
-    row = (name, verdict, f"{found.score:.2f}", f"{100 * found.probability:.2g} %", where)
+    row = (name, verdict, f"{found.score:.2f}", _percent(found.probability), where)
     if not draw:
         return row, []
     path = studio.new_file("picture.png")

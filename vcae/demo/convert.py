@@ -64,7 +64,7 @@ def build(studio: Studio, shelf: Shelf) -> None:
             elem_id="reference",
         )
     with gr.Accordion("More clips of the voice, or saved voices", open=False), gr.Row():
-        more = gr.File(file_count="multiple", label="More clips of the same voice", height=130)
+        more = gr.File(file_count="multiple", label="More clips of the same voice", height=170)
         saved = shelf.dropdown("Saved voices (with a clip, or several: mixed evenly)")
     chosen = settings()
     with gr.Row(elem_classes="vcae-actions"):

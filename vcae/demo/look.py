@@ -24,10 +24,14 @@ button.secondary { font-weight: 500 !important; }
 .vcae-wide img { width: auto; max-width: none; height: 23rem; }
 .vcae-card { background: #fff; border-radius: var(--radius-lg); padding: .5rem; margin-top: .8rem; overflow-x: auto; }
 .vcae-card img { max-width: 60rem; min-width: 34rem; }
+.block:has(.wrap .error, .wrap .progress-level, .wrap .progress-text) .vcae-note { visibility: hidden; }
 .vcae-table, .prose { overflow-x: auto; overflow-y: hidden; }
-.vcae-table table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-.vcae-table th, .vcae-table td { text-align: left; padding: .45rem .7rem; border-bottom: 1px solid var(--border-color-primary); }
-.prose table { display: block; overflow-x: auto; max-width: 100%; }
+.prose table { border: 0 !important; border-collapse: collapse !important; font-variant-numeric: tabular-nums; width: auto !important; }
+.prose :is(th, td) {
+  text-align: left; padding: .45rem 1.2rem .45rem 0 !important; border: 0 !important; min-width: 5rem; vertical-align: top;
+  border-bottom: 1px solid var(--border-color-primary) !important; overflow-wrap: normal !important; word-break: normal !important;
+}
+.vcae-table :is(th, td) { white-space: nowrap; }
 .prose pre { overflow-x: auto; }
 .prose :is(h3, h4) { margin-top: 1.1rem; }
 :focus-visible { outline: 2px solid var(--color-accent) !important; outline-offset: 2px; }

@@ -123,7 +123,7 @@ def build(studio: Studio, shelf: Shelf) -> None:
     )
     with gr.Row():
         with gr.Column():
-            clips = gr.File(file_count="multiple", label="Clips of one voice", height=150, elem_id="voice-clips")
+            clips = gr.File(file_count="multiple", label="Clips of one voice", height=170, elem_id="voice-clips")
             name = gr.Textbox(label="Name", placeholder="alice", max_length=64, elem_id="voice-name")
             save = gr.Button("Save the voice", variant="primary", elem_id="voice-save")
         with gr.Column():
@@ -135,7 +135,7 @@ def build(studio: Studio, shelf: Shelf) -> None:
                 mixed_name = gr.Textbox(label="Name of the mix", placeholder="alice-and-bob", max_length=64)
                 mix = gr.Button("Mix and save")
             with gr.Accordion("Bring a voice's file", open=False):
-                file = gr.File(label="A voice that was saved before (.safetensors)", height=130, elem_id="voice-file")
+                file = gr.File(label="A voice that was saved before (.safetensors)", height=170, elem_id="voice-file")
                 bring = gr.Button("Keep it here")
     status = gr.HTML(note_html("Saved voices can be downloaded here."), padding=False, elem_id="voice-status")
     download = gr.DownloadButton("Download the voice", visible=False, elem_id="voice-download")
