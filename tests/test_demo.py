@@ -66,9 +66,10 @@ class Visitor:
         tab.click()
 
     def told(self):
-        toast = self.page.locator(".toast-body.error").first
-        toast.wait_for(timeout=WAIT_MS)
-        return toast.inner_text()
+        """Return what is said in red: under the button, or by gradio at the top for what never reached the server."""
+        said = self.page.locator(".vcae-error:visible, .toast-body.error").first
+        said.wait_for(timeout=WAIT_MS)
+        return said.inner_text()
 
     def download(self, button, folder):
         with self.page.expect_download(timeout=WAIT_MS) as caught:
@@ -199,7 +200,7 @@ def test_nothing_given(visit):
     assert "The recording to convert is missing" in visitor.told()
     visitor.upload("source", CLIPS / "source.flac")
     visitor.page.click("#convert")
-    visitor.page.locator(".toast-body.error", has_text="voice is missing").wait_for(timeout=WAIT_MS)
+    visitor.page.locator("#convert-status .vcae-error", has_text="voice is missing").wait_for(timeout=WAIT_MS)
 
 
 def test_stop_ends_the_work(visit, tmp_path):

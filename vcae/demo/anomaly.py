@@ -15,7 +15,7 @@ from vcae.anomaly.locate import locate
 from vcae.anomaly.plot import draw_anomaly
 from vcae.demo.limits import MAX_FILES, read_uploads
 from vcae.demo.pictures import figure_html, note_html, table_html
-from vcae.demo.studio import Studio, session_of, told
+from vcae.demo.studio import Studio, session_of, shown
 
 # Pictures drawn of one run; the table has all recordings.
 MAX_PICTURES = 6
@@ -61,7 +61,7 @@ def build(studio: Studio) -> None:
     )
     results = gr.HTML(padding=False, elem_id="anomaly-results")
 
-    @told
+    @shown(status)
     def fit_work(normal: list[str] | None, request: gr.Request, progress: Any = gr.Progress()) -> list[Any]:  # noqa: B008
         with studio.job(session_of(request)) as check:
             config = AnomalyConfig()
@@ -78,7 +78,7 @@ def build(studio: Studio) -> None:
         said = f"Learned from {len(wavs)} recordings, {detector.info['seconds']:.0f} s. Now give it recordings to judge."
         return [note_html(said, "done"), gr.update(value=str(path), visible=True), str(path), None]
 
-    @told
+    @shown(status)
     def score_work(
         others: list[str] | None,
         file: str | None,
@@ -107,14 +107,14 @@ def build(studio: Studio) -> None:
         studio.stop(session_of(request))
         return note_html("Stopped.")
 
-    shown: dict[str, Any] = {
+    options: dict[str, Any] = {
         "show_progress_on": status,
         "concurrency_id": "work",
         "concurrency_limit": limits.jobs,
         "api_visibility": "private",
     }
-    fitting = fit.click(fit_work, normal, [status, download, fitted, file], **shown)
-    scoring = score.click(score_work, [others, file, fitted], [status, results], **shown)
+    fitting = fit.click(fit_work, normal, [status, download, fitted, file], **options)
+    scoring = score.click(score_work, [others, file, fitted], [status, results], **options)
     stop.click(
         stop_work, None, status, cancels=[fitting, scoring], queue=False, api_visibility="private", show_progress="hidden"
     )

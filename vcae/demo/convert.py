@@ -9,7 +9,7 @@ import gradio as gr
 
 from vcae.demo.clips import clip
 from vcae.demo.pictures import note_html, views_html
-from vcae.demo.studio import Studio, session_of, told
+from vcae.demo.studio import Studio, session_of, shown
 from vcae.demo.voices import Shelf, choose_files
 from vcae.demo.work import convert_files, hertz
 from vcae.tasks.convert import ConvertOptions
@@ -80,7 +80,7 @@ def build(studio: Studio, shelf: Shelf) -> None:
         download = gr.DownloadButton("Download the result", elem_id="download")
         pictures = gr.HTML(padding=False, elem_id="pictures")
 
-    @told
+    @shown(status)
     def work(
         source: str | None,
         reference: str | None,
@@ -121,8 +121,8 @@ def build(studio: Studio, shelf: Shelf) -> None:
 
     inputs = [source, reference, more, saved, *chosen, shelf.visitor]
     outputs = [status, result, before, after, download, pictures]
-    shown: dict[str, Any] = {"show_progress_on": status, "concurrency_id": "work", "concurrency_limit": studio.limits.jobs}
-    running = go.click(work, inputs, outputs, api_visibility="private", **shown)
+    options: dict[str, Any] = {"show_progress_on": status, "concurrency_id": "work", "concurrency_limit": studio.limits.jobs}
+    running = go.click(work, inputs, outputs, api_visibility="private", **options)
     filled = example.click(
         lambda: (str(clip("source.flac")), str(clip("reference.flac")), None, []),
         None,
@@ -131,5 +131,5 @@ def build(studio: Studio, shelf: Shelf) -> None:
         show_progress="hidden",
         queue=False,
     )
-    also = filled.then(work, inputs, outputs, api_visibility="private", **shown)
+    also = filled.then(work, inputs, outputs, api_visibility="private", **options)
     stop.click(stop_work, None, status, cancels=[running, also], queue=False, api_visibility="private", show_progress="hidden")

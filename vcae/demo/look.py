@@ -14,6 +14,7 @@ CSS = """
 .html-container { padding: 0 !important; }
 .vcae-note { margin: .1rem 0; font-size: .92rem; line-height: 1.45; color: var(--body-text-color-subdued); }
 .vcae-done { color: var(--body-text-color); border-left: 3px solid var(--color-accent); padding-left: .7rem; }
+.vcae-error { color: var(--error-text-color); border-left: 3px solid var(--error-icon-color); padding-left: .7rem; }
 .vcae-actions { align-items: stretch; }
 button.secondary { font-weight: 500 !important; }
 #convert-status, #units-status, #anomaly-status, #voice-status { min-height: 3.4rem; }
@@ -31,6 +32,7 @@ button.secondary { font-weight: 500 !important; }
   text-align: left; padding: .45rem 1.2rem .45rem 0 !important; border: 0 !important; min-width: 5rem; vertical-align: top;
   border-bottom: 1px solid var(--border-color-primary) !important; overflow-wrap: normal !important; word-break: normal !important;
 }
+.prose :is(tr, thead, tbody) { border: 0 !important; }
 .vcae-table :is(th, td) { white-space: nowrap; }
 .prose pre { overflow-x: auto; }
 .prose :is(h3, h4) { margin-top: 1.1rem; }

@@ -45,5 +45,6 @@ def table_html(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def note_html(text: str, kind: str = "hint") -> str:
-    """Return a line of plain text under a button: `hint`, or `done`."""
-    return f'<p class="vcae-note vcae-{kind}" role="status">{html.escape(text)}</p>'
+    """Return a line of plain text under a button: `hint`, `done`, or `error`."""
+    role = "alert" if kind == "error" else "status"
+    return f'<p class="vcae-note vcae-{kind}" role="{role}">{html.escape(text)}</p>'

@@ -21,6 +21,7 @@ import gradio as gr
 
 from vcae import ConfigError, Model, VcaeError, load
 from vcae.demo.limits import Limits
+from vcae.demo.pictures import note_html
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -64,6 +65,24 @@ def told(work: Callable[P, R]) -> Callable[P, R]:
             raise gr.Error(said, title="That failed", duration=ERROR_S, print_exception=False) from None
 
     return guarded
+
+
+def shown(place: gr.HTML) -> Callable[[Callable[P, R]], Callable[P, R | dict[gr.HTML, str]]]:
+    """Show what went wrong, as `told` tells it, in a place of the page, where it stays; nothing else on the page changes."""
+
+    def wrap(work: Callable[P, R]) -> Callable[P, R | dict[gr.HTML, str]]:
+        telling = told(work)
+
+        @functools.wraps(work)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> R | dict[gr.HTML, str]:
+            try:
+                return telling(*args, **kwargs)
+            except gr.Error as error:
+                return {place: note_html(error.message, "error")}
+
+        return guarded
+
+    return wrap
 
 
 class Studio:

@@ -11,7 +11,7 @@ from vcae import AudioError, Sound, write_sound
 from vcae.demo.clips import clip
 from vcae.demo.limits import read_upload
 from vcae.demo.pictures import note_html, views_html
-from vcae.demo.studio import Studio, session_of, told
+from vcae.demo.studio import Studio, session_of, shown
 from vcae.demo.work import gather_voice, hertz
 from vcae.tasks.plot import view_sound
 from vcae.tasks.provenance import provenance
@@ -60,7 +60,7 @@ def build(studio: Studio) -> None:
         )
         said = gr.Audio(label="The units, spoken", interactive=False, visible=False, buttons=["download"], elem_id="units-said")
 
-    @told
+    @shown(status)
     def find(source: str | None, request: gr.Request, progress: Any = gr.Progress()) -> list[Any]:  # noqa: B008
         with studio.job(session_of(request)) as check:
             progress(0.1, desc="reading")
@@ -79,7 +79,7 @@ def build(studio: Studio) -> None:
         text = f"Done: {len(units.units)} units in {len(runs.units)} runs, {len(set(units.units))} different ones, {units.duration_s:.1f} s."
         return [note_html(text, "done"), gr.update(visible=True), drawn, " ".join(map(str, runs.units)), *files, runs]
 
-    @told
+    @shown(said_note)
     def speak(voice: str | None, units: Units | None, request: gr.Request) -> list[Any]:
         with studio.job(session_of(request)) as check:
             if units is None:
@@ -93,9 +93,9 @@ def build(studio: Studio) -> None:
         text = f"Done: {len(made.wav) / model.sample_rate:.1f} s, median pitch {hertz(made.output_f0_hz)}."
         return [note_html(text, "done"), gr.update(value=str(path), visible=True)]
 
-    shown: dict[str, Any] = {"concurrency_id": "work", "concurrency_limit": studio.limits.jobs, "api_visibility": "private"}
+    options: dict[str, Any] = {"concurrency_id": "work", "concurrency_limit": studio.limits.jobs, "api_visibility": "private"}
     outputs = [status, found, pictures, numbers, as_json, as_grid, kept]
-    go.click(find, source, outputs, show_progress_on=status, **shown)
+    go.click(find, source, outputs, show_progress_on=status, **options)
     example.click(
         lambda: (str(clip("source.flac")), str(clip("reference.flac"))),
         None,
@@ -103,8 +103,8 @@ def build(studio: Studio) -> None:
         api_visibility="private",
         show_progress="hidden",
         queue=False,
-    ).then(find, source, outputs, show_progress_on=status, **shown)
-    say.click(speak, [voice, kept], [said_note, said], show_progress_on=said_note, **shown)
+    ).then(find, source, outputs, show_progress_on=status, **options)
+    say.click(speak, [voice, kept], [said_note, said], show_progress_on=said_note, **options)
 
 
 def _write(studio: Studio, units: Units, form: str, suffix: str) -> str:

@@ -13,7 +13,7 @@ import gradio as gr
 from vcae import CheckpointError, ConfigError, Voice, __version__, load_voice, mix_voices, save_voice
 from vcae.demo.limits import MAX_REFERENCES, MAX_VOICES, read_uploads
 from vcae.demo.pictures import note_html, table_html
-from vcae.demo.studio import SAVED, Studio, session_of, told
+from vcae.demo.studio import SAVED, Studio, session_of, shown
 from vcae.tasks.convert import hear_voice
 from vcae.tasks.shelf import NAME
 from vcae.tasks.voice import read_voice_facts
@@ -153,7 +153,7 @@ def build(studio: Studio, shelf: Shelf) -> None:
         said = note_html(f"Kept {name}: {voice.speech_s:.1f} s of speech. Choose it on Convert, or download it.", "done")
         return [said, gr.update(value=str(path), visible=True, label=f"Download {name}{SAVED}"), _table(now, studio), now]
 
-    @told
+    @shown(status)
     def save_work(clips: list[str] | None, name: str, visitor: dict[str, str], request: gr.Request) -> list[Any]:
         name = check_voice_name(name or "", visitor)
         with studio.job(session_of(request)):
@@ -163,7 +163,7 @@ def build(studio: Studio, shelf: Shelf) -> None:
             sounds = read_uploads(clips, "the voice", MAX_REFERENCES, limit, limit)
             return keep(name, hear_voice(studio.model(), sounds), [Path(clip).name for clip in clips], visitor)
 
-    @told
+    @shown(status)
     def mix_work(
         first: list[str], second: list[str], share: float, name: str, visitor: dict[str, str], request: gr.Request
     ) -> list[Any]:
@@ -176,7 +176,7 @@ def build(studio: Studio, shelf: Shelf) -> None:
             weights = [(1 - share) / len(first)] * len(first) + [share / len(second)] * len(second)
             return keep(name, mix_voices(voices, weights), names, visitor)
 
-    @told
+    @shown(status)
     def bring_work(file: str | None, visitor: dict[str, str], request: gr.Request) -> list[Any]:
         if file is None:
             raise ConfigError("there is no file; upload a voice that was saved before")
@@ -187,7 +187,7 @@ def build(studio: Studio, shelf: Shelf) -> None:
             return keep(name, voice, [str(clip)[:60] for clip in clips][:MAX_REFERENCES], visitor)
 
     outputs = [status, download, listing, shelf.visitor]
-    shown: dict[str, Any] = {"show_progress_on": status, "concurrency_id": "work", "concurrency_limit": studio.limits.jobs}
-    save.click(save_work, [clips, name, shelf.visitor], outputs, api_visibility="private", **shown)
-    mix.click(mix_work, [first, second, share, mixed_name, shelf.visitor], outputs, api_visibility="private", **shown)
-    bring.click(bring_work, [file, shelf.visitor], outputs, api_visibility="private", **shown)
+    options: dict[str, Any] = {"show_progress_on": status, "concurrency_id": "work", "concurrency_limit": studio.limits.jobs}
+    save.click(save_work, [clips, name, shelf.visitor], outputs, api_visibility="private", **options)
+    mix.click(mix_work, [first, second, share, mixed_name, shelf.visitor], outputs, api_visibility="private", **options)
+    bring.click(bring_work, [file, shelf.visitor], outputs, api_visibility="private", **options)
