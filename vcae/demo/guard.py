@@ -26,8 +26,9 @@ FILE = "/gradio_api/file="
 MAX_BODY = 1 << 20
 # Files in one upload, at most of the largest size each.
 UPLOAD_FILES = 4
+# Gradio writes scripts into the page, and its HTML component compiles templates: from this server alone.
 POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; media-src 'self' data: blob:; connect-src 'self' data: blob:; font-src 'self' data:; "
     "worker-src 'self' blob:; frame-src 'none'; object-src 'none'; base-uri 'self'; form-action 'self'"
 )
