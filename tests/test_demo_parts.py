@@ -59,10 +59,10 @@ def test_messages_have_no_paths():
     assert said == "my talk.wav is no sound; see 'b.wav', and/or 3/4 of it"
 
 
-def test_what_nobody_foresaw_is_logged_and_not_told(caplog):
+def test_what_nobody_foresaw_is_logged_and_not_told(studio, caplog):
     import gradio as gr
 
-    @told
+    @told(studio)
     def breaks():
         raise KeyError("/srv/secret/place")
 
@@ -98,10 +98,12 @@ def test_stop_reaches_the_work_and_only_ones_own(studio, clips):
 
 
 def test_one_seat_one_job(studio):
-    order = []
+    order, used = [], set()
 
+    @told(studio)
     def work(name):
         with studio.job(name):
+            used.add(threading.get_ident())
             order.append(name)
             time.sleep(0.1)
             order.append(name)
@@ -112,6 +114,8 @@ def test_one_seat_one_job(studio):
     for thread in threads:
         thread.join()
     assert order[0::2] == order[1::2]
+    # Always the same thread: torch keeps memory for each one that ever worked.
+    assert len(used) == 1
 
 
 def test_progress_of_a_conversion_rises_to_the_end(model, clips):

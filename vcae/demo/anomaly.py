@@ -61,7 +61,7 @@ def build(studio: Studio) -> None:
     )
     results = gr.HTML(padding=False, elem_id="anomaly-results")
 
-    @shown(status)
+    @shown(studio, status)
     def fit_work(normal: list[str] | None, request: gr.Request, progress: Any = gr.Progress()) -> list[Any]:  # noqa: B008
         with studio.job(session_of(request)) as check:
             config = AnomalyConfig()
@@ -78,7 +78,7 @@ def build(studio: Studio) -> None:
         said = f"Learned from {len(wavs)} recordings, {detector.info['seconds']:.0f} s. Now give it recordings to judge."
         return [note_html(said, "done"), gr.update(value=str(path), visible=True), str(path), None]
 
-    @shown(status)
+    @shown(studio, status)
     def score_work(
         others: list[str] | None,
         file: str | None,

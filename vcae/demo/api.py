@@ -53,7 +53,7 @@ def add_endpoints(studio: Studio) -> None:
         sound, plain = gr.File(label="wav"), gr.JSON(label="json")
         buttons = [gr.Button() for _ in range(3)]
 
-    @told
+    @told(studio)
     def convert(
         source: str,
         references: list[str] | None,
@@ -71,7 +71,7 @@ def add_endpoints(studio: Studio) -> None:
             saved = _shared(studio, voice)
             return str(convert_files(studio, source, references or [], saved, options, check).path)
 
-    @told
+    @told(studio)
     def units(source: str, request: gr.Request) -> dict[str, Any]:
         """Return the units of a recording, one a step, with their times in seconds."""
         with studio.job(session_of(request)):

@@ -80,7 +80,7 @@ def build(studio: Studio, shelf: Shelf) -> None:
         download = gr.DownloadButton("Download the result", elem_id="download")
         pictures = gr.HTML(padding=False, elem_id="pictures")
 
-    @shown(status)
+    @shown(studio, status)
     def work(
         source: str | None,
         reference: str | None,

@@ -1,8 +1,9 @@
-"""What all visitors share: the models, a folder for files that goes away, seats for work, and how failures are told."""
+"""What all visitors share: the models, a folder for files that goes away, threads for work, and how failures are told."""
 
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
 import logging
 import os
@@ -13,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -44,49 +46,8 @@ def plain(message: str) -> str:
     return PATH.sub(lambda found: found.group().rsplit("/", 1)[-1], " ".join(message.split()))
 
 
-def told(work: Callable[P, R]) -> Callable[P, R]:
-    """Tell a visitor what went wrong: a VcaeError as it is, without paths; anything else is logged, and only said to have happened."""
-
-    @functools.wraps(work)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return work(*args, **kwargs)
-        except gr.Error:
-            raise
-        except StoppedError:
-            raise gr.Error("Stopped, as you asked.", title="Stopped", duration=4, print_exception=False) from None
-        except VcaeError as error:
-            text = plain(str(error))
-            said = text[:1].upper() + text[1:] + "."
-            raise gr.Error(said, title="That cannot be done", duration=ERROR_S, print_exception=False) from None
-        except Exception:
-            log.exception("a job failed")
-            said = "Something went wrong on the server and was written to its log; nothing of your input was at fault as far as it knows."
-            raise gr.Error(said, title="That failed", duration=ERROR_S, print_exception=False) from None
-
-    return guarded
-
-
-def shown(place: gr.HTML) -> Callable[[Callable[P, R]], Callable[P, R | dict[gr.HTML, str]]]:
-    """Show what went wrong, as `told` tells it, in a place of the page, where it stays; nothing else on the page changes."""
-
-    def wrap(work: Callable[P, R]) -> Callable[P, R | dict[gr.HTML, str]]:
-        telling = told(work)
-
-        @functools.wraps(work)
-        def guarded(*args: P.args, **kwargs: P.kwargs) -> R | dict[gr.HTML, str]:
-            try:
-                return telling(*args, **kwargs)
-            except gr.Error as error:
-                return {place: note_html(error.message, "error")}
-
-        return guarded
-
-    return wrap
-
-
 class Studio:
-    """The models, a folder of files, and seats for work.
+    """The models, a folder of files, and threads for work.
 
     Args:
         limits: What visitors may ask for.
@@ -102,7 +63,8 @@ class Studio:
         self._private.mkdir()
         self._models: dict[str, Model] = {}
         self._lock = threading.Lock()
-        self._seats = threading.BoundedSemaphore(limits.jobs)
+        # Threads that stay: what torch keeps for each thread that ever worked would else grow with the number of gradio's.
+        self._pool = ThreadPoolExecutor(limits.jobs, "vcae")
         self._stops: dict[str, threading.Event] = {}
         self._closed = threading.Event()
         threading.Thread(target=self._sweep_for_ever, daemon=True).start()
@@ -142,9 +104,15 @@ class Studio:
         """Return the voices that every visitor may use, by name."""
         return {} if self.voices is None else {p.stem: p for p in sorted(self.voices.glob(f"*{SAVED}"))}
 
+    def do(self, work: Callable[[], R]) -> R:
+        """Do work on a thread kept for it, when one is free, and return what it returns."""
+        # Gradio's progress asks the context which visitor it is for.
+        context = contextvars.copy_context()
+        return self._pool.submit(context.run, work).result()
+
     @contextmanager
     def job(self, session: str | None) -> Iterator[Callable[[], None]]:
-        """Take a seat for work, and yield what raises StoppedError once the visitor has pressed stop."""
+        """Yield what raises StoppedError once the visitor of this session has pressed stop."""
         stop = threading.Event()
         key = session or secrets.token_hex(8)
         self._stops[key] = stop
@@ -154,9 +122,8 @@ class Studio:
                 raise StoppedError
 
         try:
-            with self._seats:
-                check()
-                yield check
+            check()
+            yield check
         finally:
             if self._stops.get(key) is stop:
                 del self._stops[key]
@@ -200,9 +167,56 @@ class Studio:
     def close(self) -> None:
         """Stop what is running and remove all files."""
         self._closed.set()
+        self._pool.shutdown(wait=False, cancel_futures=True)
         shutil.rmtree(self.root, ignore_errors=True)
 
 
 def session_of(request: Any) -> str | None:
     """Return the session of a request, which is None outside a server."""
     return None if request is None else request.session_hash
+
+
+def told(studio: Studio) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Do work on one of the studio's threads, and tell a visitor what went wrong.
+
+    A VcaeError is told as it is, without paths; anything else is logged, and only said to have happened.
+    """
+
+    def wrap(work: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(work)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return studio.do(functools.partial(work, *args, **kwargs))
+            except gr.Error:
+                raise
+            except (StoppedError, CancelledError):
+                said = "Stopped, as you asked."
+            except VcaeError as error:
+                text = plain(str(error))
+                said = text[:1].upper() + text[1:] + "."
+            except Exception:
+                log.exception("a job failed")
+                said = "Something went wrong on the server and was written to its log; nothing of your input was at fault as far as it knows."
+            raise gr.Error(said, duration=ERROR_S, print_exception=False)
+
+        return guarded
+
+    return wrap
+
+
+def shown(studio: Studio, place: gr.HTML) -> Callable[[Callable[P, R]], Callable[P, R | dict[gr.HTML, str]]]:
+    """Show what went wrong, as `told` tells it, in a place of the page, where it stays; nothing else on the page changes."""
+
+    def wrap(work: Callable[P, R]) -> Callable[P, R | dict[gr.HTML, str]]:
+        telling = told(studio)(work)
+
+        @functools.wraps(work)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> R | dict[gr.HTML, str]:
+            try:
+                return telling(*args, **kwargs)
+            except gr.Error as error:
+                return {place: note_html(error.message, "error")}
+
+        return guarded
+
+    return wrap

@@ -60,7 +60,7 @@ def build(studio: Studio) -> None:
         )
         said = gr.Audio(label="The units, spoken", interactive=False, visible=False, buttons=["download"], elem_id="units-said")
 
-    @shown(status)
+    @shown(studio, status)
     def find(source: str | None, request: gr.Request, progress: Any = gr.Progress()) -> list[Any]:  # noqa: B008
         with studio.job(session_of(request)) as check:
             progress(0.1, desc="reading")
@@ -79,7 +79,7 @@ def build(studio: Studio) -> None:
         text = f"Done: {len(units.units)} units in {len(runs.units)} runs, {len(set(units.units))} different ones, {units.duration_s:.1f} s."
         return [note_html(text, "done"), gr.update(visible=True), drawn, " ".join(map(str, runs.units)), *files, runs]
 
-    @shown(said_note)
+    @shown(studio, said_note)
     def speak(voice: str | None, units: Units | None, request: gr.Request) -> list[Any]:
         with studio.job(session_of(request)) as check:
             if units is None:

@@ -153,7 +153,7 @@ def build(studio: Studio, shelf: Shelf) -> None:
         said = note_html(f"Kept {name}: {voice.speech_s:.1f} s of speech. Choose it on Convert, or download it.", "done")
         return [said, gr.update(value=str(path), visible=True, label=f"Download {name}{SAVED}"), _table(now, studio), now]
 
-    @shown(status)
+    @shown(studio, status)
     def save_work(clips: list[str] | None, name: str, visitor: dict[str, str], request: gr.Request) -> list[Any]:
         name = check_voice_name(name or "", visitor)
         with studio.job(session_of(request)):
@@ -163,7 +163,7 @@ def build(studio: Studio, shelf: Shelf) -> None:
             sounds = read_uploads(clips, "the voice", MAX_REFERENCES, limit, limit)
             return keep(name, hear_voice(studio.model(), sounds), [Path(clip).name for clip in clips], visitor)
 
-    @shown(status)
+    @shown(studio, status)
     def mix_work(
         first: list[str], second: list[str], share: float, name: str, visitor: dict[str, str], request: gr.Request
     ) -> list[Any]:
@@ -176,7 +176,7 @@ def build(studio: Studio, shelf: Shelf) -> None:
             weights = [(1 - share) / len(first)] * len(first) + [share / len(second)] * len(second)
             return keep(name, mix_voices(voices, weights), names, visitor)
 
-    @shown(status)
+    @shown(studio, status)
     def bring_work(file: str | None, visitor: dict[str, str], request: gr.Request) -> list[Any]:
         if file is None:
             raise ConfigError("there is no file; upload a voice that was saved before")
