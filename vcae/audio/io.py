@@ -14,6 +14,8 @@ import numpy as np
 from vcae.errors import AudioError
 
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 8000, 192000
+# Of a file whose length is limited: more would take memory that the limit is to save.
+MAX_CHANNELS = 8
 # Output formats by suffix: (soundfile format, subtype). All carry a comment tag.
 FORMATS = {
     ".wav": ("WAV", "PCM_16"),
@@ -74,30 +76,31 @@ def check_sound(wav: np.ndarray, sample_rate: int, name: str) -> Sound:
     return Sound(np.ascontiguousarray(mono, dtype=np.float32), int(sample_rate), name)
 
 
-def read_sound(path: str | Path, stdin: BinaryIO | None = None) -> Sound:
+def read_sound(path: str | Path, stdin: BinaryIO | None = None, name: str | None = None, max_s: float | None = None) -> Sound:
     """Read a sound file.
 
     Args:
         path: A file that soundfile reads (wav, flac, mp3, ogg, opus, aiff ...), or `-` for `stdin`.
         stdin: Where `-` reads a whole file from.
+        name: For messages; the path when None.
+        max_s: Longest allowed; judged by the header, before anything is decoded, and by what is decoded.
 
     Returns:
         The sound, mixed to mono, at its own rate.
 
     Raises:
-        AudioError: If the file is missing, is a folder, is empty, is no audio, is damaged or has bad samples.
+        AudioError: If the file is missing, is a folder, is empty, is no audio, is damaged, too long or has bad samples.
     """
     import soundfile
 
-    name = str(path)
     source: BinaryIO | str
-    if name == STDIO:
+    if str(path) == STDIO:
         data = b"" if stdin is None else stdin.read()
         if not data:
             raise AudioError("standard input is empty; pipe a wav file into it")
-        source, name = io.BytesIO(data), "standard input"
+        source, name = io.BytesIO(data), name or "standard input"
     else:
-        file = Path(path)
+        file, name = Path(path), name or str(path)
         if not file.exists():
             raise AudioError(f"{name} does not exist; check the path")
         if file.is_dir():
@@ -111,16 +114,30 @@ def read_sound(path: str | Path, stdin: BinaryIO | None = None) -> Sound:
         with soundfile.SoundFile(source) as opened:
             # An MP3's length may be an estimate; the other formats state it.
             expected = 0 if opened.format == "MP3" else opened.frames
-            wav = opened.read(dtype="float32", always_2d=True)
+            _check_length(opened.frames, opened.samplerate, opened.channels, name, max_s)
+            most = -1 if max_s is None else int(max_s * opened.samplerate) + 1
+            wav = opened.read(most, dtype="float32", always_2d=True)
             sample_rate = opened.samplerate
-    except (soundfile.LibsndfileError, RuntimeError) as error:
+    # A TypeError is what soundfile has for files named .raw, which say nothing of themselves.
+    except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
         reason = str(error).rsplit(": ", 1)[-1].strip().rstrip(".")
         raise AudioError(
             f"{name} is not a sound file that can be read ({reason}); give wav, flac, mp3, ogg, opus or aiff"
         ) from error
+    _check_length(len(wav), sample_rate, 1, name, max_s)
     if 0 < expected < 1 << 60 and len(wav) < expected:
         raise AudioError(f"{name} is truncated: {len(wav)} of {expected} samples could be read; get a whole copy of it")
     return check_sound(wav, sample_rate, name)
+
+
+def _check_length(n_frames: int, sample_rate: int, channels: int, name: str, max_s: float | None) -> None:
+    if max_s is None:
+        return
+    if channels > MAX_CHANNELS:
+        raise AudioError(f"{name} has {channels} channels; at most {MAX_CHANNELS} are allowed, so mix it down")
+    # A header of unknown length says so by a number that no file can have.
+    if n_frames < 1 << 60 and n_frames > max_s * sample_rate:
+        raise AudioError(f"{name} is {n_frames / sample_rate:.0f} s long; at most {max_s:g} s are allowed, so cut it")
 
 
 def resample(wav: np.ndarray, sample_rate: int, new_sample_rate: int) -> np.ndarray:

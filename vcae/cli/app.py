@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from vcae import __version__
-from vcae.cli import anomaly, convert, copy, evaluate, info, units, voice
+from vcae.cli import anomaly, convert, copy, demo, evaluate, info, plot, units, voice
 
 app = typer.Typer(
     help="Voice conversion on a laptop, offline: the words of one recording in the voice of another.",
@@ -24,7 +24,10 @@ app.command("reconstruct")(copy.reconstruct)
 app.command("vocode")(copy.vocode)
 app.command("units")(units.units)
 app.command("speak")(units.speak)
+app.command("plot")(plot.plot)
 app.command("info")(info.info)
+app.command("demo")(demo.demo)
+app.command("serve")(demo.serve)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(voice.app, name="voice")
 app.add_typer(anomaly.app, name="anomaly")

@@ -19,12 +19,12 @@ from vcae.cli.common import (
     SeedOption,
     Stopwatch,
     output_path,
-    provenance,
     report,
     user_errors,
     working,
 )
 from vcae.cli.voice import find_voice, parse_speaker, read_clips
+from vcae.tasks.provenance import provenance
 
 
 class Loudness(str, Enum):

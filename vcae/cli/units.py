@@ -24,13 +24,13 @@ from vcae.cli.common import (
     SeedOption,
     Stopwatch,
     output_path,
-    provenance,
     report,
     user_errors,
     working,
 )
 from vcae.cli.voice import find_voice, parse_speaker, read_clips
 from vcae.errors import AudioError, ConfigError, DataError
+from vcae.tasks.provenance import provenance
 
 if TYPE_CHECKING:
     from vcae.audio.io import Sound

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -205,7 +205,13 @@ def hear_voice(model: Model, references: Sequence[Sound]) -> Voice:
 
 
 @torch.inference_mode()
-def convert(model: Model, source: Sound, voice: Voice, options: ConvertOptions | None = None) -> Conversion:
+def convert(
+    model: Model,
+    source: Sound,
+    voice: Voice,
+    options: ConvertOptions | None = None,
+    progress: Callable[[float], object] | None = None,
+) -> Conversion:
     """Convert a source to a voice.
 
     Args:
@@ -213,6 +219,7 @@ def convert(model: Model, source: Sound, voice: Voice, options: ConvertOptions |
         source: At least 0.5 s.
         voice: From `hear_voice`, `mix_voices` or `load_voice`.
         options: How; the defaults when None.
+        progress: Called with the share of the sound that is made, 0 to 1; what it raises ends the work.
 
     Returns:
         The sound, as long as the source at the model's rate, with the source's level.
@@ -227,6 +234,8 @@ def convert(model: Model, source: Sound, voice: Voice, options: ConvertOptions |
     latent, own = autoencoder.encode_content(seen.mel), autoencoder.encode_speaker(seen.mel)
     if options.strength < 1:
         voice = interpolate_voices(describe_voice(model, [seen]), voice, options.strength)
+    if progress is not None:
+        progress(0.0)
     f0 = convert_f0(seen.f0, voice, options.pitch)
     detail, kept = None, parse_share("detail", options.detail)
     if isinstance(kept, str):
@@ -234,7 +243,7 @@ def convert(model: Model, source: Sound, voice: Voice, options: ConvertOptions |
     if kept:
         detail = kept * source_detail(seen.mel, autoencoder.decode(latent, seen.f0, own))
     mel = speak(model, latent, f0, voice, parse_share("match", options.match), detail)
-    wav = model.vocode(mel, f0, len(seen.wav), options.seed, DECODED_CORRECTIONS)[0].numpy()
+    wav = model.vocode(mel, f0, len(seen.wav), options.seed, DECODED_CORRECTIONS, progress=progress)[0].numpy()
     shaped = follow_envelope(wav, seen.wav, seen.level) if options.loudness == "source" else set_level(wav, seen.level)
     return Conversion(
         torch.from_numpy(shaped),
