@@ -167,7 +167,7 @@ def _judge(
 ) -> tuple[tuple[str, ...], list[str]]:
     """Return a recording's row of the table, and its picture if it is to be drawn."""
     found = detector.score(wav)
-    spots = locate(wav, detector.config.mel.sample_rate, found.frame_scores, found.hop_s)
+    spots = locate(wav, detector.config.mel.sample_rate, found.frame_scores, found.hop_s, limits=detector.limits)
     where = ", ".join(f"{spot.kind} at {spot.time_s:.1f} s" for spot in spots[:MAX_PLACES]) or "-"
     verdict = "anomalous" if found.score >= threshold else "normal"
     row = (name, verdict, f"{found.score:.2f}", _percent(found.probability), where)
