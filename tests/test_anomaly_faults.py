@@ -7,8 +7,10 @@ import torch
 
 from tests.conftest import CLIPS
 from vcae.anomaly import faults
+from vcae.anomaly.detector import Detector
 from vcae.anomaly.faults import HOP, KINDS, SAMPLE_RATE, FaultNet, fault_features, fault_strengths, shipped_fault_net
 from vcae.anomaly.locate import DEFAULT_LIMITS, Limit, Track, limits_of, locate, tracks_of
+from vcae.config import AnomalyConfig
 from vcae.errors import CheckpointError
 
 
@@ -102,3 +104,17 @@ def test_faults_are_known_at_one_rate_only(speech):
     frames = np.ones(100)
     assert set(tracks_of(speech, SAMPLE_RATE, frames, 0.032)) == {"step", "frame", *KINDS}
     assert set(tracks_of(speech, 22050, frames, 0.032)) == {"step", "frame"}
+
+
+def test_a_detector_of_faults_hears_one_click_in_seconds_of_speech(speech):
+    parts = np.array_split(
+        np.concatenate([soundfile.read(CLIPS / f"{n}.flac", dtype="float32")[0] for n in ("reference", "reference2")]), 8
+    )
+    found = Detector.fit(parts, AnomalyConfig(model="faults", folds=2, max_steps=20))
+    wav = speech[:64000].copy()
+    wav[40000:40004] += np.float32([0.5, -0.6, 0.4, -0.2])
+    gap = speech[:64000].copy()
+    gap[30000:31000] = 0
+    clean = found.score(speech[:64000]).score
+    assert found.score(wav).score > clean + 0.5
+    assert found.score(gap).score > clean + 2

@@ -418,7 +418,7 @@ class ReleaseRecipe:
 
 ANOMALY_MODELS = (
     *("frames", "interpolation", "denoising", "convolutional"),
-    *("latent", "statistics", "modulation", "encoder", "exposure", "combined"),
+    *("latent", "statistics", "modulation", "encoder", "exposure", "faults", "combined"),
 )
 
 
@@ -430,7 +430,8 @@ class AnomalyConfig:
     # frames, interpolation, denoising, convolutional: error of the reconstruction; latent: distance in its code;
     # statistics, modulation: distance of a clip's mel statistics and of how its bands are modulated; encoder: distance in what
     # the shipped checkpoint's speaker encoder makes of it; exposure: the side on which these three lie, between normal sounds and a
-    # shipped bank of others; combined: all of `members`, by their fit on normal data.
+    # shipped bank of others; faults: the strongest place that would be named, for clicks, hum and the like in speech; combined: all of
+    # `members`, by their fit on normal data.
     model: str = "combined"
     members: tuple[str, ...] = ("interpolation", "statistics", "modulation", "encoder", "exposure")
     # Frames that the reconstruction sees at once.

@@ -23,6 +23,7 @@ from vcae.anomaly.members import (
     LATENT_OF,
     code_statistics,
     error_statistics,
+    fault_score,
     fit_members,
     network_kinds,
     statistics_needed,
@@ -249,6 +250,8 @@ class Detector:
                 scores[member] = float(
                     np.mean([self._log_distance(f"latent.{k}", code_statistics(c)) for k, c in enumerate(codes[LATENT_OF])])
                 )
+            elif member == "faults":
+                scores[member] = fault_score(wav, self.config, first.mean(0).numpy(), self.limits)
             elif member != "exposure":
                 scores[member] = self._log_distance(member, features[member])
         if self._exposure is not None:

@@ -168,6 +168,18 @@ def _places(kind: str, track: Track, limit: Limit) -> list[Place]:
     return found
 
 
+def strongest(wav: np.ndarray, sample_rate: int, tracks: Mapping[str, Track], limits: Mapping[str, Limit]) -> float:
+    """Return the strength of a recording's strongest place, whether it would be named or not."""
+    limits = limits or DEFAULT_LIMITS
+    gaps = [DROPOUT_STRENGTH * min(1.0, (b - a) / 0.02) for a, b in find_dropouts(wav, sample_rate)]
+    heights = [
+        (float(track.values.max()) - limits[kind].usual) / (limits[kind].alarm - limits[kind].usual)
+        for kind, track in tracks.items()
+        if kind in limits
+    ]
+    return max([*gaps, *heights])
+
+
 def locate(
     wav: np.ndarray,
     sample_rate: int,
@@ -184,12 +196,12 @@ def locate(
         frame_scores: (T,), from `Detector.score`.
         hop_s: Seconds from frame to frame.
         most: Places to return at most.
-        limits: By kind, what normal recordings reach (`Detector.limits`); moderate ones without.
+        limits: By kind, what normal recordings reach (`Detector.limits`); moderate ones where there are none.
 
     Returns:
         Places, the strongest first.
     """
-    limits = DEFAULT_LIMITS if limits is None else limits
+    limits = limits or DEFAULT_LIMITS
     gaps = find_dropouts(wav, sample_rate)
     places = [Place((a + b) / 2, a, b, DROPOUT_STRENGTH * min(1.0, (b - a) / 0.02), "dropout") for a, b in gaps]
     for kind, track in tracks_of(wav, sample_rate, frame_scores, hop_s).items():

@@ -16,7 +16,7 @@ from vcae.anomaly.distance import Gaussian
 from vcae.anomaly.exposure import Exposure
 from vcae.anomaly.features import LEAST_SPREAD, EncoderReader, MelReader, clip_statistics, modulation_statistics
 from vcae.anomaly.fitting import train_network
-from vcae.anomaly.locate import limits_of, tracks_of
+from vcae.anomaly.locate import Limit, limits_of, strongest, tracks_of
 from vcae.anomaly.models import NETWORKS, Network, make_network, reconstruct
 from vcae.checkpoint import read_header, write_tensors
 from vcae.config import AnomalyConfig, to_dict
@@ -167,18 +167,29 @@ def fit_members(
             tensors[f"held_out.{kind}"] = torch.from_numpy(held_out_distances(values, groups, config)).float()
             _keep(tensors, f"gaussian.{kind}", Gaussian.fit(values, _trim(config)))
     # The first network's errors, as it draws the picture: it comes last above.
-    tensors |= _limits(config, segments, {n: errors[n].mean(0).numpy() for n in range(len(mels))})
+    frame_scores = [e.mean(0).numpy() for e in errors]
+    limits = _limits(config, segments, frame_scores)
+    tensors |= {f"limit.{kind}": torch.tensor([limit.usual, limit.alarm]) for kind, limit in limits.items()}
+    if "faults" in config.parts:
+        heights = [fault_score(w, config, scores, limits) for w, scores in zip(segments, frame_scores, strict=True)]
+        tensors["held_out.faults"] = torch.tensor(heights)
     facts = {"segments": len(mels), "rejected": n_given - len(segments), "seconds": round(sum(map(len, segments)) / rate, 1)}
     return tensors, facts
 
 
-def _limits(config: AnomalyConfig, segments: Sequence[np.ndarray], frame_scores: Mapping[int, np.ndarray]) -> dict[str, Tensor]:
+def fault_score(wav: np.ndarray, config: AnomalyConfig, frame_scores: np.ndarray, limits: Mapping[str, Limit]) -> float:
+    """Return how strong the strongest place of a clip (N,) is, on a scale that a dropout of full strength does not leave far behind."""
+    rate = config.mel.sample_rate
+    found = strongest(wav, rate, tracks_of(wav, rate, frame_scores, config.mel.hop_length / rate), limits)
+    return float(np.arcsinh(found))
+
+
+def _limits(config: AnomalyConfig, segments: Sequence[np.ndarray], frame_scores: Sequence[np.ndarray]) -> dict[str, Limit]:
     """Return what some of the normal segments (N,) reach of each kind of place; frames' errors (T,) are of nets that did not see them."""
     rate = config.mel.sample_rate
     n = min(len(segments), max(1, round(LOCATED_S * rate / float(np.median([len(part) for part in segments])))))
     chosen = np.unique(np.linspace(0, len(segments) - 1, n).round().astype(int))
-    tracks = [tracks_of(segments[k], rate, frame_scores[int(k)], config.mel.hop_length / rate) for k in chosen]
-    return {f"limit.{kind}": torch.tensor([limit.usual, limit.alarm]) for kind, limit in limits_of(tracks).items()}
+    return limits_of([tracks_of(segments[k], rate, frame_scores[k], config.mel.hop_length / rate) for k in chosen])
 
 
 def _trim(config: AnomalyConfig) -> float:

@@ -49,6 +49,8 @@ class Model(str, Enum):
     statistics = "statistics"
     modulation = "modulation"
     encoder = "encoder"
+    exposure = "exposure"
+    faults = "faults"
 
 
 class Robust(str, Enum):
