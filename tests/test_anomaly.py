@@ -9,9 +9,10 @@ import soundfile
 from typer.testing import CliRunner
 
 from vcae.anomaly.calibration import Tail
-from vcae.anomaly.detector import Detector, reject
+from vcae.anomaly.detector import Detector
 from vcae.anomaly.distance import Gaussian
 from vcae.anomaly.locate import locate
+from vcae.anomaly.members import reject
 from vcae.anomaly.metrics import CostTable
 from vcae.anomaly.threshold import choose_threshold
 from vcae.anomaly.watch import read_pcm, watch

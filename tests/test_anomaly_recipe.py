@@ -321,3 +321,71 @@ def test_clips_of_the_demo_give_faults_from_the_command_line(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "click from " in done.stdout
     assert soundfile.info(out).samplerate == 16000
+
+
+# What is shipped: the bank of other sounds, and the network that finds faults.
+
+
+@pytest.fixture(scope="module")
+def speech_manifest(tmp_path_factory):
+    path = tmp_path_factory.mktemp("speech") / "speech.csv"
+    rows = [[CLIPS / "source.flac", "a", "train", "6.7"], [CLIPS / "reference.flac", "b", "train", "5.0"]]
+    with path.open("w", newline="") as opened:
+        csv.writer(opened).writerows([["path", "speaker", "split", "duration_s"], *rows])
+    return path
+
+
+def test_a_bank_of_other_sounds_is_made_and_counted(tmp_path, speech_manifest):
+    from safetensors.numpy import load_file
+
+    command = [
+        sys.executable,
+        ROOT / "recipes/anomaly/others.py",
+        ROOT / "recipes/anomaly/conf/others.yaml",
+        f"speech={speech_manifest}",
+    ]
+    command += ["n_speech=2", "n_synthetic=3", "seconds=2.0", f"output={tmp_path / 'bank.safetensors'}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    assert "5 sounds" in done.stdout
+    bank = load_file(tmp_path / "bank.safetensors")
+    assert {kind: values.shape for kind, values in bank.items()} == {
+        "statistics": (5, 384),
+        "modulation": (5, 112),
+        "encoder": (5, 384),
+    }
+    few = subprocess.run([*command, "n_speech=9"], capture_output=True, text=True, timeout=300, env=ENVIRONMENT)
+    assert few.returncode == 1
+    assert "has 2 such recordings, and n_speech is 9" in few.stderr
+
+
+def test_faults_are_learnt_and_their_places_labelled(tmp_path, speech_manifest):
+    import learn_faults
+
+    from vcae.anomaly.faults import HOP
+    from vcae.checkpoint import read_tensors
+    from vcae.config import FaultsRecipe
+
+    output = tmp_path / "net.safetensors"
+    recipe = FaultsRecipe(speech=str(speech_manifest), n_speech=2, crop_s=2.0, max_steps=3, batch_size=2, output=str(output))
+    speech = learn_faults.load_speech(recipe)
+    for seed in range(8):
+        wav, labels = learn_faults.draw(speech, recipe, np.random.default_rng(seed))
+        assert wav.shape == (32000,)
+        assert labels.shape == (6, 1 + 32000 // HOP)
+        assert (labels.max(1) > 0).sum() <= recipe.most_faults
+    for kind in learn_faults.VARIED:
+        for seed in range(6):
+            wav = speech[0][:40000].astype(np.float64)
+            made, (fault,) = learn_faults.make_other(wav, kind, speech, np.random.default_rng(seed))
+            start, end = round(fault.start_s * 16000), round(fault.end_s * 16000)
+            assert len(made) == len(wav)
+            assert np.array_equal(made[:start], wav[:start])
+            assert not np.array_equal(made[start : end + 1], wav[start : end + 1]) or kind == "splice"
+            if kind != "splice":
+                assert np.array_equal(made[end:], wav[end:])
+    before = {k: v.clone() for k, v in learn_faults.FaultNet().state_dict().items()}
+    digest = learn_faults.save(learn_faults.learn(recipe), recipe)
+    tensors, found = read_tensors(output)
+    assert found == digest
+    assert {k: v.shape for k, v in tensors.items()} == {k: v.shape for k, v in before.items()}

@@ -137,7 +137,7 @@ def test_files_and_pipes_are_read_in_blocks(monkeypatch, tmp_path, clips, speech
         assert np.allclose(np.concatenate(blocks), soundfile.read(path, dtype="float32")[0], atol=1e-6)
     with SoundReader("-", io.BytesIO(clips["source"].read_bytes())) as reader:
         assert np.array_equal(np.concatenate(list(reader.blocks())), speech)
-    assert len(read_sound(clips["source"], max_s=1.5).wav) == 24000
+    assert len(read_sound(clips["source"], first_s=1.5).wav) == 24000
 
 
 def test_blocks_are_written_whole_or_not_at_all(tmp_path, speech):

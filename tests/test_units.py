@@ -415,7 +415,7 @@ def test_pictures_without_matplotlib(tiny_vq_checkpoint, clips, tmp_path, monkey
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     done = run("units", clips["source"], "--plot", tmp_path / "a.png", "--checkpoint", tiny_vq_checkpoint)
     assert done.exit_code == 2
-    assert "pip install 'vcae[train]'" in done.stderr
+    assert "pip install 'vcae[demo]'" in done.stderr
 
 
 UNITS_CASES = {

@@ -10,33 +10,48 @@ from typing import TYPE_CHECKING, Any
 from vcae.errors import AudioError, CheckpointError, ConfigError, DataError, VcaeError
 
 if TYPE_CHECKING:
+    from vcae.anomaly.detector import Detector
+    from vcae.audio.io import Sound, read_sound, resample, write_sound
+    from vcae.config import AnomalyConfig
     from vcae.tasks.model import Encoding, Model, load
-    from vcae.tasks.voice import Voice, mix_voices
+    from vcae.tasks.voice import Voice, load_voice, mix_voices, save_voice
 
 __version__ = "0.1.0"
 __all__ = [
+    "AnomalyConfig",
     "AudioError",
     "CheckpointError",
     "ConfigError",
     "DataError",
+    "Detector",
     "Encoding",
     "Model",
+    "Sound",
     "VcaeError",
     "Voice",
     "__version__",
     "load",
+    "load_voice",
     "mix_voices",
+    "read_sound",
+    "resample",
+    "save_voice",
+    "write_sound",
 ]
+# Where the names lie that are imported when they are asked for.
+_ROOMS = {
+    **dict.fromkeys(("Encoding", "Model", "load"), "tasks.model"),
+    **dict.fromkeys(("Voice", "load_voice", "mix_voices", "save_voice"), "tasks.voice"),
+    **dict.fromkeys(("Sound", "read_sound", "resample", "write_sound"), "audio.io"),
+    "AnomalyConfig": "config",
+    "Detector": "anomaly.detector",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Import what needs torch only when it is asked for, so that the command line answers at once."""
-    if name in ("Encoding", "Model", "load"):
-        from vcae.tasks import model
+    if name in _ROOMS:
+        from importlib import import_module
 
-        return getattr(model, name)
-    if name in ("Voice", "mix_voices"):
-        from vcae.tasks import voice
-
-        return getattr(voice, name)
+        return getattr(import_module(f"vcae.{_ROOMS[name]}"), name)
     raise AttributeError(f"module 'vcae' has no attribute {name!r}")

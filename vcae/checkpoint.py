@@ -234,6 +234,42 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
+    """Read the tensors of a safetensors file, and its SHA-256, which is checked where one is recorded beside the file.
+
+    What the header says is checked before memory is given to it, see `read_shapes`.
+
+    Raises:
+        CheckpointError: If it is missing, damaged, or another file than the one recorded.
+    """
+    digest = _verified(path)
+    read_shapes(path)
+    return _load_file(path), digest
+
+
+def _verified(path: Path) -> str:
+    """Return the SHA-256 of a file after comparing it with the one recorded beside it, if there is one."""
+    recorded = path.with_suffix(".sha256")
+    try:
+        digest = sha256(path)
+        known = (recorded.read_text().split() or [""])[0] if recorded.exists() else digest
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"cannot read {path}: {error}") from error
+    if known != digest:
+        raise CheckpointError(f"{path} does not match its SHA-256 ({digest[:12]}...); reinstall vcae")
+    return digest
+
+
+def _load_file(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return dict(load_file(path))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); get a fresh copy of it") from error
+
+
 def load(name: str | Path = DEFAULT, device: str | torch.device = "cpu") -> Checkpoint:
     """Load a checkpoint, strictly.
 
@@ -247,20 +283,11 @@ def load(name: str | Path = DEFAULT, device: str | torch.device = "cpu") -> Chec
     Raises:
         CheckpointError: If it is missing, unsafe, damaged, of another format, or does not fit its own config.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     path = find(name)
     metadata = read_metadata(path)
-    digest = sha256(path)
-    recorded = path.with_suffix(".sha256")
-    if recorded.exists() and recorded.read_text().split()[0] != digest:
-        raise CheckpointError(f"{path} does not match its SHA-256 ({digest[:12]}...); reinstall vcae")
+    digest = _verified(path)
     _check_shapes(path, metadata)
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}); get a fresh copy of it") from error
+    tensors = _load_file(path)
     models = _build(path, metadata)
     for part, model in models.items():
         if model is not None:

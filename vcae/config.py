@@ -418,7 +418,7 @@ class ReleaseRecipe:
 
 ANOMALY_MODELS = (
     *("frames", "interpolation", "denoising", "convolutional"),
-    *("latent", "statistics", "modulation", "encoder", "combined"),
+    *("latent", "statistics", "modulation", "encoder", "exposure", "faults", "combined"),
 )
 
 
@@ -429,9 +429,11 @@ class AnomalyConfig:
     mel: MelConfig = field(default_factory=lambda: MelConfig(hop_length=512, n_mels=128))
     # frames, interpolation, denoising, convolutional: error of the reconstruction; latent: distance in its code;
     # statistics, modulation: distance of a clip's mel statistics and of how its bands are modulated; encoder: distance in what
-    # the shipped checkpoint's speaker encoder makes of it; combined: all of `members`, by their fit on normal data.
+    # the shipped checkpoint's speaker encoder makes of it; exposure: the side on which these three lie, between normal sounds and a
+    # shipped bank of others; faults: the strongest place that would be named, for clicks, hum and the like in speech; combined: all of
+    # `members`, by their fit on normal data.
     model: str = "combined"
-    members: tuple[str, ...] = ("interpolation", "statistics", "modulation", "encoder")
+    members: tuple[str, ...] = ("interpolation", "statistics", "modulation", "encoder", "exposure")
     # Frames that the reconstruction sees at once.
     context: int = 5
     # Of the convolutional form: frames of a training crop.
@@ -449,7 +451,7 @@ class AnomalyConfig:
     look_every: int = 50
     # trimmed: the hardest share of a batch does not train; rejection: the most anomalous share of the recordings is left out.
     robust: str = "none"
-    trim: float = 0.1
+    trim: float = 0.2
     # gamma or empirical: what the probability under the normal data is read from.
     tail: str = "gamma"
     # Longer recordings are scored in parts of this length.
@@ -484,6 +486,60 @@ class AnomalyConfig:
     def parts(self) -> tuple[str, ...]:
         """The members that are fitted: those of the combination, or the model alone."""
         return self.members if self.model == "combined" else (self.model,)
+
+
+@dataclass(frozen=True)
+class OthersRecipe:
+    """The bank of other sounds that normal ones are told from: `recipes/anomaly/others.py`."""
+
+    # CSV with the columns path, speaker, split and duration_s.
+    speech: str | None = None
+    speech_split: str = "train"
+    n_speech: int = 300
+    # Clips of one speaker at most.
+    n_per_speaker: int = 2
+    n_synthetic: int = 600
+    seconds: float = 5.0
+    seed: int = 0
+    output: str = "vcae/anomaly/others.safetensors"
+
+    def __post_init__(self) -> None:
+        _require(
+            self.n_speech >= 0 and self.n_synthetic >= 0 and self.n_speech + self.n_synthetic >= 2,
+            f"n_speech is {self.n_speech} and n_synthetic {self.n_synthetic}; at least 2 sounds are needed in all",
+        )
+        _require(self.n_per_speaker > 0, f"n_per_speaker is {self.n_per_speaker}; it must be positive")
+        _require(1 <= self.seconds <= 60, f"seconds is {self.seconds}; allowed are 1 to 60")
+
+
+@dataclass(frozen=True)
+class FaultsRecipe:
+    """The network that finds faults in speech: `recipes/anomaly/learn_faults.py`."""
+
+    # CSV with the columns path, split and duration_s.
+    speech: str | None = None
+    speech_split: str = "train"
+    # Recordings to put faults into.
+    n_speech: int = 2000
+    crop_s: float = 3.0
+    # A crop has none to this many.
+    most_faults: int = 3
+    max_steps: int = 2200
+    batch_size: int = 12
+    learning_rate: float = 2e-3
+    # Of a faulty frame in the loss; a clean one has 1.
+    fault_weight: float = 3.0
+    seed: int = 0
+    output: str = "vcae/anomaly/faults.safetensors"
+
+    def __post_init__(self) -> None:
+        _require(
+            self.n_speech > 0 and self.max_steps > 0 and self.batch_size > 0,
+            "n_speech, max_steps and batch_size must be positive",
+        )
+        _require(self.crop_s >= 2, f"crop_s is {self.crop_s}; at least 2 s are needed to put faults in")
+        _require(0 <= self.most_faults <= 6, f"most_faults is {self.most_faults}; allowed are 0 to 6")
+        _require(self.learning_rate > 0 and self.fault_weight > 0, "learning_rate and fault_weight must be positive")
 
 
 UNKNOWN_SCORES = ("softmax", "energy", "distance")

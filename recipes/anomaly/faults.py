@@ -68,7 +68,8 @@ def hum(wav: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, list[tup
     """Add 0.5 to 1 s of 50 or 60 Hz with harmonics, 10 to 16 dB under the speech."""
     start, end = _place(wav, rng.uniform(0.5, 1.0), rng)
     t = np.arange(end - start) / SAMPLE_RATE
-    tone = sum(np.sin(2 * np.pi * rng.choice([50, 60]) * k * t + rng.uniform(0, 6)) / k**0.5 for k in range(1, 21))
+    mains_hz = rng.choice([50, 60])
+    tone = sum(np.sin(2 * np.pi * mains_hz * k * t + rng.uniform(0, 6)) / k**0.5 for k in range(1, 21))
     tone *= 10 ** (-rng.uniform(10, 16) / 20) * np.sqrt(np.square(wav).mean() / np.square(tone).mean())
     fade = np.minimum(1, np.minimum(t, t[::-1]) / 0.005)
     out = wav.copy()

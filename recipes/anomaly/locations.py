@@ -28,7 +28,7 @@ def location_rows(recipe: AnomalyRecipe, trial: Trial) -> list[list[str]]:
     for clip in track(trial.test, description="locations", console=Console(stderr=True)):
         wav, faults = clip.make()
         found = detector.score(wav)
-        named = locate(wav, SAMPLE_RATE, found.frame_scores, found.hop_s)
+        named = locate(wav, SAMPLE_RATE, found.frame_scores, found.hop_s, limits=detector.limits)
         if not faults:
             places.append(len(named))
             seconds += len(wav) / SAMPLE_RATE

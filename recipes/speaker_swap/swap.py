@@ -6,15 +6,11 @@ Writes four sounds and a picture of their mels: rows say what is said, columns w
 import sys
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
 import vcae
 from vcae.audio.io import Sound, read_sound, write_sound
 from vcae.config import SwapRecipe, load_config
 from vcae.tasks.convert import ConvertOptions, convert, hear_voice
+from vcae.tasks.plot import DPI, draw_mel, make_figure
 
 
 def main() -> None:
@@ -24,19 +20,18 @@ def main() -> None:
     names = [Path(recipe.first).stem, Path(recipe.second).stem]
     output = Path(recipe.output_dir)
     options = ConvertOptions(recipe.pitch, seed=recipe.seed)
-    figure, axes = plt.subplots(2, 2, figsize=(12, 7), layout="constrained", sharey=True)
+    figure = make_figure(12, 7)
+    axes = figure.subplots(2, 2, sharey=True)
     for row, source in enumerate(sounds):
         for column, reference in enumerate(sounds):
             done = convert(model, source, hear_voice(model, [reference]), options)
             path = output / f"content-{names[row]}_speaker-{names[column]}.wav"
             write_sound(path, Sound(done.wav.numpy(), model.sample_rate), "converted by vcae", force=True)
-            seconds = done.mel.shape[-1] / model.mel_config.frame_rate
-            extent = (0.0, seconds, 0.0, float(model.mel_config.n_mels))
-            axes[row, column].imshow(done.mel[0], origin="lower", aspect="auto", extent=extent, vmin=-9, vmax=1, cmap="magma")
+            draw_mel(axes[row, column], done.mel[0], model.mel_config)
             axes[row, column].set_title(f"content {names[row]}, speaker {names[column]} ({done.output_f0_hz:.0f} Hz)")
-            axes[row, column].set(xlabel="s", ylabel="mel band")
+            axes[row, column].set_xlabel("s")
             print(f"wrote {path}")
-    figure.savefig(output / "mels.png", dpi=110)
+    figure.savefig(output / "mels.png", dpi=DPI)
     print(f"wrote {output / 'mels.png'}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,39 +12,34 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vcae.anomaly import exposure
 from vcae.anomaly.calibration import Tail, combine
 from vcae.anomaly.distance import Gaussian
-from vcae.anomaly.features import (
-    LEAST_SPREAD,
-    EncoderReader,
-    MelReader,
-    check_wav,
-    clip_statistics,
-    cut,
-    modulation_statistics,
-    split_recordings,
+from vcae.anomaly.exposure import Exposure
+from vcae.anomaly.features import EncoderReader, MelReader, check_wav, cut, split_recordings
+from vcae.anomaly.locate import Limit
+from vcae.anomaly.members import (
+    GAUSSIAN_PARTS,
+    LATENT_OF,
+    code_statistics,
+    error_statistics,
+    fault_score,
+    fit_members,
+    network_kinds,
+    statistics_needed,
+    statistics_of,
 )
-from vcae.anomaly.fitting import train_network
 from vcae.anomaly.models import NETWORKS, Network, make_network, reconstruct
 from vcae.checkpoint import find, read_header, sha256, write_tensors
 from vcae.config import AnomalyConfig, MelConfig, from_dict, to_dict
 from vcae.errors import CheckpointError, ConfigError, DataError
 
 FORMAT = 1
-KEY, STATE_KEY = "vcae_anomaly", "vcae_anomaly_state"
+KEY = "vcae_anomaly"
 # Recordings are not scored in parts shorter than this, in s.
 MIN_SEGMENT_S = 1.0
-# The network whose code `latent` measures distances in.
-LATENT_OF = "frames"
-GAUSSIAN_PARTS = ("mean", "scale", "axes", "weights")
-# Members that are a distance between statistics of clips.
-STATISTICS = ("statistics", "modulation", "encoder")
-# Of members in a combination, 1 for the others: what few recordings teach a network adds less than distances do.
-WEIGHTS = {**dict.fromkeys(NETWORKS, 0.25), "latent": 0.25}
-# Rounds of leaving out the most anomalous recordings.
-REJECTIONS = 2
-# Parts at most in which clips are held out from a distance.
-HELD_OUT_PARTS = 40
+# Of members in a combination, 1 for the others: what few recordings teach a network adds less than distances do, other sounds more.
+WEIGHTS = {**dict.fromkeys(NETWORKS, 0.25), "latent": 0.25, "exposure": 3.0}
 
 
 @dataclass(frozen=True)
@@ -95,17 +89,6 @@ class _Heard:
     made: Tensor
 
 
-def _network_of(member: str) -> str | None:
-    """Kind of network whose output a member reads, if any."""
-    return LATENT_OF if member == "latent" else member if member in NETWORKS else None
-
-
-def _kinds(config: AnomalyConfig) -> list[str]:
-    """Kinds of networks that a detector holds; the first draws its picture. One is there in any case, to say when and where."""
-    kinds = [k for k in dict.fromkeys(_network_of(m) for m in config.parts) if k is not None]
-    return kinds or ["interpolation"]
-
-
 class Detector:
     """Scores recordings by how unlike normal ones they are; see `fit`, `score`, `save` and `load`."""
 
@@ -123,7 +106,7 @@ class Detector:
         self._reader = MelReader(config)
         self._mean, self._deviation = tensors["mean"][:, None], tensors["deviation"][:, None]
         self._nets: dict[str, list[Network]] = {
-            kind: [self._make(kind, f"net.{kind}.{fold}.") for fold in range(config.folds)] for kind in _kinds(config)
+            kind: [self._make(kind, f"net.{kind}.{fold}.") for fold in range(config.folds)] for kind in network_kinds(config)
         }
         self._usual = {kind: tensors[f"usual.{kind}"][:, None] for kind in self._nets}
         encoder = {k.removeprefix("encoder."): v for k, v in tensors.items() if k.startswith("encoder.")}
@@ -134,6 +117,13 @@ class Detector:
             )
             for name in tensors
             if name.startswith("gaussian.") and name.endswith(".mean")
+        }
+        exposed = {k.removeprefix("exposure."): v for k, v in tensors.items() if k.startswith("exposure.")}
+        self._exposure = Exposure.from_tensors(exposed) if exposed else None
+        self.limits = {
+            name.removeprefix("limit."): Limit(float(value[0]), float(value[1]))
+            for name, value in tensors.items()
+            if name.startswith("limit.")
         }
         self._tails = {m: Tail(tensors[f"held_out.{m}"].double().numpy(), config.tail) for m in config.parts}
         self._tail = Tail(combine(self._tails, {m: tail.scores for m, tail in self._tails.items()}, WEIGHTS), config.tail)
@@ -185,8 +175,14 @@ class Detector:
             raise ConfigError(
                 f"mel.sample_rate is {config.mel.sample_rate}; the member encoder hears {MelConfig().sample_rate} Hz, so leave it out"
             )
+        if "exposure" in config.parts and config.mel != AnomalyConfig().mel:
+            raise ConfigError(
+                f"mel is {config.mel}; the sounds that the member exposure knows are of {AnomalyConfig().mel}, so leave it out"
+            )
         segments, folds, groups = split_recordings(recordings, config)
-        return fit_segments(config, segments, np.array(folds), np.array(groups), progress or (lambda done, total: None), state)
+        report = progress or (lambda done, total: None)
+        tensors, facts = fit_members(config, segments, np.array(folds), np.array(groups), report, state)
+        return cls(config, tensors, info=facts)
 
     @property
     def segment_s(self) -> float:
@@ -246,6 +242,7 @@ class Detector:
         mel = self._reader(wav)
         first, made, errors, codes = self._run(mel)
         scores: dict[str, float] = {}
+        features = {kind: statistics_of(kind, wav, mel, self._encoder) for kind in statistics_needed(self.config)}
         for member in self.config.parts:
             if member in NETWORKS:
                 scores[member] = self._log_distance(member, error_statistics(errors[member]))
@@ -253,8 +250,12 @@ class Detector:
                 scores[member] = float(
                     np.mean([self._log_distance(f"latent.{k}", code_statistics(c)) for k, c in enumerate(codes[LATENT_OF])])
                 )
-            else:
-                scores[member] = self._log_distance(member, statistics_of(member, wav, mel, self._encoder))
+            elif member == "faults":
+                scores[member] = fault_score(wav, self.config, first.mean(0).numpy(), self.limits)
+            elif member != "exposure":
+                scores[member] = self._log_distance(member, features[member])
+        if self._exposure is not None:
+            scores["exposure"] = float(self._exposure.score({kind: features[kind][None] for kind in exposure.KINDS})[0])
         return _Heard(scores, first, made)
 
     def _log_distance(self, name: str, features: np.ndarray) -> float:
@@ -307,185 +308,3 @@ class Detector:
             raise CheckpointError(f"{file} holds numbers that are not finite; get a fresh copy of it")
         found.info["sha256"] = sha256(file)
         return found
-
-
-def code_statistics(code: Tensor) -> np.ndarray:
-    """Return mean and log deviation over time of a code (D, T), as (2 * D,) float64."""
-    values = code.double()
-    return torch.cat([values.mean(1), (values.std(1) + LEAST_SPREAD).log()]).numpy()
-
-
-def error_statistics(errors: Tensor) -> np.ndarray:
-    """Return what errors (n_mels, T) over those usual in their band say of a clip: each band's log mean, and the deviation of its logs.
-
-    Compared by distance, as the mean over all bands hides a band that is wrong behind those that are hard, and a fault that is
-    reconstructed too well behind others.
-
-    Returns:
-        (2 * n_mels,), float64.
-    """
-    values = errors.double()
-    return torch.cat([(values.mean(1) + 1e-3).log(), (values + 1e-3).log().std(1)]).numpy()
-
-
-def statistics_of(member: str, wav: np.ndarray, mel: Tensor, encoder: EncoderReader | None) -> np.ndarray:
-    """Return the features (D,) of a clip that a member of `STATISTICS` measures distances between."""
-    if member == "encoder":
-        assert encoder is not None
-        return encoder(wav)
-    return clip_statistics(mel) if member == "statistics" else modulation_statistics(mel)
-
-
-def fit_segments(
-    config: AnomalyConfig,
-    segments: list[np.ndarray],
-    folds: np.ndarray,
-    groups: np.ndarray,
-    progress: Callable[[int, int], None],
-    state: Path | None,
-) -> Detector:
-    """Fit a detector to segments (N,) dealt out to folds (n,); those of one group (n,) are held out together."""
-    reader = MelReader(config)
-    mels = [reader(part) for part in segments]
-    encoder = EncoderReader.shipped() if "encoder" in config.parts else None
-    n_given = len(segments)
-    kept = np.arange(n_given)
-    if config.robust == "rejection":
-        # By distances alone, as no training is needed for them; each round, those left out do not hide the others.
-        judges = [m for m in config.parts if m in STATISTICS] or ["statistics", "modulation"]
-        features = {m: np.stack([statistics_of(m, w, x, encoder) for w, x in zip(segments, mels, strict=True)]) for m in judges}
-        kept = reject(features, config.trim)
-        segments, mels = [segments[k] for k in kept], [mels[k] for k in kept]
-        folds, groups = folds[kept], groups[kept]
-    rate = config.mel.sample_rate
-    flat = torch.cat(mels, dim=1)
-    mean, deviation = flat.mean(1), flat.std(1).clamp(min=0.1)
-    tensors: dict[str, Tensor] = {
-        "mean": mean,
-        "deviation": deviation,
-        "segment_s": torch.tensor(float(np.median([len(w) for w in segments])) / rate),
-    }
-    if encoder is not None:
-        tensors |= {f"encoder.{k}": v for k, v in encoder.tensors.items()}
-    normal = [(mel - mean[:, None]) / deviation[:, None] for mel in mels]
-    for member in config.parts:
-        if member in STATISTICS:
-            values = np.stack([statistics_of(member, w, x, encoder) for w, x in zip(segments, mels, strict=True)])
-            tensors[f"held_out.{member}"] = torch.from_numpy(held_out_distances(values, groups, config)).float()
-            _keep(tensors, f"gaussian.{member}", Gaussian.fit(values, _trim(config)))
-    saved = _State(state, config, segments)
-    jobs = [(kind, fold) for kind in _kinds(config) for fold in range(config.folds)]
-    nets: dict[tuple[str, int], Network] = {}
-    for n, (kind, fold) in enumerate(jobs):
-        net = saved.get(kind, fold)
-        if net is None:
-            seen = [m for m, f in zip(normal, folds, strict=True) if f != fold]
-            unseen = [m for m, f in zip(normal, folds, strict=True) if f == fold]
-
-            def report(step: int, n: int = n) -> None:
-                progress(n * config.max_steps + step, len(jobs) * config.max_steps)
-
-            net = train_network(kind, config, seen, unseen, config.seed * 1000 + fold, report)
-            saved.put(kind, fold, net)
-        progress((n + 1) * config.max_steps, len(jobs) * config.max_steps)
-        nets[kind, fold] = net
-        tensors |= {f"net.{kind}.{fold}.{k}": v for k, v in net.state_dict().items()}
-    for kind in _kinds(config):
-        held: dict[int, Tensor] = {}
-        latent = np.zeros(len(mels))
-        for fold in range(config.folds):
-            with torch.no_grad():
-                outs = [reconstruct(nets[kind, fold], mel) for mel in normal]
-            held |= {int(n): outs[n][1] for n in np.flatnonzero(folds == fold)}
-            if kind == LATENT_OF and "latent" in config.parts:
-                codes = np.stack([code_statistics(out[2]) for out in outs])
-                gaussian = Gaussian.fit(codes[folds != fold], _trim(config))
-                latent[folds == fold] = np.log(gaussian.distance(codes[folds == fold]) + 1e-3)
-                _keep(tensors, f"gaussian.latent.{fold}", gaussian)
-                tensors["held_out.latent"] = torch.from_numpy(latent.copy()).float()
-        errors = [held[n] for n in range(len(mels))]
-        usual = torch.stack([e.mean(1) for e in errors]).median(0).values.clamp(min=1e-4)
-        tensors[f"usual.{kind}"] = usual
-        if kind in config.parts:
-            values = np.stack([error_statistics(e / usual[:, None]) for e in errors])
-            tensors[f"held_out.{kind}"] = torch.from_numpy(held_out_distances(values, groups, config)).float()
-            _keep(tensors, f"gaussian.{kind}", Gaussian.fit(values, _trim(config)))
-    facts = {"segments": len(mels), "rejected": n_given - len(kept), "seconds": round(sum(map(len, segments)) / rate, 1)}
-    return Detector(config, tensors, info=facts)
-
-
-def _trim(config: AnomalyConfig) -> float:
-    return config.trim if config.robust == "trimmed" else 0.0
-
-
-def _parts(groups: np.ndarray) -> np.ndarray:
-    """Return the part (n,) in which each clip is held out: few groups one by one, so that what is left is nearly all; many in parts."""
-    _, numbers = np.unique(groups, return_inverse=True)
-    return np.asarray(numbers % HELD_OUT_PARTS)
-
-
-def held_out_distances(values: np.ndarray, groups: np.ndarray, config: AnomalyConfig) -> np.ndarray:
-    """Return the log distance (n,) of each clip's features (n, D) from those of the others, its own group (n,) left out."""
-    found, part = np.zeros(len(values)), _parts(groups)
-    for k in np.unique(part):
-        away = part == k
-        found[away] = np.log(Gaussian.fit(values[~away], _trim(config)).distance(values[away]) + 1e-3)
-    return found
-
-
-def reject(features: Mapping[str, np.ndarray], share: float) -> np.ndarray:
-    """Return the indices of the clips to keep: without the share that lies furthest from those kept before, by all members.
-
-    Args:
-        features: (n, D) of each member.
-        share: Of the clips, 0..1.
-    """
-    n = len(next(iter(features.values())))
-    part = _parts(np.arange(n))
-    kept = np.ones(n, bool)
-    for round_ in range(REJECTIONS):
-        scores = np.zeros(n)
-        for values in features.values():
-            logs = np.zeros(n)
-            for k in np.unique(part):
-                logs[part == k] = np.log(Gaussian.fit(values[kept & (part != k)]).distance(values[part == k]) + 1e-3)
-            scores += (logs - np.median(logs)) / (logs.std() + 1e-9)
-        n_kept = n - round(share * n * (round_ + 1) / REJECTIONS)
-        kept = np.zeros(n, bool)
-        kept[np.argsort(scores, kind="stable")[:n_kept]] = True
-    return np.flatnonzero(kept)
-
-
-class _State:
-    """Networks that are trained already, kept in a file with what they were trained on."""
-
-    def __init__(self, path: Path | None, config: AnomalyConfig, segments: Sequence[np.ndarray]) -> None:
-        self._path, self._config = path, config
-        self._tensors: dict[str, Tensor] = {}
-        digest = hashlib.sha256(json.dumps(to_dict(config), sort_keys=True).encode())
-        for part in segments:
-            digest.update(part.tobytes())
-        self._digest = digest.hexdigest()
-        if path is not None and path.exists() and read_header(path).get(STATE_KEY) == self._digest:
-            from safetensors.torch import load_file
-
-            self._tensors = load_file(path)
-
-    def get(self, kind: str, fold: int) -> Network | None:
-        prefix = f"{kind}.{fold}."
-        found = {k.removeprefix(prefix): v for k, v in self._tensors.items() if k.startswith(prefix)}
-        if not found:
-            return None
-        net = make_network(kind, self._config)
-        net.load_state_dict(found, strict=True)
-        return net.eval().requires_grad_(False)
-
-    def put(self, kind: str, fold: int, net: Network) -> None:
-        self._tensors |= {f"{kind}.{fold}.{k}": v for k, v in net.state_dict().items()}
-        if self._path is not None:
-            write_tensors(self._path, self._tensors, {STATE_KEY: self._digest})
-
-
-def _keep(tensors: dict[str, Tensor], name: str, gaussian: Gaussian) -> None:
-    for part in GAUSSIAN_PARTS:
-        tensors[f"{name}.{part}"] = torch.from_numpy(np.ascontiguousarray(getattr(gaussian, part))).float()

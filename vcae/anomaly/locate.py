@@ -1,18 +1,29 @@
-"""Where in a recording something is wrong: steps of level in fine time, and frames that the detector did not expect."""
+"""Where in a recording something is wrong: faults in fine time, and frames that the detector did not expect.
+
+Each kind of place is reported from the strength that normal recordings reach about once a minute, so that what is usual there is not named.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+
+from vcae.anomaly import faults
+from vcae.anomaly.faults import KINDS as FAULTS
+from vcae.anomaly.faults import fault_strengths
 
 # Grain of the fine search, in s.
 GRAIN_S = 0.004
 # Peaks this far from a step, from and to, are those around it, in s.
 NEAR_S, FAR_S = 0.008, 0.06
-# Deviations over the usual from which unexpected frames are reported; nats over those around from which a click is, and how many
-# deviations a nat counts for.
-LEAST_STRENGTH, LEAST_CLICK, CLICK_WEIGHT = 3.0, 1.0, 5.0
+# Normal recordings are looked at in blocks of a second; the strongest of each block says what is usual.
+BLOCK_S, BLOCKS_PER_ALARM = 1.0, 60
+# Strengths under which nothing is reported however quiet normal recordings are, and the least spread of those: nats of a step over
+# those around, deviations of a frame, log odds of a fault.
+LEAST = {"step": (1.0, 0.5), "frame": (3.0, 1.0), **dict.fromkeys(FAULTS, (1.0, 3.0))}
 # Strength of a dropout of 20 ms or more.
 DROPOUT_STRENGTH = 100.0
 # Places nearer than this are one.
@@ -27,8 +38,8 @@ class Place:
         time_s: Of the worst of it.
         start_s: Where it begins.
         end_s: Where it ends.
-        strength: Deviations over what is usual in this recording, or what counts for as many.
-        kind: frame (the detector did not expect it), click (a step or a spike in the signal), dropout (digital silence).
+        strength: How far over what is usual in normal recordings: 1 is what they reach once a minute, 0 what they do in most seconds.
+        kind: frame (the detector did not expect it), step (one sample does not follow from those before), or a fault's name.
     """
 
     time_s: float
@@ -93,19 +104,90 @@ def find_dropouts(wav: np.ndarray, sample_rate: int, least_s: float = 0.005) -> 
     return [(float(a) / sample_rate, float(b + 1) / sample_rate) for a, b in inside]
 
 
-def _groups(strength: np.ndarray, step_s: float, offset_s: float, least: float, kind: str) -> list[Place]:
-    places: list[Place] = []
-    hot = np.flatnonzero(strength >= least)
+@dataclass(frozen=True)
+class Track:
+    """How strong one kind of place is over time: value k of `values` (T,) stands for the time k * step_s + offset_s, and what follows it."""
+
+    values: np.ndarray
+    step_s: float
+    offset_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What normal recordings reach: `usual` in most seconds, `alarm` about once a minute."""
+
+    usual: float
+    alarm: float
+
+
+def tracks_of(wav: np.ndarray, sample_rate: int, frame_scores: np.ndarray, hop_s: float) -> dict[str, Track]:
+    """Return the strength of each kind of place over time in a recording (N,); faults are known at 16 kHz only."""
+    found = {
+        "step": Track(click_strength(wav, sample_rate), max(1, round(GRAIN_S * sample_rate)) / sample_rate),
+        # A centred frame t stands for the time t * hop.
+        "frame": Track(_robust(np.log(frame_scores + 1e-3)), hop_s, -hop_s / 2),
+    }
+    if sample_rate == faults.SAMPLE_RATE:
+        step_s = faults.HOP / faults.SAMPLE_RATE
+        odds = fault_strengths(torch.from_numpy(np.ascontiguousarray(wav, dtype=np.float32))).numpy()
+        found |= {kind: Track(values, step_s, -step_s / 2) for kind, values in zip(FAULTS, odds, strict=True)}
+    return found
+
+
+def limits_of(normal: Sequence[Mapping[str, Track]]) -> dict[str, Limit]:
+    """Return what normal recordings reach, by kind, of the tracks of each."""
+    found = {}
+    for kind in normal[0]:
+        blocks: list[float] = []
+        for tracks in normal:
+            track = tracks[kind]
+            n = max(1, round(len(track.values) * track.step_s / BLOCK_S))
+            blocks += [float(part.max()) for part in np.array_split(track.values, n) if len(part)]
+        least, spread = LEAST[kind]
+        usual = float(np.median(blocks))
+        alarm = max(float(np.quantile(blocks, 1 - 1 / BLOCKS_PER_ALARM)), least)
+        found[kind] = Limit(min(usual, alarm - spread), alarm)
+    return found
+
+
+DEFAULT_LIMITS = {kind: Limit(least - spread, least) for kind, (least, spread) in LEAST.items()}
+
+
+def _places(kind: str, track: Track, limit: Limit) -> list[Place]:
+    strength = (track.values - limit.usual) / (limit.alarm - limit.usual)
+    hot = np.flatnonzero(strength >= 1)
     if not len(hot):
-        return places
-    for run in np.split(hot, np.flatnonzero(np.diff(hot) * step_s > APART_S) + 1):
+        return []
+    found = []
+    for run in np.split(hot, np.flatnonzero(np.diff(hot) * track.step_s > APART_S) + 1):
         top = int(run[np.argmax(strength[run])])
-        at = (run[0] * step_s + offset_s, (run[-1] + 1) * step_s + offset_s)
-        places.append(Place(top * step_s + offset_s + step_s / 2, float(at[0]), float(at[1]), float(strength[top]), kind))
-    return places
+        start, end = (float(k * track.step_s + track.offset_s) for k in (run[0], run[-1] + 1))
+        middle = top * track.step_s + track.offset_s + track.step_s / 2
+        found.append(Place(middle, max(start, 0.0), end, float(strength[top]), kind))
+    return found
 
 
-def locate(wav: np.ndarray, sample_rate: int, frame_scores: np.ndarray, hop_s: float, most: int = 20) -> list[Place]:
+def strongest(wav: np.ndarray, sample_rate: int, tracks: Mapping[str, Track], limits: Mapping[str, Limit]) -> float:
+    """Return the strength of a recording's strongest place, whether it would be named or not."""
+    limits = limits or DEFAULT_LIMITS
+    gaps = [DROPOUT_STRENGTH * min(1.0, (b - a) / 0.02) for a, b in find_dropouts(wav, sample_rate)]
+    heights = [
+        (float(track.values.max()) - limits[kind].usual) / (limits[kind].alarm - limits[kind].usual)
+        for kind, track in tracks.items()
+        if kind in limits
+    ]
+    return max([*gaps, *heights])
+
+
+def locate(
+    wav: np.ndarray,
+    sample_rate: int,
+    frame_scores: np.ndarray,
+    hop_s: float,
+    most: int = 20,
+    limits: Mapping[str, Limit] | None = None,
+) -> list[Place]:
     """Find where a recording is unlike normal ones, and unlike itself.
 
     Args:
@@ -114,15 +196,17 @@ def locate(wav: np.ndarray, sample_rate: int, frame_scores: np.ndarray, hop_s: f
         frame_scores: (T,), from `Detector.score`.
         hop_s: Seconds from frame to frame.
         most: Places to return at most.
+        limits: By kind, what normal recordings reach (`Detector.limits`); moderate ones where there are none.
 
     Returns:
         Places, the strongest first.
     """
+    limits = limits or DEFAULT_LIMITS
     gaps = find_dropouts(wav, sample_rate)
     places = [Place((a + b) / 2, a, b, DROPOUT_STRENGTH * min(1.0, (b - a) / 0.02), "dropout") for a, b in gaps]
-    places += _groups(CLICK_WEIGHT * click_strength(wav, sample_rate), GRAIN_S, 0.0, CLICK_WEIGHT * LEAST_CLICK, "click")
-    # A centred frame t stands for the time t * hop.
-    places += _groups(_robust(np.log(frame_scores + 1e-3)), hop_s, -hop_s / 2, LEAST_STRENGTH, "frame")
+    for kind, track in tracks_of(wav, sample_rate, frame_scores, hop_s).items():
+        if kind in limits:
+            places += _places(kind, track, limits[kind])
     kept: list[Place] = []
     for place in sorted(places, key=lambda p: -p.strength):
         if not any(p.start_s - APART_S < place.time_s < p.end_s + APART_S for p in kept):

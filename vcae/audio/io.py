@@ -16,6 +16,8 @@ import numpy as np
 from vcae.errors import AudioError
 
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 8000, 192000
+# Of a file whose length is limited: more would take memory that the limit is to save.
+MAX_CHANNELS = 8
 # Output formats by suffix: (soundfile format, subtype). All carry a comment tag.
 FORMATS = {
     ".wav": ("WAV", "PCM_16"),
@@ -65,19 +67,24 @@ class SoundReader:
     Args:
         path: A file, or `-` for `stdin`.
         stdin: Where `-` reads a whole file from; what does not fit into memory at ease is put on disk.
+        name: For messages; the path when None.
+        max_s: Longest allowed; judged by the header, before anything is decoded, and by what is decoded.
 
     Raises:
-        AudioError: If the file is missing, is a folder, is empty, is no audio, or its sample rate is not supported.
+        AudioError: If the file is missing, is a folder, is empty, is no audio, is too long, or its sample rate is not supported.
     """
 
-    def __init__(self, path: str | Path, stdin: BinaryIO | None = None) -> None:
-        self.name = str(path)
-        if self.name == STDIO:
-            self.name, self._file = "standard input", _take_in(stdin)
+    def __init__(
+        self, path: str | Path, stdin: BinaryIO | None = None, name: str | None = None, max_s: float | None = None
+    ) -> None:
+        self._max_s = max_s
+        if str(path) == STDIO:
+            self.name, self._file = name or "standard input", _take_in(stdin)
             source: BinaryIO | int = self._file
         else:
             # As an open file, so that its suffix says nothing: a .raw may well be a wav.
-            self._file = _open(_check_file(Path(path)))
+            self.name = name or str(path)
+            self._file = _open(_check_file(Path(path), self.name), self.name)
             source = self._file.fileno()
         try:
             self._opened = _forward(source)
@@ -85,15 +92,18 @@ class SoundReader:
             self._file.close()
             raise _unreadable(self.name, error) from error
         self.sample_rate = int(self._opened.samplerate)
-        if not MIN_SAMPLE_RATE <= self.sample_rate <= MAX_SAMPLE_RATE:
-            self.close()
+        try:
             check_rate(self.sample_rate, self.name)
+            _check_length(self._opened.frames, self.sample_rate, self._opened.channels, self.name, max_s)
+        except AudioError:
+            self.close()
+            raise
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Yield the sound as mono blocks (n,), float32. Can be called once.
 
         Raises:
-            AudioError: If the file is empty, damaged, or has bad samples; the latter are counted to the end.
+            AudioError: If the file is empty, damaged, too long, or has bad samples; the latter are counted to the end.
         """
         # An MP3's length may be an estimate; the other formats state it.
         expected = 0 if self._opened.format == "MP3" else self._opened.frames
@@ -106,6 +116,7 @@ class SoundReader:
             if not len(block):
                 break
             n += len(block)
+            _check_length(n, self.sample_rate, self._opened.channels, self.name, self._max_s)
             bad += block.size - int(np.isfinite(block).sum())
             if not bad:
                 mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
@@ -141,29 +152,29 @@ def _take_in(stdin: BinaryIO | None) -> BinaryIO:
     return cast(BinaryIO, spool)
 
 
-def _check_file(file: Path) -> Path:
+def _check_file(file: Path, name: str) -> Path:
     try:
         if not file.exists():
-            raise AudioError(f"{file} does not exist; check the path")
+            raise AudioError(f"{name} does not exist; check the path")
         if file.is_dir():
-            raise AudioError(f"{file} is a folder; give one sound file")
+            raise AudioError(f"{name} is a folder; give one sound file")
         if not file.is_file():
-            raise AudioError(f"{file} is no regular file but a device or a pipe; pipe it into standard input and give '-'")
+            raise AudioError(f"{name} is no regular file but a device or a pipe; pipe it into standard input and give '-'")
         if not os.access(file, os.R_OK):
-            raise AudioError(f"{file} cannot be read; check its permissions")
+            raise AudioError(f"{name} cannot be read; check its permissions")
         if file.stat().st_size == 0:
-            raise AudioError(f"{file} is an empty file (0 bytes); give a file with at least 0.5 s of sound")
+            raise AudioError(f"{name} is an empty file (0 bytes); give a file with at least 0.5 s of sound")
     except (OSError, ValueError) as error:
         # Too long a name, a circle of links, a zero byte.
-        raise AudioError(f"{str(file)!r:.200} is no path that can be opened ({error}); check it") from error
+        raise AudioError(f"{name!r:.200} is no path that can be opened ({error}); check it") from error
     return file
 
 
-def _open(file: Path) -> BinaryIO:
+def _open(file: Path, name: str) -> BinaryIO:
     try:
         return file.open("rb")
     except OSError as error:
-        raise AudioError(f"{file} cannot be read ({error.strerror}); check its permissions") from error
+        raise AudioError(f"{name} cannot be read ({error.strerror}); check its permissions") from error
 
 
 def _forward(source: BinaryIO | int) -> Any:
@@ -218,29 +229,47 @@ def check_sound(wav: np.ndarray, sample_rate: int, name: str) -> Sound:
     return Sound(np.ascontiguousarray(mono, dtype=np.float32), int(sample_rate), name)
 
 
-def read_sound(path: str | Path, stdin: BinaryIO | None = None, max_s: float | None = None) -> Sound:
+def read_sound(
+    path: str | Path,
+    stdin: BinaryIO | None = None,
+    name: str | None = None,
+    max_s: float | None = None,
+    first_s: float | None = None,
+) -> Sound:
     """Read a sound file.
 
     Args:
         path: A file that soundfile reads (wav, flac, mp3, ogg, opus, aiff ...), or `-` for `stdin`.
         stdin: Where `-` reads a whole file from.
-        max_s: Read no more than so many seconds of it.
+        name: For messages; the path when None.
+        max_s: Longest allowed; judged by the header, before anything is decoded, and by what is decoded.
+        first_s: Read no more than so many seconds of it.
 
     Returns:
         The sound, mixed to mono, at its own rate.
 
     Raises:
-        AudioError: If the file is missing, is a folder, is empty, is no audio, is damaged or has bad samples.
+        AudioError: If the file is missing, is a folder, is empty, is no audio, is damaged, too long or has bad samples.
     """
-    with SoundReader(path, stdin) as reader:
+    with SoundReader(path, stdin, name, max_s) as reader:
         blocks, n = [], 0
-        most = None if max_s is None else round(max_s * reader.sample_rate)
+        most = None if first_s is None else round(first_s * reader.sample_rate)
         for block in reader.blocks():
             blocks.append(block)
             n += len(block)
             if most is not None and n >= most:
                 break
         return Sound(np.concatenate(blocks)[:most], reader.sample_rate, reader.name)
+
+
+def _check_length(n_frames: int, sample_rate: int, channels: int, name: str, max_s: float | None) -> None:
+    if max_s is None:
+        return
+    if channels > MAX_CHANNELS:
+        raise AudioError(f"{name} has {channels} channels; at most {MAX_CHANNELS} are allowed, so mix it down")
+    # A header of unknown length says so by a number that no file can have.
+    if n_frames < 1 << 60 and n_frames > max_s * sample_rate:
+        raise AudioError(f"{name} is {n_frames / sample_rate:.0f} s long; at most {max_s:g} s are allowed, so cut it")
 
 
 def resample(wav: np.ndarray, sample_rate: int, new_sample_rate: int) -> np.ndarray:

@@ -49,6 +49,8 @@ class Model(str, Enum):
     statistics = "statistics"
     modulation = "modulation"
     encoder = "encoder"
+    exposure = "exposure"
+    faults = "faults"
 
 
 class Robust(str, Enum):
@@ -109,7 +111,7 @@ def fit(
         Model, typer.Option(help="What measures; combined is all that helped, by its fit on normal data.")
     ] = Model.combined,
     robust: Annotated[Robust, typer.Option(help="Against anomalies among the normal recordings.")] = Robust.none,
-    trim: Annotated[float, typer.Option(help="Share of the recordings (or frames) that --robust leaves out.")] = 0.1,
+    trim: Annotated[float, typer.Option(help="Share of the recordings (or frames) that --robust leaves out.")] = 0.2,
     config: Annotated[Path | None, typer.Option(help="YAML of detector settings; options given here go before it.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Most training steps a network.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed and recordings give the same detector.")] = 0,
@@ -221,7 +223,7 @@ def score(
     for path, name, wav, found in _score_all(detector, recordings, skipped, quiet):
         spots: list[Place] = []
         if places or plot is not None:
-            spots = locate(wav, detector.config.mel.sample_rate, found.frame_scores, found.hop_s)
+            spots = locate(wav, detector.config.mel.sample_rate, found.frame_scores, found.hop_s, limits=detector.limits)
         row = _row(path, found, at, reason)
         if places:
             row["places"] = [

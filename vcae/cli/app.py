@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from vcae import __version__
-from vcae.cli import anomaly, convert, copy, evaluate, info, stream, units, voice
+from vcae.cli import anomaly, convert, copy, demo, evaluate, info, plot, stream, units, voice
 from vcae.cli.common import EXIT_USER_ERROR
 
 app = typer.Typer(
@@ -26,7 +26,10 @@ app.command("vocode")(copy.vocode)
 app.command("units")(units.units)
 app.command("speak")(units.speak)
 app.command("stream")(stream.stream)
+app.command("plot")(plot.plot)
 app.command("info")(info.info)
+app.command("demo")(demo.demo)
+app.command("serve")(demo.serve)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(voice.app, name="voice")
 app.add_typer(anomaly.app, name="anomaly")

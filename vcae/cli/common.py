@@ -1,4 +1,4 @@
-"""What the commands share: option types, output, provenance. No import of torch here."""
+"""What the commands share: option types, output. No import of torch here."""
 
 from __future__ import annotations
 
@@ -12,15 +12,11 @@ from contextlib import contextmanager
 from enum import Enum
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TextIO, TypeVar
+from typing import Annotated, Any, ParamSpec, TextIO, TypeVar
 
 import typer
 
-from vcae import __version__
 from vcae.errors import AudioError, VcaeError
-
-if TYPE_CHECKING:
-    from vcae.checkpoint import Checkpoint
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -84,11 +80,6 @@ def output_path(output: str | None, inputs: list[str], suffix: str) -> str:
         if name != "-" and chosen != "-" and os.path.realpath(name) == os.path.realpath(chosen):
             raise AudioError(f"{chosen} is an input too; choose another output with -o, so that the recording is not lost")
     return chosen
-
-
-def provenance(checkpoint: Checkpoint, verb: str) -> str:
-    """Return the comment that an output file carries."""
-    return f"{verb} by vcae {__version__}, checkpoint {checkpoint.path.stem} sha256:{checkpoint.sha256[:16]}"
 
 
 @contextmanager

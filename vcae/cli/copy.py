@@ -18,11 +18,11 @@ from vcae.cli.common import (
     SeedOption,
     Stopwatch,
     output_path,
-    provenance,
     report,
     user_errors,
     working,
 )
+from vcae.tasks.provenance import provenance
 
 if TYPE_CHECKING:
     from collections.abc import Callable

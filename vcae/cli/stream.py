@@ -80,7 +80,7 @@ def stream(
 
     speakers = [parse_speaker(text) for text in speaker]
     clips = read_clips(speakers)
-    own = None if source_voice is None else read_sound(source_voice, max_s=60.0)
+    own = None if source_voice is None else read_sound(source_voice, first_s=60.0)
     first = next(iter(clips.values()), None)
     if own is None and first is None:
         raise ConfigError("a saved voice says nothing to begin with; give a clip of the one who speaks with --source-voice")

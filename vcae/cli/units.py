@@ -24,12 +24,12 @@ from vcae.cli.common import (
     SeedOption,
     Stopwatch,
     output_path,
-    provenance,
     report,
     user_errors,
     working,
 )
 from vcae.errors import AudioError, ConfigError, DataError
+from vcae.tasks.provenance import provenance
 from vcae.tasks.speakers import find_voice, parse_speaker, read_clips
 
 if TYPE_CHECKING:

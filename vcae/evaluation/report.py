@@ -16,9 +16,11 @@ import torch
 from vcae.audio.f0 import SAMPLE_RATE
 from vcae.audio.mel import LogMel
 from vcae.config import MelConfig
+from vcae.errors import ConfigError
 from vcae.evaluation.judges import Column, Judge, Score, load_wav, mean
 from vcae.evaluation.pairs import Conversion
 from vcae.tasks.page import add_player, make_page
+from vcae.tasks.plot import draw_mel, make_figure
 
 PARTS = ("source", "target_ref", "converted")
 
@@ -141,15 +143,12 @@ def _article(report: Report, n: int, media: Path, pictures: bool) -> str:
 
 def _draw(mels: Sequence[torch.Tensor], path: Path) -> bool:
     try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
+        figure = make_figure(12, 2.6)
+    except ConfigError:
         return False
-    figure = Figure(figsize=(12, 2.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    for axes, mel, part in zip(figure.subplots(1, len(PARTS), sharey=True), mels, PARTS, strict=True):
-        seconds = mel.shape[1] * MelConfig().hop_length / SAMPLE_RATE
-        axes.imshow(mel, origin="lower", aspect="auto", extent=(0, seconds, 0, mel.shape[0]), vmin=-9, vmax=1, cmap="magma")
+    panels: Any = figure.subplots(1, len(PARTS), sharey=True)
+    for axes, mel, part in zip(panels, mels, PARTS, strict=True):
+        draw_mel(axes, mel, MelConfig())
         axes.set(title=part, xlabel="s")
     figure.savefig(path, dpi=80)
     return True

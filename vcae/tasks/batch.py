@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from vcae import __version__
 from vcae.errors import AudioError, ConfigError, DataError, VcaeError
+from vcae.tasks.provenance import provenance
 
 if TYPE_CHECKING:
     from vcae.tasks.voice import Voice
@@ -264,8 +265,7 @@ class Converter:
                 raise AudioError(f"{output} is the source itself; choose another --out-dir")
             check_output(output, force=True)
             done = convert_long(self._model, reader, voice, self._options)
-            checkpoint = self._model.checkpoint
-            comment = f"converted by vcae {__version__}, checkpoint {checkpoint.path.stem} sha256:{checkpoint.sha256[:16]}"
+            comment = provenance(self._model.checkpoint, "converted")
             write_blocks(output, done.blocks, self._model.sample_rate, comment, force=True)
         seconds = round(done.duration_s, 3)
         return Outcome(job.source, job.speakers, job.output, "converted", "", key, _hash_file(output), seconds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -289,7 +289,13 @@ class LongConversion:
     duration_s: float
 
 
-def convert(model: Model, source: Source, voice: Voice, options: ConvertOptions | None = None) -> Conversion:
+def convert(
+    model: Model,
+    source: Source,
+    voice: Voice,
+    options: ConvertOptions | None = None,
+    progress: Callable[[float], object] | None = None,
+) -> Conversion:
     """Convert a source to a voice.
 
     Args:
@@ -297,6 +303,7 @@ def convert(model: Model, source: Source, voice: Voice, options: ConvertOptions 
         source: At least 0.5 s.
         voice: From `hear_voice`, `mix_voices` or `load_voice`.
         options: How; the defaults when None.
+        progress: Called with the share of the sound that is made, 0 to 1; what it raises ends the work.
 
     Returns:
         The sound, as long as the source at the model's rate, with the source's level.
@@ -305,7 +312,7 @@ def convert(model: Model, source: Source, voice: Voice, options: ConvertOptions 
         AudioError: For unusable audio.
         ConfigError: For a checkpoint without a speaker part.
     """
-    done = convert_long(model, source, voice, options)
+    done = convert_long(model, source, voice, options, progress=progress)
     wav = torch.from_numpy(np.concatenate(list(done.blocks)))
     mel = done.mel.read(0, done.mel.n).cpu()
     return Conversion(wav, done.f0, mel, done.source_f0_hz, done.output_f0_hz, done.reference_speech_s)
@@ -313,7 +320,12 @@ def convert(model: Model, source: Source, voice: Voice, options: ConvertOptions 
 
 @torch.inference_mode()
 def convert_long(
-    model: Model, source: Source, voice: Voice, options: ConvertOptions | None = None, section_s: float = SECTION_S
+    model: Model,
+    source: Source,
+    voice: Voice,
+    options: ConvertOptions | None = None,
+    section_s: float = SECTION_S,
+    progress: Callable[[float], object] | None = None,
 ) -> LongConversion:
     """Convert a source of any length as `convert` does, in memory that hardly grows with the length.
 
@@ -326,6 +338,7 @@ def convert_long(
         voice: As in `convert`.
         options: As in `convert`.
         section_s: Seconds of a section; a source of at most that many is one, and kept in memory.
+        progress: As in `convert`: 0 once the source is heard, the rest while `blocks` are gone through.
 
     Returns:
         The sound, still to be made.
@@ -336,11 +349,13 @@ def convert_long(
     """
     options = options or ConvertOptions()
     step = max(round(section_s * model.mel_config.frame_rate), 1)
+    told = progress or (lambda share: None)
     heard, work = listen(model, source, MIN_SOURCE_S, lambda n: Workshop(step, n > step, model.device))
     own = hear_speaker(model, heard.mel, heard.active, work)
     latent = hear_content(model, heard.mel, heard.active, work)
     if options.strength < 1:
         voice = interpolate_voices(describe_voice(model, [_beginning(model, heard)]), voice, options.strength)
+    told(0.0)
     f0 = convert_f0(heard.f0, voice, options.pitch)
     detail, kept = None, parse_share("detail", options.detail)
     if isinstance(kept, str):
@@ -349,7 +364,7 @@ def convert_long(
         detail = hear_detail(heard.mel, decode_sections(model, latent, heard.f0, own), kept)
     mel = speak_sections(model, latent, f0, voice, parse_share("match", options.match), detail, work)
     return LongConversion(
-        _sound(model, mel, f0, heard, options, work),
+        _sound(model, mel, f0, heard, options, work, told),
         f0.cpu(),
         mel,
         math.exp(log_f0_statistics(heard.f0[0])[0]),
@@ -366,12 +381,19 @@ def _beginning(model: Model, heard: Heard) -> Analysis:
 
 @torch.inference_mode()
 def _sound(
-    model: Model, mel: Sections, f0: Tensor, heard: Heard, options: ConvertOptions, work: Workshop
+    model: Model,
+    mel: Sections,
+    f0: Tensor,
+    heard: Heard,
+    options: ConvertOptions,
+    work: Workshop,
+    told: Callable[[float], object],
 ) -> Iterator[np.ndarray]:
     meter, wav = LevelMeter(), Kept(work.on_disk, torch.device("cpu"))
     for section in model.vocode_sections(mel, f0, heard.wav.n, options.seed, DECODED_CORRECTIONS, work):
         meter.add(section[0].numpy())
         wav.append(section[None])
+        told(wav.n / heard.wav.n)
 
     def read(start: int, stop: int) -> np.ndarray:
         return wav.read(start, stop)[0, 0].numpy()

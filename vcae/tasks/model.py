@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -177,6 +177,7 @@ class Model:
         seed: int = 0,
         n_corrections: int | None = None,
         follow: Tensor | None = None,
+        progress: Callable[[float], object] | None = None,
     ) -> Tensor:
         """Turn a log-mel into sound, by the checkpoint's vocoder or by Griffin-Lim where it has none.
 
@@ -188,6 +189,7 @@ class Model:
             n_corrections: How often the vocoder puts the mel right; the checkpoint's number when None, `DECODED_CORRECTIONS` for a mel
                 that an autoencoder decoded.
             follow: (B, N), the recording to copy, if the copy's pulses shall stand where the recording's do.
+            progress: Called with the share done, 0 to 1, after each chunk; what it raises ends the work.
 
         Returns:
             (B, N), on the CPU.
@@ -196,7 +198,13 @@ class Model:
         if self.checkpoint.vocoder is None:
             log.warning("%s holds no vocoder; Griffin-Lim is used", self.checkpoint.path.name)
             return griffin_lim(mel, self.mel_config, n, seed=seed)
-        return torch.cat([piece.cpu() for piece in self.vocode_stream(mel, f0, n, seed, n_corrections, follow=follow)], dim=1)
+        pieces, done = [], 0
+        for piece in self.vocode_stream(mel, f0, n, seed, n_corrections, follow=follow):
+            pieces.append(piece.cpu())
+            done += piece.shape[1]
+            if progress is not None:
+                progress(done / max(n, 1))
+        return torch.cat(pieces, dim=1)
 
     @torch.inference_mode()
     def vocode_stream(

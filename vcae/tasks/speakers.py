@@ -58,7 +58,7 @@ def read_clips(speakers: list[Speaker]) -> dict[Path, Sound]:
     """Read the clips among the speakers, before a model is loaded, so that a bad one is named at once."""
     from vcae.audio.io import read_sound
 
-    return {s.path: read_sound(str(s.path), max_s=MAX_CLIP_S) for s in speakers if not s.saved}
+    return {s.path: read_sound(str(s.path), first_s=MAX_CLIP_S) for s in speakers if not s.saved}
 
 
 def find_voice(model: Model, speakers: list[Speaker], clips: dict[Path, Sound]) -> Voice:

@@ -1,0 +1,398 @@
+"""The page, in a real browser, against a real server."""
+
+import re
+import time
+from urllib.parse import urlparse
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.conftest import CLIPS, ROOT
+from tests.demo_server import ARGUMENTS, find_chromium, serving
+from vcae.audio.io import read_comment
+
+pytest.importorskip("gradio", reason="gradio is not installed: pip install 'vcae[demo]'")
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install 'vcae[dev]'")
+CHROMIUM = find_chromium()
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian: apt-get install chromium)")
+WAIT_MS = 90_000
+PHONE = {"width": 390, "height": 844}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("demo")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with playwright.sync_playwright() as started:
+        yield started.chromium
+
+
+@pytest.fixture(scope="module")
+def browser(chromium):
+    opened = chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    yield opened
+    opened.close()
+
+
+class Visitor:
+    """A page of its own, with everything it asked for and everything that went wrong."""
+
+    def __init__(self, browser, url, **settings):
+        self.context = browser.new_context(accept_downloads=True, **settings)
+        self.page = self.context.new_page()
+        self.requests, self.errors = [], []
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
+        self.page.goto(url)
+        self.page.wait_for_selector("#convert", timeout=WAIT_MS)
+
+    def upload(self, place, *files):
+        self.page.set_input_files(f"#{place} input[type=file]", [str(file) for file in files])
+        for file in files:
+            self.page.wait_for_function(
+                "([id, name]) => { const place = document.getElementById(id);"
+                " return place.querySelector('audio, #waveform, .file-preview, .empty') || place.textContent.includes(name) }",
+                arg=[place, file.name],
+                timeout=WAIT_MS,
+            )
+        self.page.wait_for_timeout(500)
+
+    def open_tab(self, name):
+        tab = self.page.get_by_role("tab", name=name).first
+        if not tab.is_visible():
+            self.page.locator(".overflow-menu button").first.click()
+            tab = self.page.locator(".overflow-dropdown button", has_text=name)
+        tab.click()
+
+    def told(self):
+        """Return what is said in red: under the button, or by gradio at the top for what never reached the server."""
+        said = self.page.locator(".vcae-error:visible, .toast-body.error").first
+        said.wait_for(timeout=WAIT_MS)
+        return said.inner_text()
+
+    def download(self, button, folder):
+        with self.page.expect_download(timeout=WAIT_MS) as caught:
+            self.page.click(f"#{button}")
+        path = folder / caught.value.suggested_filename
+        caught.value.save_as(path)
+        return path
+
+    def overflow(self):
+        return self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+
+    def other_hosts(self):
+        return [
+            url
+            for url in self.requests
+            if urlparse(url).scheme not in ("data", "blob") and urlparse(url).hostname != "127.0.0.1"
+        ]
+
+
+@pytest.fixture
+def visit(browser, server):
+    opened = []
+
+    def make(url=server.url, **settings):
+        opened.append(Visitor(browser, url, **settings))
+        return opened[-1]
+
+    yield make
+    for visitor in opened:
+        visitor.context.close()
+
+
+def check_no_traces(text):
+    assert "Traceback" not in text
+    assert not re.search(r"/(tmp|home|root|usr|work|var)/", text), text
+
+
+def test_the_bundled_pair_in_one_click(visit, tmp_path):
+    visitor = visit()
+    visitor.page.click("#example")
+    visitor.page.wait_for_selector("#download", timeout=WAIT_MS)
+    path = visitor.download("download", tmp_path)
+    assert path.name == "source.converted.wav"
+    wav, rate = soundfile.read(path)
+    assert rate == 16000
+    assert len(wav) == soundfile.info(CLIPS / "source.flac").frames
+    # Speech: loud in parts, quiet between the words, and not clipped.
+    frames = np.sqrt((wav[: len(wav) // 400 * 400].reshape(-1, 400) ** 2).mean(1))
+    assert 0.1 < np.abs(wav).max() <= 1
+    assert np.quantile(frames, 0.9) > 10 * np.quantile(frames, 0.1)
+    assert read_comment(path).startswith("converted by vcae 0.")
+    pictures = visitor.page.locator("#pictures img")
+    assert pictures.count() == 2
+    assert all("median F0" in pictures.nth(n).get_attribute("alt") for n in range(2))
+    said = visitor.page.inner_text("#convert-status")
+    source_hz, made_hz = map(int, re.findall(r"(\d+) Hz", said))
+    assert 80 < source_hz < 130
+    assert 140 < made_hz < 260
+    assert visitor.other_hosts() == []
+    assert visitor.errors == []
+    assert len(visitor.requests) > 20
+
+
+def test_settings_and_several_references(visit, tmp_path):
+    visitor = visit()
+    visitor.upload("source", CLIPS / "source.flac")
+    visitor.upload("reference", CLIPS / "reference.flac")
+    visitor.page.get_by_text("Settings", exact=True).click()
+    visitor.page.get_by_label("as it is").check()
+    visitor.page.click("#convert")
+    visitor.page.wait_for_selector("#download", timeout=WAIT_MS)
+    source_hz, made_hz = map(int, re.findall(r"(\d+) Hz", visitor.page.inner_text("#convert-status")))
+    assert abs(source_hz - made_hz) <= 1
+
+
+@pytest.fixture(scope="module")
+def bad_files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bad")
+    (folder / "letter.wav").write_text("Dear friend, this is no sound at all.\n" * 40)
+    # Half an hour of silence is a small file: its length stands in its header.
+    soundfile.write(folder / "long.flac", np.zeros(30 * 60 * 16000, dtype=np.int16), 16000)
+    soundfile.write(folder / "silent.wav", np.zeros(16000, dtype=np.int16), 16000)
+    # A header that promises an hour, and nothing behind it.
+    data = bytearray((folder / "silent.wav").read_bytes()[:44])
+    data[40:44] = (3600 * 32000).to_bytes(4, "little")
+    (folder / "promise.wav").write_bytes(bytes(data))
+    return folder
+
+
+REFUSALS = {
+    "letter.wav": r"recording to convert \(letter.wav\) is not a sound file that can be read",
+    "long.flac": r"long.flac\) is 1800 s long; at most 180 s are allowed",
+    "silent.wav": r"silent.wav\) is silent",
+    "promise.wav": r"promise.wav\)",
+}
+
+
+def test_bad_files_are_refused_with_a_sentence_each(visit, server, bad_files):
+    visitor = visit()
+    visitor.page.click("#convert")
+    assert "The recording to convert is missing" in visitor.told()
+    visitor.upload("source", CLIPS / "source.flac")
+    visitor.page.click("#convert")
+    visitor.page.locator("#convert-status .vcae-error", has_text="voice is missing").wait_for(timeout=WAIT_MS)
+    visitor.upload("reference", CLIPS / "reference.flac")
+    for name, message in REFUSALS.items():
+        visitor.page.locator("#source button[aria-label=Clear]").click()
+        visitor.upload("source", bad_files / name)
+        start = time.perf_counter()
+        visitor.page.click("#convert")
+        visitor.page.locator("#convert-status .vcae-error", has_text=name).wait_for(timeout=WAIT_MS)
+        assert time.perf_counter() - start < 10, name
+        assert re.search(message, visitor.told()), visitor.told()
+        check_no_traces(visitor.told())
+    check_no_traces(server.log.read_text())
+    # The page is none the worse for it.
+    visitor.page.click("#example")
+    visitor.page.wait_for_selector("#download", timeout=WAIT_MS)
+
+
+def test_a_file_that_is_too_large_is_refused_before_it_is_sent(visit, server, tmp_path):
+    with soundfile.SoundFile(tmp_path / "hour.wav", "w", 16000, 1, "PCM_16") as out:
+        for _ in range(30):
+            out.write(np.zeros(60 * 16000, dtype=np.int16))
+    visitor = visit()
+    visitor.page.set_input_files("#source input[type=file]", str(tmp_path / "hour.wav"))
+    said = visitor.told()
+    assert "size" in said.lower(), said
+    check_no_traces(said)
+    (root,) = server.log.parent.glob("vcae-demo-*")
+    assert sum(p.stat().st_size for p in root.rglob("*") if p.is_file()) < 30e6
+
+
+def test_the_microphone(chromium, server, tmp_path):
+    """A browser whose microphone hears the bundled clip: what is recorded is converted like any file."""
+    wav, rate = soundfile.read(CLIPS / "source.flac", dtype="int16")
+    soundfile.write(tmp_path / "heard.wav", wav, rate)
+    fake = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
+    heard = f"--use-file-for-fake-audio-capture={tmp_path / 'heard.wav'}"
+    opened = chromium.launch(executable_path=CHROMIUM, args=[*ARGUMENTS, *fake, heard])
+    try:
+        visitor = Visitor(opened, server.url, permissions=["microphone"])
+        visitor.upload("reference", CLIPS / "reference.flac")
+        visitor.page.locator("#source [aria-label='Record audio']").click()
+        visitor.page.locator("#source .record-button").click()
+        visitor.page.wait_for_timeout(4000)
+        visitor.page.locator("#source .stop-button").click()
+        visitor.page.locator("#source #waveform, #source .component-wrapper").first.wait_for(timeout=WAIT_MS)
+        visitor.page.wait_for_timeout(1000)
+        visitor.page.click("#convert")
+        visitor.page.wait_for_selector("#download, .vcae-error", timeout=WAIT_MS)
+        said = visitor.page.inner_text("#convert-status")
+    finally:
+        opened.close()
+    assert 2.5 < float(re.search(r"Done: ([\d.]+) s", said)[1]) < 7, said
+
+
+def test_stop_ends_the_work(visit, tmp_path):
+    """Three minutes of speech take seconds to convert; stopped, the page is free at once and the next job is done."""
+    wav, rate = soundfile.read(CLIPS / "source.flac", dtype="int16")
+    soundfile.write(tmp_path / "talk.flac", np.tile(wav, 26), rate)
+    visitor = visit()
+    visitor.upload("reference", CLIPS / "reference.flac")
+    visitor.upload("source", tmp_path / "talk.flac")
+    visitor.page.click("#convert")
+    visitor.page.wait_for_timeout(1200)
+    visitor.page.click("#stop")
+    visitor.page.locator("#convert-status", has_text="Stopped.").wait_for(timeout=5000)
+    assert not visitor.page.locator("#download").is_visible()
+    visitor.page.click("#example")
+    visitor.page.wait_for_selector("#download", timeout=WAIT_MS)
+    assert "Done: 6.7 s of speech" in visitor.page.inner_text("#convert-status")
+
+
+def test_two_visitors_see_only_their_own_voices(visit, tmp_path):
+    first, second = visit(), visit()
+    for visitor in (first, second):
+        visitor.open_tab("Voices")
+    first.upload("voice-clips", CLIPS / "reference.flac", CLIPS / "reference2.flac")
+    first.page.fill("#voice-name textarea, #voice-name input", "alice")
+    first.page.click("#voice-save")
+    first.page.locator("#voice-list", has_text="alice").wait_for(timeout=WAIT_MS)
+    assert "reference.flac, reference2.flac" in first.page.inner_text("#voice-list")
+    file = first.download("voice-download", tmp_path)
+    assert file.name == "alice.safetensors"
+    # At once: one converts with it, the other has never heard of it.
+    for visitor in (first, second):
+        visitor.open_tab("Convert")
+        visitor.page.get_by_text("More clips of the voice, or saved voices").click()
+        visitor.upload("source", CLIPS / "source.flac")
+    first.page.get_by_label("Saved voices (with a clip").click()
+    first.page.get_by_role("option", name="alice").click()
+    first.page.click("#convert")
+    second.page.click("#example")
+    for visitor in (first, second):
+        visitor.page.wait_for_selector("#download", timeout=WAIT_MS)
+    speech = [float(re.search(r"from ([\d.]+) s", v.page.inner_text("#convert-status"))[1]) for v in (first, second)]
+    assert speech[0] > 1.5 * speech[1]
+    second.page.get_by_label("Saved voices (with a clip").click()
+    assert second.page.get_by_role("option", name="alice").count() == 0
+    # Her file brings her back on another day.
+    third = visit()
+    third.open_tab("Voices")
+    third.page.get_by_text("Bring a voice's file").click()
+    third.upload("voice-file", file)
+    third.page.get_by_role("button", name="Keep it here").click()
+    third.page.locator("#voice-list", has_text="alice").wait_for(timeout=WAIT_MS)
+
+
+def test_units_and_back(visit, tmp_path):
+    visitor = visit()
+    visitor.open_tab("Units")
+    visitor.page.click("#units-example")
+    visitor.page.wait_for_selector("#units-json", timeout=WAIT_MS)
+    from vcae.tasks.unit_files import read_units
+
+    (units,) = read_units(visitor.download("units-json", tmp_path))
+    (grid,) = read_units(visitor.download("units-grid", tmp_path))
+    assert units.units == grid.units
+    assert units.duration_s == pytest.approx(soundfile.info(CLIPS / "source.flac").duration, abs=1e-4)
+    visitor.page.click("#units-say")
+    visitor.page.locator("#units-said audio, #units-said #waveform").first.wait_for(state="attached", timeout=WAIT_MS)
+    assert visitor.other_hosts() == []
+
+
+@pytest.mark.slow
+def test_anomaly(visit, tmp_path):
+    wav, rate = soundfile.read(CLIPS / "source.flac")
+    rng = np.random.default_rng(0)
+    clicks = wav.copy()
+    clicks[rng.integers(0, len(wav), 40)] += 0.8
+    soundfile.write(tmp_path / "clicks.wav", np.clip(clicks, -1, 1), rate)
+    visitor = visit()
+    visitor.open_tab("Anomaly")
+    visitor.page.click("#anomaly-score")
+    assert "There is no detector yet" in visitor.told()
+    visitor.upload("anomaly-normal", *(CLIPS / f"{name}.flac" for name in ("source", "reference", "reference2")))
+    visitor.page.click("#anomaly-fit")
+    visitor.page.wait_for_selector("#anomaly-download", timeout=WAIT_MS)
+    visitor.upload("anomaly-others", CLIPS / "source.flac", tmp_path / "clicks.wav")
+    visitor.page.click("#anomaly-score")
+    visitor.page.wait_for_selector("#anomaly-results table", timeout=WAIT_MS)
+    rows = visitor.page.locator("#anomaly-results tbody tr")
+    cells = [rows.nth(n).locator("td").all_inner_texts() for n in range(2)]
+    assert [row[0] for row in cells] == ["source.flac", "clicks.wav"]
+    assert float(cells[1][2]) > float(cells[0][2])
+    assert "click" in cells[1][4]
+    assert visitor.page.locator("#anomaly-results img").count() == 2
+    from vcae import Detector
+
+    assert Detector.load(visitor.download("anomaly-download", tmp_path)).info["segments"] >= 3
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_phone_width_and_themes(visit, tmp_path, scheme):
+    visitor = visit(viewport=PHONE, color_scheme=scheme, is_mobile=True, has_touch=True)
+    visitor.page.click("#example")
+    visitor.page.wait_for_selector("#download", timeout=WAIT_MS)
+    visitor.page.wait_for_timeout(500)
+    for name in ("Convert", "Units", "Anomaly", "Voices", "About"):
+        visitor.open_tab(name)
+        visitor.page.wait_for_timeout(300)
+        assert visitor.overflow() <= 0, name
+        visitor.page.screenshot(path=tmp_path / f"{name}.png", full_page=True)
+    text = visitor.page.locator("body").inner_text()
+    for needed in ("owners agreed", "MIT", "CC BY 4.0", "Model card: default", "Model card: vq", "180 s and 30 MB"):
+        assert needed in text, needed
+    visitor.open_tab("Convert")
+    for button in ("#convert", "#example", "#stop"):
+        box = visitor.page.locator(button).bounding_box()
+        assert box["height"] >= 36
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= PHONE["width"]
+    red, green, blue = map(
+        int, re.findall(r"\d+", visitor.page.evaluate("getComputedStyle(document.body).backgroundColor"))[:3]
+    )
+    assert (red + green + blue < 120) == (scheme == "dark")
+    assert visitor.other_hosts() == []
+
+
+def test_keyboard_alone(visit):
+    """Every control of the first tab is reached by the tab key, in order, and the example runs by the enter key."""
+    visitor = visit()
+    seen = []
+    for _ in range(40):
+        visitor.page.keyboard.press("Tab")
+        seen.append(
+            visitor.page.evaluate("document.activeElement.id || document.activeElement.textContent.trim().slice(0, 30)")
+        )
+        if "example" in seen:
+            break
+    assert "convert" in seen
+    assert seen.index("convert") < seen.index("example")
+    visitor.page.keyboard.press("Enter")
+    visitor.page.wait_for_selector("#download", timeout=WAIT_MS)
+
+
+def test_the_page_names_no_other_host(server):
+    """Not even where no browser would ask for it: the head's cards are gone, fonts are the system's, the policy forbids the rest."""
+    import urllib.request
+
+    with urllib.request.urlopen(server.url) as answer:
+        page = answer.read().decode()
+        policy = answer.headers["content-security-policy"]
+    head = page.split("window.gradio_config", 1)[0] + page.rsplit("</script>", 1)[-1]
+    assert not re.findall(r"https?://(?!127\.0\.0\.1|www\.w3\.org)[^\"' ]+", head)
+    assert "fonts.g" not in page
+    assert "default-src 'self'" in policy
+    with urllib.request.urlopen(f"{server.url}/theme.css") as answer:
+        assert "http" not in answer.read().decode().replace("http://www.w3.org", "")
+
+
+def test_demo_uses_public_names_only():
+    """What the page imports of vcae: the package's own names, and public names of tasks and anomaly."""
+    import ast
+
+    for path in [*(ROOT / "vcae" / "demo").glob("*.py"), ROOT / "demo" / "app.py"]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "vcae":
+                assert node.module == "vcae" or node.module.split(".")[1] in ("tasks", "anomaly", "errors", "demo", "cli"), path
+                assert not any(alias.name.startswith("_") and alias.name != "__version__" for alias in node.names), path

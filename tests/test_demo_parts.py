@@ -1,0 +1,228 @@
+"""The demo's parts without a server: limits, isolation, stopping, messages, pictures."""
+
+import os
+import re
+import threading
+import time
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.conftest import CLIPS
+from vcae import AudioError, CheckpointError, ConfigError, read_sound
+
+pytest.importorskip("gradio", reason="gradio is not installed: pip install 'vcae[demo]'")
+from vcae.demo.limits import Limits, read_uploads
+from vcae.demo.studio import StoppedError, Studio, plain, told
+
+
+@pytest.fixture
+def studio():
+    made = Studio(Limits(minutes=30))
+    yield made
+    made.close()
+
+
+def test_a_length_is_refused_before_it_is_decoded(tmp_path):
+    soundfile.write(tmp_path / "long.flac", np.zeros(30 * 60 * 16000, dtype=np.int16), 16000)
+    start = time.perf_counter()
+    with pytest.raises(AudioError, match=r"talk is 1800 s long; at most 180 s are allowed"):
+        read_sound(tmp_path / "long.flac", name="talk", max_s=180)
+    refused_s = time.perf_counter() - start
+    start = time.perf_counter()
+    assert read_sound(tmp_path / "long.flac").duration_s == 1800
+    assert refused_s < (time.perf_counter() - start) / 5
+
+
+def test_a_header_that_says_less_than_there_is_gives_no_more_than_is_allowed(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.full((16000, 9), 0.1), 16000)
+    with pytest.raises(AudioError, match="9 channels; at most 8"):
+        read_sound(tmp_path / "a.wav", max_s=10)
+    assert read_sound(tmp_path / "a.wav").duration_s == 1
+    (tmp_path / "a.raw").write_bytes(b"\0" * 1000)
+    with pytest.raises(AudioError, match="not a sound file"):
+        read_sound(tmp_path / "a.raw")
+
+
+def test_several_files_share_the_seconds():
+    clips = [CLIPS / "source.flac", CLIPS / "reference.flac"]
+    assert len(read_uploads(clips, "the voice", 2, 20, 20)) == 2
+    with pytest.raises(AudioError, match=r"reference.flac\) is 6 s long; at most 3\.\d+ s"):
+        read_uploads(clips, "the voice", 2, 20, 10)
+    with pytest.raises(AudioError, match="2 files were given as the voice; at most 1"):
+        read_uploads(clips, "the voice", 1, 20, 20)
+
+
+def test_messages_have_no_paths():
+    said = plain("/tmp/vcae-demo-x/uploads/abc/my talk.wav is no\nsound; see '/home/ann/b.wav', and/or 3/4 of it")
+    assert said == "my talk.wav is no sound; see 'b.wav', and/or 3/4 of it"
+
+
+def test_what_nobody_foresaw_is_logged_and_not_told(studio, caplog):
+    import gradio as gr
+
+    @told(studio)
+    def breaks():
+        raise KeyError("/srv/secret/place")
+
+    with pytest.raises(gr.Error) as caught:
+        breaks()
+    assert "secret" not in caught.value.message
+    assert "secret" in caplog.text
+
+
+def test_stop_reaches_the_work_and_only_ones_own(studio, clips):
+    from vcae.demo.work import convert_files
+    from vcae.tasks.convert import ConvertOptions
+
+    shares, said = [], []
+
+    def report(share, what):
+        shares.append(share)
+        said.append(what)
+        if what == "speaking":
+            studio.stop("ann")
+
+    with pytest.raises(StoppedError), studio.job("ann") as check:
+        convert_files(studio, clips["source"], [clips["reference"]], [], ConvertOptions(), check, report)
+    assert said[-1] == "speaking"
+    assert max(shares) < 0.9
+    assert not list(studio.root.rglob("*.wav"))
+    studio.stop("ann")
+    with studio.job("bob") as check:
+        studio.stop("ann")
+        done = convert_files(studio, clips["source"], [clips["reference"]], [], ConvertOptions(), check)
+    assert done.path.name == "source.converted.wav"
+    assert soundfile.info(done.path).frames == soundfile.info(clips["source"]).frames
+
+
+def test_one_seat_one_job(studio):
+    order, used = [], set()
+
+    @told(studio)
+    def work(name):
+        with studio.job(name):
+            used.add(threading.get_ident())
+            order.append(name)
+            time.sleep(0.1)
+            order.append(name)
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert order[0::2] == order[1::2]
+    # Always the same thread: torch keeps memory for each one that ever worked.
+    assert len(used) == 1
+
+
+def test_progress_of_a_conversion_rises_to_the_end(model, clips):
+    from vcae.tasks.convert import convert, hear_voice
+
+    shares = []
+    convert(model, read_sound(clips["source"]), hear_voice(model, [read_sound(clips["reference"])]), progress=shares.append)
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0, 1)
+
+
+def test_old_files_go_and_used_ones_stay(studio):
+    old, used = studio.new_file("old.wav"), studio.new_file("used.wav")
+    upload = studio.uploads / "tmpabc"
+    past = time.time() - 3600
+    for path in (old, used, upload):
+        path.write_bytes(b"x")
+        os.utime(path, (past, past))
+    for path in (old, used):
+        os.utime(path.parent, (past, past))
+    studio.kept(used, "the voice")
+    studio.sweep()
+    assert (old.exists(), old.parent.exists(), used.exists(), upload.exists()) == (False, False, True, False)
+    with pytest.raises(ConfigError, match="the voice was removed after 30 minutes"):
+        studio.kept(old, "the voice")
+    with pytest.raises(ConfigError):
+        studio.kept("/etc/passwd", "the voice")
+    root = studio.root
+    studio.close()
+    assert not root.exists()
+
+
+def test_room_for_files_ends():
+    studio = Studio(Limits(megabytes=0.001))
+    try:
+        assert not studio.full()
+        studio.new_file("big").write_bytes(b"x" * 70_000)
+        assert studio.full()
+    finally:
+        studio.close()
+
+
+def test_voices_are_ones_own(studio, tmp_path):
+    from vcae.demo.voices import check_voice_name, choose_files
+
+    mine = studio.new_file("alice.safetensors")
+    mine.write_bytes(b"x")
+    assert choose_files(studio, {"alice": str(mine)}, ["alice"]) == [mine]
+    for names in (["alice"], ["../alice"], ["alice (shared)"]):
+        with pytest.raises(ConfigError, match="no voice is called"):
+            choose_files(studio, {}, names)
+    many = {f"v{n}": str(mine) for n in range(8)}
+    with pytest.raises(ConfigError, match="8 voices are kept"):
+        check_voice_name("another", many)
+    assert check_voice_name(" v3 ", many) == "v3"
+    with pytest.raises(ConfigError, match="no name for a voice"):
+        check_voice_name("../x", {})
+
+
+def test_a_detector_that_says_it_is_huge_is_refused(tmp_path):
+    import json
+
+    import torch
+
+    from vcae.checkpoint import write_tensors
+    from vcae.demo.anomaly import check_size
+
+    config = {"width": 10**9, "mel": {"n_fft": 2**30}}
+    write_tensors(tmp_path / "a.safetensors", {"x": torch.zeros(1)}, {"vcae_anomaly": json.dumps({"config": config})})
+    with pytest.raises(CheckpointError, match=r"larger than a detector may be here \(width, n_fft\)"):
+        check_size(tmp_path / "a.safetensors")
+    (tmp_path / "b.safetensors").write_text("no")
+    with pytest.raises(CheckpointError, match=r"^b.safetensors is no anomaly detector"):
+        check_size(tmp_path / "b.safetensors")
+
+
+def test_routes():
+    from vcae.demo.guard import ROUTES
+
+    for path in (
+        "/",
+        "/config",
+        "/assets/index.js",
+        "/gradio_api/queue/join",
+        "/gradio_api/call/convert/abc",
+        "/gradio_api/upload",
+    ):
+        assert ROUTES.fullmatch(path), path
+    for path in (
+        "/docs",
+        "/monitoring",
+        "/monitoring/summary",
+        "/gradio_api/proxy=http:/x",
+        "/gradio_api/vibe-edit/",
+        "/gradio_api/api/convert",
+    ):
+        assert not ROUTES.fullmatch(path), path
+
+
+def test_clips_and_cards_are_where_they_are_looked_for():
+    from vcae.demo.about import _text
+    from vcae.demo.clips import clip
+
+    assert all(clip(name).exists() for name in ("source.flac", "reference.flac", "NOTICE.md"))
+    assert _text("# Title\n[a](b.md), [c](https://d.org)") == "a, [c](https://d.org)"
+
+
+def test_limits_are_stated():
+    said = Limits(60, 5, 7, 2, 15).sentence
+    assert re.findall(r"\d+", said) == ["60", "5", "2", "7", "15"]

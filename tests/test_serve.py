@@ -1,0 +1,270 @@
+"""`vcae serve` as clients meet it: gradio's client, plain HTTP, refusals, and nothing left behind."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.conftest import CLIPS, ROOT
+from tests.demo_server import serving
+
+pytest.importorskip("gradio", reason="gradio is not installed: pip install 'vcae[demo]'")
+gradio_client = pytest.importorskip("gradio_client")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("serve")
+
+
+@pytest.fixture(scope="module")
+def server(folder):
+    from vcae import load, read_sound, save_voice
+    from vcae.tasks.convert import hear_voice
+
+    model = load(device="cpu")
+    voice = hear_voice(model, [read_sound(CLIPS / "reference2.flac")])
+    save_voice(folder / "voices" / "carol.safetensors", voice, model, {"clips": ["reference2.flac"]})
+    limits = ("--max-seconds", 20, "--max-megabytes", 1, "--voices", folder / "voices")
+    with serving(folder, *limits, command="serve") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(server, folder):
+    return gradio_client.Client(server.url, verbose=False, download_files=str(folder / "got"))
+
+
+def clip(name):
+    return gradio_client.handle_file(str(CLIPS / f"{name}.flac"))
+
+
+def test_convert(client):
+    path = client.predict(clip("source"), [clip("reference"), clip("reference2")], api_name="/convert")
+    wav, rate = soundfile.read(path)
+    assert rate == 16000
+    assert len(wav) == soundfile.info(CLIPS / "source.flac").frames
+    assert np.abs(wav).max() > 0.1
+    # The same as the command line gives: one conversion, two doors.
+    again = client.predict(clip("source"), [clip("reference"), clip("reference2")], seed=0, api_name="/convert")
+    assert np.array_equal(wav, soundfile.read(again)[0])
+    other = client.predict(clip("source"), [clip("reference")], pitch="keep", strength=0.5, api_name="/convert")
+    assert not np.array_equal(wav, soundfile.read(other)[0])
+
+
+def test_the_service_equals_the_command(client, tmp_path):
+    out = tmp_path / "out.wav"
+    words = ["convert", CLIPS / "source.flac", "-s", CLIPS / "reference.flac", "-o", out, "--pitch", "2", "--device", "cpu"]
+    subprocess.run([sys.executable, "-m", "vcae", *map(str, words)], check=True, capture_output=True, cwd=ROOT)
+    got = client.predict(clip("source"), [clip("reference")], pitch="2", api_name="/convert")
+    difference = soundfile.read(out)[0] - soundfile.read(got)[0]
+    assert np.abs(difference).max() < 1e-3
+
+
+def test_shared_voices_units_and_limits(client):
+    limits = client.predict(api_name="/limits")
+    assert limits["voices"] == ["carol"]
+    assert (limits["seconds"], limits["megabytes"]) == (20, 1)
+    wav, _ = soundfile.read(client.predict(clip("source"), [], voice="carol", api_name="/convert"))
+    assert np.abs(wav).max() > 0.1
+    units = client.predict(clip("source"), api_name="/units")
+    assert len(units["units"]) == len(units["start_s"]) == 210
+    assert units["end_s"][-1] == pytest.approx(len(wav) / 16000, abs=1e-4)
+
+
+def test_documented_endpoints_are_all_there_are(client):
+    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {"/convert", "/units", "/limits"}
+    names = [p["parameter_name"] for p in client.view_api(return_format="dict")["named_endpoints"]["/convert"]["parameters"]]
+    assert names == ["source", "references", "pitch", "strength", "match", "detail", "seed", "voice"]
+
+
+def test_the_readme_example(server, tmp_path):
+    text = (ROOT / "README.md").read_text()
+    (line,) = re.findall(r'python -c "(from gradio_client .*)"$', text, re.M)
+    code = line.replace("http://127.0.0.1:7861", server.url)
+    for name in ("source", "reference"):
+        (tmp_path / f"{name}.flac").write_bytes((CLIPS / f"{name}.flac").read_bytes())
+    code = code.replace("talk.wav", "source.flac").replace("friend.wav", "reference.flac")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert np.abs(soundfile.read(done.stdout.strip().splitlines()[-1])[0]).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"pitch": "loud"}, "Pitch is 'loud'; allowed are auto, keep"),
+        ({"strength": 7}, "Strength is 7; allowed are 0 to 1"),
+        ({"match": "much"}, "Match is 'much'"),
+        ({"voice": "nobody"}, "no voice is called"),
+        ({"references": []}, "voice is missing"),
+        ({"source": "text"}, "is not a sound file"),
+        ({"source": "long"}, "1800 s long; at most 20 s"),
+    ],
+)
+def test_mistakes_are_one_sentence(client, server, tmp_path, settings, message):
+    given = {"source": clip("source"), "references": [clip("reference")]} | settings
+    if settings.get("source") == "text":
+        (tmp_path / "letter.wav").write_text("no sound")
+        given["source"] = gradio_client.handle_file(str(tmp_path / "letter.wav"))
+    elif settings.get("source") == "long":
+        soundfile.write(tmp_path / "long.flac", np.zeros(30 * 60 * 16000, dtype=np.int16), 16000)
+        given["source"] = gradio_client.handle_file(str(tmp_path / "long.flac"))
+    with pytest.raises(gradio_client.exceptions.AppError) as caught:
+        client.predict(**given, api_name="/convert")
+    said = str(caught.value)
+    assert re.search(message, said, re.I), said
+    assert "/" not in said.replace("and/or", "")
+    assert "Traceback" not in server.log.read_text()
+
+
+def get(url, data=None, headers=None):
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, data, headers or {}), timeout=30) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_plain_http_as_documented(server):
+    boundary = "vcae"
+    paths = []
+    for name in ("source", "reference"):
+        head = f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="{name}.flac"\r\n\r\n'.encode()
+        body = head + (CLIPS / f"{name}.flac").read_bytes() + f"\r\n--{boundary}--\r\n".encode()
+        kind = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+        status, answer = get(f"{server.url}/gradio_api/upload", body, kind)
+        assert status == 200
+        paths.append({"path": json.loads(answer)[0], "meta": {"_type": "gradio.FileData"}})
+    data = {"data": [paths[0], [paths[1]], "auto", 1.0, "auto", "auto", 0, ""]}
+    kind = {"Content-Type": "application/json"}
+    status, answer = get(f"{server.url}/gradio_api/call/convert", json.dumps(data).encode(), kind)
+    assert status == 200
+    status, answer = get(f"{server.url}/gradio_api/call/convert/{json.loads(answer)['event_id']}")
+    assert "event: complete" in answer
+    made = json.loads(answer.rsplit("data: ", 1)[1].strip())[0]
+    with urllib.request.urlopen(made["url"]) as sound:
+        assert sound.read(4) == b"RIFF"
+
+
+def test_what_is_not_offered(server, folder):
+    """No other host's files, no files of this machine, no way around the queue, no large request, none of gradio's other routes."""
+    secret = folder / "secret.txt"
+    secret.write_text("secret")
+    (root,) = folder.glob("vcae-demo-*")
+    for path in (
+        "gradio_api/file=https://example.org/a.wav",
+        f"gradio_api/file={secret}",
+        f"gradio_api/file={root}/uploads/../../secret.txt",
+        "gradio_api/file=%2Fetc%2Fpasswd",
+        "gradio_api/file=/etc/passwd",
+        "gradio_api/proxy=https://example.org/",
+        "monitoring",
+        "gradio_api/runs",
+        "gradio_api/vibe-code",
+        "docs",
+        "gradio_api/deep_link",
+    ):
+        status, answer = get(f"{server.url}/{path}")
+        assert status in (403, 404), path
+        assert "secret" not in answer.replace("secret.txt", "")
+        assert str(folder) not in answer
+    kind = {"Content-Type": "application/json"}
+    status, _ = get(f"{server.url}/gradio_api/run/convert", json.dumps({"data": [None] * 8}).encode(), kind)
+    assert status == 404
+    assert get(f"{server.url}/gradio_api/queue/join", b" " * (2 << 20), kind)[0] == 413
+    stolen = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
+    status, answer = get(f"{server.url}/gradio_api/call/units", json.dumps({"data": [stolen]}).encode(), kind)
+    status, answer = get(f"{server.url}/gradio_api/call/units/{json.loads(answer)['event_id']}")
+    assert "event: error" in answer
+    assert "passwd" not in answer
+
+
+def test_a_large_file_is_refused(client, server, tmp_path):
+    soundfile.write(tmp_path / "large.wav", np.zeros(2 * 600_000, dtype=np.int16), 48000)
+    with pytest.raises(Exception, match="size") as caught:
+        client.predict(gradio_client.handle_file(str(tmp_path / "large.wav")), [clip("reference")], api_name="/convert")
+    assert "vcae-demo" not in str(caught.value)
+
+
+def test_a_full_queue_is_a_stated_refusal_and_files_go(tmp_path):
+    """Few clients for some seconds; then the temporary files go by themselves, and all of them with the server."""
+    words = [sys.executable, ROOT / "benchmarks" / "demo_load.py", "--clients", 6, "--seconds", 6, "--queue", 2, "--json"]
+    done = subprocess.run(list(map(str, words)), cwd=ROOT, capture_output=True, text=True, env=_environment(tmp_path))
+    found = json.loads(done.stdout)
+    assert done.returncode == 0, (found, done.stderr)
+    assert found["ok"] >= 3
+    assert found["refused"] >= 1
+    assert found["failed"] == found["tracebacks"] == 0
+    assert found["rss_mb_max"] < found["rss_mb_before"] + 120
+    assert not list(tmp_path.glob("vcae-demo-*"))
+
+
+def _environment(tmp_path):
+    import os
+
+    return os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
+
+
+def test_old_files_are_removed_while_it_runs(tmp_path):
+    with serving(tmp_path, "--keep-minutes", 0.05, command="serve") as running:
+        client = gradio_client.Client(running.url, verbose=False, download_files=str(tmp_path / "got"))
+        client.predict(clip("source"), [clip("reference")], api_name="/convert")
+        (root,) = tmp_path.glob("vcae-demo-*")
+        deadline = time.monotonic() + 40
+        while any(p.is_file() for p in root.rglob("*")) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        assert [p for p in root.rglob("*") if p.is_file()] == []
+        assert running.stop() == 0
+    assert not list(tmp_path.glob("vcae-demo-*"))
+
+
+def test_auth(tmp_path):
+    with serving(tmp_path, "--auth", "ann:secret", command="serve") as running:
+        assert get(f"{running.url}/config")[0] == 401
+        assert get(f"{running.url}/gradio_api/upload", b"", {"Content-Type": "text/plain"})[0] in (401, 411)
+        limits = gradio_client.Client(running.url, auth=("ann", "secret"), verbose=False).predict(api_name="/limits")
+        assert limits["seconds"] == 180
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--auth", "ann"], "--auth is not NAME:PASSWORD"),
+        (["--voices", "nonesuch"], "--voices nonesuch is no folder"),
+        (["--host", "203.0.113.7"], "203.0.113.7:7861 cannot be listened on"),
+    ],
+)
+def test_a_users_mistake_is_one_line(arguments, message):
+    done = subprocess.run([sys.executable, "-m", "vcae", "serve", *arguments], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_without_gradio(tmp_path):
+    code = "import sys; sys.modules['gradio'] = None; from vcae.cli.app import main; sys.argv = ['vcae', 'demo']; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2
+    assert "pip install 'vcae[demo]'" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_off_by_default():
+    """Nothing is public unless asked for: the addresses and what --help says of them."""
+    import inspect
+
+    from vcae.cli.demo import demo, serve
+
+    for command in (demo, serve):
+        assert inspect.signature(command).parameters["host"].default == "127.0.0.1"
+        assert inspect.signature(command).parameters["auth"].default is None
+    assert inspect.signature(demo).parameters["share"].default is False
+    assert "share" not in inspect.signature(serve).parameters

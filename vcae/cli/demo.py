@@ -1,0 +1,98 @@
+"""`vcae demo` and `vcae serve`: the page in a browser, and the same work over HTTP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vcae.cli.common import Device, DeviceOption, user_errors
+from vcae.errors import ConfigError
+
+HostOption = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")]
+PortOption = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")]
+AuthOption = Annotated[
+    str | None, typer.Option(envvar="VCAE_AUTH", help="NAME:PASSWORD that visitors must give; better set as $VCAE_AUTH.")
+]
+SecondsOption = Annotated[float, typer.Option(min=1, help="Longest recording, in seconds.")]
+MegabytesOption = Annotated[float, typer.Option(min=0.1, help="Largest file that may be sent.")]
+QueueOption = Annotated[int, typer.Option(min=1, help="Jobs that may wait; more are refused.")]
+JobsOption = Annotated[int, typer.Option(min=1, max=64, help="Jobs worked on at once.")]
+KeepOption = Annotated[float, typer.Option(min=0.05, help="Minutes after which files of visitors are removed.")]
+VoicesOption = Annotated[Path | None, typer.Option(help="Folder of saved voices that every visitor may use.")]
+
+
+@user_errors
+def demo(
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 7860,
+    auth: AuthOption = None,
+    share: Annotated[bool, typer.Option("--share", help="Ask gradio's service for a public link; needs the network.")] = False,
+    voices: VoicesOption = None,
+    max_seconds: SecondsOption = 180.0,
+    max_megabytes: MegabytesOption = 30.0,
+    max_queue: QueueOption = 20,
+    jobs: JobsOption = 1,
+    keep_minutes: KeepOption = 30.0,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Show vcae as a page in the browser, for this machine alone unless --host or --share says otherwise."""
+    _run(
+        False,
+        host,
+        port,
+        auth,
+        share,
+        voices,
+        (max_seconds, max_megabytes, max_queue, jobs, keep_minutes),
+        open_browser,
+        device,
+    )
+
+
+@user_errors
+def serve(
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 7861,
+    auth: AuthOption = None,
+    voices: VoicesOption = None,
+    max_seconds: SecondsOption = 180.0,
+    max_megabytes: MegabytesOption = 30.0,
+    max_queue: QueueOption = 20,
+    jobs: JobsOption = 1,
+    keep_minutes: KeepOption = 30.0,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Offer conversion over HTTP, for gradio_client or curl; the page at / says how."""
+    _run(True, host, port, auth, False, voices, (max_seconds, max_megabytes, max_queue, jobs, keep_minutes), False, device)
+
+
+def _run(
+    api_only: bool,
+    host: str,
+    port: int,
+    auth: str | None,
+    share: bool,
+    voices: Path | None,
+    numbers: tuple[float, float, int, int, float],
+    open_browser: bool,
+    device: Device,
+) -> None:
+    if auth is not None and not all(auth.partition(":")[::2]):
+        raise ConfigError("--auth is not NAME:PASSWORD; write both, such as --auth ann:secret")
+    if voices is not None and not voices.is_dir():
+        raise ConfigError(f"--voices {voices} is no folder; name one that holds voices from `vcae voice save`")
+    from vcae.demo.limits import Limits
+    from vcae.demo.run import Address, run
+
+    seconds, megabytes, queue, jobs, minutes = numbers
+    run(
+        Limits(seconds, megabytes, queue, jobs, minutes),
+        Address(host, port, auth, share, open_browser),
+        voices,
+        device.value,
+        api_only,
+        typer.echo,
+    )

@@ -1,0 +1,131 @@
+"""In front of gradio: only the routes that the page needs, bounded requests, and a page that fetches nothing from other hosts."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from vcae.demo.studio import Studio
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+# What the page and gradio's client ask for. The rest of gradio's routes (fetching of other hosts' files, recording, monitoring,
+# editing of the app, a run's history) is not offered.
+ROUTES = re.compile(
+    r"/(config|theme\.css|favicon\.ico|manifest\.json|robots\.txt|login|logout|assets/.+|static/.+|svelte/.+)?/?"
+    r"|/gradio_api/(info|openapi\.json|config|theme\.css|user|token|app_id|login_check|startup-events|reset|cancel|upload|upload_progress"
+    r"|heartbeat/[^/]+|run/[^/]+|queue/(join|data|status)|call/[^/]+(/[^/]+)?|file=.+)/?"
+)
+FILE = "/gradio_api/file="
+# Of a request that is no upload: a job's settings.
+MAX_BODY = 1 << 20
+# Files in one upload, at most of the largest size each.
+UPLOAD_FILES = 4
+# Gradio writes scripts into the page, and its HTML component compiles templates: from this server alone.
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; media-src 'self' data: blob:; connect-src 'self' data: blob:; font-src 'self' data:; "
+    "worker-src 'self' blob:; frame-src 'none'; object-src 'none'; base-uri 'self'; form-action 'self'"
+)
+HEADERS = [
+    (b"content-security-policy", POLICY.encode()),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=(self)"),
+]
+# Gradio's own advertisement in the page's head, with pictures on other hosts.
+CARDS = re.compile(rb'\s*<meta\s+(?:property="og:|name="twitter:)[^>]*>')
+
+
+class Guard:
+    """ASGI middleware that refuses what the page does not need."""
+
+    def __init__(self, app: Any, studio: Studio) -> None:
+        self._app, self._studio = app, studio
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on a request, or refuse it with a sentence."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        refusal = self._refusal(scope)
+        if refusal is not None:
+            # Whoever is still sending would not read the answer.
+            await _drain(receive, UPLOAD_FILES * self._studio.limits.max_bytes)
+            await _say(send, *refusal)
+            return
+        page = scope["path"] == "/"
+        await self._app(scope, receive, _Answer(send, page).send)
+
+    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
+        path = scope["path"]
+        if not ROUTES.fullmatch(path) or not self._servable(path):
+            return 404, "there is nothing here"
+        if scope["method"] != "POST":
+            return None
+        length = dict(scope["headers"]).get(b"content-length", b"")
+        if not length.isdigit():
+            return 411, "a request must say its length"
+        upload = path.rstrip("/").endswith("/upload")
+        limits = self._studio.limits
+        most = UPLOAD_FILES * limits.max_bytes if upload else MAX_BODY
+        if int(length) > most:
+            return 413, f"that is too large: {int(length) / 1e6:.1f} MB, and {most / 1e6:.1f} MB are allowed"
+        if upload and self._studio.full():
+            return 503, f"the room for files is full; try again in {limits.minutes:g} minutes"
+        return None
+
+    def _servable(self, path: str) -> bool:
+        """Return whether a path asks for no file, or for one that gradio keeps for visitors."""
+        if not path.startswith(FILE):
+            return True
+        wanted = os.path.normpath(path.removeprefix(FILE).rstrip("/"))
+        return wanted.startswith(str(self._studio.uploads) + os.sep)
+
+
+class _Answer:
+    """Adds headers to an answer, and takes out of the page what stands on other hosts."""
+
+    def __init__(self, send: Send, page: bool) -> None:
+        self._send, self._page = send, page
+        self._start: MutableMapping[str, Any] | None = None
+        self._body = b""
+
+    async def send(self, message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", []), *HEADERS]
+            if self._page:
+                self._start = message
+                return
+        elif self._page and self._start is not None and message["type"] == "http.response.body":
+            self._body += message.get("body", b"")
+            if message.get("more_body"):
+                return
+            body = CARDS.sub(b"", self._body)
+            kept = [(k, v) for k, v in self._start["headers"] if k.lower() != b"content-length"]
+            self._start["headers"] = [*kept, (b"content-length", str(len(body)).encode())]
+            await self._send(self._start)
+            message = {**message, "body": body}
+            self._start = None
+        await self._send(message)
+
+
+async def _drain(receive: Receive, most: int) -> None:
+    """Read what is sent and keep nothing of it, up to a bound."""
+    while most > 0:
+        message = await receive()
+        most -= len(message.get("body", b""))
+        if message["type"] != "http.request" or not message.get("more_body"):
+            return
+
+
+async def _say(send: Send, status: int, text: str) -> None:
+    body = json.dumps({"detail": text, "error": text}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *HEADERS]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

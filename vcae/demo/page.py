@@ -1,0 +1,44 @@
+"""The page: a head, the tabs, a foot."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from vcae.demo import about, anomaly, api, convert, units, voices
+from vcae.demo.studio import Studio
+
+TITLE = "vcae: voice conversion"
+
+
+def build_page(studio: Studio) -> gr.Blocks:
+    """Return the page with all tabs, and the endpoints of the HTTP service behind it."""
+    with _blocks(studio) as page:
+        shelf = voices.Shelf(studio)
+        gr.Markdown("# vcae\nVoice conversion on this machine alone, from one small autoencoder.", elem_classes="vcae-head")
+        with gr.Tabs():
+            with gr.Tab("Convert", id="convert-tab"):
+                convert.build(studio, shelf)
+            with gr.Tab("Units", id="units-tab"):
+                units.build(studio)
+            with gr.Tab("Anomaly", id="anomaly-tab"):
+                anomaly.build(studio)
+            with gr.Tab("Voices", id="voices-tab"):
+                voices.build(studio, shelf)
+            with gr.Tab("About", id="about-tab"):
+                about.build(studio.limits)
+        gr.Markdown(studio.limits.sentence, elem_classes="vcae-foot")
+        shelf.follow()
+        api.add_endpoints(studio)
+    return page
+
+
+def build_service(studio: Studio) -> gr.Blocks:
+    """Return the HTTP service, whose page only says how to use it."""
+    with _blocks(studio) as page:
+        api.build(studio)
+    return page
+
+
+def _blocks(studio: Studio) -> gr.Blocks:
+    age = max(1, int(60 * studio.limits.minutes))
+    return gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(min(60, age), age))

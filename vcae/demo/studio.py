@@ -1,0 +1,222 @@
+"""What all visitors share: the models, a folder for files that goes away, threads for work, and how failures are told."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import functools
+import logging
+import os
+import re
+import secrets
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import gradio as gr
+
+from vcae import ConfigError, Model, VcaeError, load
+from vcae.demo.limits import Limits
+from vcae.demo.pictures import note_html
+
+P = ParamSpec("P")
+R = TypeVar("R")
+log = logging.getLogger(__name__)
+
+# A path of two folders or more; of it only the file's name is told.
+PATH = re.compile(r"(?:/[^\s/:;,'\"()]+){2,}")
+ERROR_S = 20.0
+# What all visitors' files may take together, in files of the largest size.
+MAX_KEPT_FILES = 60
+SAVED = ".safetensors"
+
+
+class StoppedError(Exception):
+    """The visitor does not want the result any more."""
+
+
+def plain(message: str) -> str:
+    """Return a message without paths of this machine."""
+    return PATH.sub(lambda found: found.group().rsplit("/", 1)[-1], " ".join(message.split()))
+
+
+class Studio:
+    """The models, a folder of files, and threads for work.
+
+    Args:
+        limits: What visitors may ask for.
+        device: See `vcae.load`.
+        voices: Folder of saved voices that every visitor may use, or None.
+    """
+
+    def __init__(self, limits: Limits, device: str = "auto", voices: Path | None = None) -> None:
+        self.limits, self.device, self.voices = limits, device, voices
+        self.root = Path(tempfile.mkdtemp(prefix="vcae-demo-"))
+        self.uploads, self._private = self.root / "uploads", self.root / "private"
+        self.uploads.mkdir()
+        self._private.mkdir()
+        self._models: dict[str, Model] = {}
+        self._lock = threading.Lock()
+        # Threads that stay: what torch keeps for each thread that ever worked would else grow with the number of gradio's.
+        self._pool = ThreadPoolExecutor(limits.jobs, "vcae")
+        self._stops: dict[str, threading.Event] = {}
+        self._closed = threading.Event()
+        threading.Thread(target=self._sweep_for_ever, daemon=True).start()
+
+    def model(self, name: str = "default") -> Model:
+        """Return a shipped checkpoint's model, loaded once."""
+        with self._lock:
+            if name not in self._models:
+                self._models[name] = load(name, self.device)
+            return self._models[name]
+
+    def new_file(self, name: str) -> Path:
+        """Return a file of that name in a new folder that nobody can guess; it is removed some time after its last use."""
+        folder = self._private / secrets.token_urlsafe(18)
+        folder.mkdir()
+        return folder / name
+
+    def kept(self, path: str | Path, what: str) -> Path:
+        """Return a file made before, and keep it for longer.
+
+        Raises:
+            ConfigError: If it was removed.
+        """
+        file = Path(path)
+        if not file.is_relative_to(self._private) or not file.exists():
+            raise ConfigError(f"{what} was removed after {self.limits.minutes:g} minutes without use; make or upload it again")
+        os.utime(file)
+        return file
+
+    def forget(self, path: str | Path) -> None:
+        """Remove a file made before."""
+        file = Path(path)
+        if file.is_relative_to(self._private):
+            shutil.rmtree(file.parent, ignore_errors=True)
+
+    def shared_voices(self) -> dict[str, Path]:
+        """Return the voices that every visitor may use, by name."""
+        return {} if self.voices is None else {p.stem: p for p in sorted(self.voices.glob(f"*{SAVED}"))}
+
+    def do(self, work: Callable[[], R]) -> R:
+        """Do work on a thread kept for it, when one is free, and return what it returns."""
+        # Gradio's progress asks the context which visitor it is for.
+        context = contextvars.copy_context()
+        return self._pool.submit(context.run, work).result()
+
+    @contextmanager
+    def job(self, session: str | None) -> Iterator[Callable[[], None]]:
+        """Yield what raises StoppedError once the visitor of this session has pressed stop."""
+        stop = threading.Event()
+        key = session or secrets.token_hex(8)
+        self._stops[key] = stop
+
+        def check() -> None:
+            if stop.is_set() or self._closed.is_set():
+                raise StoppedError
+
+        try:
+            check()
+            yield check
+        finally:
+            if self._stops.get(key) is stop:
+                del self._stops[key]
+
+    def stop(self, session: str | None) -> None:
+        """Stop the job of a session, if it has one."""
+        found = self._stops.get(session or "")
+        if found is not None:
+            found.set()
+
+    def full(self) -> bool:
+        """Return whether the visitors' files take all the room they may."""
+        total = 0
+        for folder, _, names in os.walk(self.root):
+            for name in names:
+                try:
+                    total += os.stat(os.path.join(folder, name)).st_size
+                except OSError:
+                    continue
+        return total > MAX_KEPT_FILES * self.limits.max_bytes
+
+    def sweep(self) -> None:
+        """Remove own files that were not used for long.
+
+        Of what was uploaded, gradio removes the files that it kept; left are copies of a file that was there already, and empty folders.
+        """
+        oldest = time.time() - 60 * self.limits.minutes
+        for folder in self._private.iterdir():
+            with contextlib.suppress(OSError):
+                if max(p.stat().st_mtime for p in [folder, *folder.iterdir()]) < oldest:
+                    shutil.rmtree(folder, ignore_errors=True)
+        for left in self.uploads.iterdir():
+            with contextlib.suppress(OSError):
+                if left.stat().st_mtime < oldest:
+                    left.rmdir() if left.is_dir() else left.unlink()
+
+    def _sweep_for_ever(self) -> None:
+        while not self._closed.wait(min(30.0, 15 * self.limits.minutes)):
+            self.sweep()
+
+    def close(self) -> None:
+        """Stop what is running and remove all files."""
+        self._closed.set()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        shutil.rmtree(self.root, ignore_errors=True)
+
+
+def session_of(request: Any) -> str | None:
+    """Return the session of a request, which is None outside a server."""
+    return None if request is None else request.session_hash
+
+
+def told(studio: Studio) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Do work on one of the studio's threads, and tell a visitor what went wrong.
+
+    A VcaeError is told as it is, without paths; anything else is logged, and only said to have happened.
+    """
+
+    def wrap(work: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(work)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return studio.do(functools.partial(work, *args, **kwargs))
+            except gr.Error:
+                raise
+            except (StoppedError, CancelledError):
+                said = "Stopped, as you asked."
+            except VcaeError as error:
+                text = plain(str(error))
+                said = text[:1].upper() + text[1:] + "."
+            except Exception:
+                log.exception("a job failed")
+                said = "Something went wrong on the server and was written to its log; nothing of your input was at fault as far as it knows."
+            raise gr.Error(said, duration=ERROR_S, print_exception=False)
+
+        return guarded
+
+    return wrap
+
+
+def shown(studio: Studio, place: gr.HTML) -> Callable[[Callable[P, R]], Callable[P, R | dict[gr.HTML, str]]]:
+    """Show what went wrong, as `told` tells it, in a place of the page, where it stays; nothing else on the page changes."""
+
+    def wrap(work: Callable[P, R]) -> Callable[P, R | dict[gr.HTML, str]]:
+        telling = told(studio)(work)
+
+        @functools.wraps(work)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> R | dict[gr.HTML, str]:
+            try:
+                return telling(*args, **kwargs)
+            except gr.Error as error:
+                return {place: note_html(error.message, "error")}
+
+        return guarded
+
+    return wrap

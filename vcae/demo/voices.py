@@ -1,0 +1,193 @@
+"""The tab Voices: measured from clips, mixed, kept by the visitor as files; nobody sees another's."""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from vcae import CheckpointError, ConfigError, Voice, __version__, load_voice, mix_voices, save_voice
+from vcae.demo.limits import MAX_REFERENCES, MAX_VOICES, read_uploads
+from vcae.demo.pictures import note_html, table_html
+from vcae.demo.studio import SAVED, Studio, session_of, shown
+from vcae.tasks.convert import hear_voice
+from vcae.tasks.shelf import NAME
+from vcae.tasks.voice import read_voice_facts
+
+SHARED = " (shared)"
+HEAD = ("Name", "Speech", "Pitch", "Made from")
+
+
+class Shelf:
+    """The voices of a visitor: a state with their files, and the lists that show them."""
+
+    def __init__(self, studio: Studio) -> None:
+        self._studio = studio
+        self.visitor = gr.State({}, time_to_live=60 * studio.limits.minutes * 4, delete_callback=self._forget)
+        self._lists: list[gr.Dropdown] = []
+
+    def _forget(self, visitor: dict[str, str]) -> None:
+        for path in visitor.values():
+            self._studio.forget(path)
+
+    def dropdown(self, label: str) -> gr.Dropdown:
+        """Add a list to choose voices from."""
+        found = gr.Dropdown(self.names({}), value=[], multiselect=True, label=label, allow_custom_value=False)
+        self._lists.append(found)
+        return found
+
+    def names(self, visitor: Mapping[str, str]) -> list[str]:
+        """Return the names that a visitor may choose."""
+        return [*visitor, *(name + SHARED for name in self._studio.shared_voices())]
+
+    def follow(self) -> None:
+        """Keep the lists up to date with the state."""
+        self.visitor.change(
+            lambda visitor: [gr.update(choices=self.names(visitor)) for _ in self._lists],
+            self.visitor,
+            self._lists,
+            api_visibility="private",
+            show_progress="hidden",
+            queue=False,
+        )
+
+
+def choose_files(studio: Studio, visitor: Mapping[str, str], names: Sequence[str]) -> list[Path]:
+    """Return the files of chosen voices: the visitor's own, and shared ones.
+
+    Raises:
+        ConfigError: If there is no such voice, or its file was removed.
+    """
+    shared = {name + SHARED: path for name, path in studio.shared_voices().items()}
+    found = []
+    for name in names:
+        if name in visitor:
+            found.append(studio.kept(visitor[name], f"the voice {name}"))
+        elif name in shared:
+            found.append(shared[name])
+        else:
+            raise ConfigError(f"no voice is called {name!r} here; save one on the tab Voices, or upload its file there")
+    return found
+
+
+def check_voice_name(name: str, visitor: Mapping[str, str]) -> str:
+    """Return a voice's name.
+
+    Raises:
+        ConfigError: If it cannot be one, or the visitor has as many voices as are kept.
+    """
+    name = name.strip()
+    if not NAME.fullmatch(name):
+        raise ConfigError(f"{name!r} is no name for a voice; take letters, digits, '.', '_' and '-', a letter or digit first")
+    if len(visitor) >= MAX_VOICES and name not in visitor:
+        raise ConfigError(
+            f"{len(visitor)} voices are kept for you, as many as there may be; take the name of one to replace it"
+        )
+    return name
+
+
+def _table(visitor: Mapping[str, str], studio: Studio) -> str:
+    rows = []
+    files = {
+        **{name: Path(path) for name, path in visitor.items()},
+        **{n + SHARED: p for n, p in studio.shared_voices().items()},
+    }
+    for name, path in files.items():
+        try:
+            facts = read_voice_facts(path)
+        except CheckpointError:
+            rows.append((name, "", "", "cannot be read any more"))
+            continue
+        median = facts["log_f0_median"]
+        pitch = "unvoiced" if median is None else f"{math.exp(median):.0f} Hz"
+        rows.append(
+            (name, f"{facts['speech_s']:.1f} s", pitch, ", ".join(map(str, facts["provenance"].get("clips", []))) or "-")
+        )
+    if not rows:
+        return note_html(
+            "No voice is kept yet. What you save here is seen by nobody else, and gone when you close or reload the page."
+        )
+    return table_html(HEAD, rows)
+
+
+def build(studio: Studio, shelf: Shelf) -> None:
+    """Add the tab's contents and its events."""
+    gr.Markdown(
+        "Measure a voice once, then use it on **Convert**. Download its file to bring it back another day; "
+        "it also works with `vcae convert --speaker FILE`.",
+        elem_classes="vcae-lead",
+    )
+    with gr.Row():
+        with gr.Column():
+            clips = gr.File(file_count="multiple", label="Clips of one voice", height=170, elem_id="voice-clips")
+            name = gr.Textbox(label="Name", placeholder="alice", max_length=64, elem_id="voice-name")
+            save = gr.Button("Save the voice", variant="primary", elem_id="voice-save")
+        with gr.Column():
+            with gr.Accordion("Mix two voices", open=False):
+                with gr.Row():
+                    first = shelf.dropdown("First")
+                    second = shelf.dropdown("Second")
+                share = gr.Slider(0, 1, 0.5, step=0.05, label="Share of the second")
+                mixed_name = gr.Textbox(label="Name of the mix", placeholder="alice-and-bob", max_length=64)
+                mix = gr.Button("Mix and save")
+            with gr.Accordion("Bring a voice's file", open=False):
+                file = gr.File(label="A voice that was saved before (.safetensors)", height=170, elem_id="voice-file")
+                bring = gr.Button("Keep it here")
+    status = gr.HTML(note_html("Saved voices can be downloaded here."), padding=False, elem_id="voice-status")
+    download = gr.DownloadButton("Download the voice", visible=False, elem_id="voice-download")
+    listing = gr.HTML(_table({}, studio), padding=False, elem_id="voice-list")
+
+    def keep(name: str, voice: Voice, clips: list[str], visitor: dict[str, str]) -> list[Any]:
+        path = studio.new_file(name + SAVED)
+        made_at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        save_voice(
+            path, voice, studio.model(), {"clips": clips, "author": "", "made_by": f"vcae {__version__}", "made_at": made_at}
+        )
+        if name in visitor:
+            studio.forget(visitor[name])
+        now = {**visitor, name: str(path)}
+        said = note_html(f"Kept {name}: {voice.speech_s:.1f} s of speech. Choose it on Convert, or download it.", "done")
+        return [said, gr.update(value=str(path), visible=True, label=f"Download {name}{SAVED}"), _table(now, studio), now]
+
+    @shown(studio, status)
+    def save_work(clips: list[str] | None, name: str, visitor: dict[str, str], request: gr.Request) -> list[Any]:
+        name = check_voice_name(name or "", visitor)
+        with studio.job(session_of(request)):
+            if not clips:
+                raise ConfigError("there are no clips to measure; upload at least one of the voice")
+            limit = studio.limits.seconds
+            sounds = read_uploads(clips, "the voice", MAX_REFERENCES, limit, limit)
+            return keep(name, hear_voice(studio.model(), sounds), [Path(clip).name for clip in clips], visitor)
+
+    @shown(studio, status)
+    def mix_work(
+        first: list[str], second: list[str], share: float, name: str, visitor: dict[str, str], request: gr.Request
+    ) -> list[Any]:
+        name = check_voice_name(name or "", visitor)
+        with studio.job(session_of(request)):
+            if not first or not second:
+                raise ConfigError("there are not two voices to mix; choose one in each list, after saving them here")
+            names = [*first, *second]
+            voices = [load_voice(path, studio.model()) for path in choose_files(studio, visitor, names)]
+            weights = [(1 - share) / len(first)] * len(first) + [share / len(second)] * len(second)
+            return keep(name, mix_voices(voices, weights), names, visitor)
+
+    @shown(studio, status)
+    def bring_work(file: str | None, visitor: dict[str, str], request: gr.Request) -> list[Any]:
+        if file is None:
+            raise ConfigError("there is no file; upload a voice that was saved before")
+        name = check_voice_name(Path(file).stem, visitor)
+        with studio.job(session_of(request)):
+            voice = load_voice(Path(file), studio.model())
+            clips = read_voice_facts(Path(file))["provenance"].get("clips", [])
+            return keep(name, voice, [str(clip)[:60] for clip in clips][:MAX_REFERENCES], visitor)
+
+    outputs = [status, download, listing, shelf.visitor]
+    options: dict[str, Any] = {"show_progress_on": status, "concurrency_id": "work", "concurrency_limit": studio.limits.jobs}
+    save.click(save_work, [clips, name, shelf.visitor], outputs, api_visibility="private", **options)
+    mix.click(mix_work, [first, second, share, mixed_name, shelf.visitor], outputs, api_visibility="private", **options)
+    bring.click(bring_work, [file, shelf.visitor], outputs, api_visibility="private", **options)
