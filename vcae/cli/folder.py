@@ -74,7 +74,8 @@ def convert_many(source: str, settings: Settings, run: Run) -> None:
     report = run.out_dir / REPORT
     jobs = _with_history(jobs, report, run)
     _make_folder(run.out_dir)
-    for parent in {Path(job.output).parent for job in jobs}:
+    parents = {Path(job.output).parent for job in jobs}
+    for parent in parents:
         remove_leftovers(parent)
     watch, done, interrupted = Stopwatch(), dict[str, "Outcome"](), False
     with _progress(len(jobs), run.quiet) as advance:
@@ -84,6 +85,9 @@ def convert_many(source: str, settings: Settings, run: Run) -> None:
                 advance(outcome)
         except KeyboardInterrupt:
             interrupted = True
+    # Again: a worker of a run killed just before may have been dying still.
+    for parent in parents:
+        remove_leftovers(parent)
     ordered = [done[job.output] for job in jobs if job.output in done]
     if not interrupted:
         write_report(report, ordered)
