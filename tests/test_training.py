@@ -30,6 +30,7 @@ from vcae.config import (
 from vcae.errors import CheckpointError, ConfigError, DataError
 from vcae.training.cache import prepare_cache, read_manifest
 from vcae.training.data import CropDataset, SpeechCache
+from vcae.training.draws import Draws
 from vcae.training.losses import MultiResolutionLoss
 from vcae.training.objectives import AutoencoderObjective, VocoderObjective, _reverse_gradient, contrast, move_f0
 from vcae.training.perturb import Perturbation
@@ -137,12 +138,12 @@ def test_corpus_weights_can_silence_everything(cache):
 def test_perturbation_is_seeded_changes_and_can_be_off(speech):
     mel = LogMel(MelConfig())(torch.from_numpy(speech[:32000])[None]).repeat(4, 1, 1)
     perturb = Perturbation(PerturbConfig(), MelConfig())
-    a, b = (perturb(mel, torch.Generator().manual_seed(1)) for _ in range(2))
+    a, b = (perturb(mel, Draws(1)) for _ in range(2))
     assert torch.equal(a, b)
     assert (a - mel).abs().mean() > 0.2
     assert not torch.allclose(a[0], a[1])
     off = PerturbConfig(warp=0.0, tilt_db=0.0, gain_db=0.0, noise_db=300.0, mask_probability=0.0)
-    assert torch.allclose(Perturbation(off, MelConfig())(mel, torch.Generator()), mel, atol=1e-3)
+    assert torch.allclose(Perturbation(off, MelConfig())(mel, Draws(0)), mel, atol=1e-3)
 
 
 def test_warp_moves_a_tone(tone):
@@ -407,17 +408,6 @@ def test_interrupt_saves_and_says_how_to_go_on(cache, tmp_path):
     assert "stopped and saved at step" in said
     assert "the same command goes on" in said
     assert (tmp_path / "run/state.safetensors").exists()
-
-
-@pytest.mark.slow
-def test_two_processes_train_with_the_same_command(cache, tmp_path):
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    done = subprocess.run(
-        [*launch, *_command("vocoder", cache, tmp_path / "run", "train.max_steps=4")], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert checkpoint.load(tmp_path / "run/last.safetensors").metadata["info"]["step"] == 4
 
 
 def test_a_mistake_in_a_recipe_is_one_line(tmp_path):

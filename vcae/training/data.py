@@ -88,15 +88,19 @@ class CropDataset(Dataset[dict[str, Tensor]]):
         - wav: (B, crop samples), f0: (B, crop frames) in Hz, speaker: (B,) int64
         - reference: (B, reference samples), another utterance of the speaker, or another place in the same one
         - index: () int64, the item's number, from which the step's other random numbers are derived
+        - part: (2,) int64, which part of the step's batch this is, and of how many
+
+    The parts, joined in their order, are the batch that one process with so many times the batch size has.
 
     Args:
         cache: The opened cache.
-        config: Lengths, batch size, balance.
+        config: Lengths, batch size of a part, balance.
         seed: Fixes every batch.
+        part: Which part is wanted, and of how many: a process's number and how many there are.
     """
 
-    def __init__(self, cache: SpeechCache, config: DataConfig, seed: int) -> None:
-        self.cache, self.config, self.seed = cache, config, seed
+    def __init__(self, cache: SpeechCache, config: DataConfig, seed: int, part: tuple[int, int] = (0, 1)) -> None:
+        self.cache, self.config, self.seed, self.part = cache, config, seed, part
         weights = np.array([config.corpus_weights.get(corpus, 1.0) for corpus in cache.corpora], dtype=np.float64)
         if weights.sum() <= 0:
             raise DataError(f"data.corpus_weights leaves no speaker; the cache has the corpora {sorted(set(cache.corpora))}")
@@ -109,16 +113,20 @@ class CropDataset(Dataset[dict[str, Tensor]]):
         rng = np.random.default_rng([self.seed, index])
         crop = round(self.config.crop_s * SAMPLE_RATE / HOP_LENGTH)
         reference = round(self.config.reference_s * SAMPLE_RATE / HOP_LENGTH)
-        speakers = rng.choice(len(self.probabilities), self.config.batch_size, p=self.probabilities)
+        size, (rank, world) = self.config.batch_size, self.part
+        speakers = rng.choice(len(self.probabilities), size * world, p=self.probabilities)
         wavs, f0s, references = [], [], []
-        for speaker in speakers:
+        for row, speaker in enumerate(speakers):
             utterances = self.cache.by_speaker[int(speaker)]
             i = int(rng.integers(len(utterances)))
             # Another utterance where there is one.
             j = (i + int(rng.integers(1, len(utterances)))) % len(utterances) if len(utterances) > 1 else i
-            wav, f0 = self.cache.crop(utterances[i], _start(rng, utterances[i], crop), crop)
-            other, _ = self.cache.crop(utterances[j], _start(rng, utterances[j], reference), reference)
+            start, other_start = _start(rng, utterances[i], crop), _start(rng, utterances[j], reference)
             gain = 10 ** (float(rng.uniform(-1, 1)) * self.config.random_gain_db / 20)
+            if row // size != rank:
+                continue
+            wav, f0 = self.cache.crop(utterances[i], start, crop)
+            other, _ = self.cache.crop(utterances[j], other_start, reference)
             gain = min(gain, 1 / max(float(np.abs(wav).max()), 1e-3))
             wavs.append(wav * np.float32(gain))
             f0s.append(f0)
@@ -127,8 +135,9 @@ class CropDataset(Dataset[dict[str, Tensor]]):
             "wav": torch.from_numpy(np.stack(wavs)),
             "f0": torch.from_numpy(np.stack(f0s)),
             "reference": torch.from_numpy(np.stack(references)),
-            "speaker": torch.from_numpy(speakers.astype(np.int64)),
+            "speaker": torch.from_numpy(speakers[rank * size : (rank + 1) * size].astype(np.int64)),
             "index": torch.tensor(index),
+            "part": torch.tensor(self.part),
         }
 
 

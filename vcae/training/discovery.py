@@ -16,6 +16,7 @@ from vcae.errors import CheckpointError
 from vcae.model.autoencoder import Autoencoder
 from vcae.model.blocks import ConvNeXtStack
 from vcae.model.quantizer import kmeans
+from vcae.training.draws import Draws
 from vcae.training.objectives import Objective, borrow
 from vcae.training.perturb import Perturbation
 
@@ -110,13 +111,13 @@ class MaskedPredictionObjective(Objective):
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         recipe = self.recipe
-        generator = torch.Generator().manual_seed(int(batch["index"]) * 2 + 1)
+        draws = Draws.of(batch, 1)
         with torch.no_grad(), torch.autocast(batch["wav"].device.type, enabled=False):
             mel = self.log_mel(batch["wav"])
             targets = self.targets(mel)
-            seen = self.perturb(mel, generator) if self.training else mel
+            seen = self.perturb(mel, draws) if self.training else mel
             span = max(1, round(recipe.mask_s * recipe.model.mel.frame_rate))
-            starts = torch.rand(len(mel), 1, mel.shape[-1], generator=generator).to(mel.device) < recipe.mask_share / span
+            starts = draws.uniform(len(mel), 1, mel.shape[-1]).to(mel.device) < recipe.mask_share / span
             hidden = F.max_pool1d(F.pad(starts.float(), (span - 1, 0)), span, 1)
             seen = torch.where(hidden > 0, seen.mean(dim=-1, keepdim=True), seen)
         latent = self.model.encode_latent(seen)

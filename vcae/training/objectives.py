@@ -17,6 +17,7 @@ from vcae.checkpoint import load
 from vcae.config import AutoencoderConfig, AutoencoderRecipe, MelConfig, VocoderConfig, VocoderRecipe, to_dict
 from vcae.errors import CheckpointError, ConfigError
 from vcae.model.autoencoder import Autoencoder, AutoencoderOutput
+from vcae.training.draws import Draws
 from vcae.training.losses import MultiResolutionLoss
 from vcae.training.perturb import Perturbation
 from vcae.training.prosody import prosody_losses
@@ -114,8 +115,7 @@ class AutoencoderObjective(Objective):
             mel, reference = self.log_mel(batch["wav"]), self.log_mel(batch["reference"])
             seen = mel
             if self.training:
-                generator = torch.Generator().manual_seed(int(batch["index"]) * 2 + 1)
-                seen = self.perturb(mel, generator)
+                seen = self.perturb(mel, Draws.of(batch, 1))
         out = self.model(seen, batch["f0"], reference)
         # The output is in log-mel; the loss is taken per band in units of its deviation.
         rebuilt = ((out.mel - mel).abs() / self.model.mel_deviation).mean()
@@ -137,9 +137,8 @@ class AutoencoderObjective(Objective):
             losses["adversary"] = F.cross_entropy(self.adversary_output(pooled), batch["speaker"])
             losses["loss"] = losses["loss"] + self.recipe.adversary_weight * losses["adversary"]
         if self.recipe.contrast_weight and self.training:
-            generator = torch.Generator().manual_seed(int(batch["index"]) * 2 + 2)
             with torch.no_grad(), torch.autocast(mel.device.type, enabled=False):
-                again = self.perturb(mel, generator)
+                again = self.perturb(mel, Draws.of(batch, 2))
             losses["contrast"] = contrast(out.latent.float(), self.model.encode_latent(again).float())
             losses["loss"] = losses["loss"] + self.recipe.contrast_weight * losses["contrast"]
         if self.speaker_classifier is not None and self.recipe.conversion_weight and self.training:
@@ -263,10 +262,9 @@ class VocoderObjective(Objective):
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         wav, f0 = batch["wav"], batch["f0"]
-        generator = torch.Generator().manual_seed(int(batch["index"]) * 2 + 1)
         with torch.no_grad(), torch.autocast(wav.device.type, enabled=False):
             mel = self.log_mel(wav)
-            noise = torch.randn(wav.shape, generator=generator).to(wav.device)
+            noise = Draws.of(batch, 1).normal(*wav.shape).to(wav.device)
             if self._autoencoder:
                 mel = self.decode(mel, f0, batch["reference"])
         predicted = self.model(mel, f0, wav.shape[-1], noise, self.recipe.n_corrections)

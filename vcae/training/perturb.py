@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vcae.audio.mel import mel_band_edges
 from vcae.config import MelConfig, PerturbConfig
+from vcae.training.draws import Draws
 
 NEPER_PER_DB = math.log(10) / 20
 
@@ -24,12 +25,12 @@ class Perturbation:
         self.config, self.mel = config, mel
         self.centres = mel_band_edges(mel)[1:-1].float()
 
-    def __call__(self, mel: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, mel: Tensor, draws: Draws) -> Tensor:
         """Perturb a batch.
 
         Args:
             mel: (B, n_mels, T), natural log magnitude.
-            generator: Source of randomness, on the CPU.
+            draws: Source of randomness.
 
         Returns:
             (B, n_mels, T).
@@ -37,8 +38,8 @@ class Perturbation:
         c = self.config
         n_batch, n_mels, n = mel.shape
 
-        def uniform(*shape: int) -> Tensor:
-            return torch.rand(*shape, generator=generator).to(mel.device)
+        def uniform(n_rows: int, *shape: int) -> Tensor:
+            return draws.uniform(n_rows, *shape).to(mel.device)
 
         mel = self._warp(mel, torch.exp((2 * uniform(n_batch) - 1) * math.log1p(c.warp)))
         slope = torch.linspace(-0.5, 0.5, n_mels, device=mel.device)

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vcae.config import DataConfig, TrainConfig
+from vcae.errors import CheckpointError
 from vcae.training.data import CropDataset, SpeechCache
 from vcae.training.objectives import Objective
 from vcae.training.resume import git_commit, load_state, save_state
@@ -58,12 +59,16 @@ class Trainer:
         self.config, self.resolved, self.save_model = config, resolved, save_model
         if config.threads:
             torch.set_num_threads(config.threads)
-        self.accelerator = Accelerator(mixed_precision=config.precision, cpu=not torch.cuda.is_available())
+        # Not every loss reaches every parameter: a classifier without weight, a part that stays as it is.
+        unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+        cpu = not torch.cuda.is_available()
+        self.accelerator = Accelerator(mixed_precision=config.precision, cpu=cpu, kwargs_handlers=[unused])
         self.output = Path(config.output_dir)
         # Taken now: the tree may move on while this process runs the code it started with.
         self.commit = git_commit()
         train_cache, validation_cache = SpeechCache(data.cache), SpeechCache(data.validation_cache)
-        self.dataset = CropDataset(train_cache, data, config.seed)
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        self.dataset = CropDataset(train_cache, data, config.seed, (rank, world))
         self.validation = CropDataset(validation_cache, data, config.seed)
         self.workers = data.workers
         torch.manual_seed(config.seed)
@@ -80,8 +85,10 @@ class Trainer:
             self.step, self.best = int(facts["step"]), float(facts["best"])
             log.info("resuming %s at step %d", self.output, self.step)
         else:
-            self.objective.initialize(self.dataset[VALIDATION_INDEX + i] for i in range(INITIALIZE_BATCHES))
+            parts = [CropDataset(train_cache, data, config.seed, (part, world)) for part in range(world)]
+            self.objective.initialize(part[VALIDATION_INDEX + i] for i in range(INITIALIZE_BATCHES) for part in parts)
         self.wrapped, self.prepared_optimizer = self.accelerator.prepare(self.objective, self.optimizer)
+        self._check_together()
 
     def run(self, until: int | None = None, on_step: Callable[[int, dict[str, float]], None] | None = None) -> bool:
         """Train up to `max_steps`, or stop earlier after step `until`.
@@ -113,7 +120,7 @@ class Trainer:
                 if self.step % self.config.save_every == 0 or self.step == end:
                     self._save()
                     saved = self.step
-                if self._stop:
+                if self._stopped():
                     break
         finally:
             for number, handler in previous.items():
@@ -124,25 +131,39 @@ class Trainer:
             self._save()
         return not self._stop
 
+    def _check_together(self) -> None:
+        steps = self.accelerator.gather(torch.tensor([self.step], device=self.accelerator.device)).tolist()
+        if len(set(steps)) > 1:
+            raise CheckpointError(
+                f"the processes would go on from different steps ({', '.join(map(str, steps))}); "
+                f"copy {self._state_path} from the main machine to the others, or share the folder"
+            )
+
+    def _stopped(self) -> bool:
+        """Whether any process was told to stop: if one left alone, the others would wait for it for ever."""
+        if self.accelerator.num_processes > 1:
+            told = torch.tensor([int(self._stop)], device=self.accelerator.device)
+            self._stop = bool(self.accelerator.gather(told).any())
+        return self._stop
+
     def _on_signal(self, number: int, frame: object) -> None:
         self._stop = True
 
     def _batches(self, end: int) -> Iterator[dict[str, Tensor]]:
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        order = [step * world + rank for step in range(self.step, end)]
-        loader = DataLoader(self.dataset, batch_size=None, sampler=order, num_workers=self.workers)
+        loader = DataLoader(self.dataset, batch_size=None, sampler=range(self.step, end), num_workers=self.workers)
         for batch in loader:
             yield self._to_device(batch)
 
     def _to_device(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {k: v if k == "index" else v.to(self.accelerator.device) for k, v in batch.items()}
+        return {k: v if k in ("index", "part") else v.to(self.accelerator.device) for k, v in batch.items()}
 
     def _train_step(self, batch: dict[str, Tensor]) -> dict[str, float]:
         self.wrapped.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.step)
-        # Noise inside a model draws from torch's generator: tied to the batch, it is the same after a resume.
-        torch.manual_seed((self.config.seed << 32) + int(batch["index"]))
+        # Noise inside a model draws from torch's generator: tied to the batch, it is the same after a resume, and another in each process.
+        rank, world = batch["part"].tolist()
+        torch.manual_seed((self.config.seed << 32) + int(batch["index"]) * world + rank)
         losses = self.wrapped(batch)
         self.accelerator.backward(losses["loss"])
         norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.config.clip_norm)

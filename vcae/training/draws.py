@@ -1,0 +1,39 @@
+"""Random numbers of a step, the same for any number of processes: drawn for the whole batch, of which a process takes its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+class Draws:
+    """A seeded source of random numbers, on the CPU.
+
+    Args:
+        seed: Fixes all that is drawn.
+        rank: Which of the parts of the batch is wanted, from 0.
+        world: How many parts of the same size the batch has.
+    """
+
+    def __init__(self, seed: int, rank: int = 0, world: int = 1) -> None:
+        self._generator = torch.Generator().manual_seed(seed)
+        self._rank, self._world = rank, world
+
+    @classmethod
+    def of(cls, batch: Mapping[str, Tensor], stream: int) -> Draws:
+        """Return the source of a batch from `CropDataset`; one batch may have two streams, 1 and 2."""
+        rank, world = batch["part"].tolist()
+        return cls(int(batch["index"]) * 2 + stream, rank, world)
+
+    def uniform(self, n_rows: int, *shape: int) -> Tensor:
+        """Draw (n_rows, *shape), from 0 to 1."""
+        return self._rows(torch.rand(n_rows * self._world, *shape, generator=self._generator), n_rows)
+
+    def normal(self, n_rows: int, *shape: int) -> Tensor:
+        """Draw (n_rows, *shape), of mean 0 and deviation 1."""
+        return self._rows(torch.randn(n_rows * self._world, *shape, generator=self._generator), n_rows)
+
+    def _rows(self, drawn: Tensor, n_rows: int) -> Tensor:
+        return drawn[self._rank * n_rows : (self._rank + 1) * n_rows]
