@@ -6,10 +6,11 @@ SOURCE ?= demo/clips/source.flac
 SPEAKER ?= demo/clips/reference.flac
 OUT ?= out/converted.wav
 
-.PHONY: convert test check lint format types clean help
+.PHONY: convert demo test check lint format types clean help
 
 help:
 	@echo "make convert  convert $(SOURCE) to the voice of $(SPEAKER)"
+	@echo "make demo     open the page: convert, units, anomalies, voices"
 	@echo "make test     run every test"
 	@echo "make check    lint, types and tests: what CI runs"
 	@echo "make format   format the code"
@@ -21,12 +22,19 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/pip install -q --disable-pip-version-check -e .
 	@touch $@
 
+$(VENV)/.installed-demo: $(VENV)/.installed
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[demo]'
+	@touch $@
+
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install -q --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
 convert: $(VENV)/.installed
 	$(BIN)/vcae convert $(SOURCE) --speaker $(SPEAKER) -o $(OUT) --force
+
+demo: $(VENV)/.installed-demo
+	$(BIN)/vcae demo
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest

@@ -39,7 +39,7 @@ KEY = "vcae_anomaly"
 # Recordings are not scored in parts shorter than this, in s.
 MIN_SEGMENT_S = 1.0
 # Of members in a combination, 1 for the others: what few recordings teach a network adds less than distances do, other sounds more.
-WEIGHTS = {**dict.fromkeys(NETWORKS, 0.25), "latent": 0.25, "exposure": 3.0}
+WEIGHTS = {**dict.fromkeys(NETWORKS, 0.25), "latent": 0.25, "exposure": 6.0}
 
 
 @dataclass(frozen=True)

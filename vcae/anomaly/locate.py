@@ -23,7 +23,7 @@ NEAR_S, FAR_S = 0.008, 0.06
 BLOCK_S, BLOCKS_PER_ALARM = 1.0, 60
 # Strengths under which nothing is reported however quiet normal recordings are, and the least spread of those: nats of a step over
 # those around, deviations of a frame, log odds of a fault.
-LEAST = {"step": (1.0, 0.5), "frame": (3.0, 1.0), **dict.fromkeys(FAULTS, (1.0, 3.0))}
+LEAST = {"step": (1.0, 1.0), "frame": (3.0, 2.0), **dict.fromkeys(FAULTS, (1.0, 3.0))}
 # Strength of a dropout of 20 ms or more.
 DROPOUT_STRENGTH = 100.0
 # Places nearer than this are one.
@@ -169,13 +169,13 @@ def _places(kind: str, track: Track, limit: Limit) -> list[Place]:
 
 
 def strongest(wav: np.ndarray, sample_rate: int, tracks: Mapping[str, Track], limits: Mapping[str, Limit]) -> float:
-    """Return the strength of a recording's strongest place, whether it would be named or not."""
+    """Return the strength of a recording's strongest fault or step, whether it would be named or not; frames are for other members."""
     limits = limits or DEFAULT_LIMITS
     gaps = [DROPOUT_STRENGTH * min(1.0, (b - a) / 0.02) for a, b in find_dropouts(wav, sample_rate)]
     heights = [
         (float(track.values.max()) - limits[kind].usual) / (limits[kind].alarm - limits[kind].usual)
         for kind, track in tracks.items()
-        if kind in limits
+        if kind in limits and kind != "frame"
     ]
     return max([*gaps, *heights])
 

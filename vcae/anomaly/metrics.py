@@ -173,7 +173,8 @@ def cost_threshold(labels: Any, scores: Any, costs: CostTable) -> float:
     """Choose the threshold of least expected cost from a dev set.
 
     The scores of each kind are smoothed by a Gaussian kernel first (Silverman's width): the least cost of a few recordings as they are is
-    a plateau or a lucky gap, and its edges do not carry over to others.
+    a plateau or a lucky gap, and its edges do not carry over to others. This is done on the inverse hyperbolic sine of the scores in
+    deviations of the normal ones, as anomalies are spread far wider than these, and would be smoothed over them.
 
     Args:
         labels: (n,), True where anomalous.
@@ -186,14 +187,17 @@ def cost_threshold(labels: Any, scores: Any, costs: CostTable) -> float:
     Source: Duda, Hart and Stork, Pattern Classification (2001), 2.2 (minimum risk); Silverman, Density Estimation (1986), 3.31.
     """
     known, found = check(labels, scores)
-    normal, anomalous = found[~known], found[known]
-    # Where the scores lie, and evenly over their range, which a few far ones may stretch.
-    span = np.ptp(found) or 1.0
-    even = np.linspace(found.min() - 0.05 * span, found.max() + 0.05 * span, 512)
-    at = np.unique(np.concatenate([np.quantile(found, np.linspace(0, 1, 1025)), even]))
+    middle = float(np.median(found[~known]))
+    deviation = float(found[~known].std()) or float(found.std()) or 1.0
+    bent = np.arcsinh((found - middle) / deviation)
+    normal, anomalous = bent[~known], bent[known]
+    # Where the scores lie, and evenly over their range.
+    span = np.ptp(bent) or 1.0
+    even = np.linspace(bent.min() - 0.05 * span, bent.max() + 0.05 * span, 1024)
+    at = np.unique(np.concatenate([np.quantile(bent, np.linspace(0, 1, 1025)), even]))
     cost = costs.cost(_smooth_share_below(anomalous, at), 1 - _smooth_share_below(normal, at))
     least = np.flatnonzero(cost <= cost.min() + 1e-9)
-    return float(at[least[len(least) // 2]])
+    return float(middle + deviation * np.sinh(at[least[len(least) // 2]]))
 
 
 def _smooth_share_below(values: np.ndarray, at: np.ndarray) -> np.ndarray:
