@@ -127,7 +127,24 @@ def fit_members(
         others = exposure.leave_out_normal(exposure.shipped_bank(), normal_features, held_out)
         tensors["held_out.exposure"] = torch.from_numpy(held_out_exposure(normal_features, others, groups)).float()
         tensors |= {f"exposure.{k}": v for k, v in Exposure.fit(normal_features, others).tensors().items()}
-    saved = _State(state, config, segments)
+    nets = _train_networks(config, normal, folds, _State(state, config, segments), progress)
+    tensors |= {f"net.{kind}.{fold}.{k}": v for (kind, fold), net in nets.items() for k, v in net.state_dict().items()}
+    errors = _fit_networks(config, normal, folds, groups, nets, tensors)
+    # Of the first network, as it draws the picture.
+    frame_scores = [e.mean(0).numpy() for e in errors]
+    limits = _limits(config, segments, frame_scores)
+    tensors |= {f"limit.{kind}": torch.tensor([limit.usual, limit.alarm]) for kind, limit in limits.items()}
+    if "faults" in config.parts:
+        heights = [fault_score(w, config, scores, limits) for w, scores in zip(segments, frame_scores, strict=True)]
+        tensors["held_out.faults"] = torch.tensor(heights)
+    facts = {"segments": len(mels), "rejected": n_given - len(segments), "seconds": round(sum(map(len, segments)) / rate, 1)}
+    return tensors, facts
+
+
+def _train_networks(
+    config: AnomalyConfig, normal: Sequence[Tensor], folds: np.ndarray, saved: _State, progress: Callable[[int, int], None]
+) -> dict[tuple[str, int], Network]:
+    """Return the network of each kind and fold, trained on the normalised mels (n_mels, T) of the other folds (n,)."""
     jobs = [(kind, fold) for kind in network_kinds(config) for fold in range(config.folds)]
     nets: dict[tuple[str, int], Network] = {}
     for n, (kind, fold) in enumerate(jobs):
@@ -143,11 +160,27 @@ def fit_members(
             saved.put(kind, fold, net)
         progress((n + 1) * config.max_steps, len(jobs) * config.max_steps)
         nets[kind, fold] = net
-        tensors |= {f"net.{kind}.{fold}.{k}": v for k, v in net.state_dict().items()}
+    return nets
+
+
+def _fit_networks(
+    config: AnomalyConfig,
+    normal: Sequence[Tensor],
+    folds: np.ndarray,
+    groups: np.ndarray,
+    nets: Mapping[tuple[str, int], Network],
+    tensors: dict[str, Tensor],
+) -> list[Tensor]:
+    """Add to `tensors` what is usual of the networks' errors and codes in normalised mels (n_mels, T) that they did not see.
+
+    Returns:
+        The first network's errors (n_mels, T) of each mel, over those usual in their band.
+    """
     errors: list[Tensor] = []
+    # The first network comes last.
     for kind in reversed(network_kinds(config)):
         held: dict[int, Tensor] = {}
-        latent = np.zeros(len(mels))
+        latent = np.zeros(len(normal))
         for fold in range(config.folds):
             with torch.no_grad():
                 outs = [reconstruct(nets[kind, fold], mel) for mel in normal]
@@ -158,7 +191,7 @@ def fit_members(
                 latent[folds == fold] = np.log(gaussian.distance(codes[folds == fold]) + 1e-3)
                 _keep(tensors, f"gaussian.latent.{fold}", gaussian)
                 tensors["held_out.latent"] = torch.from_numpy(latent.copy()).float()
-        errors = [held[n] for n in range(len(mels))]
+        errors = [held[n] for n in range(len(normal))]
         usual = torch.stack([e.mean(1) for e in errors]).median(0).values.clamp(min=1e-4)
         tensors[f"usual.{kind}"] = usual
         errors = [e / usual[:, None] for e in errors]
@@ -166,15 +199,7 @@ def fit_members(
             values = np.stack([error_statistics(e) for e in errors])
             tensors[f"held_out.{kind}"] = torch.from_numpy(held_out_distances(values, groups, config)).float()
             _keep(tensors, f"gaussian.{kind}", Gaussian.fit(values, _trim(config)))
-    # The first network's errors, as it draws the picture: it comes last above.
-    frame_scores = [e.mean(0).numpy() for e in errors]
-    limits = _limits(config, segments, frame_scores)
-    tensors |= {f"limit.{kind}": torch.tensor([limit.usual, limit.alarm]) for kind, limit in limits.items()}
-    if "faults" in config.parts:
-        heights = [fault_score(w, config, scores, limits) for w, scores in zip(segments, frame_scores, strict=True)]
-        tensors["held_out.faults"] = torch.tensor(heights)
-    facts = {"segments": len(mels), "rejected": n_given - len(segments), "seconds": round(sum(map(len, segments)) / rate, 1)}
-    return tensors, facts
+    return errors
 
 
 def fault_score(wav: np.ndarray, config: AnomalyConfig, frame_scores: np.ndarray, limits: Mapping[str, Limit]) -> float:
