@@ -146,7 +146,7 @@ def find(name: str | Path) -> Path:
             f"no checkpoint is called {str(name)!r}; shipped are: {', '.join(names) or 'none'}; or give a .safetensors file"
         )
     if not path.exists():
-        raise CheckpointError(f"{path} does not exist; check the path or use --checkpoint {DEFAULT}")
+        raise CheckpointError(f"{path} does not exist; check the path")
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder; give a .safetensors file")
     return path
