@@ -34,7 +34,7 @@ MAX_SIZE = 1 << 16
 MAX_BLOCKS = 256
 MAX_BUFFERS = 1 << 26
 # Types that are read, and the bytes of a number.
-DTYPES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4}
+DTYPES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2}
 NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -137,10 +137,13 @@ def find(name: str | Path) -> Path:
         raise CheckpointError(
             f"{path} is a pickle ({path.suffix}), which can run any code when it is opened; only .safetensors is loaded, so convert it first"
         )
-    if path.suffix != ".safetensors" and not path.exists():
+    # A folder that happens to be called like a shipped checkpoint is none.
+    if path.suffix != ".safetensors" and not path.is_file():
         shipped = _weights() / f"{name}.safetensors"
         if shipped.exists():
             return shipped
+        if path.is_dir():
+            raise CheckpointError(f"{path} is a folder; give a .safetensors file")
         names = sorted(p.stem for p in shipped.parent.glob("*.safetensors"))
         raise CheckpointError(
             f"no checkpoint is called {str(name)!r}; shipped are: {', '.join(names) or 'none'}; or give a .safetensors file"

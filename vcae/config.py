@@ -169,6 +169,24 @@ class AutoencoderConfig:
 
 
 @dataclass(frozen=True)
+class CodecConfig:
+    """The speech codec: an enhancement layer over a checkpoint's units, and the priors of all that is sent."""
+
+    # The checkpoint whose two codes a step are the base layer.
+    base: str = "vq"
+    width: int = 192
+    n_blocks: int = 4
+    latent_dim: int = 64
+    prior_width: int = 256
+    pitch_width: int = 64
+
+    def __post_init__(self) -> None:
+        for name in ("width", "n_blocks", "latent_dim", "prior_width", "pitch_width"):
+            value = getattr(self, name)
+            _require(1 <= value <= 1024, f"codec.{name} is {value}; allowed are 1 to 1024")
+
+
+@dataclass(frozen=True)
 class VocoderConfig:
     """The harmonic-plus-noise vocoder."""
 
@@ -330,6 +348,49 @@ class VocoderRecipe:
     # A checkpoint whose autoencoder decodes the mels of this share of each batch.
     decoded_by: str | None = None
     decoded_share: float = 0.5
+
+
+@dataclass(frozen=True)
+class CodecRecipe:
+    """All numbers of `recipes/codec/train.py`."""
+
+    model: CodecConfig = field(default_factory=CodecConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    # What a kilobit a second may cost in squared dB at the lowest and at the highest quality; between them it falls geometrically.
+    rate_weight: float = 16.0
+    final_rate_weight: float = 0.04
+    # Errors this far under the loudest of the spectrogram count half of what they could, in dB, and none less than the share.
+    masked_db: float = 50.0
+    masked_share: float = 0.2
+    # Carry on from a checkpoint of this recipe.
+    initial: str | None = None
+
+    def __post_init__(self) -> None:
+        _require(
+            0 < self.final_rate_weight <= self.rate_weight,
+            f"final_rate_weight is {self.final_rate_weight}; it must be above 0 and at most rate_weight ({self.rate_weight})",
+        )
+        _require(0 <= self.masked_share <= 1, f"masked_share is {self.masked_share}; allowed are 0 to 1")
+
+
+@dataclass(frozen=True)
+class CodecReleaseRecipe:
+    """What `recipes/codec/release.py` turns networks in training into."""
+
+    networks: str
+    output: str
+    cache: str = "cache/train"
+    # Of the speaker embedding.
+    speaker_bytes: int = 16
+    speaker_utterances: int = 4000
+    # Utterances that rates and phases are counted on.
+    utterances: int = 60
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.speaker_bytes <= 64, f"speaker_bytes is {self.speaker_bytes}; allowed are 1 to 64")
+        _require(self.utterances > 0, f"utterances is {self.utterances}; it must be positive")
 
 
 @dataclass(frozen=True)

@@ -145,10 +145,18 @@ def _distributed(mel: Sections, f0: Tensor, voice: Voice, strength: float, work:
 
 
 def decode_sections(
-    model: Model, latent: Sections, f0: Tensor, speaker_embedding: Tensor, decoder: Decoder | None = None
+    model: Model,
+    latent: Sections,
+    f0: Tensor,
+    speaker_embedding: Tensor,
+    decoder: Decoder | None = None,
+    f0_mean: Tensor | None = None,
 ) -> Computed:
-    """Decode as `decode_voice` does, by sections: content of ceil(T / stride) steps and F0 (1, T) to a mel of T steps."""
-    stride, mean = model.autoencoder.config.content.stride, log_f0_mean(f0)
+    """Decode as `decode_voice` does, by sections: content of ceil(T / stride) steps and F0 (1, T) to a mel of T steps.
+
+    `f0_mean` (1, 1) is the mean log-F0 to relate F0 to, its own when None.
+    """
+    stride, mean = model.autoencoder.config.content.stride, log_f0_mean(f0) if f0_mean is None else f0_mean
     reach = (decoder or model.autoencoder.decoder).reach
 
     def compute(start: int, stop: int) -> Tensor:

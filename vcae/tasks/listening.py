@@ -163,6 +163,17 @@ def _normalized(x: Sections, weight: Tensor, work: Workshop) -> Computed:
 def hear_content(model: Model, mel: Sections, active: Tensor, work: Workshop) -> Sections:
     """Return the content that the decoder reads, ceil(T / stride) steps, as `Autoencoder.encode_content` does.
 
+    Arguments as `hear_latent`.
+    """
+    latent, quantizer = hear_latent(model, mel, active, work), model.autoencoder.quantizer
+    if quantizer is None:
+        return latent
+    return Computed(latent.n, lambda start, stop: quantizer.decode(quantizer.encode(latent.read(start, stop))))
+
+
+def hear_latent(model: Model, mel: Sections, active: Tensor, work: Workshop) -> Sections:
+    """Return the content latent, ceil(T / stride) steps, as `Autoencoder.encode_latent` does.
+
     What is normalised over time is normalised by the moments of the whole: one pass for each time that this is done.
 
     Args:
@@ -189,10 +200,7 @@ def hear_content(model: Model, mel: Sections, active: Tensor, work: Workshop) ->
     latent: Sections = work.keep(_then(x, encoder.output, 0))
     if encoder.config.normalize_latent:
         latent = _normalized(latent, encoder.pool_weight(active), work)
-    quantizer = autoencoder.quantizer
-    if quantizer is None:
-        return latent
-    return Computed(latent.n, lambda start, stop: quantizer.decode(quantizer.encode(latent.read(start, stop))))
+    return latent
 
 
 def _then(x: Sections, function: Callable[[Tensor], Tensor], reach: int) -> Computed:

@@ -1,0 +1,194 @@
+"""The codec's file: safetensors, with sizes, training and the base layer's checkpoint in the metadata."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vcae import checkpoint
+from vcae.codec.block import INVERSE_BITS, MAX_QUALITY, PHASES, BlockCoder
+from vcae.codec.integer import (
+    EXP_RANGE,
+    EXP_STEPS,
+    FRACTIONS,
+    HALF,
+    NUMBER_BITS,
+    ONE,
+    SCALES,
+    exponentials,
+    logistic_tables,
+    to_integers,
+)
+from vcae.codec.model import CodecNetworks
+from vcae.codec.network import Enhancement
+from vcae.codec.prior import QUALITIES, table_sizes
+from vcae.codec.speaker import SpeakerLevels
+from vcae.config import CodecConfig, from_dict, to_dict
+from vcae.errors import CheckpointError, ConfigError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class CodecFile:
+    """A codec ready for use, but for its base layer.
+
+    Attributes:
+        path: Where it was read from.
+        sha256: Of the file, hex.
+        metadata: What stands beside the weights.
+        config: Sizes.
+        enhancement: The network.
+        coder: Of blocks.
+        speaker: Of the voice.
+        rates: (256,) kilobits a second that each quality took on the training data, for a first guess.
+    """
+
+    path: Path
+    sha256: str
+    metadata: dict[str, Any]
+    config: CodecConfig
+    enhancement: Enhancement
+    coder: BlockCoder
+    speaker: SpeakerLevels
+    rates: Tensor
+
+
+def save_networks(path: Path, networks: CodecNetworks, codebook_size: int, info: Mapping[str, Any]) -> None:
+    """Save networks in training, in floating point.
+
+    Raises:
+        CheckpointError: If the file cannot be written.
+    """
+    config = to_dict(networks.config) | {"codebook_size": codebook_size, "n_mels": networks.enhancement.n_mels}
+    metadata = {"format": FORMAT, "codec_networks": config, "info": dict(info)}
+    checkpoint.write_tensors(path, networks.state_dict(), {"vcae": json.dumps(metadata)})
+
+
+def load_networks(path: str | Path) -> CodecNetworks:
+    """Load what `save_networks` saved.
+
+    Raises:
+        CheckpointError: If it is missing, damaged or something else.
+    """
+    file = checkpoint.find(path)
+    try:
+        sizes = dict(checkpoint.read_metadata(file)["codec_networks"])
+        codebook_size, n_mels = int(sizes.pop("codebook_size")), int(sizes.pop("n_mels"))
+        networks = CodecNetworks(from_dict(CodecConfig, sizes, "codec"), n_mels, codebook_size)
+        networks.load_state_dict(checkpoint.read_tensors(file)[0], strict=True)
+    except (KeyError, TypeError, ValueError, RuntimeError, ConfigError) as error:
+        raise CheckpointError(f"{file} holds no codec in training ({error}); give one from recipes/codec/train.py") from error
+    return networks
+
+
+def step_tables(enhancement: Enhancement) -> dict[str, Tensor]:
+    """Return the quantiser's steps at every quality in integers: (256, D) each, the first row unused."""
+    quality = (torch.arange(MAX_QUALITY + 1).double() - 1).clamp(min=0) / (MAX_QUALITY - 1)
+    low, slope = enhancement.log_step.detach().double().cpu()
+    steps = torch.round(torch.exp(low + quality[:, None] * slope) * (1 << NUMBER_BITS)).clamp(min=1)
+    exact = steps / (1 << NUMBER_BITS)
+    return {
+        "steps": steps.int(),
+        "inverse_steps": torch.round((1 << INVERSE_BITS) / exact).int(),
+        "log2_steps": torch.round(torch.log2(exact) * ONE).int(),
+    }
+
+
+def save_codec(
+    path: Path,
+    networks: CodecNetworks,
+    codebook_size: int,
+    extra: Mapping[str, Tensor],
+    info: Mapping[str, Any],
+    base_sha256: str,
+) -> None:
+    """Save a codec for use: the enhancement layer in float16, all that the entropy coder needs in integers.
+
+    Args:
+        path: Of the file.
+        networks: Trained.
+        codebook_size: Of the base layer.
+        extra: `phase` (PHASES + 1, PHASES) int32, `rates` (256,) and `speaker.*` from `fit_speaker_levels`.
+        info: Plain data to keep beside the weights.
+        base_sha256: Of the base layer's checkpoint.
+
+    Raises:
+        CheckpointError: If the file cannot be written.
+    """
+    tensors = {f"enhancement.{key}": value.half() for key, value in networks.enhancement.state_dict().items()}
+    for name in table_sizes(codebook_size):
+        tensors |= {f"prior.{name}.{key}": value for key, value in to_integers(getattr(networks.priors, name)).items()}
+    tables = {"exponentials": exponentials(), "logistic": logistic_tables(), **step_tables(networks.enhancement)}
+    tensors |= {f"prior.{key}": value for key, value in tables.items()}
+    tensors |= {("prior.phase" if key == "phase" else key): value for key, value in extra.items()}
+    sizes = {"codebook_size": codebook_size, "n_mels": networks.enhancement.n_mels, "base_sha256": base_sha256}
+    metadata = {"format": FORMAT, "codec": to_dict(networks.config) | sizes, "info": dict(info)}
+    checkpoint.write_tensors(path, tensors, {"vcae": json.dumps(metadata)})
+
+
+def load_codec(name: str | Path, device: torch.device) -> CodecFile:
+    """Load a codec for use.
+
+    Raises:
+        CheckpointError: If it is missing, damaged or something else.
+    """
+    path = checkpoint.find(name)
+    metadata = checkpoint.read_metadata(path)
+    try:
+        sizes = dict(metadata["codec"])
+        codebook_size, n_mels, base = int(sizes.pop("codebook_size")), int(sizes.pop("n_mels")), str(sizes.pop("base_sha256"))
+        config = from_dict(CodecConfig, sizes, "codec")
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
+        raise CheckpointError(f"{path} holds no codec ({error}); give one, such as the shipped codec") from error
+    tensors, digest = checkpoint.read_tensors(path)
+    _check(path, tensors, config, codebook_size, n_mels)
+    own = {key.removeprefix("enhancement."): value.float() for key, value in tensors.items() if key.startswith("enhancement.")}
+    enhancement = Enhancement(config, n_mels)
+    enhancement.load_state_dict(own, strict=True)
+    integers = {key.removeprefix("prior."): value for key, value in tensors.items() if key.startswith("prior.")}
+    speaker = {key.removeprefix("speaker."): value for key, value in tensors.items() if key.startswith("speaker.")}
+    return CodecFile(
+        path,
+        digest,
+        metadata | {"base_sha256": base},
+        config,
+        enhancement.to(device).eval().requires_grad_(False),
+        BlockCoder(integers, codebook_size, config.latent_dim),
+        SpeakerLevels(speaker),
+        tensors["rates"].float(),
+    )
+
+
+def _check(path: Path, tensors: Mapping[str, Tensor], config: CodecConfig, codebook_size: int, n_mels: int) -> None:
+    """Compare the tensors' shapes with the config's, on networks without memory."""
+    if not 2 <= codebook_size <= checkpoint.MAX_SIZE or not 1 <= n_mels <= 1024:
+        raise CheckpointError(f"{path} has a config this version does not know: {codebook_size} codes, {n_mels} bands")
+    with torch.device("meta"):
+        networks = CodecNetworks(config, n_mels, codebook_size)
+    d, wanted = config.latent_dim, {f"enhancement.{k}": tuple(v.shape) for k, v in networks.enhancement.state_dict().items()}
+    for name, sizes in table_sizes(codebook_size).items():
+        width = getattr(networks.priors, name).table.shape[1]
+        n_out = getattr(networks.priors, name).output.weight.shape[0]
+        shapes = {"table": (sum(sizes), width), "bias": (width,), "hidden.weight": (width, width), "hidden.bias": (width,)}
+        shapes |= {"output.weight": (n_out, width), "output.bias": (n_out,)}
+        if name == "latent":
+            shapes["numbers.weight"] = (width, 2 * d + QUALITIES)
+        wanted |= {f"prior.{name}.{key}": shape for key, shape in shapes.items()}
+    wanted |= {f"prior.{name}": (MAX_QUALITY + 1, d) for name in ("steps", "inverse_steps", "log2_steps")}
+    wanted |= {"prior.exponentials": (EXP_RANGE * EXP_STEPS + 1,), "prior.logistic": (SCALES, FRACTIONS, 2 * HALF)}
+    wanted |= {"prior.phase": (PHASES + 1, PHASES), "rates": (MAX_QUALITY + 1,)}
+    have = {key: tuple(value.shape) for key, value in tensors.items() if not key.startswith("speaker.")}
+    for key in sorted(wanted.keys() | have.keys()):
+        if wanted.get(key) != have.get(key):
+            said = f"{key} is {have.get(key, 'not there')} and should be {wanted.get(key, 'absent')}"
+            raise CheckpointError(f"{path} does not fit its own config: {said}; get a fresh copy of it")
+    missing = {"speaker.mean", "speaker.basis", "speaker.bits", "speaker.levels"} - tensors.keys()
+    if missing or not all(bool(value.isfinite().all()) for value in tensors.values() if value.is_floating_point()):
+        raise CheckpointError(f"{path} lacks {', '.join(sorted(missing)) or 'finite weights'}; get a fresh copy of it")

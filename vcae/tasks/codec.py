@@ -1,0 +1,400 @@
+"""Compression: a recording as a few hundred to a few thousand bits a second, and back to sound in its own voice or another."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vcae.audio.io import Sound
+from vcae.audio.sections import Computed, Sections, Workshop
+from vcae.codec import bitstream, files
+from vcae.codec.bitstream import Header
+from vcae.codec.block import MAX_QUALITY, PHASE_STEPS, PHASES, Block, count_changes, reachable
+from vcae.codec.pitch import FRAMES, dequantize_f0, quantize_f0, reference_code, reference_hz, turns
+from vcae.errors import BitstreamError, CheckpointError, ConfigError
+from vcae.tasks.convert import decode_sections
+from vcae.tasks.listening import Heard, Source, hear_latent, hear_speaker, listen
+from vcae.tasks.model import MIN_SOURCE_S, Model
+from vcae.vocoder.excitation import PitchTrack
+
+if TYPE_CHECKING:
+    from vcae.tasks.playback import Stream
+    from vcae.tasks.voice import Voice
+
+DEFAULT = "codec"
+MIN_KBPS, MAX_KBPS = 0.6, 6.0
+# Steps of a block: in the base layer alone longer ones, as each costs some bytes.
+BASE_BLOCK_STEPS, BLOCK_STEPS = 128, 64
+SECTION_S = 20.0
+# The rate is looked for on so many blocks, spread over the recording.
+SEARCH_BLOCKS = 24
+SEARCHES = 5
+# A rate this little below what was asked for is near enough.
+NEAR = 0.985
+# A level's code: half decibels above this.
+LEVEL_DB = -110.0
+# Frames beside a section that the phase is measured on.
+FOLLOW_CONTEXT = 32
+
+
+def level_code(level: float) -> int:
+    """Return the code, 0 to 255, of a factor that the models' level is multiplied by."""
+    return min(max(round((20 * math.log10(max(level, 1e-9)) - LEVEL_DB) * 2), 0), 255)
+
+
+def level_of(code: int) -> float:
+    """Return the factor that a code of `level_code` stands for."""
+    return float(10 ** ((code / 2 + LEVEL_DB) / 20))
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What could not be decoded.
+
+    Attributes:
+        start_s: Where it begins in the sound, in seconds.
+        stop_s: Where it ends.
+        offset: The byte of the file where the damage was found.
+        reason: What is wrong.
+    """
+
+    start_s: float
+    stop_s: float
+    offset: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Decompressed:
+    """A file as sound.
+
+    Attributes:
+        sound: At 16 kHz, as long as what was compressed.
+        header: What the file says of itself.
+        damage: What could not be decoded, and is silent.
+    """
+
+    sound: Sound
+    header: Header
+    damage: tuple[Damage, ...]
+
+
+def as_compress_options(kbps: float) -> float:
+    """Check a rate.
+
+    Raises:
+        ConfigError: If it is not a number from 0.6 to 6.
+    """
+    try:
+        rate = float(kbps)
+    except (TypeError, ValueError):
+        rate = math.nan
+    if not MIN_KBPS <= rate <= MAX_KBPS:
+        raise ConfigError(f"kbps is {kbps!r}; allowed are {MIN_KBPS:g} to {MAX_KBPS:g} kbit/s")
+    return rate
+
+
+@dataclass(frozen=True)
+class _Base:
+    """A recording in the base layer: all that is sent of it at any rate."""
+
+    heard: Heard
+    work: Workshop
+    codes: np.ndarray
+    voicing: Tensor
+    place: Tensor
+    reference: int
+    speaker: bytes
+
+
+class Codec:
+    """A codec ready for use: its networks, the checkpoint of its base layer, and the vocoder that this shares.
+
+    Args:
+        name: Name of a shipped codec, or a path.
+        device: See `vcae.tasks.model.choose_device`.
+
+    Raises:
+        CheckpointError: If it cannot be loaded, or the base layer's checkpoint is another one than it was trained on.
+        ConfigError: If the device is not there.
+    """
+
+    def __init__(self, name: str | Path = DEFAULT, device: str = "auto") -> None:
+        from vcae.tasks.model import choose_device
+
+        self.file = files.load_codec(name, choose_device(device))
+        self.model = Model(self.file.config.base, device)
+        have, wanted = self.model.checkpoint.sha256, self.file.metadata["base_sha256"]
+        if have != wanted:
+            raise CheckpointError(
+                f"{self.file.path} was trained on the base layer {wanted[:12]}..., and {self.file.config.base} is {have[:12]}...; "
+                "reinstall vcae, or train the codec again"
+            )
+        self.enhancement = self.file.enhancement
+
+    @property
+    def sample_rate(self) -> int:
+        """Rate of every signal this codec gives, in Hz."""
+        return self.model.sample_rate
+
+    @torch.inference_mode()
+    def compress(self, source: Source, kbps: float = 1.5) -> bytes:
+        """Compress a recording.
+
+        Args:
+            source: A `Sound`, or a `SoundReader` of a file; at least 0.5 s.
+            kbps: Kilobits a second that the file may take, 0.6 to 6. At 0.6, and where a short recording leaves no room for more, the base
+                layer alone is sent, which may be over the rate by what the header takes.
+
+        Returns:
+            The file's bytes, see `docs/bitstream.md`.
+
+        Raises:
+            AudioError: For unusable audio, or a full disk.
+            ConfigError: For a rate that is not allowed.
+        """
+        rate = as_compress_options(kbps)
+        base = self._base(source)
+        budget = rate * 1000 / 8 * base.heard.wav.n / self.sample_rate
+        alone = self._write(base, 0, None)
+        if budget <= len(alone) * 1.02:
+            return alone
+        mel = self._base_mel(base)
+        quality, chosen = self._search(base, mel, budget - len(alone)), alone
+        while quality > 0:
+            chosen = self._write(base, quality, mel)
+            if len(chosen) <= budget:
+                return chosen
+            # The blocks that were tried were cheaper than the rest.
+            quality = min(quality - 1, self._quality(self._rate(quality) * (budget / len(chosen)) ** 1.2))
+        return alone
+
+    def _base(self, source: Source) -> _Base:
+        model, step = self.model, max(round(SECTION_S * self.model.mel_config.frame_rate), 1)
+        heard, work = listen(model, source, MIN_SOURCE_S, lambda n: Workshop(step, n > step, model.device))
+        speaker = self.file.speaker.encode(hear_speaker(model, heard.mel, heard.active, work))
+        latent, quantizer = hear_latent(model, heard.mel, heard.active, work), model.autoencoder.quantizer
+        assert quantizer is not None
+        codes = [quantizer.encode(latent.read(start, stop))[0].cpu().numpy() for start, stop in work.walk(latent.n)]
+        reference = reference_code(heard.f0[0])
+        voicing, place = quantize_f0(heard.f0.cpu(), torch.tensor([reference_hz(reference)]))
+        return _Base(heard, work, np.concatenate(codes, axis=1), voicing[0], place[0], reference, speaker)
+
+    def _places(self, base: _Base, block_steps: int) -> Tensor:
+        """Return the places of F0 (S,) that a decoder will reach."""
+        voicing, place = base.voicing.numpy(), base.place.numpy()
+        cuts = range(0, len(voicing), block_steps)
+        return torch.from_numpy(
+            np.concatenate([reachable(voicing[i : i + block_steps], place[i : i + block_steps])[1] for i in cuts])
+        )
+
+    def _base_mel(self, base: _Base) -> Sections:
+        """Return the base layer's mel, normalised, as the decoder has it."""
+        hz = torch.tensor([reference_hz(base.reference)])
+        f0 = dequantize_f0(base.voicing[None], self._places(base, BLOCK_STEPS)[None], hz, base.heard.mel.n)
+        decoded = decode_base(self, base.codes, f0, base.speaker, base.reference)
+        normalize = self.model.autoencoder.normalize
+        return base.work.keep(Computed(decoded.n, lambda start, stop: normalize(decoded.read(start, stop)), multiple=FRAMES))
+
+    def _latent(self, base: _Base, mel: Sections, quality: int, start: int, stop: int) -> np.ndarray:
+        """Return the rounded latent (D, stop - start) of steps."""
+        first, last = max(start * FRAMES - self.enhancement.reach, 0) // FRAMES * FRAMES, stop * FRAMES + self.enhancement.reach
+        last = min(last, mel.n)
+        wanted, share = self.model.autoencoder.normalize(base.heard.mel.read(first, last)), quality_share(quality)
+        latent = self.enhancement.encode(wanted, mel.read(first, last), torch.tensor([share], device=self.model.device))
+        steps = self.file.coder.steps[quality][:, None] / 1024
+        cut = latent[0, :, start - first // FRAMES : stop - first // FRAMES].double().cpu().numpy()
+        rounded: np.ndarray = np.round(cut / steps).astype(np.int64)
+        return rounded
+
+    def _blocks(self, base: _Base, quality: int, mel: Sections | None, indices: list[int] | None = None) -> Iterator[bytes]:
+        n, block_steps = len(base.voicing), BLOCK_STEPS if quality else BASE_BLOCK_STEPS
+        phase = self._phase(base) if quality else None
+        for index in range(-(-n // block_steps)) if indices is None else indices:
+            cut = slice(index * block_steps, min((index + 1) * block_steps, n))
+            n_phases = -(-(cut.stop - cut.start) // PHASE_STEPS)
+            latent = np.zeros((self.file.config.latent_dim, cut.stop - cut.start), dtype=np.int64)
+            if mel is not None:
+                latent = self._latent(base, mel, quality, cut.start, cut.stop)
+            sent = np.zeros(n_phases, np.int64) if phase is None else phase[cut.start // PHASE_STEPS :][:n_phases]
+            block = Block(base.codes[:, cut], base.voicing.numpy()[cut], base.place.numpy()[cut], sent, latent)
+            yield self.file.coder.encode(block, quality)[0]
+
+    def _write(self, base: _Base, quality: int, mel: Sections | None) -> bytes:
+        header = Header(
+            bytes.fromhex(self.file.sha256[:8]),
+            base.heard.wav.n,
+            quality,
+            BLOCK_STEPS if quality else BASE_BLOCK_STEPS,
+            level_code(base.heard.level / max(base.heard.meter.level(), 1e-9)),
+            base.reference,
+            base.speaker,
+        )
+        return bitstream.write(header, self._blocks(base, quality, mel))
+
+    def _phase(self, base: _Base) -> np.ndarray:
+        """Return the pulses' phase (ceil(S / 4),) in sixteenths of a turn, less what each block's places add up to."""
+        c, heard = self.model.mel_config, base.heard
+        places, hz, n = self._places(base, BLOCK_STEPS), reference_hz(base.reference), heard.mel.n
+        f0 = dequantize_f0(base.voicing[None], places[None], torch.tensor([hz]), n)
+        track, followed = PitchTrack.of(f0, c.sample_rate, c.hop_length), []
+        for start, stop in base.work.walk(n):
+            first, last = max(start - FOLLOW_CONTEXT, 0), min(stop + FOLLOW_CONTEXT, n)
+            wav = heard.wav.read(first * c.hop_length, min(last * c.hop_length, heard.wav.n))[0].cpu()
+            wav = torch.nn.functional.pad(wav, (0, (last - first) * c.hop_length - wav.shape[-1]))
+            piece = track[first:last].follow(wav, c.sample_rate, c.hop_length)
+            followed.append(piece.turns[0, start - first : stop - first])
+        added = torch.cat([turns(place, hz) for place in torch.split(places, BLOCK_STEPS)])[:n]
+        offset = (torch.cat(followed).double() - added)[:: FRAMES * PHASE_STEPS]
+        return (torch.round(offset * PHASES).long() % PHASES).numpy()
+
+    def _rate(self, quality: int) -> float:
+        return float(self.file.rates[quality])
+
+    def _quality(self, rate: float) -> int:
+        """Return the best quality that costs at most so many kilobits a second on the training data, 0 if none does."""
+        return int((self.file.rates[1:] <= rate).sum())
+
+    def _search(self, base: _Base, mel: Sections, budget: float) -> int:
+        """Return the quality whose enhancement layer takes at most so many bytes, or hardly more."""
+        n_blocks = -(-len(base.voicing) // BLOCK_STEPS)
+        tried = sorted(set(np.linspace(0, n_blocks - 1, min(n_blocks, SEARCH_BLOCKS)).round().astype(int).tolist()))
+        seconds = sum(min((i + 1) * BLOCK_STEPS, len(base.voicing)) - i * BLOCK_STEPS for i in tried)
+        seconds *= FRAMES / self.model.mel_config.frame_rate
+        wanted = budget * 8 / 1000 / (base.heard.wav.n / self.sample_rate)
+        own = sum(map(len, self._base_sizes(base, tried)))
+        low, high = 0, MAX_QUALITY + 1
+        quality = max(self._quality(wanted), 1)
+        for _ in range(SEARCHES):
+            size = sum(len(block) + 3 for block in self._blocks(base, quality, mel, tried)) - own
+            rate = size * 8 / 1000 / seconds
+            if rate <= wanted:
+                low = quality
+                if rate >= NEAR * wanted or quality == MAX_QUALITY:
+                    break
+            else:
+                high = quality
+            guess = self._quality(self._rate(quality) * wanted / max(rate, 1e-3))
+            quality = min(max(guess, low + 1), high - 1)
+            if low + 1 >= high:
+                break
+        return low
+
+    def _base_sizes(self, base: _Base, indices: list[int]) -> list[bytes]:
+        """Return the base layer's share of some blocks."""
+        coder, n, sizes = self.file.coder, len(base.voicing), []
+        for index in indices:
+            cut = slice(index * BLOCK_STEPS, min((index + 1) * BLOCK_STEPS, n))
+            k = cut.stop - cut.start
+            empty = np.zeros((self.file.config.latent_dim, k), np.int64)
+            block = Block(
+                base.codes[:, cut],
+                base.voicing.numpy()[cut],
+                base.place.numpy()[cut],
+                np.zeros(-(-k // PHASE_STEPS), np.int64),
+                empty,
+            )
+            sizes.append(coder.encode(block, 0)[0])
+        return sizes
+
+    @torch.inference_mode()
+    def measure(self, sounds: Sequence[Sound], qualities: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Count on recordings what a codec's file carries of them.
+
+        Args:
+            sounds: Of the training data.
+            qualities: Whose rates are measured.
+
+        Returns:
+            How often each change of phase follows each (PHASES + 1, PHASES) int32, and the kilobits a second (256,) of the enhancement layer.
+        """
+        counts, bytes_of, seconds = np.ones((PHASES + 1, PHASES)), np.zeros(len(qualities)), 0.0
+        for sound in sounds:
+            base = self._base(sound)
+            mel, phase = self._base_mel(base), self._phase(base)
+            for cut in range(0, len(base.voicing), BLOCK_STEPS):
+                voicing = base.voicing.numpy()[cut : cut + BLOCK_STEPS]
+                count_changes(counts, phase[cut // PHASE_STEPS :], voicing)
+            own = sum(map(len, self._base_sizes(base, list(range(-(-len(base.voicing) // BLOCK_STEPS))))))
+            bytes_of += [sum(map(len, self._blocks(base, quality, mel))) - own for quality in qualities]
+            seconds += base.heard.wav.n / self.sample_rate
+        octaves = np.interp(np.arange(MAX_QUALITY + 1), qualities, np.log2(np.maximum(bytes_of, 1) * 8 / 1000 / seconds))
+        return torch.from_numpy(np.round(counts / counts.sum(axis=1, keepdims=True) * 4095 + 1)).int(), torch.from_numpy(
+            np.exp2(octaves)
+        ).float()
+
+    def stream(
+        self,
+        opened: BinaryIO,
+        voice: Voice | None = None,
+        strict: bool = False,
+        name: str = "the compressed data",
+        seed: int = 0,
+    ) -> Stream:
+        """Decompress while a file is read.
+
+        Args:
+            opened: Of bytes; a pipe will do.
+            voice: Another voice to say it in, or None. The whole file is then read before the first sound is made.
+            strict: Refuse damage.
+            name: For messages.
+            seed: Of the vocoder's noise.
+
+        Raises:
+            BitstreamError: If it is no such file, of another version or codec, or its header is damaged; when iterating, for damage if `strict`.
+        """
+        from vcae.tasks.playback import Stream
+
+        reader = bitstream.Reader(opened, name, strict)
+        own = self.file.sha256[:8]
+        if reader.header.checkpoint.hex() != own:
+            raise BitstreamError(
+                f"{name} was written with the codec {reader.header.checkpoint.hex()}..., and the one in use is {own}...; "
+                "give its checkpoint, or the version of vcae that wrote it"
+            )
+        return Stream(self, reader, voice, strict, name, seed)
+
+    def decompress(
+        self, data: bytes, voice: Voice | None = None, strict: bool = False, name: str = "the compressed data", seed: int = 0
+    ) -> Decompressed:
+        """Decompress a whole file.
+
+        Args:
+            data: From `compress`.
+            voice: As in `stream`.
+            strict: Likewise.
+            name: Likewise.
+            seed: Likewise.
+
+        Raises:
+            BitstreamError: As `stream`, and if nothing could be decoded.
+        """
+        playing = self.stream(io.BytesIO(data), voice, strict, name, seed)
+        wav = np.concatenate(list(playing))
+        return Decompressed(Sound(wav, self.sample_rate, name), playing.header, tuple(playing.damage))
+
+
+def quality_share(quality: int) -> float:
+    """Return a quality, 1 to 255, as the networks take it, 0 to 1."""
+    return (quality - 1) / (MAX_QUALITY - 1)
+
+
+def decode_base(codec: Codec, codes: np.ndarray, f0: Tensor, speaker: bytes, reference: int) -> Sections:
+    """Return the base layer's mel, of T steps, for codes (2, ceil(T / 2)) and F0 (1, T) in Hz."""
+    model = codec.model
+    device = model.device
+
+    def latent(start: int, stop: int) -> Tensor:
+        return model.autoencoder.decode_units(torch.from_numpy(codes[None, :, start:stop]).to(device))
+
+    embedding = codec.file.speaker.decode(speaker).to(device)
+    mean = torch.tensor([[math.log(reference_hz(reference))]], device=device)
+    return decode_sections(model, Computed(codes.shape[1], latent), f0.to(device), embedding, None, mean)
