@@ -19,3 +19,7 @@ class CheckpointError(VcaeError):
 
 class DataError(VcaeError):
     """A manifest, a prepared cache or a file of units that cannot be used."""
+
+
+class BitstreamError(VcaeError):
+    """A compressed file that cannot be opened at all, or that is damaged where damage is refused."""
