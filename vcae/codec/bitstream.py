@@ -11,13 +11,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from vcae.errors import BitstreamError
+from vcae.errors import BitstreamError, ConfigError
 
 MAGIC, VERSION = b"VCZ", 1
 SAMPLE_RATE = 16000
 HOP_SAMPLES = 256
 FRAMES_A_STEP = 2
 STEP_SAMPLES = FRAMES_A_STEP * HOP_SAMPLES
+# What may be asked for, in kbit/s.
+MIN_KBPS, MAX_KBPS = 0.6, 6.0
 # Steps of a block come in this unit: 16 to 256 of them, 0.5 to 8.2 s.
 STEPS_UNIT = 16
 MAX_BLOCK_UNITS = 16
@@ -188,6 +190,17 @@ def write(header: Header, payloads: Iterable[bytes]) -> bytes:
     return b"".join(pieces)
 
 
+def check_kbps(kbps: float) -> None:
+    """Raise ConfigError for a rate that cannot be asked for."""
+    if not MIN_KBPS <= kbps <= MAX_KBPS:
+        raise ConfigError(f"kbps is {kbps:g}; allowed are {MIN_KBPS:g} to {MAX_KBPS:g}")
+
+
+def _name_of(opened: BinaryIO) -> str:
+    name = getattr(opened, "name", None)
+    return "standard input" if name == "<stdin>" else name if isinstance(name, str) else "the compressed data"
+
+
 def _varint(value: int) -> bytes:
     """Return a number as LEB128: seven bits a byte, the lowest first, the highest bit set where more follow."""
     out = bytearray()
@@ -255,7 +268,7 @@ class Reader:
 
     Args:
         opened: Of bytes; a pipe will do.
-        name: Of the file, for messages.
+        name: Of the file, for messages; as opened, if None.
         strict: Refuse damage.
 
     Attributes:
@@ -265,9 +278,9 @@ class Reader:
         BitstreamError: If it is no such file, of another version, or its header is damaged; when iterating, for damage if `strict`.
     """
 
-    def __init__(self, opened: BinaryIO, name: str = "the compressed data", strict: bool = False) -> None:
-        self._name, self._strict = name, strict
-        self._ahead = _Ahead(opened, name)
+    def __init__(self, opened: BinaryIO, name: str | None = None, strict: bool = False) -> None:
+        self._name, self._strict = name or _name_of(opened), strict
+        self._ahead = _Ahead(opened, self._name)
         self._searched = 0
         self.header, self._seed = self._read_header()
         self._most = self.header.max_block_bytes
