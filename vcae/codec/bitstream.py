@@ -176,18 +176,28 @@ def write(header: Header, payloads: Iterable[bytes]) -> bytes:
     Raises:
         BitstreamError: If there are too few or too many, or one is longer than `header.max_block_bytes`.
     """
+    pieces = list(pack(header, payloads))
+    if len(pieces) != 1 + header.n_blocks:
+        raise BitstreamError(f"{len(pieces) - 1} blocks were given; {header.n_samples} samples need {header.n_blocks}")
+    return b"".join(pieces)
+
+
+def pack(header: Header, payloads: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the bytes of a header, and of as many blocks as there are payloads.
+
+    Raises:
+        BitstreamError: If one is longer than `header.max_block_bytes`.
+    """
     packed = header.pack()
-    seed, pieces = _seed(packed), [packed]
+    yield packed
+    seed = _seed(packed)
     for index, payload in enumerate(payloads):
         if len(payload) > header.max_block_bytes:
             raise BitstreamError(
                 f"block {index} has {len(payload)} bytes; at most {header.max_block_bytes} fit into {header.block_steps} steps"
             )
         body = _varint(len(payload)) + payload
-        pieces += (body, _crc_bytes(crc_hqx(struct.pack("<I", index), crc_hqx(body, seed))))
-    if len(pieces) != 1 + 2 * header.n_blocks:
-        raise BitstreamError(f"{len(pieces) // 2} blocks were given; {header.n_samples} samples need {header.n_blocks}")
-    return b"".join(pieces)
+        yield body + _crc_bytes(crc_hqx(struct.pack("<I", index), crc_hqx(body, seed)))
 
 
 def check_kbps(kbps: float) -> None:
