@@ -15,6 +15,7 @@ LAYERS = [
     ["audio"],
     ["model", "vocoder"],
     ["checkpoint"],
+    ["codec"],
     ["tasks", "anomaly"],
     ["demo"],
     ["evaluation"],

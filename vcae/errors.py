@@ -22,4 +22,4 @@ class DataError(VcaeError):
 
 
 class BitstreamError(VcaeError):
-    """A compressed file is damaged, of another kind, or of another checkpoint."""
+    """A compressed file that cannot be opened at all, or that is damaged where damage is refused."""

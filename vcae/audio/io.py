@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -290,8 +290,13 @@ def resample_blocks(blocks: Iterable[np.ndarray], sample_rate: int, new_sample_r
     yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
-def check_output(path: str | Path, force: bool = False) -> None:
+def check_output(path: str | Path, force: bool = False, suffixes: Collection[str] = tuple(FORMATS)) -> None:
     """Refuse an output path that could not be written, before any work is done.
+
+    Args:
+        path: Of the output; `-` for standard output.
+        force: Replace an existing file.
+        suffixes: That it may have, in lower case.
 
     Raises:
         AudioError: If the suffix is unknown, the file exists and `force` is off, it is a folder, or the place is not writable.
@@ -299,8 +304,9 @@ def check_output(path: str | Path, force: bool = False) -> None:
     if str(path) == STDIO:
         return
     file = Path(path)
-    if file.suffix.lower() not in FORMATS:
-        raise AudioError(f"{file} has the suffix {file.suffix!r}; allowed are {', '.join(FORMATS)}")
+    if file.suffix.lower() not in suffixes:
+        allowed = f"allowed are {', '.join(suffixes)}" if len(suffixes) > 1 else f"allowed is {', '.join(suffixes)}"
+        raise AudioError(f"{file} has the suffix {file.suffix!r}; {allowed}")
     if os.path.isdir(file):
         raise AudioError(f"{file} is a folder; give a file name for the output")
     if os.path.lexists(file) and not force:
@@ -348,13 +354,40 @@ def write_blocks(
             shutil.copyfileobj(made, stdout, 1 << 20)
             stdout.flush()
         return
-    file, temporary = Path(path), ""
+    file = Path(path)
+    with _replacing(file) as out:
+        _encode(out, blocks, sample_rate, FORMATS[file.suffix.lower()], comment, path)
+
+
+def write_bytes(path: str | Path, data: bytes, stdout: BinaryIO | None = None) -> None:
+    """Write a file under a temporary name, then rename it; `-` writes to `stdout`.
+
+    Raises:
+        AudioError: If writing fails.
+    """
+    if str(path) != STDIO:
+        with _replacing(Path(path)) as out:
+            left = memoryview(data)
+            while left:
+                left = left[out.write(left) :]
+        return
+    if stdout is None:
+        raise AudioError("there is no standard output to write to; name a file with -o")
+    with _writing("standard output"):
+        stdout.write(data)
+        stdout.flush()
+
+
+@contextmanager
+def _replacing(file: Path) -> Iterator[BinaryIO]:
+    """Open an unbuffered temporary file that takes another's place if all goes well."""
+    temporary = ""
     try:
         with _writing(str(file)):
             file.parent.mkdir(parents=True, exist_ok=True)
             handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".vcae-{os.getpid()}-", suffix=".part")
             with os.fdopen(handle, "w+b", buffering=0) as out:
-                _encode(out, blocks, sample_rate, FORMATS[file.suffix.lower()], comment, path)
+                yield cast(BinaryIO, out)
                 os.fsync(out.fileno())
             os.chmod(temporary, 0o666 & ~_umask())
             os.replace(temporary, file)

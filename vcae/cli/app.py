@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from vcae import __version__
-from vcae.cli import anomaly, convert, copy, demo, evaluate, info, plot, stream, units, voice
+from vcae.cli import anomaly, codec, convert, copy, demo, evaluate, info, plot, stream, units, voice
 from vcae.cli.common import EXIT_USER_ERROR
 
 app = typer.Typer(
@@ -25,6 +25,8 @@ app.command("reconstruct")(copy.reconstruct)
 app.command("vocode")(copy.vocode)
 app.command("units")(units.units)
 app.command("speak")(units.speak)
+app.command("compress")(codec.compress)
+app.command("decompress")(codec.decompress)
 app.command("stream")(stream.stream)
 app.command("plot")(plot.plot)
 app.command("info")(info.info)

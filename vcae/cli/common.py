@@ -62,20 +62,21 @@ def user_errors(command: Callable[P, R]) -> Callable[P, R]:
     return guarded
 
 
-def output_path(output: str | None, inputs: list[str], suffix: str) -> str:
+def output_path(output: str | None, inputs: list[str], suffix: str, ending: str = ".wav") -> str:
     """Return the output path: as given, standard output for standard input, else `NAME.SUFFIX.wav` in the current folder.
 
     Args:
         output: What the user asked for, or None.
         inputs: The source first, then all other files that are read.
         suffix: Of the default name.
+        ending: What comes after it.
 
     Raises:
         AudioError: If the output would replace one of the inputs.
     """
     if any("\0" in name for name in (output or "", *inputs)):
         raise AudioError("a path holds a zero byte; no file can be called so")
-    chosen = output if output is not None else "-" if inputs[0] == "-" else f"{Path(inputs[0]).stem}.{suffix}.wav"
+    chosen = output if output is not None else "-" if inputs[0] == "-" else f"{Path(inputs[0]).stem}.{suffix}{ending}"
     for name in inputs:
         if name != "-" and chosen != "-" and os.path.realpath(name) == os.path.realpath(chosen):
             raise AudioError(f"{chosen} is an input too; choose another output with -o, so that the recording is not lost")

@@ -1,4 +1,4 @@
-"""`vcae convert` of a folder or a table: plans, shows progress, writes the report."""
+"""Commands on a folder or a table: plans, shows progress, writes the report."""
 
 from __future__ import annotations
 
@@ -28,18 +28,19 @@ INTERRUPTED = 130
 
 @dataclass(frozen=True)
 class Run:
-    """How many conversions are to be done.
+    """How many files are to be made.
 
     Attributes:
         out_dir: Where outputs and the report go.
         glob: Which files of a folder, or None.
         jobs: Worker processes; 0 for one a core.
         resume: Skip what is done.
-        force: Convert again what is done.
+        force: Make again what is done.
         quiet: Print nothing but errors.
         json: Print the summary as JSON.
         engine: `local` processes, or `ray`.
         address: Of a Ray cluster; None starts one on this machine.
+        verb: What becomes of a file: the status of an outcome.
     """
 
     out_dir: Path
@@ -51,6 +52,7 @@ class Run:
     json: bool
     engine: str = "local"
     address: str | None = None
+    verb: str = "converted"
 
 
 def is_many(source: str) -> bool:
@@ -66,11 +68,23 @@ def convert_many(source: str, settings: Settings, run: Run) -> None:
         DataError: For an unusable table.
         typer.Exit: 1 if a conversion failed, 130 after Ctrl-C.
     """
-    from vcae.audio.io import remove_leftovers
-    from vcae.tasks.batch import REPORT, plan_folder, plan_pairs, write_report
+    from vcae.tasks.batch import plan_folder, plan_pairs
 
     folder = Path(source)
     jobs = plan_folder(folder, settings.speakers, run.out_dir, run.glob) if folder.is_dir() else plan_pairs(folder, run.out_dir)
+    do_many(jobs, settings, run)
+
+
+def do_many(jobs: list[Job], settings: Settings, run: Run) -> None:
+    """Do jobs, and end with a summary.
+
+    Raises:
+        ConfigError: If outputs exist and neither --resume nor --force is given.
+        typer.Exit: 1 if one failed, 130 after Ctrl-C.
+    """
+    from vcae.audio.io import remove_leftovers
+    from vcae.tasks.batch import REPORT, write_report
+
     report = run.out_dir / REPORT
     jobs = _with_history(jobs, report, run)
     _make_folder(run.out_dir)
@@ -78,7 +92,7 @@ def convert_many(source: str, settings: Settings, run: Run) -> None:
     for parent in parents:
         remove_leftovers(parent)
     watch, done, interrupted = Stopwatch(), dict[str, "Outcome"](), False
-    with _progress(len(jobs), run.quiet) as advance:
+    with _progress(len(jobs), run) as advance:
         try:
             for outcome in _outcomes(jobs, settings, run, report):
                 done[outcome.output] = outcome
@@ -104,7 +118,7 @@ def _with_history(jobs: list[Job], report: Path, run: Run) -> list[Job]:
     if there and not run.force:
         raise ConfigError(
             f"{there} of {len(jobs)} outputs are in {run.out_dir} already; add --resume to keep those that are right, or --force to "
-            "convert all again"
+            "make all again"
         )
     return jobs
 
@@ -154,15 +168,16 @@ def _cores() -> int:
 
 
 @contextmanager
-def _progress(total: int, quiet: bool) -> Iterator[Callable[[Outcome], None]]:
-    if quiet or not sys.stderr.isatty():
+def _progress(total: int, run: Run) -> Iterator[Callable[[Outcome], None]]:
+    if run.quiet or not sys.stderr.isatty():
         yield lambda outcome: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+    doing = run.verb.removesuffix("ed") + "ing"
     columns = (
-        TextColumn("converting"),
+        TextColumn(doing),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
@@ -172,11 +187,11 @@ def _progress(total: int, quiet: bool) -> Iterator[Callable[[Outcome], None]]:
     )
     watch, seconds, failed = Stopwatch(), 0.0, 0
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("converting", total=total, rate="")
+        task = bar.add_task(doing, total=total, rate="")
 
         def advance(outcome: Outcome) -> None:
             nonlocal seconds, failed
-            seconds += outcome.duration_s if outcome.status == "converted" else 0.0
+            seconds += outcome.duration_s if outcome.status == run.verb else 0.0
             failed += outcome.status == "failed"
             rate = f"{seconds / watch():.0f} times real time" + (f", {failed} failed" if failed else "")
             bar.update(task, advance=1, rate=rate)
@@ -185,22 +200,27 @@ def _progress(total: int, quiet: bool) -> Iterator[Callable[[Outcome], None]]:
 
 
 def _summarise(outcomes: list[Outcome], total: int, elapsed: float, report: Path, run: Run, interrupted: bool) -> None:
-    counts = {status: sum(o.status == status for o in outcomes) for status in ("converted", "skipped", "failed")}
-    seconds = sum(o.duration_s for o in outcomes if o.status == "converted")
+    counts = {status: sum(o.status == status for o in outcomes) for status in (run.verb, "skipped", "failed")}
+    seconds = sum(o.duration_s for o in outcomes if o.status == run.verb)
+    n_bytes = sum(o.n_bytes for o in outcomes if o.status == run.verb)
     for outcome in outcomes:
         if outcome.status == "failed":
             named = outcome.reason.startswith(" ".join(outcome.source.split()))
             say(f"failed: {outcome.reason if named else f'{outcome.source}: {outcome.reason}'}", sys.stderr)
+        elif outcome.reason:
+            say(f"damaged: {outcome.source}: {outcome.reason}", sys.stderr)
     values: dict[str, Any] = {
         "total": total,
         **counts,
         "interrupted": interrupted,
+        "n_bytes": n_bytes,
         "duration_s": round(seconds, 3),
         "elapsed_s": round(elapsed, 3),
         "report": str(report),
     }
+    rate = f", {n_bytes} bytes, {8e-3 * n_bytes / seconds:.2f} kbit/s," if run.verb == "compressed" and seconds else ""
     sentence = (
-        f"{counts['converted']} converted, {counts['skipped']} skipped, {counts['failed']} failed of {total}: {seconds:.1f} s of sound "
+        f"{counts[run.verb]} {run.verb}, {counts['skipped']} skipped, {counts['failed']} failed of {total}: {seconds:.1f} s of sound{rate} "
         f"in {elapsed:.1f} s, {seconds / max(elapsed, 1e-9):.1f} times real time; {report}"
     )
     if interrupted:

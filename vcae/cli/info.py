@@ -1,4 +1,4 @@
-"""`vcae info`: what a checkpoint or a sound file is."""
+"""`vcae info`: what a checkpoint, a sound file or a compressed one is."""
 
 from __future__ import annotations
 
@@ -14,11 +14,16 @@ from vcae.cli.common import JsonOption, user_errors
 
 @user_errors
 def info(
-    what: Annotated[str, typer.Argument(help="A shipped checkpoint's name, a .safetensors file, or a sound file.")] = "default",
+    what: Annotated[
+        str, typer.Argument(help="A shipped checkpoint's name, a .safetensors file, a sound file, or a .vcz file.")
+    ] = "default",
     json: JsonOption = False,
 ) -> None:
-    """Explain a checkpoint or a sound file."""
-    values = _describe_checkpoint(what) if _is_checkpoint(what) else _describe_sound(what)
+    """Explain a checkpoint, a sound file, or a compressed one."""
+    from vcae.tasks.codec_files import describe_code, is_code
+
+    describe = describe_code if is_code(what) else _describe_checkpoint if _is_checkpoint(what) else _describe_sound
+    values = describe(what)
     if json:
         typer.echo(json_module.dumps(values))
         return
@@ -36,7 +41,10 @@ def _is_checkpoint(what: str) -> bool:
 def _flatten(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     rows: list[tuple[str, Any]] = []
     for key, value in values.items():
-        rows += _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
+        if isinstance(value, list):
+            rows += [(prefix + key, entry) for entry in value]
+        else:
+            rows += _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
     return rows
 
 

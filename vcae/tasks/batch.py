@@ -1,4 +1,4 @@
-"""Many conversions: what there is to do, what was done before, and the worker that does one after another.
+"""Many files at once: what there is to do, what was done before, and the worker that does one after another.
 
 No import of torch until a worker starts, so that a wrong folder or table is told at once.
 """
@@ -11,8 +11,9 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ from vcae.errors import AudioError, ConfigError, DataError, VcaeError
 from vcae.tasks.provenance import provenance
 
 if TYPE_CHECKING:
+    from vcae.audio.io import SoundReader
+    from vcae.tasks.model import Model
     from vcae.tasks.voice import Voice
 
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".aifc", ".au", ".caf", ".w64", ".rf64")
@@ -32,10 +35,10 @@ MAX_VOICES = 64
 
 @dataclass(frozen=True)
 class Job:
-    """One conversion to do.
+    """One file to make of another.
 
     Attributes:
-        source: The file to convert.
+        source: The file to read.
         speakers: Each as `--speaker` takes it.
         output: The file to write.
         known: What a report says of this output: `key` and `sha256`; None if nothing, or if it is to be made again anyway.
@@ -53,11 +56,12 @@ class Outcome:
 
     Attributes:
         source, speakers, output: As in the job.
-        status: `converted`, `skipped` (was done before) or `failed`.
-        reason: Why it failed.
+        status: What was done, such as `converted`; or `skipped` (was done before) or `failed`.
+        reason: Why it failed, or what was wrong with the source all the same.
         key: Hash of all that decides the result: the source's content, the voice's, the settings, the checkpoint.
         sha256: Of the output.
-        duration_s: Of the source.
+        n_bytes: Of the output.
+        duration_s: Of the sound.
         elapsed_s: That it took.
     """
 
@@ -68,6 +72,7 @@ class Outcome:
     reason: str = ""
     key: str = ""
     sha256: str = ""
+    n_bytes: int = 0
     duration_s: float = 0.0
     elapsed_s: float = 0.0
 
@@ -88,15 +93,32 @@ class Settings:
     options: Mapping[str, Any] = field(default_factory=dict)
     speakers: tuple[str, ...] = ()
 
+    def worker(self) -> Worker:
+        """Return what does the jobs; made in a process of its own.
 
-def plan_folder(folder: Path, speakers: tuple[str, ...], out_dir: Path, pattern: str | None = None) -> list[Job]:
-    """List the conversions of a folder's recordings, in the order of their names; the tree is kept.
+        Raises:
+            VcaeError: If the settings cannot be used.
+        """
+        return Converter(self)
+
+
+def plan_folder(
+    folder: Path,
+    speakers: tuple[str, ...],
+    out_dir: Path,
+    pattern: str | None = None,
+    suffixes: Collection[str] = SUFFIXES,
+    ending: str = ".wav",
+) -> list[Job]:
+    """List what is to be made of a folder's files, in the order of their names; the tree is kept.
 
     Args:
         folder: Searched with all below it; links to folders are not followed, and hidden files and `out_dir` are left out.
         speakers: Of the voice.
-        out_dir: Where outputs go, as .wav. Two sources that differ in their suffix alone keep it: `a.mp3.wav`.
-        pattern: Such as `*.flac` or `day1/*`: of the name or of the path below the folder; all suffixes of sound files when None.
+        out_dir: Where outputs go. Two sources that differ in their suffix alone keep it: `a.mp3.wav`.
+        pattern: Such as `*.flac` or `day1/*`: of the name or of the path below the folder; all `suffixes` when None.
+        suffixes: In lower case.
+        ending: Suffix of the outputs.
 
     Raises:
         ConfigError: If there is nothing to convert.
@@ -109,14 +131,15 @@ def plan_folder(folder: Path, speakers: tuple[str, ...], out_dir: Path, pattern:
         )
         found += [(here / name).relative_to(folder) for name in sorted(names) if not name.startswith(".")]
     if pattern is None:
-        chosen = [path for path in found if path.suffix.lower() in SUFFIXES]
+        chosen = [path for path in found if path.suffix.lower() in suffixes]
     else:
         chosen = [path for path in found if fnmatch(path.name, pattern) or fnmatch(path.as_posix(), pattern)]
     if not chosen:
-        wanted = "sound files" if pattern is None else f"files like {pattern!r}"
+        kind = "sound files" if suffixes is SUFFIXES else f"{', '.join(suffixes)} files"
+        wanted = kind if pattern is None else f"files like {pattern!r}"
         raise ConfigError(f"{folder} holds no {wanted} among its {len(found)} files; give another folder or --glob")
     shared = Counter(path.with_suffix("") for path in chosen)
-    names_out = [path.with_suffix(".wav") if shared[path.with_suffix("")] == 1 else Path(f"{path}.wav") for path in chosen]
+    names_out = [path.with_suffix(ending) if shared[path.with_suffix("")] == 1 else Path(f"{path}{ending}") for path in chosen]
     return [Job(str(folder / path), speakers, str(out_dir / name)) for path, name in zip(chosen, names_out, strict=True)]
 
 
@@ -207,27 +230,14 @@ def report_line(outcome: Outcome) -> str:
     return json.dumps(asdict(outcome)) + "\n"
 
 
-class Converter:
-    """What a worker does: load the model once, hear each voice once, and do job after job.
+class Worker:
+    """Does job after job; what it does is said by those that inherit from it.
 
-    Args:
-        settings: Of the run.
-
-    Raises:
-        VcaeError: If the checkpoint, the options or the voice of all jobs cannot be used.
+    Attributes:
+        verb: What becomes of a source.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        from vcae.config import from_dict
-        from vcae.tasks.convert import ConvertOptions
-        from vcae.tasks.model import load
-
-        self._settings = settings
-        self._options = from_dict(ConvertOptions, dict(settings.options), "options")
-        self._model = load(settings.checkpoint, settings.device)
-        self._voices: dict[tuple[str, ...], tuple[Voice, str]] = {}
-        if settings.speakers:
-            self._voice(settings.speakers)
+    verb = "made"
 
     def __call__(self, job: Job) -> Outcome:
         """Do a job; whatever goes wrong is its outcome and not an exception."""
@@ -238,67 +248,119 @@ class Converter:
             outcome = _failed(job, str(error))
         except Exception as error:  # One bad file must not stop the rest.
             outcome = _failed(job, f"unexpected {type(error).__name__}: {error}")
-        return Outcome(**{**asdict(outcome), "elapsed_s": round(time.perf_counter() - started, 3)})
+        return replace(outcome, elapsed_s=round(time.perf_counter() - started, 3))
 
     def _do(self, job: Job) -> Outcome:
-        from vcae.audio.io import SoundReader, check_output, write_blocks
-        from vcae.tasks.convert import convert_long
-
-        with SoundReader(job.source) as reader:
-            voice, voice_hash = self._voice(job.speakers)
-            key = self._key(job, voice_hash)
-            output = Path(job.output)
+        output = Path(job.output)
+        with self._open(job) as source:
+            facts = {"source": hash_file(Path(job.source)), "version": __version__, "suffix": output.suffix.lower()}
+            key = hashlib.sha256(json.dumps(facts | self._facts(job), sort_keys=True).encode()).hexdigest()
+            done = Outcome(job.source, job.speakers, job.output, self.verb, "", key)
             if job.known is not None and job.known.get("key") == key and output.is_file():
-                digest = _hash_file(output)
+                digest = hash_file(output)
                 if digest == job.known.get("sha256"):
-                    return Outcome(
-                        job.source,
-                        job.speakers,
-                        job.output,
-                        "skipped",
-                        "",
-                        key,
-                        digest,
-                        float(job.known.get("duration_s") or 0),
-                    )
+                    seconds, reason = float(job.known.get("duration_s") or 0), str(job.known.get("reason") or "")
+                    n_bytes = output.stat().st_size
+                    return replace(done, status="skipped", reason=reason, sha256=digest, n_bytes=n_bytes, duration_s=seconds)
             if os.path.realpath(output) == os.path.realpath(job.source):
                 raise AudioError(f"{output} is the source itself; choose another --out-dir")
-            check_output(output, force=True)
-            done = convert_long(self._model, reader, voice, self._options)
-            comment = provenance(self._model.checkpoint, "converted")
-            write_blocks(output, done.blocks, self._model.sample_rate, comment, force=True)
-        seconds = round(done.duration_s, 3)
-        return Outcome(job.source, job.speakers, job.output, "converted", "", key, _hash_file(output), seconds)
+            seconds, reason = self._make(job, source)
+        size, digest = output.stat().st_size, hash_file(output)
+        return replace(done, reason=reason, sha256=digest, n_bytes=size, duration_s=round(seconds, 3))
 
-    def _key(self, job: Job, voice_hash: str) -> str:
-        facts = {
-            "source": _hash_file(Path(job.source)),
-            "voice": voice_hash,
+    def _open(self, job: Job) -> AbstractContextManager[Any]:
+        """Open the source, so that a bad one is told first."""
+        raise NotImplementedError
+
+    def _facts(self, job: Job) -> dict[str, Any]:
+        """Return what decides the result beside the source, as plain data."""
+        raise NotImplementedError
+
+    def _make(self, job: Job, source: Any) -> tuple[float, str]:
+        """Write the output; return the sound's duration in seconds, and what was wrong with the source if anything was."""
+        raise NotImplementedError
+
+
+class Converter(Worker):
+    """What converts: loads the model once, hears each voice once.
+
+    Args:
+        settings: Of the run.
+
+    Raises:
+        VcaeError: If the checkpoint, the options or the voice of all jobs cannot be used.
+    """
+
+    verb = "converted"
+
+    def __init__(self, settings: Settings) -> None:
+        from vcae.config import from_dict
+        from vcae.tasks.convert import ConvertOptions
+        from vcae.tasks.model import load
+
+        self._options = from_dict(ConvertOptions, dict(settings.options), "options")
+        self._model = load(settings.checkpoint, settings.device)
+        self._voices = Voices(self._model)
+        if settings.speakers:
+            self._voices.find(settings.speakers)
+
+    def _open(self, job: Job) -> AbstractContextManager[SoundReader]:
+        from vcae.audio.io import SoundReader
+
+        return SoundReader(job.source)
+
+    def _facts(self, job: Job) -> dict[str, Any]:
+        return {
+            "voice": self._voices.find(job.speakers)[1],
             "options": asdict(self._options),
             "checkpoint": self._model.checkpoint.sha256,
-            "version": __version__,
-            "suffix": Path(job.output).suffix.lower(),
         }
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
-    def _voice(self, speakers: tuple[str, ...]) -> tuple[Voice, str]:
+    def _make(self, job: Job, source: SoundReader) -> tuple[float, str]:
+        from vcae.audio.io import check_output, write_blocks
+        from vcae.tasks.convert import convert_long
+
+        check_output(job.output, force=True)
+        done = convert_long(self._model, source, self._voices.find(job.speakers)[0], self._options)
+        comment = provenance(self._model.checkpoint, self.verb)
+        write_blocks(job.output, done.blocks, self._model.sample_rate, comment, force=True)
+        return done.duration_s, ""
+
+
+class Voices:
+    """Hears each voice once, and keeps it while there are not too many."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._known: dict[tuple[str, ...], tuple[Voice, str]] = {}
+
+    def find(self, speakers: tuple[str, ...]) -> tuple[Voice, str]:
+        """Return a voice, and what its files are, as JSON.
+
+        Args:
+            speakers: Each as `--speaker` takes it.
+
+        Raises:
+            VcaeError: If it cannot be used.
+        """
         from vcae.tasks.speakers import find_voice, parse_speaker, read_clips
 
-        if speakers not in self._voices:
+        if speakers not in self._known:
             parsed = [parse_speaker(text) for text in speakers]
             voice = find_voice(self._model, parsed, read_clips(parsed))
-            facts = [(_hash_file(speaker.path), speaker.weight) for speaker in parsed]
-            while len(self._voices) >= MAX_VOICES:
-                self._voices.pop(next(iter(self._voices)))
-            self._voices[speakers] = voice, json.dumps(facts)
-        return self._voices[speakers]
+            facts = [(hash_file(speaker.path), speaker.weight) for speaker in parsed]
+            while len(self._known) >= MAX_VOICES:
+                self._known.pop(next(iter(self._known)))
+            self._known[speakers] = voice, json.dumps(facts)
+        return self._known[speakers]
 
 
 def _failed(job: Job, reason: str) -> Outcome:
     return Outcome(job.source, job.speakers, job.output, "failed", " ".join(reason.split()))
 
 
-def _hash_file(path: Path) -> str:
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file, in hex."""
     digest = hashlib.sha256()
     with path.open("rb") as opened:
         while piece := opened.read(1 << 20):

@@ -19,7 +19,7 @@ from vcae.codec import bitstream, files
 from vcae.codec.bitstream import Header
 from vcae.codec.block import MAX_QUALITY, PHASE_STEPS, PHASES, Block, count_changes, reachable
 from vcae.codec.pitch import FRAMES, dequantize_f0, quantize_f0, reference_code, reference_hz, turns
-from vcae.errors import BitstreamError, CheckpointError, ConfigError
+from vcae.errors import BitstreamError, CheckpointError
 from vcae.tasks.convert import decode_sections
 from vcae.tasks.listening import Heard, Source, hear_latent, hear_speaker, listen
 from vcae.tasks.model import MIN_SOURCE_S, Model
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from vcae.tasks.voice import Voice
 
 DEFAULT = "codec"
-MIN_KBPS, MAX_KBPS = 0.6, 6.0
 # Steps of a block: in the base layer alone longer ones, as each costs some bytes.
 BASE_BLOCK_STEPS, BLOCK_STEPS = 128, 64
 SECTION_S = 20.0
@@ -85,21 +84,6 @@ class Decompressed:
     sound: Sound
     header: Header
     damage: tuple[Damage, ...]
-
-
-def as_compress_options(kbps: float) -> float:
-    """Check a rate.
-
-    Raises:
-        ConfigError: If it is not a number from 0.6 to 6.
-    """
-    try:
-        rate = float(kbps)
-    except (TypeError, ValueError):
-        rate = math.nan
-    if not MIN_KBPS <= rate <= MAX_KBPS:
-        raise ConfigError(f"kbps is {kbps!r}; allowed are {MIN_KBPS:g} to {MAX_KBPS:g} kbit/s")
-    return rate
 
 
 @dataclass(frozen=True)
@@ -161,9 +145,9 @@ class Codec:
             AudioError: For unusable audio, or a full disk.
             ConfigError: For a rate that is not allowed.
         """
-        rate = as_compress_options(kbps)
+        bitstream.check_kbps(kbps)
         base = self._base(source)
-        budget = rate * 1000 / 8 * base.heard.wav.n / self.sample_rate
+        budget = kbps * 1000 / 8 * base.heard.wav.n / self.sample_rate
         alone = self._write(base, 0, None)
         if budget <= len(alone) * 1.02:
             return alone

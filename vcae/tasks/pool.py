@@ -1,4 +1,4 @@
-"""Worker processes that each make a converter once and are handed one job after another; one that dies is replaced."""
+"""Worker processes that each load a model once and are handed one job after another; one that dies is replaced."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from multiprocessing.context import SpawnProcess
 from types import FrameType
 
 from vcae.errors import VcaeError
-from vcae.tasks.batch import Converter, Job, Outcome, Settings
+from vcae.tasks.batch import Job, Outcome, Settings
 
 # How often a job is tried whose worker died.
 TRIES = 2
@@ -44,10 +44,10 @@ def _serve(pipe: Connection, settings: Settings) -> None:
     # From here on something may be half-written, and is removed on the way out.
     signal.signal(signal.SIGTERM, _leave)
     try:
-        converter = Converter(settings)
+        work = settings.worker()
         pipe.send(None)
         while True:
-            pipe.send(converter(pipe.recv()))
+            pipe.send(work(pipe.recv()))
     except VcaeError as error:
         pipe.send(error)
     except (EOFError, BrokenPipeError, ConnectionResetError):

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from vcae.errors import ConfigError, VcaeError
-from vcae.tasks.batch import Converter, Job, Outcome, Settings
+from vcae.tasks import batch
+from vcae.tasks.batch import Job, Outcome, Settings
 from vcae.tasks.pool import THREADS, TRIES
 
 # Jobs are sent together until their sources have so many bytes: an hour goes alone, and short ones do not wait for the network.
@@ -24,20 +25,20 @@ class Worker:
 
         torch.set_num_threads(1)
         self._settings = settings
-        self._converter: Converter | None = None
+        self._work: batch.Worker | None = None
 
     def start(self) -> VcaeError | None:
         """Load the model, and return why that cannot be done."""
         try:
-            self._converter = Converter(self._settings)
+            self._work = self._settings.worker()
         except VcaeError as error:
             return error
         return None
 
     def work(self, jobs: list[Job]) -> list[Outcome]:
         """Do jobs one after another."""
-        assert self._converter is not None
-        return [self._converter(job) for job in jobs]
+        assert self._work is not None
+        return [self._work(job) for job in jobs]
 
 
 def _size(job: Job) -> int:
