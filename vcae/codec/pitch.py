@@ -28,7 +28,7 @@ def reference_code(f0: Tensor) -> int:
     if not voiced.numel():
         return 0
     share = float(torch.log(voiced.double() / F0_MIN_HZ).mean()) / math.log(F0_MAX_HZ / F0_MIN_HZ)
-    return int(round(min(max(share, 0.0), 1.0) * REFERENCES))
+    return round(min(max(share, 0.0), 1.0) * REFERENCES)
 
 
 def reference_hz(code: int) -> float:
