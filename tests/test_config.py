@@ -5,6 +5,8 @@ from vcae.config import (
     AnomalyRecipe,
     AutoencoderConfig,
     AutoencoderRecipe,
+    CodecRecipe,
+    CodecReleaseRecipe,
     DiscoveryRecipe,
     EvaluateRecipe,
     FaultsRecipe,
@@ -32,15 +34,20 @@ RECIPES = {
     "discovery": DiscoveryRecipe,
     "vq": AutoencoderRecipe,
     "anomaly": AnomalyRecipe,
+    "codec": CodecRecipe,
 }
 # Recipes of several steps, by the name of the file.
 STEPS = {"others": OthersRecipe, "faults": FaultsRecipe}
+# And of one recipe alone.
+RELEASES = {"codec": CodecReleaseRecipe}
 FILES = sorted((ROOT / "recipes").glob("*/conf/*.yaml"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.parent.name}-{p.stem}")
 def test_every_yaml_fits_its_dataclass(path):
-    load_config(STEPS.get(path.stem, RECIPES[path.parent.parent.name]), path)
+    recipe = path.parent.parent.name
+    release = RELEASES.get(recipe) if path.stem == "release" else None
+    load_config(release or STEPS.get(path.stem, RECIPES[recipe]), path)
 
 
 def test_there_are_yaml_files_for_every_recipe():

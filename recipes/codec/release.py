@@ -1,11 +1,83 @@
-"""Make a trained codec ready for use: `python recipes/codec/release.py recipes/codec/conf/release.yaml [name=value ...]`."""
+"""Make a trained codec ready for use: `python recipes/codec/release.py recipes/codec/conf/release.yaml [name=value ...]`.
+
+The entropy coder's networks become integers; levels for the voice are fitted, and rates and phases counted, on the training data.
+"""
 
 import logging
 import sys
+import tempfile
+from pathlib import Path
 
+import numpy as np
+import torch
+from torch import Tensor
+
+from vcae.audio.io import Sound
+from vcae.codec import files
+from vcae.codec.block import MAX_QUALITY, PHASES
+from vcae.codec.speaker import fit_speaker_levels
 from vcae.config import CodecReleaseRecipe, load_config
-from vcae.training.codec_release import release
+from vcae.errors import VcaeError
+from vcae.tasks.codec import Codec
+from vcae.tasks.model import Model
+from vcae.training.data import SpeechCache
+
+log = logging.getLogger(__name__)
+
+# Of the speaker's utterances, so much is heard.
+HEARD_FRAMES = 500
+# Qualities whose rate is measured; between them it is interpolated, in octaves.
+MEASURED = (1, 20, 45, 75, 110, 150, 190, 225, 255)
+
+
+def release(recipe: CodecReleaseRecipe) -> None:
+    networks, cache = files.load_networks(recipe.networks), SpeechCache(recipe.cache)
+    base = Model(networks.config.base)
+    config = base.autoencoder.config
+    assert config.quantizer is not None
+    log.info("hearing %d voices", min(recipe.speaker_utterances, len(cache.utterances)))
+    levels = fit_speaker_levels(_embeddings(base, cache, recipe.speaker_utterances), recipe.speaker_bytes)
+    extra = {f"speaker.{key}": value for key, value in levels.items()}
+    extra |= {"phase": torch.ones(PHASES + 1, PHASES, dtype=torch.int32), "rates": torch.zeros(MAX_QUALITY + 1)}
+    sounds = [_sound(cache, i) for i in _spread(len(cache.utterances), recipe.utterances)]
+
+    def save(path: Path) -> None:
+        sha256, size = base.checkpoint.sha256, config.quantizer.codebook_size if config.quantizer else 0
+        files.save_codec(path, networks, size, extra, recipe.info, sha256)
+
+    # A codec that knows no rates yet measures its own.
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "codec.safetensors"
+        save(path)
+        codec = Codec(path)
+        extra["phase"], extra["rates"] = codec.measure(sounds, MEASURED)
+    save(Path(recipe.output))
+    log.info("wrote %s", recipe.output)
+
+
+def _spread(n: int, wanted: int) -> list[int]:
+    return sorted(set(np.linspace(0, n - 1, min(n, wanted)).round().astype(int).tolist()))
+
+
+def _sound(cache: SpeechCache, index: int) -> Sound:
+    utterance = cache.utterances[index]
+    wav, _ = cache.crop(utterance, 0, max(utterance.n_frames - 1, 1))
+    return Sound(wav, 16000, f"utterance {index}")
+
+
+@torch.inference_mode()
+def _embeddings(model: Model, cache: SpeechCache, wanted: int) -> Tensor:
+    rows = []
+    for index in _spread(len(cache.utterances), wanted):
+        utterance = cache.utterances[index]
+        wav, _ = cache.crop(utterance, 0, min(utterance.n_frames - 1, HEARD_FRAMES))
+        rows.append(model.autoencoder.encode_speaker(model.log_mel(torch.from_numpy(wav)[None].to(model.device)))[0].cpu())
+    return torch.stack(rows)
+
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    release(load_config(CodecReleaseRecipe, sys.argv[1], sys.argv[2:]))
+    try:
+        release(load_config(CodecReleaseRecipe, sys.argv[1], sys.argv[2:]))
+    except VcaeError as error:
+        sys.exit(f"error: {error}")
