@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vcae.errors import AudioError, CheckpointError, ConfigError, DataError, VcaeError
+from vcae.errors import AudioError, BitstreamError, CheckpointError, ConfigError, DataError, VcaeError
 
 if TYPE_CHECKING:
     from vcae.anomaly.detector import Detector
     from vcae.audio.io import Sound, read_sound, resample, write_sound
     from vcae.config import AnomalyConfig
+    from vcae.tasks.codec import Codec, compress, decompress
     from vcae.tasks.model import Encoding, Model, load
     from vcae.tasks.voice import Voice, load_voice, mix_voices, save_voice
 
@@ -20,7 +21,9 @@ __version__ = "0.1.0"
 __all__ = [
     "AnomalyConfig",
     "AudioError",
+    "BitstreamError",
     "CheckpointError",
+    "Codec",
     "ConfigError",
     "DataError",
     "Detector",
@@ -30,6 +33,8 @@ __all__ = [
     "VcaeError",
     "Voice",
     "__version__",
+    "compress",
+    "decompress",
     "load",
     "load_voice",
     "mix_voices",
@@ -43,6 +48,7 @@ _ROOMS = {
     **dict.fromkeys(("Encoding", "Model", "load"), "tasks.model"),
     **dict.fromkeys(("Voice", "load_voice", "mix_voices", "save_voice"), "tasks.voice"),
     **dict.fromkeys(("Sound", "read_sound", "resample", "write_sound"), "audio.io"),
+    **dict.fromkeys(("Codec", "compress", "decompress"), "tasks.codec"),
     "AnomalyConfig": "config",
     "Detector": "anomaly.detector",
 }

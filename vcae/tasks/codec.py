@@ -6,6 +6,7 @@ import io
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -19,10 +20,10 @@ from vcae.codec import bitstream, files
 from vcae.codec.bitstream import Header
 from vcae.codec.block import MAX_QUALITY, PHASE_STEPS, PHASES, Block, count_changes, reachable
 from vcae.codec.pitch import FRAMES, dequantize_f0, quantize_f0, reference_code, reference_hz, turns
-from vcae.errors import BitstreamError, CheckpointError
+from vcae.errors import BitstreamError, CheckpointError, ConfigError
 from vcae.tasks.convert import decode_sections
 from vcae.tasks.listening import Heard, Source, hear_latent, hear_speaker, listen
-from vcae.tasks.model import MIN_SOURCE_S, Model
+from vcae.tasks.model import MIN_SOURCE_S, Model, Samples, as_sound
 from vcae.vocoder.excitation import PitchTrack
 
 if TYPE_CHECKING:
@@ -382,3 +383,46 @@ def decode_base(codec: Codec, codes: np.ndarray, f0: Tensor, speaker: bytes, ref
     embedding = codec.file.speaker.decode(speaker).to(device)
     mean = torch.tensor([[math.log(reference_hz(reference))]], device=device)
     return decode_sections(model, Computed(codes.shape[1], latent), f0.to(device), embedding, None, mean)
+
+
+@lru_cache(maxsize=1)
+def _shipped() -> Codec:
+    return Codec()
+
+
+def compress(wav: Samples, sample_rate: int = 16000, kbps: float = 1.5) -> bytes:
+    """Compress samples (N,), or (N, channels) as soundfile gives them, with the shipped codec, which is loaded once.
+
+    Raises:
+        AudioError: For unusable audio.
+        ConfigError: For a rate that is not allowed.
+    """
+    return _shipped().compress(as_sound(wav, sample_rate), kbps)
+
+
+def decompress(
+    data: bytes, speaker: Samples | Sequence[Samples] | Voice | None = None, speaker_sample_rate: int | None = None
+) -> Tensor:
+    """Decompress what `compress` gave.
+
+    Args:
+        data: The bytes of a file.
+        speaker: Another voice to say it in: clips (N,), or a voice measured by `Codec.model.voice`; None for its own.
+        speaker_sample_rate: Of the clips, in Hz.
+
+    Returns:
+        (N,), at 16 kHz.
+
+    Raises:
+        BitstreamError: If it is no such file, or nothing of it could be decoded.
+        ConfigError: For clips without their rate.
+        AudioError: For unusable clips.
+    """
+    from vcae.tasks.voice import Voice
+
+    codec = _shipped()
+    if speaker is not None and not isinstance(speaker, Voice):
+        if speaker_sample_rate is None:
+            raise ConfigError("speaker_sample_rate is None; give the clips' rate in Hz")
+        speaker = codec.model.voice(speaker, speaker_sample_rate)
+    return torch.from_numpy(codec.decompress(data, speaker).sound.wav)

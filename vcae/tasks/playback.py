@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vcae.audio.f0 import log_f0_statistics
-from vcae.audio.loudness import LevelMeter, set_level_sections
+from vcae.audio.loudness import TARGET_LEVEL, LevelMeter, set_level_sections
 from vcae.audio.sections import Computed, Kept, Workshop
 from vcae.codec.bitstream import Block as Packed
 from vcae.codec.bitstream import Lost, Reader
@@ -116,7 +116,7 @@ class Stream:
             yield np.clip(wav * np.float32(gain), -1.0, 1.0)
 
     def _pieces(self, base_only: bool) -> Iterator[Piece]:
-        """Yield the file's blocks, decoded; of a long run of lost ones at the end only the first."""
+        """Yield the file's blocks, decoded, up to the last that is whole."""
         waiting: list[Packed] = []
         start, most = 0, FIRST_STEPS
         for item in self._reader:
@@ -132,9 +132,10 @@ class Stream:
                 start, waiting = piece.stop, []
                 yield piece
             self._report(item)
+            if item.index + item.count == self.header.n_blocks:
+                # Nothing more comes, and what the header says of the length may be as wrong as the rest.
+                return
             for index in range(item.index, item.index + item.count):
-                if index > item.index and item.index + item.count == self.header.n_blocks:
-                    return
                 yield Piece(start, [self._empty(index)], [True])
                 start += self.header.steps_of(index)
         if waiting:
@@ -181,9 +182,6 @@ class Stream:
             now = piece
         if now is not None:
             yield self._synthesise(before, now, None)
-            done = self._sample(now.stop)
-            if done < self.header.n_samples:
-                yield from _silence(self.header.n_samples - done)
         if not self._n_good:
             raise BitstreamError(f"nothing of {self._name} could be decoded; get a fresh copy of it")
 
@@ -271,10 +269,8 @@ class Stream:
         for section in model.vocode_sections(mel, f0, n_samples, self._seed, DECODED_CORRECTIONS, work):
             meter.add(section[0].numpy())
             wav.append(section[None])
-        level = meter.level() if meter.level() <= 0 else 0.06 * level_of(header.level)
-        samples = step * model.mel_config.hop_length
+        level, samples = TARGET_LEVEL * level_of(header.level), step * model.mel_config.hop_length
         yield from set_level_sections(lambda a, b: wav.read(a, b)[0, 0].numpy(), meter, level, samples)
-        yield from _silence(header.n_samples - n_samples)
 
 
 def _last_steps(blocks: list[tuple[Block, bool]]) -> list[tuple[Block, bool]]:
@@ -300,9 +296,3 @@ def _conceal(mel: Tensor, lost: Tensor, floor: float) -> Tensor:
         faded = mel[..., edge.clamp(0, n - 1)] - FADE_NATS * (at - edge).abs()
         edges.append(torch.where(there, faded, torch.full_like(faded, floor)))
     return torch.where(lost, torch.maximum(*edges).clamp(min=floor), mel)
-
-
-def _silence(n: int) -> Iterator[np.ndarray]:
-    while n > 0:
-        yield np.zeros(min(n, 1 << 18), np.float32)
-        n -= 1 << 18
