@@ -49,10 +49,11 @@ class Peer:
     @property
     def missing(self) -> str | None:
         """What is to be said when a program is not there, else None."""
-        absent = [words.split()[0] for words in (self.encoder, self.decoder) if shutil.which(words.split()[0]) is None]
-        return (
-            f"{self.codec} left out: no {' and no '.join(absent)} on PATH; apt-get install {self.package}" if absent else None
-        )
+        programs = dict.fromkeys(words.split()[0] for words in (self.encoder, self.decoder))
+        absent = [program for program in programs if shutil.which(program) is None]
+        if not absent:
+            return None
+        return f"{self.system} left out: no {' and no '.join(absent)} on PATH; apt-get install {self.package}"
 
     def encode(self, sound: Sound) -> tuple[bytes, float]:
         """Return the file that the encoder makes of a sound, and the seconds that its process took.
