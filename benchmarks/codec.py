@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from codec_peers import PEERS, SAMPLE_RATE, Peer, ogg_payload
+from codec_peers import PEERS, SAMPLE_RATE, ogg_payload
 from codec_report import SCORES, Measured, draw_rates, table, write_json
 
 import vcae
@@ -46,6 +46,10 @@ class Coder(Protocol):
     def setting(self) -> str:
         """What its rate is set by."""
 
+    @property
+    def commands(self) -> list[str]:
+        """How it is called."""
+
     def encode(self, sound: Sound) -> tuple[bytes, float]:
         """Return a file and the seconds that making it took."""
 
@@ -61,6 +65,8 @@ class Ours:
     def __init__(self, loaded: Any, kbps: float) -> None:
         self._loaded, self._kbps = loaded, kbps
         self.setting = f"{kbps:g}"
+        codec = f"Codec({loaded.file.path.name!r})"
+        self.commands = [f"{codec}.compress(sound, {kbps:g})", f"{codec}.decompress(data)", f"sha256:{loaded.file.sha256[:16]}"]
 
     def encode(self, sound: Sound) -> tuple[bytes, float]:
         start = time.perf_counter()
@@ -125,11 +131,10 @@ def measure(coder: Coder, sounds: list[Sound], folder: Path, least_s: float) -> 
             payloads.append(ogg_payload(data))
             copies.append(keep(copy, folder, label, n))
     timed_s = passes * audio_s
-    found = Measured(label, coder.codec, copies, 0.008 * size / audio_s, timed_s=timed_s)
+    found = Measured(label, coder.codec, copies, 0.008 * size / audio_s, timed_s=timed_s, commands=coder.commands)
     if all(payloads):
         found.payload_kbps = 0.008 * sum(payload or 0 for payload in payloads) / audio_s
     found.encode_x, found.decode_x = timed_s / encode_s, timed_s / decode_s
-    found.commands = [coder.encoder, coder.decoder] if isinstance(coder, Peer) else []
     return found
 
 

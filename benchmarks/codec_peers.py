@@ -47,9 +47,14 @@ class Peer:
         return self.codec.partition(" ")[0]
 
     @property
+    def commands(self) -> list[str]:
+        """How it is called."""
+        return [self.encoder, self.decoder]
+
+    @property
     def missing(self) -> str | None:
         """What is to be said when a program is not there, else None."""
-        programs = dict.fromkeys(words.split()[0] for words in (self.encoder, self.decoder))
+        programs = dict.fromkeys(words.split()[0] for words in self.commands)
         absent = [program for program in programs if shutil.which(program) is None]
         if not absent:
             return None

@@ -59,6 +59,7 @@ class EightBits:
 
     def __init__(self, name="codec", device="auto"):
         assert device == "cpu"
+        self.file = SimpleNamespace(path=Path(f"{name}.safetensors"), sha256="0123456789abcdef" * 4)
 
     def compress(self, sound, kbps=1.5):
         n = round(10 * kbps)
@@ -266,6 +267,8 @@ def test_two_clips_through_every_codec_that_is_here(tmp_path, manifest, monkeypa
     assert systems["vcae 6"]["timed_s"] == pytest.approx(12.6)
     assert systems["reference"]["scores"]["stoi"] == pytest.approx(1.0)
     assert systems["vcae 6"]["scores"]["stoi"] > 0.99
+    assert systems["vcae 6"]["commands"][0] == "Codec('codec.safetensors').compress(sound, 6)"
+    assert systems["vcae 6"]["commands"][-1] == "sha256:0123456789abcdef"
     assert systems["copy"]["kbps"] is None
     assert json.loads((out / "scores.json").read_text())["copy"]["flags"] == ["--asr", "--speaker"]
     for peer in here:
