@@ -55,9 +55,9 @@ json.dump(found, open(out.replace(".csv", ".json"), "w"))
 
 
 class EightBits:
-    """Stands in for our codec: eight bits a sample, after as many bytes as hundred bits a second were asked for."""
+    """Stands in for our codec where figures shall be exact: eight bits a sample, after as many bytes as hundred bits a second were asked for."""
 
-    def __init__(self, name="codec", device="auto"):
+    def __init__(self, name="codec", device="cpu"):
         assert device == "cpu"
         self.file = SimpleNamespace(path=Path(f"{name}.safetensors"), sha256="0123456789abcdef" * 4)
 
@@ -248,8 +248,7 @@ def test_the_picture_has_four_panels_and_a_line_a_codec(tmp_path):
     assert [name for name in names if f"<!-- {name} -->" not in text] == []
 
 
-def test_two_clips_through_every_codec_that_is_here(tmp_path, manifest, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "vcae.tasks.codec", SimpleNamespace(Codec=EightBits))
+def test_two_clips_through_every_codec_that_is_here(tmp_path, manifest, capsys):
     judge, out = tmp_path / "judge.py", tmp_path / "out"
     judge.write_text(JUDGE)
     words = [str(manifest), "--kbps", "0.6", "6", "--timed-s", "8", "--threads", "1", "--output-dir", str(out)]
@@ -261,14 +260,14 @@ def test_two_clips_through_every_codec_that_is_here(tmp_path, manifest, monkeypa
     labels = ["reference", "copy", "vcae 0.6", "vcae 6", *(f"{peer.codec} {peer.setting}" for peer in here)]
     assert list(systems) == labels
     assert [line.split("|")[1].strip() for line in printed.splitlines()[2:] if line.startswith("|")] == labels
-    # One byte a sample, and 60 or 6 a file, exactly; two passes of 6.3 s are the least of 8 s and more.
-    assert systems["vcae 6"]["kbps"] == pytest.approx(128 + 0.008 * 120 / 6.3)
-    assert systems["vcae 0.6"]["kbps"] == pytest.approx(128 + 0.008 * 12 / 6.3)
+    # Two passes of 6.3 s are the least of 8 s and more.
     assert systems["vcae 6"]["timed_s"] == pytest.approx(12.6)
-    assert systems["reference"]["scores"]["stoi"] == pytest.approx(1.0)
-    assert systems["vcae 6"]["scores"]["stoi"] > 0.99
+    assert 0.3 < systems["vcae 0.6"]["kbps"] < systems["vcae 6"]["kbps"] <= 6.0
+    assert [soundfile.info(path).frames for path in systems["vcae 6"]["copies"]] == [49600, 51200]
     assert systems["vcae 6"]["commands"][0] == "Codec('codec.safetensors').compress(sound, 6)"
-    assert systems["vcae 6"]["commands"][-1] == "sha256:0123456789abcdef"
+    kept = (ROOT / "vcae/weights/codec.sha256").read_text()
+    assert systems["vcae 6"]["commands"][-1] == f"sha256:{kept[:16]}"
+    assert systems["reference"]["scores"]["stoi"] == pytest.approx(1.0)
     assert systems["copy"]["kbps"] is None
     assert json.loads((out / "scores.json").read_text())["copy"]["flags"] == ["--asr", "--speaker"]
     for peer in here:
@@ -280,6 +279,19 @@ def test_two_clips_through_every_codec_that_is_here(tmp_path, manifest, monkeypa
     assert all(soundfile.info(path).samplerate == 16000 for system in systems.values() for path in system["copies"])
     assert (out / "codec.png").read_bytes().startswith(b"\x89PNG")
     assert "</svg>" in (out / "codec.svg").read_text()
+
+
+def test_rates_and_times_are_counted_over_all_clips(tmp_path, speech):
+    sounds = [Sound(speech[: n * 1600], 16000) for n in (30, 33)]
+    for kbps, size in ((6.0, 60), (0.6, 6)):
+        # One byte a sample, and 60 or 6 a file, exactly; three passes of 6.3 s are the least of 13 s and more.
+        found = bench.measure(bench.Ours(EightBits(), kbps), sounds, tmp_path, 13.0)
+        assert found.kbps == pytest.approx(128 + 0.008 * 2 * size / 6.3)
+        assert found.timed_s == pytest.approx(18.9)
+        assert found.payload_kbps is None
+        assert min(found.encode_x, found.decode_x) > 100
+        for path, sound in zip(found.copies, sounds, strict=True):
+            assert np.abs(soundfile.read(path)[0] - sound.wav).max() < 1 / 120
 
 
 def test_without_a_judge_there_are_rates_and_times(tmp_path, manifest, monkeypatch, capsys):
