@@ -13,6 +13,7 @@ from vcae.config import (
     FinetuneRecipe,
     MelConfig,
     OthersRecipe,
+    PolishRecipe,
     ReleaseRecipe,
     SwapRecipe,
     UnitsRecipe,
@@ -37,7 +38,7 @@ RECIPES = {
     "codec": CodecRecipe,
 }
 # Recipes of several steps, by the name of the file.
-STEPS = {"others": OthersRecipe, "faults": FaultsRecipe}
+STEPS = {"others": OthersRecipe, "faults": FaultsRecipe, "polish": PolishRecipe}
 # And of one recipe alone.
 RELEASES = {"codec": CodecReleaseRecipe}
 FILES = sorted((ROOT / "recipes").glob("*/conf/*.yaml"))

@@ -375,6 +375,32 @@ class CodecRecipe:
 
 
 @dataclass(frozen=True)
+class PolishConfig:
+    """What gives the codec's base layer, where it is alone, the texture of a recording."""
+
+    width: int = 192
+    n_blocks: int = 4
+
+    def __post_init__(self) -> None:
+        for name in ("width", "n_blocks"):
+            value = getattr(self, name)
+            _require(1 <= value <= 1024, f"polish.{name} is {value}; allowed are 1 to 1024")
+
+
+@dataclass(frozen=True)
+class PolishRecipe:
+    """All numbers of `recipes/codec/polish.py`."""
+
+    model: PolishConfig = field(default_factory=PolishConfig)
+    base: str = "vq"
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    critic_channels: int = 24
+    adversarial_weight: float = 0.2
+    feature_weight: float = 1.0
+
+
+@dataclass(frozen=True)
 class CodecReleaseRecipe:
     """What `recipes/codec/release.py` turns networks in training into."""
 

@@ -27,9 +27,10 @@ from vcae.codec.integer import (
 )
 from vcae.codec.model import CodecNetworks
 from vcae.codec.network import Enhancement
+from vcae.codec.polish import Polish
 from vcae.codec.prior import QUALITIES, table_sizes
 from vcae.codec.speaker import SpeakerLevels
-from vcae.config import CodecConfig, from_dict, to_dict
+from vcae.config import CodecConfig, PolishConfig, from_dict, to_dict
 from vcae.errors import CheckpointError, ConfigError
 
 FORMAT = 1
@@ -192,3 +193,31 @@ def _check(path: Path, tensors: Mapping[str, Tensor], config: CodecConfig, codeb
     missing = {"speaker.mean", "speaker.basis", "speaker.bits", "speaker.levels"} - tensors.keys()
     if missing or not all(bool(value.isfinite().all()) for value in tensors.values() if value.is_floating_point()):
         raise CheckpointError(f"{path} lacks {', '.join(sorted(missing)) or 'finite weights'}; get a fresh copy of it")
+
+
+def save_polish(path: Path, polish: Polish, info: Mapping[str, Any]) -> None:
+    """Save a polish in training.
+
+    Raises:
+        CheckpointError: If the file cannot be written.
+    """
+    sizes = {"n_mels": polish.output.out_features, "speaker_dim": polish.speaker_dim}
+    metadata = {"format": FORMAT, "polish": to_dict(polish.config) | sizes, "info": dict(info)}
+    checkpoint.write_tensors(path, polish.state_dict(), {"vcae": json.dumps(metadata)})
+
+
+def load_polish(path: str | Path) -> Polish:
+    """Load what `save_polish` saved.
+
+    Raises:
+        CheckpointError: If it is missing, damaged or something else.
+    """
+    file = checkpoint.find(path)
+    try:
+        sizes = dict(checkpoint.read_metadata(file)["polish"])
+        n_mels, speaker_dim = int(sizes.pop("n_mels")), int(sizes.pop("speaker_dim"))
+        polish = Polish(from_dict(PolishConfig, sizes, "polish"), n_mels, speaker_dim)
+        polish.load_state_dict(checkpoint.read_tensors(file)[0], strict=True)
+    except (KeyError, TypeError, ValueError, RuntimeError, ConfigError) as error:
+        raise CheckpointError(f"{file} holds no polish in training ({error}); give one from recipes/codec/polish.py") from error
+    return polish

@@ -21,6 +21,18 @@ from vcae.training.objectives import Objective
 DB = 20 / math.log(10)
 
 
+def base_autoencoder(name: str) -> Autoencoder:
+    """Load the autoencoder whose codes are the base layer.
+
+    Raises:
+        CheckpointError: If it cannot be loaded, or has other codes than the codec sends.
+    """
+    found = load(name).autoencoder
+    if found is None or found.config.quantizer is None or found.config.speaker is None or found.config.quantizer.n_stages != 2:
+        raise CheckpointError(f"{name} has no two codes a step and a voice; the codec needs a checkpoint like vq")
+    return found
+
+
 class CodecObjective(Objective):
     """Code the mel that the base layer left out in few bits, each item of a batch at a quality of its own.
 
@@ -34,16 +46,8 @@ class CodecObjective(Objective):
     def __init__(self, recipe: CodecRecipe) -> None:
         super().__init__()
         self.recipe = recipe
-        found = load(recipe.model.base).autoencoder
-        if (
-            found is None
-            or found.config.quantizer is None
-            or found.config.speaker is None
-            or found.config.quantizer.n_stages != 2
-        ):
-            raise CheckpointError(
-                f"{recipe.model.base} has no two codes a step and a voice; model.base needs a checkpoint like vq"
-            )
+        found = base_autoencoder(recipe.model.base)
+        assert found.config.quantizer is not None
         # In a list, so that the frozen base is no part of what is trained and saved.
         self._base: list[Autoencoder] = [found]
         self.codebook_size = found.config.quantizer.codebook_size
@@ -56,7 +60,7 @@ class CodecObjective(Objective):
             with torch.autocast(batch["wav"].device.type, enabled=False):
                 mel, reference = self.log_mel(batch["wav"]), self.log_mel(batch["reference"])
                 f0 = batch["f0"][:, : mel.shape[-1]]
-                centre = _medians(f0)
+                centre = medians(f0)
                 voicing, place = quantize_f0(f0, centre)
                 heard = dequantize_f0(voicing, place, centre, mel.shape[-1])
             codes = base.encode_units(mel)
@@ -103,7 +107,7 @@ class CodecObjective(Objective):
         return ((rebuilt - mel) * DB).square().mul(weight).sum(dim=(1, 2)) / weight.sum(dim=(1, 2))
 
 
-def _medians(f0: Tensor) -> Tensor:
+def medians(f0: Tensor) -> Tensor:
     """Return the median (B,) of F0 (B, T) over voiced frames, in Hz; 100 without any."""
     median = torch.where(f0 > 0, f0, torch.full_like(f0, torch.nan)).nanmedian(dim=-1).values
     return torch.where(median.isnan(), torch.full_like(median, 100.0), median)
