@@ -169,6 +169,19 @@ class AutoencoderConfig:
 
 
 @dataclass(frozen=True)
+class PolishConfig:
+    """What gives the codec's base layer, where it is alone, the texture of a recording."""
+
+    width: int = 192
+    n_blocks: int = 4
+
+    def __post_init__(self) -> None:
+        for name in ("width", "n_blocks"):
+            value = getattr(self, name)
+            _require(1 <= value <= 1024, f"polish.{name} is {value}; allowed are 1 to 1024")
+
+
+@dataclass(frozen=True)
 class CodecConfig:
     """The speech codec: an enhancement layer over a checkpoint's units, and the priors of all that is sent."""
 
@@ -179,6 +192,8 @@ class CodecConfig:
     latent_dim: int = 64
     prior_width: int = 256
     pitch_width: int = 64
+    # For the base layer where it is alone.
+    polish: PolishConfig | None = None
 
     def __post_init__(self) -> None:
         for name in ("width", "n_blocks", "latent_dim", "prior_width", "pitch_width"):
@@ -375,19 +390,6 @@ class CodecRecipe:
 
 
 @dataclass(frozen=True)
-class PolishConfig:
-    """What gives the codec's base layer, where it is alone, the texture of a recording."""
-
-    width: int = 192
-    n_blocks: int = 4
-
-    def __post_init__(self) -> None:
-        for name in ("width", "n_blocks"):
-            value = getattr(self, name)
-            _require(1 <= value <= 1024, f"polish.{name} is {value}; allowed are 1 to 1024")
-
-
-@dataclass(frozen=True)
 class PolishRecipe:
     """All numbers of `recipes/codec/polish.py`."""
 
@@ -406,9 +408,10 @@ class CodecReleaseRecipe:
 
     networks: str
     output: str
+    polish: str | None = None
     cache: str = "cache/train"
     # Of the speaker embedding.
-    speaker_bytes: int = 16
+    speaker_bytes: int = 32
     speaker_utterances: int = 4000
     # Utterances that rates and phases are counted on.
     utterances: int = 60

@@ -32,6 +32,7 @@ MEASURED = (1, 20, 45, 75, 110, 150, 190, 225, 255)
 
 def release(recipe: CodecReleaseRecipe) -> None:
     networks, cache = files.load_networks(recipe.networks), SpeechCache(recipe.cache)
+    polish = None if recipe.polish is None else files.load_polish(recipe.polish)
     base = Model(networks.config.base)
     config = base.autoencoder.config
     assert config.quantizer is not None
@@ -43,7 +44,7 @@ def release(recipe: CodecReleaseRecipe) -> None:
 
     def save(path: Path) -> None:
         sha256, size = base.checkpoint.sha256, config.quantizer.codebook_size if config.quantizer else 0
-        files.save_codec(path, networks, size, extra, recipe.info, sha256)
+        files.save_codec(path, networks, size, extra, recipe.info, sha256, polish)
 
     # A codec that knows no rates yet measures its own.
     with tempfile.TemporaryDirectory() as folder:

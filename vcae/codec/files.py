@@ -46,6 +46,7 @@ class CodecFile:
         metadata: What stands beside the weights.
         config: Sizes.
         enhancement: The network.
+        polish: Of the base layer where it is alone, or None.
         coder: Of blocks.
         speaker: Of the voice.
         rates: (256,) kilobits a second that each quality took on the training data, for a first guess.
@@ -56,6 +57,7 @@ class CodecFile:
     metadata: dict[str, Any]
     config: CodecConfig
     enhancement: Enhancement
+    polish: Polish | None
     coder: BlockCoder
     speaker: SpeakerLevels
     rates: Tensor
@@ -109,6 +111,7 @@ def save_codec(
     extra: Mapping[str, Tensor],
     info: Mapping[str, Any],
     base_sha256: str,
+    polish: Polish | None = None,
 ) -> None:
     """Save a codec for use: the enhancement layer in float16, all that the entropy coder needs in integers.
 
@@ -119,6 +122,7 @@ def save_codec(
         extra: `phase` (PHASES + 1, PHASES) int32, `rates` (256,) and `speaker.*` from `fit_speaker_levels`.
         info: Plain data to keep beside the weights.
         base_sha256: Of the base layer's checkpoint.
+        polish: For the base layer where it is alone.
 
     Raises:
         CheckpointError: If the file cannot be written.
@@ -129,7 +133,11 @@ def save_codec(
     tables = {"exponentials": exponentials(), "logistic": logistic_tables(), **step_tables(networks.enhancement)}
     tensors |= {f"prior.{key}": value for key, value in tables.items()}
     tensors |= {("prior.phase" if key == "phase" else key): value for key, value in extra.items()}
-    sizes = {"codebook_size": codebook_size, "n_mels": networks.enhancement.n_mels, "base_sha256": base_sha256}
+    sizes: dict[str, Any] = {"codebook_size": codebook_size, "n_mels": networks.enhancement.n_mels, "base_sha256": base_sha256}
+    sizes["speaker_dim"] = len(extra["speaker.mean"])
+    if polish is not None:
+        tensors |= {f"polish.{key}": value.half() for key, value in polish.state_dict().items()}
+        sizes["polish"] = to_dict(polish.config)
     metadata = {"format": FORMAT, "codec": to_dict(networks.config) | sizes, "info": dict(info)}
     checkpoint.write_tensors(path, tensors, {"vcae": json.dumps(metadata)})
 
@@ -144,55 +152,76 @@ def load_codec(name: str | Path, device: torch.device) -> CodecFile:
     metadata = checkpoint.read_metadata(path)
     try:
         sizes = dict(metadata["codec"])
-        codebook_size, n_mels, base = int(sizes.pop("codebook_size")), int(sizes.pop("n_mels")), str(sizes.pop("base_sha256"))
+        base = str(sizes.pop("base_sha256"))
+        codebook_size, n_mels, speaker_dim = (int(sizes.pop(key)) for key in ("codebook_size", "n_mels", "speaker_dim"))
         config = from_dict(CodecConfig, sizes, "codec")
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise CheckpointError(f"{path} holds no codec ({error}); give one, such as the shipped codec") from error
     tensors, digest = checkpoint.read_tensors(path)
-    _check(path, tensors, config, codebook_size, n_mels)
-    own = {key.removeprefix("enhancement."): value.float() for key, value in tensors.items() if key.startswith("enhancement.")}
+    if not (2 <= codebook_size <= checkpoint.MAX_SIZE and 1 <= n_mels <= 1024 and 1 <= speaker_dim <= 1024):
+        raise CheckpointError(
+            f"{path} has a config this version does not know: {codebook_size} codes, {n_mels} bands, {speaker_dim} speaker dimensions"
+        )
+    _check(path, tensors, config, codebook_size, n_mels, speaker_dim)
+
+    def part(name: str) -> dict[str, Tensor]:
+        return {key.removeprefix(name + "."): value for key, value in tensors.items() if key.startswith(name + ".")}
+
     enhancement = Enhancement(config, n_mels)
-    enhancement.load_state_dict(own, strict=True)
-    integers = {key.removeprefix("prior."): value for key, value in tensors.items() if key.startswith("prior.")}
-    speaker = {key.removeprefix("speaker."): value for key, value in tensors.items() if key.startswith("speaker.")}
+    enhancement.load_state_dict({key: value.float() for key, value in part("enhancement").items()}, strict=True)
+    polish = None
+    if config.polish is not None:
+        polish = Polish(config.polish, n_mels, speaker_dim)
+        polish.load_state_dict({key: value.float() for key, value in part("polish").items()}, strict=True)
+        polish.to(device).eval().requires_grad_(False)
     return CodecFile(
         path,
         digest,
         metadata | {"base_sha256": base},
         config,
         enhancement.to(device).eval().requires_grad_(False),
-        BlockCoder(integers, codebook_size, config.latent_dim),
-        SpeakerLevels(speaker),
+        polish,
+        BlockCoder(part("prior"), codebook_size, config.latent_dim),
+        SpeakerLevels(part("speaker")),
         tensors["rates"].float(),
     )
 
 
-def _check(path: Path, tensors: Mapping[str, Tensor], config: CodecConfig, codebook_size: int, n_mels: int) -> None:
+def _check(
+    path: Path, tensors: Mapping[str, Tensor], config: CodecConfig, codebook_size: int, n_mels: int, speaker_dim: int
+) -> None:
     """Compare the tensors' shapes with the config's, on networks without memory."""
-    if not 2 <= codebook_size <= checkpoint.MAX_SIZE or not 1 <= n_mels <= 1024:
-        raise CheckpointError(f"{path} has a config this version does not know: {codebook_size} codes, {n_mels} bands")
-    with torch.device("meta"):
-        networks = CodecNetworks(config, n_mels, codebook_size)
-    d, wanted = config.latent_dim, {f"enhancement.{k}": tuple(v.shape) for k, v in networks.enhancement.state_dict().items()}
-    for name, sizes in table_sizes(codebook_size).items():
-        width = getattr(networks.priors, name).table.shape[1]
-        n_out = getattr(networks.priors, name).output.weight.shape[0]
-        shapes = {"table": (sum(sizes), width), "bias": (width,), "hidden.weight": (width, width), "hidden.bias": (width,)}
-        shapes |= {"output.weight": (n_out, width), "output.bias": (n_out,)}
-        if name == "latent":
-            shapes["numbers.weight"] = (width, 2 * d + QUALITIES)
-        wanted |= {f"prior.{name}.{key}": shape for key, shape in shapes.items()}
-    wanted |= {f"prior.{name}": (MAX_QUALITY + 1, d) for name in ("steps", "inverse_steps", "log2_steps")}
-    wanted |= {"prior.exponentials": (EXP_RANGE * EXP_STEPS + 1,), "prior.logistic": (SCALES, FRACTIONS, 2 * HALF)}
-    wanted |= {"prior.phase": (PHASES + 1, PHASES), "rates": (MAX_QUALITY + 1,)}
+    wanted = _shapes(config, codebook_size, n_mels, speaker_dim)
     have = {key: tuple(value.shape) for key, value in tensors.items() if not key.startswith("speaker.")}
     for key in sorted(wanted.keys() | have.keys()):
         if wanted.get(key) != have.get(key):
             said = f"{key} is {have.get(key, 'not there')} and should be {wanted.get(key, 'absent')}"
             raise CheckpointError(f"{path} does not fit its own config: {said}; get a fresh copy of it")
     missing = {"speaker.mean", "speaker.basis", "speaker.bits", "speaker.levels"} - tensors.keys()
+    if not missing and not SpeakerLevels.fit(tensors, speaker_dim):
+        raise CheckpointError(f"{path} has levels for the voice that do not fit each other; get a fresh copy of it")
     if missing or not all(bool(value.isfinite().all()) for value in tensors.values() if value.is_floating_point()):
         raise CheckpointError(f"{path} lacks {', '.join(sorted(missing)) or 'finite weights'}; get a fresh copy of it")
+
+
+def _shapes(config: CodecConfig, codebook_size: int, n_mels: int, speaker_dim: int) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every tensor but those of the speaker's levels."""
+    with torch.device("meta"):
+        networks = CodecNetworks(config, n_mels, codebook_size)
+        polish = None if config.polish is None else Polish(config.polish, n_mels, speaker_dim)
+    d, shapes = config.latent_dim, {f"enhancement.{k}": tuple(v.shape) for k, v in networks.enhancement.state_dict().items()}
+    if polish is not None:
+        shapes |= {f"polish.{key}": tuple(value.shape) for key, value in polish.state_dict().items()}
+    for name, sizes in table_sizes(codebook_size).items():
+        n_out, width = getattr(networks.priors, name).output.weight.shape
+        own = {"table": (sum(sizes), width), "bias": (width,), "hidden.weight": (width, width), "hidden.bias": (width,)}
+        own |= {"output.weight": (n_out, width), "output.bias": (n_out,)}
+        if name == "latent":
+            own["numbers.weight"] = (width, 2 * d + QUALITIES)
+        shapes |= {f"prior.{name}.{key}": shape for key, shape in own.items()}
+    shapes |= {f"prior.{name}": (MAX_QUALITY + 1, d) for name in ("steps", "inverse_steps", "log2_steps")}
+    shapes |= {"prior.exponentials": (EXP_RANGE * EXP_STEPS + 1,), "prior.logistic": (SCALES, FRACTIONS, 2 * HALF)}
+    return shapes | {"prior.phase": (PHASES + 1, PHASES), "rates": (MAX_QUALITY + 1,)}
 
 
 def save_polish(path: Path, polish: Polish, info: Mapping[str, Any]) -> None:

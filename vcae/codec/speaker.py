@@ -73,6 +73,15 @@ class SpeakerLevels:
         self._bits = [int(n) for n in tensors["bits"]]
         self.n_bytes = -(-sum(self._bits) // 8)
 
+    @staticmethod
+    def fit(tensors: Mapping[str, Tensor], speaker_dim: int) -> bool:
+        """Say whether a file's `speaker.` tensors have shapes and bits that fit each other."""
+        mean, basis, bits, levels = (tensors[f"speaker.{name}"] for name in ("mean", "basis", "bits", "levels"))
+        n = bits.numel()
+        if mean.shape != (speaker_dim,) or basis.shape != (speaker_dim, n) or bits.dim() != 1 or not n:
+            return False
+        return bool((bits >= 0).all()) and int(bits.max()) <= 16 and levels.shape == (n, 1 << int(bits.max()))
+
     def encode(self, embedding: Tensor) -> bytes:
         """Return the bytes of an embedding (1, D)."""
         seen = ((embedding[0].float().cpu() - self._mean) @ self._basis).tolist()

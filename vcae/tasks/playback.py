@@ -217,6 +217,10 @@ class Stream:
         model, device = codec.model, codec.model.device
         f0 = dequantize_f0(window.voicing[None], window.place[None], torch.tensor([self._hz]), n)
         mel = decode_base(codec, window.codes, f0, header.speaker, header.f0).read(0, n)
+        if not header.quality and codec.file.polish is not None:
+            embedding = codec.file.speaker.decode(header.speaker).to(device)
+            normalized = codec.file.polish(model.autoencoder.normalize(mel), embedding)
+            mel = normalized * model.autoencoder.mel_deviation + model.autoencoder.mel_mean
         if header.quality:
             autoencoder, quality = model.autoencoder, torch.tensor([quality_share(header.quality)], device=device)
             steps = torch.from_numpy(codec.file.coder.steps[header.quality] / 1024).float()[:, None]
