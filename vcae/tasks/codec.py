@@ -88,8 +88,18 @@ class Decompressed:
 
 
 @dataclass(frozen=True)
-class _Base:
-    """A recording in the base layer: all that is sent of it at any rate."""
+class Base:
+    """A recording as the base layer has it: all that is sent of it at any rate, and what it was heard as.
+
+    Attributes:
+        heard: The recording, to be read by sections.
+        work: How to go through it.
+        codes: (2, S).
+        voicing: (S,), see `vcae.codec.pitch`.
+        place: (S,), of F0.
+        reference: The code of what places are counted from.
+        speaker: The voice in bytes.
+    """
 
     heard: Heard
     work: Workshop
@@ -147,12 +157,12 @@ class Codec:
             ConfigError: For a rate that is not allowed.
         """
         bitstream.check_kbps(kbps)
-        base = self._base(source)
+        base = self.analyse(source)
         budget = kbps * 1000 / 8 * base.heard.wav.n / self.sample_rate
         alone = self._write(base, 0, None)
         if budget <= len(alone) * 1.02:
             return alone
-        mel = self._base_mel(base)
+        mel = self.base_mel(base)
         quality, chosen = self._search(base, mel, budget - len(alone)), alone
         while quality > 0:
             chosen = self._write(base, quality, mel)
@@ -162,7 +172,8 @@ class Codec:
             quality = min(quality - 1, self._quality(self._rate(quality) * (budget / len(chosen)) ** 1.2))
         return alone
 
-    def _base(self, source: Source) -> _Base:
+    def analyse(self, source: Source) -> Base:
+        """Return what is sent of a recording at any rate. Arguments and errors as `compress`."""
         model, step = self.model, max(round(SECTION_S * self.model.mel_config.frame_rate), 1)
         heard, work = listen(model, source, MIN_SOURCE_S, lambda n: Workshop(step, n > step, model.device))
         speaker = self.file.speaker.encode(hear_speaker(model, heard.mel, heard.active, work))
@@ -171,9 +182,9 @@ class Codec:
         codes = [quantizer.encode(latent.read(start, stop))[0].cpu().numpy() for start, stop in work.walk(latent.n)]
         reference = reference_code(heard.f0[0])
         voicing, place = quantize_f0(heard.f0.cpu(), torch.tensor([reference_hz(reference)]))
-        return _Base(heard, work, np.concatenate(codes, axis=1), voicing[0], place[0], reference, speaker)
+        return Base(heard, work, np.concatenate(codes, axis=1), voicing[0], place[0], reference, speaker)
 
-    def _places(self, base: _Base, block_steps: int) -> Tensor:
+    def _places(self, base: Base, block_steps: int) -> Tensor:
         """Return the places of F0 (S,) that a decoder will reach."""
         voicing, place = base.voicing.numpy(), base.place.numpy()
         cuts = range(0, len(voicing), block_steps)
@@ -181,26 +192,25 @@ class Codec:
             np.concatenate([reachable(voicing[i : i + block_steps], place[i : i + block_steps])[1] for i in cuts])
         )
 
-    def _base_mel(self, base: _Base) -> Sections:
-        """Return the base layer's mel, normalised, as the decoder has it."""
+    def base_mel(self, base: Base) -> Sections:
+        """Return the base layer's mel, of T frames, normalised, as the decoder has it."""
         hz = torch.tensor([reference_hz(base.reference)])
         f0 = dequantize_f0(base.voicing[None], self._places(base, BLOCK_STEPS)[None], hz, base.heard.mel.n)
         decoded = decode_base(self, base.codes, f0, base.speaker, base.reference)
         normalize = self.model.autoencoder.normalize
         return base.work.keep(Computed(decoded.n, lambda start, stop: normalize(decoded.read(start, stop)), multiple=FRAMES))
 
-    def _latent(self, base: _Base, mel: Sections, quality: int, start: int, stop: int) -> np.ndarray:
-        """Return the rounded latent (D, stop - start) of steps."""
+    def latent(self, base: Base, mel: Sections, quality: int, start: int, stop: int) -> np.ndarray:
+        """Return the latent (D, stop - start) of steps `start` to `stop` in units of the quantiser's, not yet rounded."""
         first, last = max(start * FRAMES - self.enhancement.reach, 0) // FRAMES * FRAMES, stop * FRAMES + self.enhancement.reach
         last = min(last, mel.n)
         wanted, share = self.model.autoencoder.normalize(base.heard.mel.read(first, last)), quality_share(quality)
         latent = self.enhancement.encode(wanted, mel.read(first, last), torch.tensor([share], device=self.model.device))
         steps = self.file.coder.steps[quality][:, None] / 1024
         cut = latent[0, :, start - first // FRAMES : stop - first // FRAMES].double().cpu().numpy()
-        rounded: np.ndarray = np.round(cut / steps).astype(np.int64)
-        return rounded
+        return np.asarray(cut / steps)
 
-    def _blocks(self, base: _Base, quality: int, mel: Sections | None, indices: list[int] | None = None) -> Iterator[bytes]:
+    def _blocks(self, base: Base, quality: int, mel: Sections | None, indices: list[int] | None = None) -> Iterator[bytes]:
         n, block_steps = len(base.voicing), BLOCK_STEPS if quality else BASE_BLOCK_STEPS
         phase = self._phase(base) if quality else None
         for index in range(-(-n // block_steps)) if indices is None else indices:
@@ -208,12 +218,12 @@ class Codec:
             n_phases = -(-(cut.stop - cut.start) // PHASE_STEPS)
             latent = np.zeros((self.file.config.latent_dim, cut.stop - cut.start), dtype=np.int64)
             if mel is not None:
-                latent = self._latent(base, mel, quality, cut.start, cut.stop)
+                latent = np.round(self.latent(base, mel, quality, cut.start, cut.stop)).astype(np.int64)
             sent = np.zeros(n_phases, np.int64) if phase is None else phase[cut.start // PHASE_STEPS :][:n_phases]
             block = Block(base.codes[:, cut], base.voicing.numpy()[cut], base.place.numpy()[cut], sent, latent)
             yield self.file.coder.encode(block, quality)[0]
 
-    def _write(self, base: _Base, quality: int, mel: Sections | None) -> bytes:
+    def _write(self, base: Base, quality: int, mel: Sections | None) -> bytes:
         header = Header(
             bytes.fromhex(self.file.sha256[:8]),
             base.heard.wav.n,
@@ -225,7 +235,7 @@ class Codec:
         )
         return bitstream.write(header, self._blocks(base, quality, mel))
 
-    def _phase(self, base: _Base) -> np.ndarray:
+    def _phase(self, base: Base) -> np.ndarray:
         """Return the pulses' phase (ceil(S / 4),) in sixteenths of a turn, less what each block's places add up to."""
         c, heard = self.model.mel_config, base.heard
         places, hz, n = self._places(base, BLOCK_STEPS), reference_hz(base.reference), heard.mel.n
@@ -248,7 +258,7 @@ class Codec:
         """Return the best quality that costs at most so many kilobits a second on the training data, 0 if none does."""
         return int((self.file.rates[1:] <= rate).sum())
 
-    def _search(self, base: _Base, mel: Sections, budget: float) -> int:
+    def _search(self, base: Base, mel: Sections, budget: float) -> int:
         """Return the quality whose enhancement layer takes at most so many bytes, or hardly more."""
         n_blocks = -(-len(base.voicing) // BLOCK_STEPS)
         tried = sorted(set(np.linspace(0, n_blocks - 1, min(n_blocks, SEARCH_BLOCKS)).round().astype(int).tolist()))
@@ -273,7 +283,7 @@ class Codec:
                 break
         return low
 
-    def _base_sizes(self, base: _Base, indices: list[int]) -> list[bytes]:
+    def _base_sizes(self, base: Base, indices: list[int]) -> list[bytes]:
         """Return the base layer's share of some blocks."""
         coder, n, sizes = self.file.coder, len(base.voicing), []
         for index in indices:
@@ -303,8 +313,8 @@ class Codec:
         """
         counts, bytes_of, seconds = np.ones((PHASES + 1, PHASES)), np.zeros(len(qualities)), 0.0
         for sound in sounds:
-            base = self._base(sound)
-            mel, phase = self._base_mel(base), self._phase(base)
+            base = self.analyse(sound)
+            mel, phase = self.base_mel(base), self._phase(base)
             for cut in range(0, len(base.voicing), BLOCK_STEPS):
                 voicing = base.voicing.numpy()[cut : cut + BLOCK_STEPS]
                 count_changes(counts, phase[cut // PHASE_STEPS :], voicing)
