@@ -23,7 +23,7 @@ from vcae.codec.model import CodecNetworks
 from vcae.codec.network import Enhancement
 from vcae.codec.pitch import REACH, dequantize_f0, quantize_f0, reference_code, reference_hz, spread_phase, turns
 from vcae.codec.prior import ContextNetwork, logistic_bits, table_sizes
-from vcae.codec.speaker import SpeakerLevels, fit_speaker_levels
+from vcae.codec.speaker import Levels, fit_levels
 from vcae.config import CodecConfig
 from vcae.errors import BitstreamError, CheckpointError, ConfigError
 from vcae.tasks.codec import Codec, level_code, level_of
@@ -185,12 +185,12 @@ def test_phase_goes_the_shorter_way_and_turns_add_up():
 
 def test_speaker_levels_keep_the_voice():
     rows = torch.nn.functional.normalize(torch.randn(400, 24) @ torch.diag(0.9 ** torch.arange(24.0)), dim=1)
-    levels = SpeakerLevels(fit_speaker_levels(rows[:300], 10))
+    levels = Levels(fit_levels(rows[:300], 10))
     data = [levels.encode(row[None]) for row in rows[300:]]
     back = torch.cat([levels.decode(one) for one in data])
     assert {len(one) for one in data} == {10}
     assert float((back * rows[300:]).sum(dim=1).mean()) > 0.93
-    coarse = SpeakerLevels(fit_speaker_levels(rows[:300], 4))
+    coarse = Levels(fit_levels(rows[:300], 4))
     assert float((coarse.decode(coarse.encode(rows[301:302])) * rows[301]).sum()) < 0.999
     with pytest.raises(BitstreamError, match="takes 9 bytes and should take 10"):
         levels.decode(data[0][:9])

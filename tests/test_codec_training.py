@@ -130,7 +130,14 @@ def test_from_the_recipe_to_a_file_that_compresses(cache, tmp_path):
     assert {"rate_kbps", "error_db2", "codes_kbps"} <= set(logged[0])
     output = tmp_path / "own.safetensors"
     settings = [f"networks={tmp_path / 'codec/last.safetensors'}", f"polish={tmp_path / 'polish/last.safetensors'}"]
-    settings += [f"cache={cache}", f"output={output}", "speaker_bytes=4", "utterances=2"]
+    settings += [
+        f"cache={cache}",
+        f"output={output}",
+        "speaker_bytes=4",
+        "timbre_bytes=2",
+        "utterances=2",
+        "timbre_utterances=3",
+    ]
     done = _run("release.py", ROOT / "recipes/codec/conf/release.yaml", *settings)
     assert done.returncode == 0, done.stderr
     codec, sound = Codec(output, "cpu"), read_sound(CLIPS / "source.flac")

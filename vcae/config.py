@@ -412,13 +412,20 @@ class CodecReleaseRecipe:
     cache: str = "cache/train"
     # Of the speaker embedding.
     speaker_bytes: int = 32
+    # Of what is left of the average spectrum.
+    timbre_bytes: int = 16
     speaker_utterances: int = 4000
+    # Utterances that the average spectrum is looked at in.
+    timbre_utterances: int = 250
     # Utterances that rates and phases are counted on.
     utterances: int = 60
     info: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _require(1 <= self.speaker_bytes <= 64, f"speaker_bytes is {self.speaker_bytes}; allowed are 1 to 64")
+        _require(
+            min(self.speaker_bytes, self.timbre_bytes) >= 1 and self.speaker_bytes + self.timbre_bytes <= 64,
+            f"speaker_bytes is {self.speaker_bytes} and timbre_bytes {self.timbre_bytes}; they must be at least 1, and 64 together at most",
+        )
         _require(self.utterances > 0, f"utterances is {self.utterances}; it must be positive")
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from vcae.audio.io import Sound
 from vcae.codec import files
 from vcae.codec.block import MAX_QUALITY, PHASES
-from vcae.codec.speaker import fit_speaker_levels
+from vcae.codec.speaker import fit_levels
 from vcae.config import CodecReleaseRecipe, load_config
 from vcae.errors import VcaeError
 from vcae.tasks.codec import Codec
@@ -37,8 +37,10 @@ def release(recipe: CodecReleaseRecipe) -> None:
     config = base.autoencoder.config
     assert config.quantizer is not None
     log.info("hearing %d voices", min(recipe.speaker_utterances, len(cache.utterances)))
-    levels = fit_speaker_levels(_embeddings(base, cache, recipe.speaker_utterances), recipe.speaker_bytes)
+    levels = fit_levels(_embeddings(base, cache, recipe.speaker_utterances), recipe.speaker_bytes)
     extra = {f"speaker.{key}": value for key, value in levels.items()}
+    # Until it is known what the base layer lacks: any levels.
+    extra |= {f"timbre.{key}": value for key, value in fit_levels(torch.randn(64, config.mel.n_mels), 1).items()}
     extra |= {"phase": torch.ones(PHASES + 1, PHASES, dtype=torch.int32), "rates": torch.zeros(MAX_QUALITY + 1)}
     sounds = [_sound(cache, i) for i in _spread(len(cache.utterances), recipe.utterances)]
 
@@ -52,6 +54,9 @@ def release(recipe: CodecReleaseRecipe) -> None:
         save(path)
         codec = Codec(path)
         extra["phase"], extra["rates"] = codec.measure(sounds, MEASURED)
+        many = [_sound(cache, i) for i in _spread(len(cache.utterances), recipe.timbre_utterances)]
+        timbres = torch.cat([codec.timbre(codec.analyse(sound)).cpu() for sound in many])
+        extra |= {f"timbre.{key}": value for key, value in fit_levels(timbres, recipe.timbre_bytes).items()}
     save(Path(recipe.output))
     log.info("wrote %s", recipe.output)
 

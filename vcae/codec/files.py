@@ -29,7 +29,7 @@ from vcae.codec.model import CodecNetworks
 from vcae.codec.network import Enhancement
 from vcae.codec.polish import Polish
 from vcae.codec.prior import QUALITIES, table_sizes
-from vcae.codec.speaker import SpeakerLevels
+from vcae.codec.speaker import Levels, VoiceLevels
 from vcae.config import CodecConfig, PolishConfig, from_dict, to_dict
 from vcae.errors import CheckpointError, ConfigError
 
@@ -48,7 +48,7 @@ class CodecFile:
         enhancement: The network.
         polish: Of the base layer where it is alone, or None.
         coder: Of blocks.
-        speaker: Of the voice.
+        voice: To bytes and back.
         rates: (256,) kilobits a second that each quality took on the training data, for a first guess.
     """
 
@@ -59,7 +59,7 @@ class CodecFile:
     enhancement: Enhancement
     polish: Polish | None
     coder: BlockCoder
-    speaker: SpeakerLevels
+    voice: VoiceLevels
     rates: Tensor
 
 
@@ -119,7 +119,7 @@ def save_codec(
         path: Of the file.
         networks: Trained.
         codebook_size: Of the base layer.
-        extra: `phase` (PHASES + 1, PHASES) int32, `rates` (256,) and `speaker.*` from `fit_speaker_levels`.
+        extra: `phase` (PHASES + 1, PHASES) int32, `rates` (256,), and `speaker.*` and `timbre.*` from `fit_levels`.
         info: Plain data to keep beside the weights.
         base_sha256: Of the base layer's checkpoint.
         polish: For the base layer where it is alone.
@@ -182,7 +182,7 @@ def load_codec(name: str | Path, device: torch.device) -> CodecFile:
         enhancement.to(device).eval().requires_grad_(False),
         polish,
         BlockCoder(part("prior"), codebook_size, config.latent_dim),
-        SpeakerLevels(part("speaker")),
+        VoiceLevels(Levels(part("speaker")), Levels(part("timbre"))),
         tensors["rates"].float(),
     )
 
@@ -192,16 +192,17 @@ def _check(
 ) -> None:
     """Compare the tensors' shapes with the config's, on networks without memory."""
     wanted = _shapes(config, codebook_size, n_mels, speaker_dim)
-    have = {key: tuple(value.shape) for key, value in tensors.items() if not key.startswith("speaker.")}
+    have = {key: tuple(value.shape) for key, value in tensors.items() if not key.startswith(("speaker.", "timbre."))}
     for key in sorted(wanted.keys() | have.keys()):
         if wanted.get(key) != have.get(key):
             said = f"{key} is {have.get(key, 'not there')} and should be {wanted.get(key, 'absent')}"
             raise CheckpointError(f"{path} does not fit its own config: {said}; get a fresh copy of it")
-    missing = {"speaker.mean", "speaker.basis", "speaker.bits", "speaker.levels"} - tensors.keys()
-    if not missing and not SpeakerLevels.fit(tensors, speaker_dim):
-        raise CheckpointError(f"{path} has levels for the voice that do not fit each other; get a fresh copy of it")
-    if missing or not all(bool(value.isfinite().all()) for value in tensors.values() if value.is_floating_point()):
-        raise CheckpointError(f"{path} lacks {', '.join(sorted(missing)) or 'finite weights'}; get a fresh copy of it")
+    for name, dim in (("speaker", speaker_dim), ("timbre", n_mels)):
+        own = {key.removeprefix(name + "."): value for key, value in tensors.items() if key.startswith(name + ".")}
+        if own.keys() != {"mean", "basis", "bits", "levels"} or not Levels.fit(own, dim):
+            raise CheckpointError(f"{path} has levels of the {name} that do not fit each other; get a fresh copy of it")
+    if not all(bool(value.isfinite().all()) for value in tensors.values() if value.is_floating_point()):
+        raise CheckpointError(f"{path} holds weights that are not finite; get a fresh copy of it")
 
 
 def _shapes(config: CodecConfig, codebook_size: int, n_mels: int, speaker_dim: int) -> dict[str, tuple[int, ...]]:

@@ -1,4 +1,4 @@
-"""The voice in a few bytes: principal components of the speaker embedding, each rounded to one of its own levels."""
+"""The voice in a few bytes: principal components of the speaker embedding, and of what is left of the average spectrum, in levels of their own."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ GAIN = 3.6
 LLOYD_STEPS = 30
 
 
-def fit_speaker_levels(embeddings: Tensor, n_bytes: int) -> dict[str, Tensor]:
-    """Choose components and levels for embeddings.
+def fit_levels(vectors: Tensor, n_bytes: int) -> dict[str, Tensor]:
+    """Choose components and levels for vectors.
 
     Args:
-        embeddings: (N, D), of the training data.
-        n_bytes: What one embedding may take.
+        vectors: (N, D), of the training data.
+        n_bytes: What one of them may take.
 
     Returns:
-        `mean` (D,), `basis` (D, K), `bits` (K,) int32, `levels` (K, 2 ** max bits), unused ones zero: what `SpeakerLevels` takes.
+        `mean` (D,), `basis` (D, K), `bits` (K,) int32, `levels` (K, 2 ** max bits), unused ones zero: what `Levels` takes.
 
     Source: bits by reverse water-filling, Cover and Thomas, Elements of Information Theory, section 10.3; levels by Lloyd, Least squares
     quantization in PCM (1982).
     """
-    data = embeddings.double().cpu().numpy()
+    data = vectors.double().cpu().numpy()
     mean = data.mean(axis=0)
     variance, basis = np.linalg.eigh(np.cov((data - mean).T))
     variance, basis = variance[::-1].copy(), basis[:, ::-1]
@@ -61,11 +61,11 @@ def _lloyd(values: np.ndarray, n: int) -> np.ndarray:
     return fitted
 
 
-class SpeakerLevels:
-    """Speaker embeddings to bytes and back.
+class Levels:
+    """Vectors to bytes and back.
 
     Args:
-        tensors: From `fit_speaker_levels`.
+        tensors: From `fit_levels`.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
@@ -74,24 +74,24 @@ class SpeakerLevels:
         self.n_bytes = -(-sum(self._bits) // 8)
 
     @staticmethod
-    def fit(tensors: Mapping[str, Tensor], speaker_dim: int) -> bool:
-        """Say whether a file's `speaker.` tensors have shapes and bits that fit each other."""
-        mean, basis, bits, levels = (tensors[f"speaker.{name}"] for name in ("mean", "basis", "bits", "levels"))
+    def fit(tensors: Mapping[str, Tensor], dim: int) -> bool:
+        """Say whether a file's tensors have shapes and bits that fit each other."""
+        mean, basis, bits, levels = (tensors[name] for name in ("mean", "basis", "bits", "levels"))
         n = bits.numel()
-        if mean.shape != (speaker_dim,) or basis.shape != (speaker_dim, n) or bits.dim() != 1 or not n:
+        if mean.shape != (dim,) or basis.shape != (dim, n) or bits.dim() != 1 or not n:
             return False
         return bool((bits >= 0).all()) and int(bits.max()) <= 16 and levels.shape == (n, 1 << int(bits.max()))
 
-    def encode(self, embedding: Tensor) -> bytes:
-        """Return the bytes of an embedding (1, D)."""
-        seen = ((embedding[0].float().cpu() - self._mean) @ self._basis).tolist()
+    def encode(self, vector: Tensor) -> bytes:
+        """Return the bytes of a vector (1, D)."""
+        seen = ((vector[0].float().cpu() - self._mean) @ self._basis).tolist()
         total = 0
         for value, bits, levels in zip(seen, self._bits, self._levels, strict=True):
             total = total << bits | int((levels[: 1 << bits] - value).abs().argmin())
         return total.to_bytes(self.n_bytes, "big")
 
     def decode(self, data: bytes) -> Tensor:
-        """Return the embedding (1, D), of unit norm.
+        """Return the vector (1, D).
 
         Raises:
             BitstreamError: For another number of bytes.
@@ -104,5 +104,34 @@ class SpeakerLevels:
         for bits, levels in zip(reversed(self._bits), reversed(list(self._levels)), strict=True):
             seen.append(levels[total & ((1 << bits) - 1)])
             total >>= bits
-        embedding = self._mean + self._basis @ torch.stack(seen[::-1])
-        return torch.nn.functional.normalize(embedding, dim=0)[None]
+        return (self._mean + self._basis @ torch.stack(seen[::-1]))[None]
+
+
+class VoiceLevels:
+    """A voice to bytes and back: its speaker embedding, and where there is room its timbre.
+
+    Args:
+        embedding: Of the speaker embedding.
+        timbre: Of the mean over frames with sound of what the base layer's mel lacks, normalised per band.
+    """
+
+    def __init__(self, embedding: Levels, timbre: Levels) -> None:
+        self._embedding, self._timbre = embedding, timbre
+
+    def encode(self, embedding: Tensor, timbre: Tensor | None = None) -> bytes:
+        """Return the bytes of an embedding (1, D), and of a timbre (1, n_mels) if there is one."""
+        return self._embedding.encode(embedding) + (b"" if timbre is None else self._timbre.encode(timbre))
+
+    def decode(self, data: bytes) -> tuple[Tensor, Tensor | None]:
+        """Return the embedding (1, D), of unit norm, and the timbre (1, n_mels) or None.
+
+        Raises:
+            BitstreamError: For another number of bytes.
+        """
+        short, whole = self._embedding.n_bytes, self._embedding.n_bytes + self._timbre.n_bytes
+        if len(data) not in (short, whole):
+            raise BitstreamError(
+                f"the voice takes {len(data)} bytes and should take {short} or {whole}; get a fresh copy of the file"
+            )
+        embedding = torch.nn.functional.normalize(self._embedding.decode(data[:short]), dim=1)
+        return embedding, self._timbre.decode(data[short:]) if len(data) == whole else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -27,6 +27,7 @@ from vcae.tasks.model import MIN_SOURCE_S, Model, Samples, as_sound
 from vcae.vocoder.excitation import PitchTrack
 
 if TYPE_CHECKING:
+    from vcae.codec.polish import Polish
     from vcae.tasks.playback import Stream
     from vcae.tasks.voice import Voice
 
@@ -98,7 +99,7 @@ class Base:
         voicing: (S,), see `vcae.codec.pitch`.
         place: (S,), of F0.
         reference: The code of what places are counted from.
-        speaker: The voice in bytes.
+        speaker: (1, speaker_dim), the embedding.
     """
 
     heard: Heard
@@ -107,7 +108,7 @@ class Base:
     voicing: Tensor
     place: Tensor
     reference: int
-    speaker: bytes
+    speaker: Tensor
 
 
 class Codec:
@@ -159,7 +160,7 @@ class Codec:
         bitstream.check_kbps(kbps)
         base = self.analyse(source)
         budget = kbps * 1000 / 8 * base.heard.wav.n / self.sample_rate
-        alone = self._write(base, 0, None)
+        alone = self._alone(base, budget)
         if budget <= len(alone) * 1.02:
             return alone
         mel = self.base_mel(base)
@@ -176,7 +177,7 @@ class Codec:
         """Return what is sent of a recording at any rate. Arguments and errors as `compress`."""
         model, step = self.model, max(round(SECTION_S * self.model.mel_config.frame_rate), 1)
         heard, work = listen(model, source, MIN_SOURCE_S, lambda n: Workshop(step, n > step, model.device))
-        speaker = self.file.speaker.encode(hear_speaker(model, heard.mel, heard.active, work))
+        speaker = hear_speaker(model, heard.mel, heard.active, work)
         latent, quantizer = hear_latent(model, heard.mel, heard.active, work), model.autoencoder.quantizer
         assert quantizer is not None
         codes = [quantizer.encode(latent.read(start, stop))[0].cpu().numpy() for start, stop in work.walk(latent.n)]
@@ -192,11 +193,12 @@ class Codec:
             np.concatenate([reachable(voicing[i : i + block_steps], place[i : i + block_steps])[1] for i in cuts])
         )
 
-    def base_mel(self, base: Base) -> Sections:
-        """Return the base layer's mel, of T frames, normalised, as the decoder has it."""
+    def base_mel(self, base: Base, block_steps: int = BLOCK_STEPS) -> Sections:
+        """Return the base layer's mel, of T frames, normalised, as the decoder has it for blocks of so many steps."""
         hz = torch.tensor([reference_hz(base.reference)])
-        f0 = dequantize_f0(base.voicing[None], self._places(base, BLOCK_STEPS)[None], hz, base.heard.mel.n)
-        decoded = decode_base(self, base.codes, f0, base.speaker, base.reference)
+        f0 = dequantize_f0(base.voicing[None], self._places(base, block_steps)[None], hz, base.heard.mel.n)
+        embedding = self.file.voice.decode(self.file.voice.encode(base.speaker))[0]
+        decoded = decode_base(self, base.codes, f0, embedding, base.reference)
         normalize = self.model.autoencoder.normalize
         return base.work.keep(Computed(decoded.n, lambda start, stop: normalize(decoded.read(start, stop)), multiple=FRAMES))
 
@@ -223,6 +225,27 @@ class Codec:
             block = Block(base.codes[:, cut], base.voicing.numpy()[cut], base.place.numpy()[cut], sent, latent)
             yield self.file.coder.encode(block, quality)[0]
 
+    def _alone(self, base: Base, budget: float) -> bytes:
+        """Return the file of the base layer alone, with the timbre if that keeps within so many bytes."""
+        spoken = self._write(base, 0, None)
+        whole = bitstream.Reader(io.BytesIO(spoken))
+        payloads = [block.payload for block in whole if isinstance(block, bitstream.Block)]
+        voice = self.file.voice.encode(base.speaker, self.timbre(base))
+        finer = bitstream.write(replace(whole.header, speaker=voice), payloads)
+        return finer if len(finer) <= budget else spoken
+
+    def timbre(self, base: Base) -> Tensor:
+        """Return the mean of what the base layer's mel, polished, lacks (1, n_mels), normalised per band, over frames with sound."""
+        mel, heard = self.base_mel(base, BASE_BLOCK_STEPS), base.heard
+        total, count = torch.zeros(1, mel.read(0, 1).shape[1], device=self.model.device), 0.0
+        embedding = self.file.voice.decode(self.file.voice.encode(base.speaker))[0].to(self.model.device)
+        made = mel if self.file.polish is None else polished(self.file.polish, mel, embedding)
+        for start, stop in base.work.walk(mel.n):
+            weight = heard.active[..., start:stop]
+            lacking = self.model.autoencoder.normalize(heard.mel.read(start, stop)) - made.read(start, stop)
+            total, count = total + (lacking * weight).sum(dim=-1), count + float(weight.sum())
+        return total / max(count, 1.0)
+
     def _write(self, base: Base, quality: int, mel: Sections | None) -> bytes:
         header = Header(
             bytes.fromhex(self.file.sha256[:8]),
@@ -231,7 +254,7 @@ class Codec:
             BLOCK_STEPS if quality else BASE_BLOCK_STEPS,
             level_code(base.heard.level / max(base.heard.meter.level(), 1e-9)),
             base.reference,
-            base.speaker,
+            self.file.voice.encode(base.speaker),
         )
         return bitstream.write(header, self._blocks(base, quality, mel))
 
@@ -377,22 +400,26 @@ class Codec:
         return Decompressed(Sound(wav, self.sample_rate, name), playing.header, tuple(playing.damage))
 
 
+def polished(polish: Polish, mel: Sections, embedding: Tensor) -> Sections:
+    """Return a normalised mel with the texture of a recording's."""
+    return Computed(mel.n, lambda start, stop: polish(mel.read(start, stop), embedding), polish.reach)
+
+
 def quality_share(quality: int) -> float:
     """Return a quality, 1 to 255, as the networks take it, 0 to 1."""
     return (quality - 1) / (MAX_QUALITY - 1)
 
 
-def decode_base(codec: Codec, codes: np.ndarray, f0: Tensor, speaker: bytes, reference: int) -> Sections:
-    """Return the base layer's mel, of T steps, for codes (2, ceil(T / 2)) and F0 (1, T) in Hz."""
+def decode_base(codec: Codec, codes: np.ndarray, f0: Tensor, embedding: Tensor, reference: int) -> Sections:
+    """Return the base layer's mel, of T steps, for codes (2, ceil(T / 2)), F0 (1, T) in Hz and a speaker embedding (1, speaker_dim)."""
     model = codec.model
     device = model.device
 
     def latent(start: int, stop: int) -> Tensor:
         return model.autoencoder.decode_units(torch.from_numpy(codes[None, :, start:stop]).to(device))
 
-    embedding = codec.file.speaker.decode(speaker).to(device)
     mean = torch.tensor([[math.log(reference_hz(reference))]], device=device)
-    return decode_sections(model, Computed(codes.shape[1], latent), f0.to(device), embedding, None, mean)
+    return decode_sections(model, Computed(codes.shape[1], latent), f0.to(device), embedding.to(device), None, mean)
 
 
 @lru_cache(maxsize=1)

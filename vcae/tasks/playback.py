@@ -105,7 +105,7 @@ class Stream:
         self._turns: tuple[int, Tensor] | None = None
         self._n_good = 0
         # Wrong bytes are found here, before anything is decoded.
-        codec.file.speaker.decode(self.header.speaker)
+        self._embedding, self._timbre = codec.file.voice.decode(self.header.speaker)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         if self._voice is not None:
@@ -216,10 +216,13 @@ class Stream:
         codec, header = self._codec, self.header
         model, device = codec.model, codec.model.device
         f0 = dequantize_f0(window.voicing[None], window.place[None], torch.tensor([self._hz]), n)
-        mel = decode_base(codec, window.codes, f0, header.speaker, header.f0).read(0, n)
-        if not header.quality and codec.file.polish is not None:
-            embedding = codec.file.speaker.decode(header.speaker).to(device)
-            normalized = codec.file.polish(model.autoencoder.normalize(mel), embedding)
+        mel = decode_base(codec, window.codes, f0, self._embedding, header.f0).read(0, n)
+        if not header.quality:
+            normalized = model.autoencoder.normalize(mel)
+            if codec.file.polish is not None:
+                normalized = codec.file.polish(normalized, self._embedding.to(device))
+            if self._timbre is not None:
+                normalized = normalized + self._timbre[..., None].to(device)
             mel = normalized * model.autoencoder.mel_deviation + model.autoencoder.mel_mean
         if header.quality:
             autoencoder, quality = model.autoencoder, torch.tensor([quality_share(header.quality)], device=device)
