@@ -58,13 +58,13 @@ class Result:
         return self.status in ("crash", "hang") or self.seconds > LIMIT_S or self.peak_mb > LIMIT_MB
 
 
-def make_files(codec: Any, seconds: float = 2.5) -> list[bytes]:
-    """Compress pieces of the bundled clips at all rates."""
+def make_files(codec: Any, seconds: float = 4.5) -> list[bytes]:
+    """Compress pieces of the bundled clips at all rates: of 2 or 3 blocks, and a short one of 1."""
     from vcae.audio.io import Sound, read_sound
 
     source, reference = (read_sound(str(CLIPS / f"{name}.flac")) for name in ("source", "reference"))
     n = round(seconds * source.sample_rate)
-    pieces = [(source.wav[n : 2 * n], kbps) for kbps in RATES] + [(reference.wav[n : n + n // 2], 1.5)]
+    pieces = [(source.wav[-n:], kbps) for kbps in RATES] + [(reference.wav[n : n + n // 3], 1.5)]
     return [codec.compress(Sound(wav, source.sample_rate), kbps) for wav, kbps in pieces]
 
 
