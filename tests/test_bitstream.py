@@ -93,6 +93,8 @@ def test_what_is_written_is_read(header, data):
     found, items = _read(write(header, payloads), strict=True)
     assert found == header
     assert items == [Block(n, payload) for n, payload in enumerate(payloads)]
+    pieces = _pieces(header, payloads)
+    assert [item.offset for item in items] == [sum(map(len, pieces[: n + 1])) for n in range(len(payloads))]
 
 
 def test_the_longest_header_and_block():

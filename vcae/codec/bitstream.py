@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from binascii import crc_hqx
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from vcae.errors import BitstreamError, ConfigError
@@ -143,10 +143,17 @@ class Header:
 
 @dataclass(frozen=True)
 class Block:
-    """A block that is whole."""
+    """A block that is whole.
+
+    Attributes:
+        index: Of the block.
+        payload: What it holds.
+        offset: The byte of the file where it begins.
+    """
 
     index: int
     payload: bytes
+    offset: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -336,8 +343,9 @@ class Reader:
             found = self._block(0)
             if found is not None and found.has_index(index):
                 payload = ahead.peek(found.start, found.end - CRC_BYTES)
+                block = Block(index, payload, ahead.offset)
                 ahead.skip(found.end)
-                yield Block(index, payload)
+                yield block
                 index += 1
                 continue
             go_on = self._after_damage(index, found)

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from vcae.tasks.voice import Voice
 
 DEFAULT = "codec"
+# A file that claims less was not made from a recording of the least length, however it was resampled.
+MIN_CLAIM_S = MIN_SOURCE_S / 2
 # Steps of a block: in the base layer alone longer ones, as each costs some bytes.
 BASE_BLOCK_STEPS, BLOCK_STEPS = 128, 64
 SECTION_S = 20.0
@@ -377,6 +379,10 @@ class Codec:
             raise BitstreamError(
                 f"{name} was written with the codec {reader.header.checkpoint.hex()}..., and the one in use is {own}...; "
                 "give its checkpoint, or the version of vcae that wrote it"
+            )
+        if reader.header.n_samples < MIN_CLAIM_S * self.sample_rate:
+            raise BitstreamError(
+                f"{name} claims {reader.header.n_samples} samples; no recording of under {MIN_SOURCE_S:g} s is compressed"
             )
         return Stream(self, reader, voice, strict, name, seed)
 

@@ -167,7 +167,7 @@ class Stream:
                         raise
                     blocks.append(self._empty(block.index))
                     lost.append(True)
-                    self._report(Lost(block.index, 0, str(error).split(";")[0]))
+                    self._report(Lost(block.index, block.offset, str(error).split(";")[0]))
         self._n_good += len(lost) - sum(lost)
         return Piece(start, blocks, lost)
 
@@ -181,6 +181,7 @@ class Stream:
                 before = _last_steps([*before, *zip(now.blocks, now.lost, strict=True)])
             now = piece
         if now is not None:
+            # What a file claims beyond its end is not made up: it may be days.
             yield self._synthesise(before, now, None)
         if not self._n_good:
             raise BitstreamError(f"nothing of {self._name} could be decoded; get a fresh copy of it")
