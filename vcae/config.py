@@ -409,6 +409,8 @@ class CodecReleaseRecipe:
     networks: str
     output: str
     polish: str | None = None
+    # How much of what the polish changes is kept: more sounds better, less keeps the voice and the words better.
+    polish_strength: float = 1.0
     cache: str = "cache/train"
     # Of the speaker embedding.
     speaker_bytes: int = 32
@@ -427,6 +429,7 @@ class CodecReleaseRecipe:
             f"speaker_bytes is {self.speaker_bytes} and timbre_bytes {self.timbre_bytes}; they must be at least 1, and 64 together at most",
         )
         _require(self.utterances > 0, f"utterances is {self.utterances}; it must be positive")
+        _require(0 <= self.polish_strength <= 1, f"polish_strength is {self.polish_strength}; allowed are 0 to 1")
 
 
 @dataclass(frozen=True)

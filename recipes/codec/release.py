@@ -33,6 +33,9 @@ MEASURED = (1, 20, 45, 75, 110, 150, 190, 225, 255)
 def release(recipe: CodecReleaseRecipe) -> None:
     networks, cache = files.load_networks(recipe.networks), SpeechCache(recipe.cache)
     polish = None if recipe.polish is None else files.load_polish(recipe.polish)
+    if polish is not None:
+        for parameter in polish.output.parameters():
+            parameter.requires_grad_(False).mul_(recipe.polish_strength)
     base = Model(networks.config.base)
     config = base.autoencoder.config
     assert config.quantizer is not None
