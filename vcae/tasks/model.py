@@ -119,7 +119,10 @@ class Model:
         self.checkpoint = checkpoint.load(name, self.device)
         part = self.checkpoint.autoencoder or self.checkpoint.vocoder
         if part is None:
-            raise CheckpointError(f"{self.checkpoint.path} holds neither an autoencoder nor a vocoder; give another checkpoint")
+            raise CheckpointError(
+                f"{self.checkpoint.path} holds neither an autoencoder nor a vocoder; give another checkpoint "
+                "(a codec is for vcae compress and decompress)"
+            )
         self.mel_config = part.config.mel
         self.log_mel = LogMel(self.mel_config).to(self.device)
 
