@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -9,8 +11,8 @@ import gradio as gr
 from vcae import __version__
 from vcae.demo.limits import MAX_REFERENCES, read_upload
 from vcae.demo.studio import Studio, session_of, told
-from vcae.demo.voices import SHARED
-from vcae.demo.work import convert_files
+from vcae.demo.voices import SHARED, choose_files, choose_twins
+from vcae.demo.work import compress_file, convert_files, decompress_file
 from vcae.tasks.convert import ConvertOptions
 from vcae.tasks.units import encode_units
 
@@ -30,6 +32,9 @@ wav = client.predict(handle_file("talk.wav"), [handle_file("friend.wav")], api_n
   `strength`, 0 to 1; `match` and `detail`: auto or 0 to 1; `seed`; `voice`, the name of a voice that the server shares, instead of
   references or beside them. It gives a wav at 16 kHz.
 - `/units` takes `source` and gives JSON: `units`, `start_s`, `end_s`, `codebook_size`.
+- `/compress` takes `source`, a sound file, and `kbps`, 0.6 to 6. It gives a .vcz.
+- `/decompress` takes `file`, a .vcz; `references` and `voice`, as above, for another voice than its own; `strict`, to refuse a damaged
+  file; `seed`. It gives a wav at 16 kHz, and JSON: `duration_s`, `whole_s`, and `damage`, where in both sound and file.
 - `/limits` gives JSON: the version, the limits, the names of shared voices.
 
 With curl: `POST gradio_api/upload`, `POST gradio_api/call/convert` with `{{"data": [...]}}`, then `GET gradio_api/call/convert/EVENT`.
@@ -50,8 +55,10 @@ def add_endpoints(studio: Studio) -> None:
         match, detail = gr.Textbox("auto", label="match"), gr.Textbox("auto", label="detail")
         seed = gr.Number(0, precision=0, label="seed")
         voice = gr.Textbox("", label="voice")
-        sound, plain = gr.File(label="wav"), gr.JSON(label="json")
-        buttons = [gr.Button() for _ in range(3)]
+        kbps = gr.Number(1.5, label="kbps")
+        file, strict = gr.File(label="file"), gr.Checkbox(False, label="strict")
+        sound, code, plain = gr.File(label="wav"), gr.File(label="vcz"), gr.JSON(label="json")
+        buttons = [gr.Button() for _ in range(5)]
 
     @told(studio)
     def convert(
@@ -68,7 +75,7 @@ def add_endpoints(studio: Studio) -> None:
         """Say what `source` says in the voice of `references`."""
         options = ConvertOptions(pitch, strength, match, detail, seed=int(seed or 0))
         with studio.job(session_of(request)) as check:
-            saved = _shared(studio, voice)
+            saved = _shared(studio, voice, choose_files)
             return str(convert_files(studio, source, references or [], saved, options, check).path)
 
     @told(studio)
@@ -84,6 +91,24 @@ def add_endpoints(studio: Studio) -> None:
             "codebook_size": found.codebook_size,
             "sha256": found.sha256,
         }
+
+    @told(studio)
+    def compress(source: str, kbps: float, request: gr.Request) -> str:
+        """Return a recording as a .vcz."""
+        with studio.job(session_of(request)) as check:
+            return str(compress_file(studio, source, 1.5 if kbps is None else kbps, check).path)
+
+    @told(studio)
+    def decompress(
+        file: str, references: list[str] | None, voice: str, strict: bool, seed: int, request: gr.Request
+    ) -> tuple[str, dict[str, Any]]:
+        """Return a .vcz as a wav, in the voice of `references` if there are any, and what of it is damaged."""
+        with studio.job(session_of(request)) as check:
+            saved = _shared(studio, voice, choose_twins)
+            other = (references or [], saved) if references or saved else None
+            done = decompress_file(studio, file, other, check, strict=bool(strict), seed=int(seed or 0))
+            facts = {"duration_s": done.sound.duration_s, "whole_s": done.whole_s, "damage": [vars(d) for d in done.damage]}
+            return str(done.path), facts
 
     def limits() -> dict[str, Any]:
         """Return the version, the limits, and the names of voices that may be asked for."""
@@ -102,7 +127,9 @@ def add_endpoints(studio: Studio) -> None:
     inputs = [source, references, pitch, strength, match, detail, seed, voice]
     buttons[0].click(convert, inputs, sound, api_name="convert", **shared)
     buttons[1].click(units, source, plain, api_name="units", **shared)
-    buttons[2].click(limits, None, plain, api_name="limits", queue=False)
+    buttons[2].click(compress, [source, kbps], code, api_name="compress", **shared)
+    buttons[3].click(decompress, [file, references, voice, strict, seed], [sound, plain], api_name="decompress", **shared)
+    buttons[4].click(limits, None, plain, api_name="limits", queue=False)
 
 
 def build(studio: Studio) -> None:
@@ -112,7 +139,6 @@ def build(studio: Studio) -> None:
     add_endpoints(studio)
 
 
-def _shared(studio: Studio, voice: str) -> list[Any]:
-    from vcae.demo.voices import choose_files
-
-    return choose_files(studio, {}, [voice.strip() + SHARED]) if voice and voice.strip() else []
+def _shared(studio: Studio, voice: str, choose: Callable[..., list[Path]]) -> list[Path]:
+    """Return the file of a shared voice, if one is named."""
+    return choose(studio, {}, [voice.strip() + SHARED]) if voice and voice.strip() else []

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vcae import AudioError, Sound, read_sound
+from vcae import AudioError, BitstreamError, Sound, read_sound
 
 MAX_FILES = 40
 MAX_REFERENCES = 10
 MAX_VOICES = 8
+# What a second of compressed speech may take; real files take a tenth of it at most, and what is damaged is searched byte by byte.
+CODE_BYTES_A_SECOND = 10_000
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,11 @@ class Limits:
     def max_bytes(self) -> int:
         """Of a file."""
         return int(self.megabytes * 1e6)
+
+    @property
+    def code_bytes(self) -> int:
+        """Of a compressed file."""
+        return int(self.seconds * CODE_BYTES_A_SECOND)
 
     @property
     def total_seconds(self) -> float:
@@ -79,3 +86,26 @@ def read_uploads(paths: Sequence[str | Path], what: str, most: int, max_s: float
         sounds.append(read_upload(path, what, min(max_s, max(left, 0.0))))
         left -= sounds[-1].duration_s
     return sounds
+
+
+def read_code(path: str | Path | None, most: int) -> tuple[str, bytes]:
+    """Read a compressed file that a visitor sent.
+
+    Args:
+        path: Of the file; None when nothing was sent.
+        most: Bytes to read; of a longer file, one more is read.
+
+    Returns:
+        What to call it in messages, and its bytes.
+
+    Raises:
+        BitstreamError: If there is none, or it cannot be read.
+    """
+    if path is None:
+        raise BitstreamError("there is no compressed file; upload one")
+    name = f"the file {Path(path).name}"
+    try:
+        with Path(path).open("rb") as opened:
+            return name, opened.read(most + 1)
+    except OSError as error:
+        raise BitstreamError(f"{name} cannot be read ({error.strerror}); upload it again") from error

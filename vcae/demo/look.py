@@ -15,9 +15,17 @@ CSS = """
 .vcae-note { margin: .1rem 0; font-size: .92rem; line-height: 1.45; color: var(--body-text-color-subdued); }
 .vcae-done { color: var(--body-text-color); border-left: 3px solid var(--color-accent); padding-left: .7rem; }
 .vcae-error { color: var(--error-text-color); border-left: 3px solid var(--error-icon-color); padding-left: .7rem; }
+.vcae-facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 12rem), 1fr)); gap: .6rem 1.2rem; margin: .2rem 0; }
+.vcae-facts > div { display: flex; flex-direction: column-reverse; justify-content: flex-end; }
+.vcae-facts dd { margin: 0; font-size: 1.5rem; font-weight: 600; letter-spacing: -.01em; font-variant-numeric: tabular-nums; }
+.vcae-facts dt { font-size: .88rem; color: var(--body-text-color-subdued); }
+.vcae-list { max-height: 9rem; overflow-y: auto; margin-top: .5rem; padding-left: .7rem; font-size: .92rem; }
+.vcae-list { border-left: 3px solid var(--error-icon-color); }
+.vcae-list p { margin: 0; font-weight: 600; }
+.vcae-list ul { margin: 0; padding-left: 1.1rem; list-style: disc; }
 .vcae-actions { align-items: stretch; }
 button.secondary { font-weight: 500 !important; }
-#convert-status, #units-status, #anomaly-status, #voice-status { min-height: 3.4rem; }
+#convert-status, #units-status, #codec-status, #anomaly-status, #voice-status { min-height: 3.4rem; }
 .vcae-pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 1rem; }
 .vcae-figure { margin: 0; min-width: 0; }
 .vcae-figure img { width: 100%; height: auto; display: block; }
@@ -45,7 +53,7 @@ footer { display: none !important; }
   .gradio-container .tab-container button { padding: 0 .6rem !important; }
   .vcae-head h1 { font-size: 1.4rem; margin-top: .8rem; }
   .vcae-actions { flex-wrap: wrap; }
-  .vcae-actions #convert { flex-basis: 100%; }
+  .vcae-actions :is(#convert, #codec-go, #codec-say) { flex-basis: 100%; }
   .vcae-wide img { height: 17rem; }
 }
 """

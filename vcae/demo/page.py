@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from vcae.demo import about, anomaly, api, convert, units, voices
+from vcae.demo import about, anomaly, api, codec, convert, units, voices
 from vcae.demo.studio import Studio
 
 TITLE = "vcae: voice conversion"
@@ -20,6 +20,8 @@ def build_page(studio: Studio) -> gr.Blocks:
                 convert.build(studio, shelf)
             with gr.Tab("Units", id="units-tab"):
                 units.build(studio)
+            with gr.Tab("Codec", id="codec-tab"):
+                codec.build(studio, shelf)
             with gr.Tab("Anomaly", id="anomaly-tab"):
                 anomaly.build(studio)
             with gr.Tab("Voices", id="voices-tab"):

@@ -44,6 +44,18 @@ def table_html(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f'<div class="vcae-table" tabindex="0"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
+def facts_html(facts: Sequence[tuple[str, str]]) -> str:
+    """Return a few numbers, each large and with a line on what it is."""
+    cells = "".join(f"<div><dt>{html.escape(what)}</dt><dd>{html.escape(value)}</dd></div>" for value, what in facts)
+    return f'<dl class="vcae-facts">{cells}</dl>'
+
+
+def list_html(title: str, lines: Sequence[str]) -> str:
+    """Return what is wrong, line by line, as high as a few lines: the rest is scrolled to."""
+    items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+    return f'<div class="vcae-list" role="status" tabindex="0"><p>{html.escape(title)}</p><ul>{items}</ul></div>'
+
+
 def note_html(text: str, kind: str = "hint") -> str:
     """Return a line of plain text under a button: `hint`, `done`, or `error`."""
     role = "alert" if kind == "error" else "status"

@@ -21,7 +21,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import gradio as gr
 
-from vcae import ConfigError, Model, VcaeError, load
+from vcae import Codec, ConfigError, Model, VcaeError, load
 from vcae.demo.limits import Limits
 from vcae.demo.pictures import note_html
 
@@ -62,6 +62,7 @@ class Studio:
         self.uploads.mkdir()
         self._private.mkdir()
         self._models: dict[str, Model] = {}
+        self._codec: Codec | None = None
         self._lock = threading.Lock()
         # Threads that stay: what torch keeps for each thread that ever worked would else grow with the number of gradio's.
         self._pool = ThreadPoolExecutor(limits.jobs, "vcae")
@@ -75,6 +76,14 @@ class Studio:
             if name not in self._models:
                 self._models[name] = load(name, self.device)
             return self._models[name]
+
+    def codec(self) -> Codec:
+        """Return the shipped codec, loaded once. The checkpoint that it stands on is then the one that `model` gives."""
+        with self._lock:
+            if self._codec is None:
+                self._codec = Codec(device=self.device)
+                self._models[self._codec.file.config.base] = self._codec.model
+            return self._codec
 
     def new_file(self, name: str) -> Path:
         """Return a file of that name in a new folder that nobody can guess; it is removed some time after its last use."""

@@ -19,6 +19,8 @@ from vcae.tasks.shelf import NAME
 from vcae.tasks.voice import read_voice_facts
 
 SHARED = " (shared)"
+# The checkpoint that the codec stands on. A voice is kept as that measures it too, beside its file, under a name that no voice can have.
+TWIN_CHECKPOINT, TWIN = "vq", "_"
 HEAD = ("Name", "Speech", "Pitch", "Made from")
 
 
@@ -72,6 +74,17 @@ def choose_files(studio: Studio, visitor: Mapping[str, str], names: Sequence[str
         else:
             raise ConfigError(f"no voice is called {name!r} here; save one on the tab Voices, or upload its file there")
     return found
+
+
+def twin_of(path: Path) -> Path:
+    """Return where a voice lies as the codec's checkpoint measured it, if it does."""
+    return path.with_name(TWIN + path.name)
+
+
+def choose_twins(studio: Studio, visitor: Mapping[str, str], names: Sequence[str]) -> list[Path]:
+    """Return the files of chosen voices as `choose_files` does, for the codec where there are such."""
+    files = choose_files(studio, visitor, names)
+    return [twin_of(path) if twin_of(path).exists() else path for path in files]
 
 
 def check_voice_name(name: str, visitor: Mapping[str, str]) -> str:
@@ -141,12 +154,13 @@ def build(studio: Studio, shelf: Shelf) -> None:
     download = gr.DownloadButton("Download the voice", visible=False, elem_id="voice-download")
     listing = gr.HTML(_table({}, studio), padding=False, elem_id="voice-list")
 
-    def keep(name: str, voice: Voice, clips: list[str], visitor: dict[str, str]) -> list[Any]:
+    def keep(name: str, voice: Voice, twin: Voice | None, clips: list[str], visitor: dict[str, str]) -> list[Any]:
         path = studio.new_file(name + SAVED)
         made_at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-        save_voice(
-            path, voice, studio.model(), {"clips": clips, "author": "", "made_by": f"vcae {__version__}", "made_at": made_at}
-        )
+        facts = {"clips": clips, "author": "", "made_by": f"vcae {__version__}", "made_at": made_at}
+        save_voice(path, voice, studio.model(), facts)
+        if twin is not None:
+            save_voice(twin_of(path), twin, studio.model(TWIN_CHECKPOINT), facts)
         if name in visitor:
             studio.forget(visitor[name])
         now = {**visitor, name: str(path)}
@@ -161,7 +175,8 @@ def build(studio: Studio, shelf: Shelf) -> None:
                 raise ConfigError("there are no clips to measure; upload at least one of the voice")
             limit = studio.limits.seconds
             sounds = read_uploads(clips, "the voice", MAX_REFERENCES, limit, limit)
-            return keep(name, hear_voice(studio.model(), sounds), [Path(clip).name for clip in clips], visitor)
+            voice, twin = (hear_voice(studio.model(checkpoint), sounds) for checkpoint in ("default", TWIN_CHECKPOINT))
+            return keep(name, voice, twin, [Path(clip).name for clip in clips], visitor)
 
     @shown(studio, status)
     def mix_work(
@@ -172,9 +187,13 @@ def build(studio: Studio, shelf: Shelf) -> None:
             if not first or not second:
                 raise ConfigError("there are not two voices to mix; choose one in each list, after saving them here")
             names = [*first, *second]
-            voices = [load_voice(path, studio.model()) for path in choose_files(studio, visitor, names)]
+            files = choose_files(studio, visitor, names)
             weights = [(1 - share) / len(first)] * len(first) + [share / len(second)] * len(second)
-            return keep(name, mix_voices(voices, weights), names, visitor)
+            mixed = mix_voices([load_voice(path, studio.model()) for path in files], weights)
+            twins, twin = [twin_of(path) for path in files], None
+            if all(path.exists() for path in twins):
+                twin = mix_voices([load_voice(path, studio.model(TWIN_CHECKPOINT)) for path in twins], weights)
+            return keep(name, mixed, twin, names, visitor)
 
     @shown(studio, status)
     def bring_work(file: str | None, visitor: dict[str, str], request: gr.Request) -> list[Any]:
@@ -184,7 +203,7 @@ def build(studio: Studio, shelf: Shelf) -> None:
         with studio.job(session_of(request)):
             voice = load_voice(Path(file), studio.model())
             clips = read_voice_facts(Path(file))["provenance"].get("clips", [])
-            return keep(name, voice, [str(clip)[:60] for clip in clips][:MAX_REFERENCES], visitor)
+            return keep(name, voice, None, [str(clip)[:60] for clip in clips][:MAX_REFERENCES], visitor)
 
     outputs = [status, download, listing, shelf.visitor]
     options: dict[str, Any] = {"show_progress_on": status, "concurrency_id": "work", "concurrency_limit": studio.limits.jobs}

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vcae import AudioError, Model, Sound, Voice, load_voice, mix_voices, write_sound
-from vcae.demo.limits import MAX_REFERENCES, read_upload, read_uploads
+import numpy as np
+
+from vcae import AudioError, BitstreamError, Model, Sound, Voice, load_voice, mix_voices, write_sound
+from vcae.demo.limits import MAX_REFERENCES, read_code, read_upload, read_uploads
 from vcae.demo.studio import Studio
+from vcae.tasks.codec import Damage
+from vcae.tasks.codec_files import SUFFIX, Heard
 from vcae.tasks.convert import Conversion, ConvertOptions, convert, hear_voice
 from vcae.tasks.provenance import provenance
 
@@ -31,6 +36,42 @@ class Converted:
     source: Sound
     made: Conversion
     sound: Sound
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """A recording as a compressed file.
+
+    Attributes:
+        path: Of the file.
+        source: What was compressed.
+        n_bytes: Of the file.
+    """
+
+    path: Path
+    source: Sound
+    n_bytes: int
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A compressed file as sound.
+
+    Attributes:
+        path: Of the sound.
+        sound: The same.
+        data: The compressed file.
+        whole_s: Seconds that it says it has; a damaged one may give less.
+        damage: What could not be decoded.
+        speech_s: Seconds of speech that another voice was heard from; 0 for its own.
+    """
+
+    path: Path
+    sound: Sound
+    data: bytes
+    whole_s: float
+    damage: tuple[Damage, ...]
+    speech_s: float
 
 
 def gather_voice(studio: Studio, model: Model, clips: Sequence[str | Path], saved: Sequence[str | Path]) -> Voice:
@@ -92,6 +133,87 @@ def convert_files(
     path = studio.new_file(f"{_stem(source)}.converted.wav")
     write_sound(path, result, provenance(model.checkpoint, "converted"))
     return Converted(path, sound, made, result)
+
+
+def compress_file(
+    studio: Studio,
+    source: str | Path | None,
+    kbps: float,
+    check: Callable[[], None],
+    report: Report = lambda share, what: None,
+) -> Compressed:
+    """Compress a source file into a new file. Arguments as in `convert_files`, and the rate in kbit/s.
+
+    Raises:
+        AudioError: For unusable sound.
+        ConfigError: For a rate that is not allowed.
+    """
+    report(0.02, "reading")
+    sound = read_upload(source, "the recording to compress", studio.limits.seconds)
+    check()
+    report(0.05, "waking the codec")
+
+    def progress(share: float) -> None:
+        check()
+        report(0.1 + 0.85 * share, "compressing")
+
+    data = studio.codec().compress(sound, kbps, progress)
+    path = studio.new_file(_stem(source) + SUFFIX)
+    path.write_bytes(data)
+    return Compressed(path, sound, len(data))
+
+
+def decompress_file(
+    studio: Studio,
+    file: str | Path | None,
+    voice: tuple[Sequence[str | Path], Sequence[str | Path]] | None,
+    check: Callable[[], None],
+    report: Report = lambda share, what: None,
+    strict: bool = False,
+    seed: int = 0,
+) -> Decoded:
+    """Decode a compressed file into a new file, whatever its name. The rest as in `convert_files`.
+
+    Args:
+        studio: As there.
+        file: What to decode.
+        voice: Clips and saved voices to say it in; None for its own.
+        check: As there.
+        report: As there.
+        strict: Refuse damage.
+        seed: Of the vocoder's noise.
+
+    Raises:
+        BitstreamError: If it is no such file, too long, or nothing of it could be decoded.
+        AudioError: For unusable clips.
+        CheckpointError: For unusable saved voices.
+    """
+    limits = studio.limits
+    report(0.02, "reading")
+    name, data = read_code(file, limits.code_bytes)
+    report(0.05, "waking the codec")
+    codec = studio.codec()
+    whole_s = codec.stream(io.BytesIO(data), name=name).header.duration_s
+    if whole_s > limits.seconds:
+        raise BitstreamError(f"{name} is {whole_s:.0f} s long; at most {limits.seconds:g} s are allowed")
+    if len(data) > limits.code_bytes:
+        raise BitstreamError(f"{name} is larger than any compressed speech of {limits.seconds:g} s; get a fresh copy of it")
+    check()
+    other = None
+    if voice is not None:
+        report(0.1, "listening to the voice")
+        other = gather_voice(studio, codec.model, *voice)
+
+    def progress(share: float) -> None:
+        check()
+        report(0.2 + 0.75 * share, "decoding")
+
+    progress(0.0)
+    stream = codec.stream(io.BytesIO(data), other, strict, name, seed, progress)
+    sound = Sound(np.concatenate(list(Heard(stream, name))), codec.sample_rate, "decompressed")
+    path = studio.new_file(f"{_stem(file)}.decompressed.wav")
+    write_sound(path, sound, provenance(codec.file, "decompressed"))
+    return Decoded(path, sound, data, whole_s, tuple(stream.damage), 0.0 if other is None else other.speech_s)
 
 
 def _stem(source: str | Path | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -40,6 +40,8 @@ SECTION_S = 20.0
 # The rate is looked for on so many blocks, spread over the recording.
 SEARCH_BLOCKS = 24
 SEARCHES = 5
+# Of compressing: the share that is done once the recording is heard, the best quality looked for, and writing begun.
+HEARD_SHARE, SEARCH_SHARE, WRITE_SHARE = 0.35, 0.4, 0.7
 # A rate this little below what was asked for is near enough.
 NEAR = 0.985
 # A level's code: half decibels above this.
@@ -144,13 +146,15 @@ class Codec:
         return self.model.sample_rate
 
     @torch.inference_mode()
-    def compress(self, source: Source, kbps: float = 1.5) -> bytes:
+    def compress(self, source: Source, kbps: float = 1.5, progress: Callable[[float], object] | None = None) -> bytes:
         """Compress a recording.
 
         Args:
             source: A `Sound`, or a `SoundReader` of a file; at least 0.5 s.
             kbps: Kilobits a second that the file may take, 0.6 to 6. At 0.6, and where a short recording leaves no room for more, the base
                 layer alone is sent, which may be over the rate by what the header takes.
+            progress: Called with the share done, 0 to 1, at a guess: where a file comes out too large, it is written again, and the share
+                falls back. What it raises ends the work.
 
         Returns:
             The file's bytes, see `docs/bitstream.md`.
@@ -160,15 +164,19 @@ class Codec:
             ConfigError: For a rate that is not allowed.
         """
         bitstream.check_kbps(kbps)
+        told = progress or (lambda share: None)
+        told(0.0)
         base = self.analyse(source)
+        told(HEARD_SHARE)
         budget = kbps * 1000 / 8 * base.heard.wav.n / self.sample_rate
         alone = self._alone(base, budget)
         if budget <= len(alone) * 1.02:
             return alone
         mel = self.base_mel(base)
-        quality, chosen = self._search(base, mel, budget - len(alone)), alone
+        told(SEARCH_SHARE)
+        quality, chosen = self._search(base, mel, budget - len(alone), lambda: told(SEARCH_SHARE)), alone
         while quality > 0:
-            chosen = self._write(base, quality, mel)
+            chosen = self._write(base, quality, mel, told)
             if len(chosen) <= budget:
                 return chosen
             # The blocks that were tried were cheaper than the rest.
@@ -248,7 +256,9 @@ class Codec:
             total, count = total + (lacking * weight).sum(dim=-1), count + float(weight.sum())
         return total / max(count, 1.0)
 
-    def _write(self, base: Base, quality: int, mel: Sections | None) -> bytes:
+    def _write(
+        self, base: Base, quality: int, mel: Sections | None, told: Callable[[float], object] = lambda share: None
+    ) -> bytes:
         header = Header(
             bytes.fromhex(self.file.sha256[:8]),
             base.heard.wav.n,
@@ -258,7 +268,13 @@ class Codec:
             base.reference,
             self.file.voice.encode(base.speaker),
         )
-        return bitstream.write(header, self._blocks(base, quality, mel))
+
+        def blocks() -> Iterator[bytes]:
+            for n, block in enumerate(self._blocks(base, quality, mel), 1):
+                told(WRITE_SHARE + (1 - WRITE_SHARE) * n / header.n_blocks)
+                yield block
+
+        return bitstream.write(header, blocks())
 
     def _phase(self, base: Base) -> np.ndarray:
         """Return the pulses' phase (ceil(S / 4),) in sixteenths of a turn, less what each block's places add up to."""
@@ -283,7 +299,7 @@ class Codec:
         """Return the best quality that costs at most so many kilobits a second on the training data, 0 if none does."""
         return int((self.file.rates[1:] <= rate).sum())
 
-    def _search(self, base: Base, mel: Sections, budget: float) -> int:
+    def _search(self, base: Base, mel: Sections, budget: float, check: Callable[[], object]) -> int:
         """Return the quality whose enhancement layer takes at most so many bytes, or hardly more."""
         n_blocks = -(-len(base.voicing) // BLOCK_STEPS)
         tried = sorted(set(np.linspace(0, n_blocks - 1, min(n_blocks, SEARCH_BLOCKS)).round().astype(int).tolist()))
@@ -294,7 +310,10 @@ class Codec:
         low, high = 0, MAX_QUALITY + 1
         quality = max(self._quality(wanted), 1)
         for _ in range(SEARCHES):
-            size = sum(len(block) + 3 for block in self._blocks(base, quality, mel, tried)) - own
+            size = -own
+            for block in self._blocks(base, quality, mel, tried):
+                check()
+                size += len(block) + 3
             rate = size * 8 / 1000 / seconds
             if rate <= wanted:
                 low = quality
@@ -358,6 +377,7 @@ class Codec:
         strict: bool = False,
         name: str = "the compressed data",
         seed: int = 0,
+        progress: Callable[[float], object] | None = None,
     ) -> Stream:
         """Decompress while a file is read.
 
@@ -367,6 +387,7 @@ class Codec:
             strict: Refuse damage.
             name: For messages.
             seed: Of the vocoder's noise.
+            progress: Called, when iterating, with the share that is made, 0 to 1; what it raises ends the work.
 
         Raises:
             BitstreamError: If it is no such file, of another version or codec, or its header is damaged; when iterating, for damage if `strict`.
@@ -384,7 +405,7 @@ class Codec:
             raise BitstreamError(
                 f"{name} claims {reader.header.n_samples} samples; no recording of under {MIN_SOURCE_S:g} s is compressed"
             )
-        return Stream(self, reader, voice, strict, name, seed)
+        return Stream(self, reader, voice, strict, name, seed, progress)
 
     def decompress(
         self, data: bytes, voice: Voice | None = None, strict: bool = False, name: str = "the compressed data", seed: int = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -96,11 +96,21 @@ class Stream:
         damage: What could not be decoded, complete once all was iterated over.
     """
 
-    def __init__(self, codec: Codec, reader: Reader, voice: Voice | None, strict: bool, name: str, seed: int) -> None:
+    def __init__(
+        self,
+        codec: Codec,
+        reader: Reader,
+        voice: Voice | None,
+        strict: bool,
+        name: str,
+        seed: int,
+        progress: Callable[[float], object] | None = None,
+    ) -> None:
         self.header = reader.header
         self.damage: list[Damage] = []
         self._codec, self._reader, self._voice, self._strict = codec, reader, voice, strict
         self._name, self._seed = name, seed
+        self._told = progress or (lambda share: None)
         self._hz = reference_hz(self.header.f0)
         self._turns: tuple[int, Tensor] | None = None
         self._n_good = 0
@@ -178,6 +188,7 @@ class Stream:
         for piece in self._pieces(False):
             if now is not None:
                 yield self._synthesise(before, now, piece)
+                self._told(now.stop / self.header.n_steps)
                 before = _last_steps([*before, *zip(now.blocks, now.lost, strict=True)])
             now = piece
         if now is not None:
@@ -277,6 +288,7 @@ class Stream:
         for section in model.vocode_sections(mel, f0, n_samples, self._seed, DECODED_CORRECTIONS, work):
             meter.add(section[0].numpy())
             wav.append(section[None])
+            self._told(wav.n / n_samples)
         level, samples = TARGET_LEVEL * level_of(header.level), step * model.mel_config.hop_length
         yield from set_level_sections(lambda a, b: wav.read(a, b)[0, 0].numpy(), meter, level, samples)
 

@@ -1,0 +1,212 @@
+"""The tab Codec: a recording as a small file, and back, in its own voice or another."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import gradio as gr
+
+from vcae import ConfigError
+from vcae.demo.clips import clip
+from vcae.demo.pictures import facts_html, list_html, note_html, views_html
+from vcae.demo.studio import Studio, session_of, shown
+from vcae.demo.voices import Shelf, choose_twins
+from vcae.demo.work import Compressed, Decoded, compress_file, decompress_file
+from vcae.tasks.codec_files import damage_lines
+from vcae.tasks.plot import view_sound
+
+RATES = (0.6, 1.5, 3.0, 6.0)
+# Of a file whose rate is as far from what was asked for, the page says so.
+NEAR = 0.1
+WAV_BYTES = 2
+WAITING = "The file appears here: its size, how it sounds, and a download."
+OTHER = "The file holds the voice beside the words, in a few bytes. Any other voice can say them instead."
+
+
+def build(studio: Studio, shelf: Shelf) -> None:
+    """Add the tab's contents and its events."""
+    gr.Markdown(
+        "Speech in a few hundred to a few thousand bits a second; and back, in its own voice or another.",
+        elem_classes="vcae-lead",
+    )
+    kept = gr.State("", time_to_live=60 * studio.limits.minutes * 4, delete_callback=studio.forget)
+    source = _audio("1. A recording", "codec-source")
+    kbps = gr.Radio(
+        [(f"{rate:g}", rate) for rate in RATES],
+        value=1.5,
+        label="kbit/s",
+        info="Fewer: a smaller file. More: nearer to the recording.",
+        elem_id="codec-kbps",
+    )
+    with gr.Row(elem_classes="vcae-actions"):
+        go = gr.Button("Compress", variant="primary", elem_id="codec-go", scale=3)
+        example = gr.Button("Try the bundled clip", elem_id="codec-example", scale=2)
+        stop = gr.Button("Stop", elem_id="codec-stop", scale=1)
+    with gr.Accordion("Decode a file that was compressed before", open=False, elem_id="codec-before"):
+        file = gr.File(label="A .vcz file, from here or from `vcae compress`", height=170, elem_id="codec-file")
+        decode = gr.Button("Decode it", elem_id="codec-decode")
+    status = gr.HTML(note_html(WAITING), padding=False, elem_id="codec-status")
+    with gr.Column(visible=False, elem_id="codec-result") as result:
+        facts = gr.HTML(padding=False, elem_id="codec-facts")
+        with gr.Row():
+            original = gr.Audio(label="Original", interactive=False, buttons=[], min_width=280, elem_id="codec-original")
+            decoded = gr.Audio(label="Decoded", interactive=False, buttons=["download"], min_width=280, elem_id="codec-decoded")
+        download = gr.DownloadButton("Download the .vcz", elem_id="codec-download")
+        pictures = gr.HTML(padding=False, elem_id="codec-pictures")
+        reference = _audio("2. Another voice to decode it in", "codec-voice")
+        saved = shelf.dropdown("Saved voices (with a clip, or several: mixed evenly)")
+        with gr.Row(elem_classes="vcae-actions"):
+            say = gr.Button("Decode in this voice", variant="primary", elem_id="codec-say", scale=3)
+            stop_saying = gr.Button("Stop", elem_id="codec-stop-saying", scale=1)
+        said_note = gr.HTML(note_html(OTHER), padding=False, elem_id="codec-said-note")
+        said = gr.Audio(
+            label="Decoded in this voice", interactive=False, visible=False, buttons=["download"], elem_id="codec-said"
+        )
+
+    @shown(studio, status)
+    def compress_work(
+        source: str | None,
+        kbps: float,
+        request: gr.Request,
+        progress: Any = gr.Progress(),  # noqa: B008
+    ) -> list[Any]:
+        start = time.perf_counter()
+        with studio.job(session_of(request)) as check:
+            made = compress_file(studio, source, kbps, check, lambda share, what: progress(0.5 * share, desc=what))
+            between = time.perf_counter()
+            done = decompress_file(studio, made.path, None, check, lambda share, what: progress(0.5 + 0.45 * share, desc=what))
+            end = time.perf_counter()
+            progress(0.95, desc="drawing")
+            views = [view_sound(made.source, "Original"), view_sound(done.sound, "Decoded")]
+            drawn = views_html(views, [f"Log-mel and F0 of the {when} recording" for when in ("original", "decoded")])
+        text = f"Done: {made.source.duration_s:.1f} s of speech, compressed in {between - start:.1f} s and decoded in {end - between:.1f} s."
+        path = str(made.path)
+        return [
+            note_html(text + _beside(made, kbps), "done"),
+            gr.update(visible=True),
+            _facts(done, f"{kbps:g} asked for"),
+            gr.update(value=source, visible=True),
+            str(done.path),
+            gr.update(value=path, visible=True),
+            drawn,
+            path,
+            *_nothing_said(),
+        ]
+
+    @shown(studio, status)
+    def decode_work(file: str | None, request: gr.Request, progress: Any = gr.Progress()) -> list[Any]:  # noqa: B008
+        start = time.perf_counter()
+        with studio.job(session_of(request)) as check:
+            done = decompress_file(studio, file, None, check, lambda share, what: progress(share, desc=what))
+            took = time.perf_counter() - start
+            progress(0.95, desc="drawing")
+            drawn = views_html([view_sound(done.sound, "Decoded")], ["Log-mel and F0 of the decoded recording"])
+            # Gradio keeps what was uploaded only for a while: a copy of one's own is kept as long as it is used.
+            copy = studio.new_file("upload.vcz")
+            copy.write_bytes(done.data)
+        text = f"Done: {done.sound.duration_s:.1f} s decoded in {took:.1f} s."
+        return [
+            note_html(text, "done"),
+            gr.update(visible=True),
+            _facts(done, "of what can be heard" if done.damage else "the whole file over its length"),
+            gr.update(value=None, visible=False),
+            str(done.path),
+            gr.update(visible=False),
+            drawn,
+            str(copy),
+            *_nothing_said(),
+        ]
+
+    @shown(studio, said_note)
+    def say_work(
+        reference: str | None,
+        saved: list[str] | None,
+        kept: str,
+        visitor: dict[str, str],
+        request: gr.Request,
+        progress: Any = gr.Progress(),  # noqa: B008
+    ) -> list[Any]:
+        with studio.job(session_of(request)) as check:
+            if not kept:
+                raise ConfigError("there is no compressed file yet; compress a recording first, or decode a file")
+            code = studio.kept(kept, "the compressed file")
+            voice = [reference] if reference else [], choose_twins(studio, visitor, saved or [])
+            done = decompress_file(studio, code, voice, check, lambda share, what: progress(share, desc=what))
+        text = f"Done: {done.sound.duration_s:.1f} s, from the same {len(done.data):,} bytes and {done.speech_s:.1f} s of the voice."
+        return [note_html(text, "done"), gr.update(value=str(done.path), visible=True)]
+
+    def stop_work(request: gr.Request) -> tuple[str, str]:
+        studio.stop(session_of(request))
+        return note_html("Stopped. " + WAITING), note_html(OTHER)
+
+    options: dict[str, Any] = {"concurrency_id": "work", "concurrency_limit": studio.limits.jobs, "api_visibility": "private"}
+    outputs = [status, result, facts, original, decoded, download, pictures, kept, said_note, said]
+    compressing = go.click(compress_work, [source, kbps], outputs, show_progress_on=status, **options)
+    filled = example.click(
+        lambda: (str(clip("source.flac")), str(clip("reference.flac"))),
+        None,
+        [source, reference],
+        api_visibility="private",
+        show_progress="hidden",
+        queue=False,
+    )
+    also = filled.then(compress_work, [source, kbps], outputs, show_progress_on=status, **options)
+    decoding = decode.click(decode_work, file, outputs, show_progress_on=status, **options)
+    saying = say.click(
+        say_work, [reference, saved, kept, shelf.visitor], [said_note, said], show_progress_on=said_note, **options
+    )
+    gr.on(
+        [stop.click, stop_saying.click],
+        stop_work,
+        None,
+        [status, said_note],
+        cancels=[compressing, also, decoding, saying],
+        queue=False,
+        api_visibility="private",
+        show_progress="hidden",
+    )
+
+
+def _audio(label: str, elem_id: str) -> gr.Audio:
+    sources: Any = ["upload", "microphone"]
+    return gr.Audio(sources=sources, type="filepath", buttons=[], min_width=280, label=label, elem_id=elem_id)
+
+
+def _nothing_said() -> list[Any]:
+    return [note_html(OTHER), gr.update(value=None, visible=False)]
+
+
+def _facts(done: Decoded, rate: str) -> str:
+    """Return the size, the rate and the ratio, and where the file is damaged."""
+    wav_bytes = WAV_BYTES * len(done.sound.wav)
+    shown = facts_html(
+        [
+            (f"{len(done.data):,} bytes", "the whole file"),
+            (f"{_kbps(len(done.data), done.sound.duration_s):.2f} kbit/s", rate),
+            (
+                f"{wav_bytes / len(done.data):,.0f} times smaller",
+                f"than its {wav_bytes / 1000:,.0f} kB as a wav of 16 bits at 16 kHz",
+            ),
+        ]
+    )
+    if not done.damage:
+        return shown
+    heard = (
+        f"{done.sound.duration_s:.1f} of {done.whole_s:.1f} s are there"
+        if done.sound.duration_s < done.whole_s
+        else "what is lost is silent"
+    )
+    return shown + list_html(f"The file is damaged; {heard}:", damage_lines(done.damage))
+
+
+def _kbps(n_bytes: int, seconds: float) -> float:
+    return 8e-3 * n_bytes / seconds
+
+
+def _beside(made: Compressed, asked: float) -> str:
+    """Return why a file's rate is not the one that was asked for, if it is not."""
+    rate = _kbps(made.n_bytes, made.source.duration_s)
+    if rate > (1 + NEAR) * asked:
+        return " So short a recording cannot be sent in less."
+    return " The best quality takes no more." if rate < (1 - NEAR) * asked and asked == max(RATES) else ""
