@@ -1,7 +1,9 @@
 """The page, in a real browser, against a real server."""
 
+import io
 import re
 import time
+import urllib.request
 from urllib.parse import urlparse
 
 import numpy as np
@@ -10,6 +12,8 @@ import soundfile
 
 from tests.conftest import CLIPS, ROOT
 from tests.demo_server import ARGUMENTS, find_chromium, serving
+from vcae import compress, decompress
+from vcae.audio.f0 import estimate_f0
 from vcae.audio.io import read_comment
 
 pytest.importorskip("gradio", reason="gradio is not installed: pip install 'vcae[demo]'")
@@ -275,6 +279,17 @@ def test_two_visitors_see_only_their_own_voices(visit, tmp_path):
     assert speech[0] > 1.5 * speech[1]
     second.page.get_by_label("Saved voices (with a clip").click()
     assert second.page.get_by_role("option", name="alice").count() == 0
+    # The codec, which stands on another checkpoint, knows her too.
+    first.open_tab("Codec")
+    first.upload("codec-source", CLIPS / "source.flac")
+    first.page.get_by_label("0.6", exact=True).check()
+    first.page.click("#codec-go")
+    first.page.get_by_label("Saved voices (with a clip").last.click()
+    first.page.get_by_role("option", name="alice").last.click()
+    first.page.click("#codec-say")
+    first.page.locator("#codec-said-note .vcae-done").wait_for(timeout=WAIT_MS)
+    said = first.page.inner_text("#codec-said-note")
+    assert float(re.search(r"and ([\d.]+) s of the voice", said)[1]) == pytest.approx(speech[0], abs=0.06), said
     # Her file brings her back on another day.
     third = visit()
     third.open_tab("Voices")
@@ -298,6 +313,91 @@ def test_units_and_back(visit, tmp_path):
     visitor.page.click("#units-say")
     visitor.page.locator("#units-said audio, #units-said #waveform").first.wait_for(state="attached", timeout=WAIT_MS)
     assert visitor.other_hosts() == []
+
+
+def source_of(visitor, place):
+    """Return the samples that a player of the page plays."""
+    heard = visitor.page.locator(f"#{place} audio").first
+    heard.wait_for(state="attached", timeout=WAIT_MS)
+    visitor.page.wait_for_function(f"document.querySelector('#{place} audio').src", timeout=WAIT_MS)
+    with urllib.request.urlopen(heard.get_attribute("src")) as answer:
+        return soundfile.read(io.BytesIO(answer.read()), dtype="float32")
+
+
+def median_hz(wav, rate):
+    f0 = estimate_f0(wav, rate)
+    return float(np.median(f0[f0 > 0]))
+
+
+def test_codec_by_keyboard_and_in_another_voice(visit, tmp_path):
+    visitor = visit()
+    visitor.open_tab("Codec")
+    # The next rate by tab and space, then the example by tab and enter.
+    visitor.page.focus("#codec-kbps input:checked")
+    visitor.page.keyboard.press("Tab")
+    visitor.page.keyboard.press("Space")
+    for _ in range(8):
+        visitor.page.keyboard.press("Tab")
+        if visitor.page.evaluate("document.activeElement.id") == "codec-example":
+            break
+    visitor.page.keyboard.press("Enter")
+    visitor.page.wait_for_selector("#codec-facts dl", timeout=WAIT_MS)
+    size, rate, ratio = visitor.page.locator("#codec-facts dd").all_inner_texts()
+    assert "3 asked for" in visitor.page.inner_text("#codec-facts")
+    file = visitor.download("codec-download", tmp_path)
+    data, frames = file.read_bytes(), soundfile.info(CLIPS / "source.flac").frames
+    assert file.name == "source.vcz"
+    assert size == f"{len(data):,} bytes"
+    assert float(rate.split()[0]) == pytest.approx(8e-3 * len(data) / (frames / 16000), abs=0.01)
+    assert float(ratio.split()[0]) == pytest.approx(2 * frames / len(data), abs=0.6)
+    # What is played is what Python makes of the file.
+    wav, sample_rate = source_of(visitor, "codec-decoded")
+    assert (sample_rate, len(wav)) == (16000, frames)
+    assert np.abs(wav - decompress(data).numpy()).max() < 2e-3
+    visitor.page.locator("#codec-decoded button[aria-label=Play]").click()
+    visitor.page.locator("#codec-decoded button[aria-label=Pause]").wait_for(timeout=WAIT_MS)
+    assert visitor.page.locator("#codec-pictures img").count() == 2
+    visitor.page.click("#codec-say")
+    said, _ = source_of(visitor, "codec-said")
+    assert len(said) == frames
+    assert median_hz(said, 16000) > 1.25 * median_hz(wav, 16000)
+    assert visitor.other_hosts() == []
+    assert visitor.errors == []
+
+
+def test_codec_decodes_what_is_brought_and_tells_damage(visit, server, tmp_path):
+    """By content, not by name; on a phone, whose page the list of damage leaves as wide as it is."""
+    wav, rate = soundfile.read(CLIPS / "source.flac", dtype="float32")
+    data = compress(np.tile(wav, 2), rate, 1.5)
+    (tmp_path / "damaged.txt").write_bytes(data[: len(data) * 3 // 4])
+    (tmp_path / "letter.vcz").write_text("Dear friend, this is no compressed speech at all.\n" * 40)
+    (tmp_path / "cut.vcz").write_bytes(data[:12])
+    visitor = visit(viewport=PHONE, color_scheme="dark", is_mobile=True, has_touch=True)
+    visitor.open_tab("Codec")
+    visitor.page.get_by_role("button", name="Decode a .vcz file").click()
+    visitor.page.click("#codec-decode")
+    assert "There is no compressed file; upload one" in visitor.told()
+    for name, message in {"letter.vcz": "is no compressed speech", "cut.vcz": "ends in its header"}.items():
+        visitor.upload("codec-file", tmp_path / name)
+        visitor.page.click("#codec-decode")
+        visitor.page.locator("#codec-status .vcae-error", has_text=f"The file {name} {message}").wait_for(timeout=WAIT_MS)
+        check_no_traces(visitor.told())
+        visitor.page.locator("#codec-file button[aria-label=Clear]").click()
+    assert not visitor.page.locator("#codec-result").is_visible()
+    visitor.upload("codec-file", tmp_path / "damaged.txt")
+    visitor.page.click("#codec-decode")
+    visitor.page.locator(".vcae-list").wait_for(timeout=WAIT_MS)
+    heard_s, whole_s = map(
+        float, re.search(r"([\d.]+) of ([\d.]+) s are there", visitor.page.inner_text(".vcae-list")).groups()
+    )
+    assert whole_s == pytest.approx(2 * len(wav) / rate, abs=0.06)
+    assert whole_s / 2 < heard_s < whole_s
+    assert "the file ends within a block" in visitor.page.inner_text(".vcae-list li")
+    played, _ = source_of(visitor, "codec-decoded")
+    assert len(played) / 16000 == pytest.approx(heard_s, abs=0.06)
+    assert not visitor.page.locator("#codec-original").is_visible()
+    assert visitor.overflow() <= 0
+    check_no_traces(server.log.read_text())
 
 
 @pytest.mark.slow
@@ -334,7 +434,7 @@ def test_phone_width_and_themes(visit, tmp_path, scheme):
     visitor.page.click("#example")
     visitor.page.wait_for_selector("#download", timeout=WAIT_MS)
     visitor.page.wait_for_timeout(500)
-    for name in ("Convert", "Units", "Anomaly", "Voices", "About"):
+    for name in ("Convert", "Units", "Codec", "Anomaly", "Voices", "About"):
         visitor.open_tab(name)
         visitor.page.wait_for_timeout(300)
         assert visitor.overflow() <= 0, name
@@ -374,8 +474,6 @@ def test_keyboard_alone(visit):
 
 def test_the_page_names_no_other_host(server):
     """Not even where no browser would ask for it: the head's cards are gone, fonts are the system's, the policy forbids the rest."""
-    import urllib.request
-
     with urllib.request.urlopen(server.url) as answer:
         page = answer.read().decode()
         policy = answer.headers["content-security-policy"]

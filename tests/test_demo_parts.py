@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from tests.conftest import CLIPS
-from vcae import AudioError, CheckpointError, ConfigError, read_sound
+from vcae import AudioError, BitstreamError, CheckpointError, ConfigError, read_sound
 
 pytest.importorskip("gradio", reason="gradio is not installed: pip install 'vcae[demo]'")
 from vcae.demo.limits import Limits, read_uploads
@@ -95,6 +95,87 @@ def test_stop_reaches_the_work_and_only_ones_own(studio, clips):
         done = convert_files(studio, clips["source"], [clips["reference"]], [], ConvertOptions(), check)
     assert done.path.name == "source.converted.wav"
     assert soundfile.info(done.path).frames == soundfile.info(clips["source"]).frames
+
+
+def test_the_codec_stops_too_and_shares_its_model(studio, clips):
+    from vcae.demo.work import compress_file, decompress_file
+
+    def stop_at(verb):
+        def report(share, what):
+            if what == verb and share > 0.15:
+                studio.stop("ann")
+
+        return report
+
+    with pytest.raises(StoppedError), studio.job("ann") as check:
+        compress_file(studio, clips["source"], 1.5, check, stop_at("compressing"))
+    assert not list(studio.root.rglob("*.vcz"))
+    with studio.job("ann") as check:
+        made = compress_file(studio, clips["source"], 0.6, check)
+    assert made.n_bytes == made.path.stat().st_size
+    for voice in (None, ([clips["reference"]], [])):
+        with pytest.raises(StoppedError), studio.job("ann") as check:
+            decompress_file(studio, made.path, voice, check, stop_at("decoding"))
+    assert not list(studio.root.rglob("*.wav"))
+    assert studio.codec() is studio.codec()
+    assert studio.codec().model is studio.model("vq")
+
+
+def test_what_is_no_compressed_file_or_too_long_is_refused_before_it_is_decoded(clips, tmp_path):
+    from vcae.demo.work import decompress_file
+
+    small = Studio(Limits(seconds=5))
+    try:
+        data = small.codec().compress(read_sound(clips["source"]), 0.6)
+        files = {
+            "long.vcz": (data, r"the file long.vcz is 7 s long; at most 5 s are allowed"),
+            "letter.vcz": (b"Dear friend", r"the file letter.vcz is no compressed speech"),
+            "empty": (b"", r"the file empty is empty"),
+        }
+        short = small.codec().compress(read_sound(clips["source"], first_s=3.0), 3)
+        files["large.vcz"] = (short + bytes(small.limits.code_bytes), r"the file large.vcz is larger than any .* of 5 s")
+        for name, (content, message) in files.items():
+            (tmp_path / name).write_bytes(content)
+            start = time.perf_counter()
+            with pytest.raises(BitstreamError, match=message):
+                decompress_file(small, tmp_path / name, None, lambda: None)
+            assert time.perf_counter() - start < 5
+        with pytest.raises(BitstreamError, match="there is no compressed file"):
+            decompress_file(small, None, None, lambda: None)
+        # Another voice was asked for, and none given: its own is no answer.
+        (tmp_path / "short").write_bytes(short)
+        with pytest.raises(AudioError, match="the voice is missing"):
+            decompress_file(small, tmp_path / "short", ([], []), lambda: None)
+        (tmp_path / "short").write_bytes(short[:-9])
+        done = decompress_file(small, tmp_path / "short", None, lambda: None)
+        assert [damage.reason for damage in done.damage] == ["the file ends within a block"]
+        assert 1 < done.sound.duration_s < done.whole_s
+        assert soundfile.info(done.path).frames == len(done.sound.wav)
+    finally:
+        small.close()
+
+
+def test_a_voice_is_found_as_the_codec_measured_it(studio):
+    from vcae.demo.voices import choose_twins, twin_of
+    from vcae.tasks.shelf import NAME
+
+    mine = studio.new_file("alice.safetensors")
+    mine.write_bytes(b"x")
+    assert choose_twins(studio, {"alice": str(mine)}, ["alice"]) == [mine]
+    twin_of(mine).write_bytes(b"x")
+    assert choose_twins(studio, {"alice": str(mine)}, ["alice"]) == [twin_of(mine)]
+    # Nobody can save a voice over it.
+    assert not NAME.fullmatch(twin_of(mine).stem)
+    studio.forget(mine)
+    assert not twin_of(mine).exists()
+
+
+def test_what_files_say_is_text_and_not_markup():
+    from vcae.demo.pictures import facts_html, list_html
+
+    for made in (facts_html([("<b>", "1")]), facts_html([("1", "<b>")]), list_html("<b>", ["1"]), list_html("1", ["<b>"])):
+        assert "&lt;b&gt;" in made
+        assert "<b>" not in made
 
 
 def test_one_seat_one_job(studio):

@@ -7,6 +7,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import soundfile
 
 from tests.conftest import CLIPS, ROOT
 from tests.demo_server import serving
+from vcae import compress, decompress
 
 pytest.importorskip("gradio", reason="gradio is not installed: pip install 'vcae[demo]'")
 gradio_client = pytest.importorskip("gradio_client")
@@ -79,8 +81,40 @@ def test_shared_voices_units_and_limits(client):
     assert units["end_s"][-1] == pytest.approx(len(wav) / 16000, abs=1e-4)
 
 
+def test_compress_and_decompress(client, tmp_path):
+    path = client.predict(clip("source"), kbps=1.5, api_name="/compress")
+    data, frames = Path(path).read_bytes(), soundfile.info(CLIPS / "source.flac").frames
+    assert data == compress(soundfile.read(CLIPS / "source.flac", dtype="float32")[0], 16000, 1.5)
+    wav, facts = client.predict(gradio_client.handle_file(path), [], api_name="/decompress")
+    assert facts == {"duration_s": frames / 16000, "whole_s": frames / 16000, "damage": []}
+    assert np.abs(soundfile.read(wav)[0] - decompress(data).numpy()).max() < 2e-3
+    other, _ = client.predict(gradio_client.handle_file(path), [clip("reference")], api_name="/decompress")
+    assert soundfile.info(other).frames == frames
+    assert not np.array_equal(soundfile.read(wav)[0], soundfile.read(other)[0])
+    (tmp_path / "cut.vcz").write_bytes(data[:-20])
+    cut = gradio_client.handle_file(str(tmp_path / "cut.vcz"))
+    _, facts = client.predict(cut, [], api_name="/decompress")
+    (damage,) = facts["damage"]
+    assert damage["reason"] == "the file ends within a block"
+    assert damage["start_s"] == pytest.approx(facts["duration_s"], abs=0.05)
+    (tmp_path / "letter.vcz").write_text("Dear friend")
+    letter = gradio_client.handle_file(str(tmp_path / "letter.vcz"))
+    for given, message in (
+        ({"file": cut, "strict": True}, "cut.vcz is damaged at byte"),
+        ({"file": letter}, "letter.vcz is no compressed speech"),
+        ({"file": cut, "voice": "carol"}, "carol.safetensors was measured by checkpoint default"),
+        ({"source": clip("source"), "kbps": 9}, "Kbps is 9; allowed are 0.6 to 6"),
+    ):
+        door = {"api_name": "/compress"} if "source" in given else {"api_name": "/decompress", "references": []}
+        with pytest.raises(gradio_client.exceptions.AppError, match=message) as caught:
+            client.predict(**given, **door)
+        assert "/" not in str(caught.value).replace("kbit/s", "")
+
+
 def test_documented_endpoints_are_all_there_are(client):
-    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {"/convert", "/units", "/limits"}
+    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {
+        *("/convert", "/units", "/compress", "/decompress", "/limits")
+    }
     names = [p["parameter_name"] for p in client.view_api(return_format="dict")["named_endpoints"]["/convert"]["parameters"]]
     assert names == ["source", "references", "pitch", "strength", "match", "detail", "seed", "voice"]
 

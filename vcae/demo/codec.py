@@ -43,8 +43,8 @@ def build(studio: Studio, shelf: Shelf) -> None:
         go = gr.Button("Compress", variant="primary", elem_id="codec-go", scale=3)
         example = gr.Button("Try the bundled clip", elem_id="codec-example", scale=2)
         stop = gr.Button("Stop", elem_id="codec-stop", scale=1)
-    with gr.Accordion("Decode a file that was compressed before", open=False, elem_id="codec-before"):
-        file = gr.File(label="A .vcz file, from here or from `vcae compress`", height=170, elem_id="codec-file")
+    with gr.Accordion("Decode a .vcz file", open=False, elem_id="codec-before"):
+        file = gr.File(label="A .vcz, from here or the command line", height=170, elem_id="codec-file")
         decode = gr.Button("Decode it", elem_id="codec-decode")
     status = gr.HTML(note_html(WAITING), padding=False, elem_id="codec-status")
     with gr.Column(visible=False, elem_id="codec-result") as result:
@@ -186,7 +186,7 @@ def _facts(done: Decoded, rate: str) -> str:
             (f"{_kbps(len(done.data), done.sound.duration_s):.2f} kbit/s", rate),
             (
                 f"{wav_bytes / len(done.data):,.0f} times smaller",
-                f"than its {wav_bytes / 1000:,.0f} kB as a wav of 16 bits at 16 kHz",
+                f"than {wav_bytes / 1000:,.0f} kB as 16-bit wav at 16 kHz",
             ),
         ]
     )

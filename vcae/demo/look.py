@@ -27,6 +27,7 @@ CSS = """
 button.secondary { font-weight: 500 !important; }
 #convert-status, #units-status, #codec-status, #anomaly-status, #voice-status { min-height: 3.4rem; }
 .vcae-pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 1rem; }
+#codec-pictures .vcae-pair { grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); }
 .vcae-figure { margin: 0; min-width: 0; }
 .vcae-figure img { width: 100%; height: auto; display: block; }
 .vcae-wide { overflow-x: auto; }

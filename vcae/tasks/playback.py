@@ -194,6 +194,7 @@ class Stream:
         if now is not None:
             # What a file claims beyond its end is not made up: it may be days.
             yield self._synthesise(before, now, None)
+            self._told(now.stop / self.header.n_steps)
         if not self._n_good:
             raise BitstreamError(f"nothing of {self._name} could be decoded; get a fresh copy of it")
 
