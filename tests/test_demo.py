@@ -284,6 +284,7 @@ def test_two_visitors_see_only_their_own_voices(visit, tmp_path):
     first.upload("codec-source", CLIPS / "source.flac")
     first.page.get_by_label("0.6", exact=True).check()
     first.page.click("#codec-go")
+    first.page.wait_for_selector("#codec-facts dl", timeout=WAIT_MS)
     first.page.get_by_label("Saved voices (with a clip").last.click()
     first.page.get_by_role("option", name="alice").last.click()
     first.page.click("#codec-say")
@@ -317,10 +318,9 @@ def test_units_and_back(visit, tmp_path):
 
 def source_of(visitor, place):
     """Return the samples that a player of the page plays."""
-    heard = visitor.page.locator(f"#{place} audio").first
-    heard.wait_for(state="attached", timeout=WAIT_MS)
-    visitor.page.wait_for_function(f"document.querySelector('#{place} audio').src", timeout=WAIT_MS)
-    with urllib.request.urlopen(heard.get_attribute("src")) as answer:
+    link = visitor.page.locator(f"#{place} [data-testid=download-link]").first
+    link.wait_for(state="attached", timeout=WAIT_MS)
+    with urllib.request.urlopen(link.get_attribute("href")) as answer:
         return soundfile.read(io.BytesIO(answer.read()), dtype="float32")
 
 
