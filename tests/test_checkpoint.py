@@ -155,7 +155,7 @@ def test_pickles_are_refused_unopened(tmp_path, suffix):
 
 
 def test_unknown_name_lists_what_is_shipped():
-    with pytest.raises(CheckpointError, match="no checkpoint is called 'defualt'; shipped are: default"):
+    with pytest.raises(CheckpointError, match="no checkpoint is called 'defualt'; shipped are: codec, default"):
         checkpoint.load("defualt")
 
 
