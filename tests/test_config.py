@@ -14,6 +14,7 @@ from vcae.config import (
     MelConfig,
     OthersRecipe,
     PolishRecipe,
+    ProbeRecipe,
     ReleaseRecipe,
     SwapRecipe,
     UnitsRecipe,
@@ -36,6 +37,7 @@ RECIPES = {
     "vq": AutoencoderRecipe,
     "anomaly": AnomalyRecipe,
     "codec": CodecRecipe,
+    "probe": ProbeRecipe,
 }
 # Recipes of several steps, by the name of the file.
 STEPS = {"others": OthersRecipe, "faults": FaultsRecipe, "polish": PolishRecipe}

@@ -17,6 +17,7 @@ LAYERS = [
     ["checkpoint"],
     ["codec"],
     ["tasks", "anomaly"],
+    ["sklearn"],
     ["demo"],
     ["evaluation"],
     ["cli"],

@@ -504,6 +504,43 @@ class UnitsRecipe:
         _require(self.abx_tokens >= 2, f"abx_tokens is {self.abx_tokens}; at least 2 are needed")
 
 
+PROBE_TASKS = ("verification", "identification", "sentences", "words", "matrix")
+
+
+@dataclass(frozen=True)
+class ProbeRecipe:
+    """All settings of `recipes/probe`."""
+
+    # CSV with the columns path, speaker, corpus, split and transcript.
+    manifest: str
+    # Speakers to tell apart; and those of which whitening and the scale of features are learned.
+    split: str = "dev"
+    train_split: str = "train"
+    train_per_speaker: int = 8
+    checkpoint: str = "default"
+    # One with a discrete code; and more, whose content is probed beside.
+    discrete: str = "vq"
+    others: tuple[str, ...] = ()
+    # Resemblyzer as the ceiling, if it is installed.
+    ceiling: bool = True
+    tasks: tuple[str, ...] = PROBE_TASKS
+    # Sentences that several speakers of these corpora read, and in how many of these prompts words are sought.
+    corpora: tuple[str, ...] = ("cmu_arctic",)
+    n_sentences: int = 40
+    n_prompts: int = 300
+    n_words: int = 20
+    draws: int = 10
+    bootstrap: int = 200
+    seed: int = 0
+    output_dir: str = "out/probe"
+
+    def __post_init__(self) -> None:
+        for task in self.tasks:
+            _require(task in PROBE_TASKS, f"tasks has {task!r}; allowed are {', '.join(PROBE_TASKS)}")
+        for name in ("train_per_speaker", "n_sentences", "n_prompts", "n_words", "draws", "bootstrap"):
+            _require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; it must be positive")
+
+
 @dataclass(frozen=True)
 class ReleaseRecipe:
     """All settings of `recipes/release`."""

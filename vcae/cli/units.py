@@ -64,7 +64,7 @@ class Durations(str, Enum):
 
 
 @contextmanager
-def _progress(what: str, total: int, quiet: bool) -> Iterator[Callable[[], object]]:
+def progress(what: str, total: int, quiet: bool) -> Iterator[Callable[[], object]]:
     """Show a bar on a terminal's stderr while several files are worked on; yields what to call after each."""
     if quiet or total < 2 or not sys.stderr.isatty():
         yield lambda: None
@@ -196,7 +196,7 @@ def units(
         model = load(checkpoint, device.value)
         _need_units(model)
     made: list[Units] = []
-    with _progress("encoding", len(recordings), quiet) as advance:
+    with progress("encoding", len(recordings), quiet) as advance:
         for n, (path, name) in enumerate(recordings):
             try:
                 sound = ready.get(path) or read_sound(path, sys.stdin.buffer)
@@ -330,7 +330,7 @@ def speak(
             check_units(model, sequence, options)
         voice = find_voice(model, speakers, clips)
     rows, total = [], 0.0
-    with _progress("speaking", len(sequences), quiet) as advance:
+    with progress("speaking", len(sequences), quiet) as advance:
         for sequence, target in zip(sequences, targets, strict=True):
             done = speak_units(model, sequence, voice, options)
             sound = Sound(done.wav.numpy(), model.sample_rate)

@@ -61,7 +61,9 @@ class Heard:
     duration_s: float
 
 
-def listen(model: Model, source: Source, min_s: float, choose: Callable[[int], Workshop]) -> tuple[Heard, Workshop]:
+def listen(
+    model: Model, source: Source, min_s: float, choose: Callable[[int], Workshop], with_f0: bool = True
+) -> tuple[Heard, Workshop]:
     """Take in a recording.
 
     Args:
@@ -69,6 +71,7 @@ def listen(model: Model, source: Source, min_s: float, choose: Callable[[int], W
         source: What to listen to.
         min_s: Shortest length allowed, in seconds.
         choose: Gives the way to go through so many frames.
+        with_f0: Without it no F0 is estimated, which takes most of the time: all frames count as unvoiced.
 
     Raises:
         AudioError: If the recording is too short, silent, or cannot be read.
@@ -98,7 +101,9 @@ def listen(model: Model, source: Source, min_s: float, choose: Callable[[int], W
         ready.n, lambda start, stop: (kept.read(start, stop) - offset) * gain if offset else kept.read(start, stop) * gain
     )
     mel = work.keep(_mel(model, wav, n))
-    f0 = estimate_f0_sections(lambda start, stop: wav.read(start, stop)[0, 0].numpy(), ready.n, ready.peak * gain)
+    f0 = np.zeros(n, np.float32)
+    if with_f0:
+        f0 = estimate_f0_sections(lambda start, stop: wav.read(start, stop)[0, 0].numpy(), ready.n, ready.peak * gain)
     active = active_levels(frame_levels(mel, work))
     heard = Heard(wav, ready.changed(gain=gain), mel, torch.from_numpy(f0).to(model.device)[None], active, level, duration_s)
     return heard, work
