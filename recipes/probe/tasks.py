@@ -1,0 +1,278 @@
+"""The tasks: each returns rows of a table, and what was right trial by trial so that systems can be compared in pairs."""
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from features import STEP_S, STRIDE, Steps, active_steps, ceiling_vectors, cepstral_statistics, parts, speaker_vectors
+from recordings import Recording
+
+from vcae.config import MelConfig, ProbeRecipe
+from vcae.evaluation.alignment import SILENT_PHONES, Alignment
+from vcae.evaluation.probes import (
+    accuracy,
+    bootstrap_mean,
+    classify,
+    cosines,
+    draw_examples,
+    verification_error,
+    within_whitening,
+)
+from vcae.evaluation.units import Grid, dtw_distances
+
+Table = list[list[str]]
+SHOTS = (1, 5, 20)
+MIN_WORD_S = 0.16
+MAX_PHONE_STEPS = 12000
+
+
+def _percent(estimate: object) -> str:
+    return f"{100 * estimate.value:.1f} % [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"  # type: ignore[attr-defined]
+
+
+def voices(recipe: ProbeRecipe, tested: Sequence[Recording], train: Sequence[Recording]) -> dict[str, np.ndarray]:
+    """Return the vectors that stand for a voice, by system: plain, and with what was learned of training speakers."""
+    names = [r.speaker for r in train]
+    own, own_train = speaker_vectors(recipe, tested), speaker_vectors(recipe, train)
+    mfcc, mfcc_train = cepstral_statistics(tested), cepstral_statistics(train)
+    found = {
+        "vcae": own,
+        "vcae, whitened": (own - own_train.mean(axis=0)) @ within_whitening(own_train, names),
+        "MFCC statistics": mfcc,
+        "MFCC, standardised by training speakers": (mfcc - mfcc_train.mean(axis=0)) / mfcc_train.std(axis=0),
+        "MFCC, standardised by the tested": (mfcc - mfcc.mean(axis=0)) / mfcc.std(axis=0),
+        "MFCC, whitened": (mfcc - mfcc_train.mean(axis=0)) @ within_whitening(mfcc_train, names),
+    }
+    ceiling = ceiling_vectors(tested) if recipe.ceiling else None
+    return found if ceiling is None else {**found, "Resemblyzer": ceiling}
+
+
+def verification(recipe: ProbeRecipe, systems: dict[str, np.ndarray], speakers: Sequence[str]) -> Table:
+    """Score all pairs of different recordings."""
+    rows = [["system", "EER"]]
+    for name, vectors in systems.items():
+        rows.append([name, _percent(verification_error(cosines(vectors), speakers, recipe.bootstrap, recipe.seed))])
+    return rows
+
+
+def identification(recipe: ProbeRecipe, systems: dict[str, np.ndarray], speakers: Sequence[str]) -> Table:
+    """Tell speakers by 1, 5 and 10 of their recordings; only those with two more are asked."""
+    names, counts = np.asarray(speakers), Counter(speakers)
+    head, rows = ["system"], {name: [name] for name in systems}
+    for shots in (1, 5, 10):
+        asked = np.flatnonzero([counts[s] >= shots + 2 for s in speakers])
+        if len(set(names[asked])) < 2:
+            continue
+        head += [f"{shots} of {len(set(names[asked]))}, {c}" for c in ("centroid", "logistic")]
+        for system, vectors in systems.items():
+            for classifier in ("centroid", "logistic"):
+                rng, right, groups = np.random.default_rng(recipe.seed), list[bool](), list[str]()
+                for _ in range(recipe.draws):
+                    chosen = asked[draw_examples(names[asked], shots, rng)]
+                    rest = np.setdiff1d(asked, chosen)
+                    predicted = classify(vectors[chosen], names[chosen], vectors[rest], classifier)
+                    right += list(predicted == names[rest])
+                    groups += list(names[rest])
+                rows[system].append(_percent(bootstrap_mean(right, groups, seed=recipe.seed)))
+    return [head, *rows.values()]
+
+
+@dataclass(frozen=True)
+class Items:
+    """What is to be classified: pieces (T', D) of each system's features, their classes and speakers, and which may be examples."""
+
+    pieces: dict[str, list[np.ndarray]]
+    labels: np.ndarray
+    speakers: np.ndarray
+    example: np.ndarray
+
+
+def nearest(distances: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the class whose nearest examples lie nearest: distances (n, m), labels (m,) of the examples."""
+    return np.asarray(labels[distances.argmin(axis=1)])
+
+
+def few_shot(recipe: ProbeRecipe, items: Items, splits: dict[str, list[tuple[np.ndarray, np.ndarray]]], peer: str) -> Table:
+    """Tell classes by few examples, in three ways; the last columns are the better way's lead over the best MFCC.
+
+    Args:
+        recipe: For the seed.
+        items: What is classified.
+        splits: Indices of examples and of tested items, several of each, by a heading.
+        peer: How the names of the peers begin.
+    """
+    right: dict[tuple[str, str, str], np.ndarray] = {}
+    groups = {head: np.concatenate([items.speakers[test] for _, test in pairs]) for head, pairs in splits.items()}
+    for system, pieces in items.pieces.items():
+        vectors = np.stack([parts(p) for p in pieces])
+        used = sorted({int(i) for pairs in splits.values() for e, _ in pairs for i in e})
+        tested = sorted({int(i) for pairs in splits.values() for _, t in pairs for i in t})
+        column, row = {i: n for n, i in enumerate(used)}, {i: n for n, i in enumerate(tested)}
+        warped = np.concatenate([dtw_distances([pieces[i]], [pieces[j] for j in used]) for i in tested])
+        for head, pairs in splits.items():
+            found: dict[str, list[np.ndarray]] = {"centroid": [], "logistic": [], "warped": []}
+            for examples, test in pairs:
+                known, wanted = items.labels[examples], items.labels[test]
+                for way in ("centroid", "logistic"):
+                    found[way].append(classify(vectors[examples], known, vectors[test], way) == wanted)
+                table = warped[np.ix_([row[i] for i in test], [column[i] for i in examples])]
+                found["warped"].append(nearest(table, known) == wanted)
+            for way, values in found.items():
+                right[system, head, way] = np.concatenate(values).astype(float)
+    ways = ("centroid", "logistic", "warped")
+    rows = [
+        [
+            "features",
+            *(f"{head}, {way}" for head in splits for way in ways),
+            *(f"{head}: less the best MFCC" for head in splits),
+        ]
+    ]
+    for system in items.pieces:
+        cells = [_percent(bootstrap_mean(right[system, h, w], groups[h], seed=recipe.seed)) for h in splits for w in ways]
+        for head in splits:
+            best = max(
+                ((s, w) for s in items.pieces if s.startswith(peer) for w in ways), key=lambda k: right[k[0], head, k[1]].mean()
+            )
+            way = max(ways, key=lambda w: right[system, head, w].mean())
+            lead = bootstrap_mean(right[system, head, way] - right[best[0], head, best[1]], groups[head], seed=recipe.seed)
+            cells.append(
+                "" if system.startswith(peer) else f"{100 * lead.value:+.1f} [{100 * lead.low:+.1f}, {100 * lead.high:+.1f}]"
+            )
+        rows.append([system, *cells])
+    return rows
+
+
+def by_speakers(items: Items, shots: Sequence[int]) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
+    """Let some speakers give one example of each class and test the others, in every combination."""
+    names, at = sorted(set(items.speakers)), np.arange(len(items.labels))
+    n = len(set(items.labels))
+    return {
+        f"{k} of {n}": [
+            (at[np.isin(items.speakers, chosen)], at[~np.isin(items.speakers, chosen)])
+            for chosen in itertools.combinations(names, k)
+        ]
+        for k in shots
+        if k < len(names)
+    }
+
+
+def sentences(recordings: Sequence[Recording], steps: dict[str, Steps]) -> Items:
+    """Take sentences whole, without the silence around them."""
+    spans = []
+    for recording in recordings:
+        at = np.flatnonzero(active_steps(recording.mel))
+        spans.append((at[0], at[-1] + 1) if len(at) else (0, recording.mel.shape[1] // STRIDE))
+    pieces = {name: [v[a:b] for v, (a, b) in zip(found.values, spans, strict=True)] for name, found in steps.items()}
+    labels, speakers = (np.array([getattr(r, part) for r in recordings]) for part in ("transcript", "speaker"))
+    return Items(pieces, labels, speakers, np.ones(len(labels), bool))
+
+
+def words(
+    recipe: ProbeRecipe,
+    recordings: Sequence[Recording],
+    aligned: Sequence[Alignment | None],
+    steps: dict[str, Steps],
+    n_tested: int,
+) -> Items | None:
+    """Cut out the words that are said most often; of the first `n_tested` recordings they are tested, of the others examples."""
+    found = [
+        (w.label, n, round(w.start_s / STEP_S), round(w.end_s / STEP_S))
+        for n, alignment in enumerate(aligned)
+        for w in (alignment.words if alignment else ())
+        if w.end_s - w.start_s >= MIN_WORD_S
+    ]
+    shown, asked = (Counter(w for w, n, _, _ in found if (n < n_tested) == tested) for tested in (False, True))
+    able = [w for w in sorted(asked) if shown[w] >= max(SHOTS) and asked[w] >= 2]
+    chosen = sorted(able, key=lambda w: (-asked[w], w))[: recipe.n_words]
+    kept = [entry for entry in found if entry[0] in chosen]
+    if len(chosen) < 2:
+        return None
+    pieces = {name: [s.values[n][a : max(b, a + 1)] for _, n, a, b in kept] for name, s in steps.items()}
+    return Items(
+        pieces,
+        np.array([w for w, *_ in kept]),
+        np.array([recordings[n].speaker for _, n, *_ in kept]),
+        np.array([n >= n_tested for _, n, *_ in kept]),
+    )
+
+
+def word_splits(recipe: ProbeRecipe, items: Items) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
+    """Draw 1, 5 and 20 examples of each word, and test all that may be tested."""
+    pool, test, rng = np.flatnonzero(items.example), np.flatnonzero(~items.example), np.random.default_rng(recipe.seed)
+    n = len(set(items.labels))
+    return {
+        f"{k} of {n}": [(pool[draw_examples(items.labels[pool], k, rng)], test) for _ in range(recipe.draws)] for k in SHOTS
+    }
+
+
+def matrix(
+    recipe: ProbeRecipe,
+    recordings: Sequence[Recording],
+    aligned: Sequence[Alignment | None],
+    steps: dict[str, Steps],
+    embedding: np.ndarray,
+) -> Table:
+    """Ask linear probes what each feature knows: the speaker by recording and by step, the sentence, and the phone."""
+    names = np.array([r.speaker for r in recordings])
+    order = np.array([int(np.sum(names[:n] == s)) for n, s in enumerate(names)])
+    first, second = np.flatnonzero(order % 2 == 0), np.flatnonzero(order % 2)
+    spoken = Counter(r.transcript for r in recordings)
+    shared = np.flatnonzero([spoken[r.transcript] >= 3 for r in recordings])
+    texts = np.array([r.transcript for r in recordings])
+    phones = [_phones(a, r) for a, r in zip(aligned, recordings, strict=True)]
+    heard = [active_steps(r.mel) for r in recordings]
+    n_phones = len(set(np.concatenate(phones)) - {""})
+    n = len(set(names))
+    rows = [["features", "D", "speaker, whole recording", "speaker, one step", "sentence", "phone, one step"]]
+
+    def told(vectors: np.ndarray, labels: np.ndarray, splits: list[tuple[np.ndarray, np.ndarray]]) -> str:
+        shares = [accuracy(classify(vectors[a], labels[a], vectors[b], "logistic"), labels[b]) for a, b in splits]
+        return f"{np.mean(shares):.3f}".removeprefix("0")
+
+    halves = [(first, second), (second, first)]
+    readers = sorted(set(names[shared]))
+    lofo = [(shared[names[shared] != s], shared[names[shared] == s]) for s in readers]
+    # A reader of one shared sentence would count as much as one of nine.
+    lofo = [(a, b) for a, b in lofo if len(b) > 2 and set(texts[b]) <= set(texts[a])]
+    speaker_row = [
+        "speaker embedding",
+        str(embedding.shape[1]),
+        told(embedding, names, halves),
+        "",
+        told(embedding, texts, lofo) if lofo else "",
+        "",
+    ]
+    rows.append(speaker_row)
+    for name, found in steps.items():
+        values = [v[h] for v, h in zip(found.values, heard, strict=True)]
+        whole = np.stack([np.concatenate([v.mean(axis=0), v.std(axis=0)]) for v in values])
+        vectors = np.stack([parts(v) for v in values])
+        x, who = np.concatenate(values), np.repeat(np.arange(len(names)), [len(v) for v in values])
+        what = np.concatenate([p[h] for p, h in zip(phones, heard, strict=True)])
+        pick = np.random.default_rng(recipe.seed).permutation(len(x))[:MAX_PHONE_STEPS]
+        pick = pick[what[pick] != ""] if n_phones else pick
+        even = np.isin(who[pick], first)
+        by_recording = [(pick[even], pick[~even])]
+        # Phones by other speakers than those learned from.
+        known = np.isin(names[who[pick]], sorted(set(names))[::2])
+        cells = [told(whole, names, halves), told(x, names[who], by_recording), told(vectors, texts, lofo) if lofo else ""]
+        phone = told(x, what, [(pick[known], pick[~known]), (pick[~known], pick[known])]) if n_phones else ""
+        rows.append([name, str(x.shape[1]), *cells, phone])
+    chance = [f"{1 / n:.3f}", f"{1 / n:.3f}", f"{1 / max(len(set(texts[shared])), 1):.3f}", f"{1 / max(n_phones, 1):.3f}"]
+    rows.append(["chance", "", *(c.removeprefix("0") for c in chance)])
+    return rows
+
+
+def _phones(alignment: Alignment | None, recording: Recording) -> np.ndarray:
+    """Return the phone of each step, empty where nothing is known or said."""
+    n = -(-recording.mel.shape[1] // STRIDE)
+    if alignment is None:
+        return np.full(n, "", dtype="<U4")
+    grid, names = Grid(STEP_S, (STRIDE - 1) / 2 / MelConfig().frame_rate), np.full(n, "", dtype="<U4")
+    for phone in alignment.phones:
+        start, end = grid.span(phone.start_s, phone.end_s, n)
+        if phone.label not in SILENT_PHONES:
+            names[start:end] = phone.label
+    return names
