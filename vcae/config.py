@@ -527,6 +527,8 @@ class ProbeRecipe:
     # Sentences that several speakers of these corpora read, and in how many of these prompts words are sought.
     corpora: tuple[str, ...] = ("cmu_arctic",)
     n_sentences: int = 40
+    # So much of a sentence's beginning is heard, in seconds; all when 0, which is too easy to tell features apart.
+    sentence_s: float = 1.0
     n_prompts: int = 300
     n_words: int = 20
     draws: int = 10
@@ -539,6 +541,10 @@ class ProbeRecipe:
             _require(task in PROBE_TASKS, f"tasks has {task!r}; allowed are {', '.join(PROBE_TASKS)}")
         for name in ("train_per_speaker", "n_sentences", "n_prompts", "n_words", "draws", "bootstrap"):
             _require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; it must be positive")
+        _require(
+            self.sentence_s == 0 or self.sentence_s >= 0.3,
+            f"sentence_s is {self.sentence_s}; allowed are 0 or 0.3 and more, in s",
+        )
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,19 @@ from pathlib import Path
 
 from features import Steps, measure, speaker_vectors, step_features
 from recordings import Recording, align_all, load, parallel, read_rows, train_rows
-from tasks import Table, by_speakers, few_shot, identification, matrix, sentences, verification, voices, word_splits, words
+from tasks import (
+    WORD_PARTS,
+    Table,
+    by_speakers,
+    few_shot,
+    identification,
+    matrix,
+    sentences,
+    verification,
+    voices,
+    word_splits,
+    words,
+)
 
 import vcae
 from vcae.config import ProbeRecipe, load_config, to_dict
@@ -79,8 +91,8 @@ def _content(
         ):
             if wanted:
                 recordings = load(recipe, wanted)
-                items = sentences(recordings, features(recordings))
-                keep(name, few_shot(recipe, items, by_speakers(items, (1, 2, 3)), "MFCC"))
+                items = sentences(recordings, features(recordings), recipe.sentence_s)
+                keep(name, few_shot(recipe, items, by_speakers(items, (1, 2, 3))))
     if {"words", "matrix"} & set(recipe.tasks):
         examples = load(recipe, parallel(corpora, recipe.n_prompts, recipe.seed)) if "words" in recipe.tasks else []
         both = [*tested, *examples]
@@ -88,7 +100,7 @@ def _content(
         if "words" in recipe.tasks:
             items_of_words = words(recipe, both, aligned, steps, len(tested))
             if items_of_words is not None:
-                keep("words", few_shot(recipe, items_of_words, word_splits(recipe, items_of_words), "MFCC"))
+                keep("words", few_shot(recipe, items_of_words, word_splits(recipe, items_of_words), WORD_PARTS))
         if "matrix" in recipe.tasks:
             own = {name: Steps(name, s.values[: len(tested)]) for name, s in steps.items()}
             keep("matrix", matrix(recipe, tested, aligned[: len(tested)], own, speaker_vectors(recipe, tested)))

@@ -6,7 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from features import STEP_S, STRIDE, Steps, active_steps, ceiling_vectors, cepstral_statistics, parts, speaker_vectors
+from features import (
+    N_PARTS,
+    STEP_S,
+    STRIDE,
+    Steps,
+    active_steps,
+    ceiling_vectors,
+    cepstral_statistics,
+    parts,
+    speaker_vectors,
+)
 from recordings import Recording
 
 from vcae.config import MelConfig, ProbeRecipe
@@ -25,6 +35,11 @@ from vcae.evaluation.units import Grid, dtw_distances
 Table = list[list[str]]
 SHOTS = (1, 5, 20)
 MIN_WORD_S = 0.16
+# Equal parts of a word.
+WORD_PARTS = 8
+# Longer pieces are brought to so many steps before they are warped.
+MAX_WARPED = 50
+WAYS = ("centroid", "logistic", "warped")
 MAX_PHONE_STEPS = 12000
 
 
@@ -94,54 +109,53 @@ def nearest(distances: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.asarray(labels[distances.argmin(axis=1)])
 
 
-def few_shot(recipe: ProbeRecipe, items: Items, splits: dict[str, list[tuple[np.ndarray, np.ndarray]]], peer: str) -> Table:
-    """Tell classes by few examples, in three ways; the last columns are the better way's lead over the best MFCC.
+def few_shot(
+    recipe: ProbeRecipe,
+    items: Items,
+    splits: dict[str, list[tuple[np.ndarray, np.ndarray]]],
+    n_parts: int = N_PARTS,
+    peer: str = "MFCC",
+) -> Table:
+    """Tell classes by few examples, in three ways; the last column is the best way's lead over the best of MFCC.
 
     Args:
         recipe: For the seed.
         items: What is classified.
         splits: Indices of examples and of tested items, several of each, by a heading.
+        n_parts: Equal parts whose means are what centroid and logistic see; `warped` sees all steps.
         peer: How the names of the peers begin.
     """
     right: dict[tuple[str, str, str], np.ndarray] = {}
     groups = {head: np.concatenate([items.speakers[test] for _, test in pairs]) for head, pairs in splits.items()}
     for system, pieces in items.pieces.items():
-        vectors = np.stack([parts(p) for p in pieces])
-        used = sorted({int(i) for pairs in splits.values() for e, _ in pairs for i in e})
-        tested = sorted({int(i) for pairs in splits.values() for _, t in pairs for i in t})
-        column, row = {i: n for n, i in enumerate(used)}, {i: n for n, i in enumerate(tested)}
-        warped = np.concatenate([dtw_distances([pieces[i]], [pieces[j] for j in used]) for i in tested])
+        vectors = np.stack([parts(p, n_parts) for p in pieces])
+        warped = _warp(pieces, splits)
         for head, pairs in splits.items():
-            found: dict[str, list[np.ndarray]] = {"centroid": [], "logistic": [], "warped": []}
-            for examples, test in pairs:
-                known, wanted = items.labels[examples], items.labels[test]
-                for way in ("centroid", "logistic"):
-                    found[way].append(classify(vectors[examples], known, vectors[test], way) == wanted)
-                table = warped[np.ix_([row[i] for i in test], [column[i] for i in examples])]
-                found["warped"].append(nearest(table, known) == wanted)
-            for way, values in found.items():
-                right[system, head, way] = np.concatenate(values).astype(float)
-    ways = ("centroid", "logistic", "warped")
-    rows = [
-        [
-            "features",
-            *(f"{head}, {way}" for head in splits for way in ways),
-            *(f"{head}: less the best MFCC" for head in splits),
-        ]
-    ]
-    for system in items.pieces:
-        cells = [_percent(bootstrap_mean(right[system, h, w], groups[h], seed=recipe.seed)) for h in splits for w in ways]
-        for head in splits:
-            best = max(
-                ((s, w) for s in items.pieces if s.startswith(peer) for w in ways), key=lambda k: right[k[0], head, k[1]].mean()
-            )
-            way = max(ways, key=lambda w: right[system, head, w].mean())
-            lead = bootstrap_mean(right[system, head, way] - right[best[0], head, best[1]], groups[head], seed=recipe.seed)
-            cells.append(
-                "" if system.startswith(peer) else f"{100 * lead.value:+.1f} [{100 * lead.low:+.1f}, {100 * lead.high:+.1f}]"
-            )
-        rows.append([system, *cells])
+            known = [(examples, test, items.labels[examples]) for examples, test in pairs]
+            found = {w: [classify(vectors[e], labels, vectors[t], w) for e, t, labels in known] for w in WAYS[:2]}
+            found["warped"] = [nearest(warped[np.ix_(t, e)], labels) for e, t, labels in known]
+            wanted = np.concatenate([items.labels[test] for _, test in pairs])
+            for way, predicted in found.items():
+                right[system, head, way] = (np.concatenate(predicted) == wanted).astype(float)
+    rows = [["examples of classes", "features", *WAYS, "best way less the best MFCC"]]
+    for head in splits:
+        best = max((right[s, head, w] for s in items.pieces if s.startswith(peer) for w in WAYS), key=np.mean)
+        for system in items.pieces:
+            cells = [_percent(bootstrap_mean(right[system, head, w], groups[head], seed=recipe.seed)) for w in WAYS]
+            own = max((right[system, head, w] for w in WAYS), key=np.mean)
+            lead = bootstrap_mean(own - best, groups[head], seed=recipe.seed)
+            shown = f"{100 * lead.value:+.1f} [{100 * lead.low:+.1f}, {100 * lead.high:+.1f}]"
+            rows.append([head, system, *cells, "" if system.startswith(peer) else shown])
     return rows
+
+
+def _warp(pieces: Sequence[np.ndarray], splits: dict[str, list[tuple[np.ndarray, np.ndarray]]]) -> np.ndarray:
+    """Return the warped distance (n, n) of every tested piece from every example, nan elsewhere."""
+    used, tested = (np.unique(np.concatenate([pair[k] for pairs in splits.values() for pair in pairs])) for k in (0, 1))
+    short = [p if len(p) <= MAX_WARPED else parts(p, MAX_WARPED).reshape(MAX_WARPED, -1) for p in pieces]
+    table = np.full((len(pieces), len(pieces)), np.nan)
+    table[np.ix_(tested, used)] = dtw_distances([short[i] for i in tested], [short[i] for i in used])
+    return table
 
 
 def by_speakers(items: Items, shots: Sequence[int]) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
@@ -158,12 +172,14 @@ def by_speakers(items: Items, shots: Sequence[int]) -> dict[str, list[tuple[np.n
     }
 
 
-def sentences(recordings: Sequence[Recording], steps: dict[str, Steps]) -> Items:
-    """Take sentences whole, without the silence around them."""
+def sentences(recordings: Sequence[Recording], steps: dict[str, Steps], seconds: float) -> Items:
+    """Take the first seconds of sentences, all where 0, without the silence around them."""
+    most = round(seconds / STEP_S) if seconds else None
     spans = []
     for recording in recordings:
         at = np.flatnonzero(active_steps(recording.mel))
-        spans.append((at[0], at[-1] + 1) if len(at) else (0, recording.mel.shape[1] // STRIDE))
+        first, last = (int(at[0]), int(at[-1]) + 1) if len(at) else (0, -(-recording.mel.shape[1] // STRIDE))
+        spans.append((first, last if most is None else min(last, first + most)))
     pieces = {name: [v[a:b] for v, (a, b) in zip(found.values, spans, strict=True)] for name, found in steps.items()}
     labels, speakers = (np.array([getattr(r, part) for r in recordings]) for part in ("transcript", "speaker"))
     return Items(pieces, labels, speakers, np.ones(len(labels), bool))
