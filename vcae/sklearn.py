@@ -138,7 +138,8 @@ class SpeakerEmbedder(_Embedder):
         self.device = device
 
     def _measure(self, model: Model, sound: Sound) -> np.ndarray:
-        return embed(model, sound, "speaker").values[0]
+        values: np.ndarray = embed(model, sound, "speaker").values
+        return values[0]
 
 
 class ContentEmbedder(_Embedder):
