@@ -139,7 +139,8 @@ class SpeakerEmbedder(_Embedder):
 
     def _measure(self, model: Model, sound: Sound) -> np.ndarray:
         values: np.ndarray = embed(model, sound, "speaker").values
-        return values[0]
+        first: np.ndarray = values[0]
+        return first
 
 
 class ContentEmbedder(_Embedder):
