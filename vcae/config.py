@@ -526,7 +526,7 @@ class ProbeRecipe:
     tasks: tuple[str, ...] = PROBE_TASKS
     # Sentences that several speakers of these corpora read, and in how many of these prompts words are sought.
     corpora: tuple[str, ...] = ("cmu_arctic",)
-    n_sentences: int = 40
+    n_sentences: int = 20
     # So much of a sentence's beginning is heard, in seconds; all when 0, which is too easy to tell features apart.
     sentence_s: float = 1.0
     n_prompts: int = 300
