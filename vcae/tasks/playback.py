@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 # Steps decoded together: few at first, so that sound comes soon, then more, which is faster.
 FIRST_STEPS, MOST_STEPS = 64, 512
-# From this quality on the vocoder puts the mel right as often as it can: an enhanced mel is no longer smoothed.
-TRUSTED_QUALITY = 1
 # A gap falls silent from its edges inwards, by so many nats a frame.
 FADE_NATS = 0.7
 SECTION_S = 20.0
@@ -215,10 +213,8 @@ class Stream:
         offset = first * c.hop_length
         end = self.header.n_samples if at_end else offset + (n - 1) * c.hop_length
         noise = white_noise(self._seed, 1, offset, end).to(mel.device)
-        corrections = DECODED_CORRECTIONS if self.header.quality < TRUSTED_QUALITY else None
         vocoder = self._codec.model.the_vocoder()
-        k = vocoder.config.n_corrections if corrections is None else corrections
-        wav = vocoder.synthesise(mel, pitch, noise, k)[0].cpu().numpy()
+        wav = vocoder.synthesise(mel, pitch, noise, DECODED_CORRECTIONS)[0].cpu().numpy()
         start, stop = self._sample(now.start), self.header.n_samples if at_end and after is None else self._sample(now.stop)
         out: np.ndarray = wav[start - offset : stop - offset]
         # Where nothing follows a piece but damage, its last frame has no sound after its middle.
