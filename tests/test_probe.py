@@ -207,12 +207,7 @@ def test_the_recipe_on_the_bundled_clips(tmp_path, manifest):
         "tasks=[verification,identification,matrix]",
     ]
     command = [sys.executable, str(RECIPE / "evaluate.py"), str(RECIPE / "conf/quick.yaml"), *settings]
-<<<<<<< HEAD
-    monkey = {**ENVIRONMENT, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=monkey)
-=======
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=ENVIRONMENT)
->>>>>>> features
     assert done.returncode == 0, done.stderr
     tables = json.loads((tmp_path / "out/results.json").read_text())["tables"]
     assert list(tables) == ["verification", "identification", "matrix"]

@@ -235,11 +235,7 @@ def matrix(
     order = np.array([int(np.sum(names[:n] == s)) for n, s in enumerate(names)])
     first, second = np.flatnonzero(order % 2 == 0), np.flatnonzero(order % 2)
     spoken = Counter(r.transcript for r in recordings)
-<<<<<<< HEAD
-    shared = np.flatnonzero([spoken[r.transcript] >= 3 for r in recordings])
-=======
     shared = np.flatnonzero([bool(r.transcript) and spoken[r.transcript] >= 3 for r in recordings])
->>>>>>> features
     texts = np.array([r.transcript for r in recordings])
     phones = [_phones(a, r) for a, r in zip(aligned, recordings, strict=True)]
     heard = [active_steps(r.mel) for r in recordings]
