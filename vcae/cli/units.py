@@ -225,9 +225,6 @@ def units(
             f"on {model.device} with checkpoint {model.checkpoint.path.stem}"
         )
     if failed:
-        sys.stderr.write(
-            f"error: {failed} of {len(recordings)} recordings could not be read; the others were\n"
-        ) if False else None
         raise typer.Exit(EXIT_USER_ERROR)
 
 
