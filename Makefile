@@ -36,8 +36,12 @@ convert: $(VENV)/.installed
 demo: $(VENV)/.installed-demo
 	$(BIN)/vcae demo
 
+# These only compute: a file to a core. The others measure time or memory, or start servers, and need the machine for themselves.
+COMPUTE := $(wildcard tests/test_anomaly*.py tests/test_codec*.py tests/test_embed.py tests/test_probe.py tests/test_sklearn.py)
+
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(COMPUTE)
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(COMPUTE))
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

@@ -95,8 +95,8 @@ def test_damage_costs_its_block_and_no_other(codec, files):
     assert [(d.start_s, d.stop_s) for d in done.damage] == [header.span(2)]
     safe = header.block_samples
     np.testing.assert_allclose(done.sound.wav[:safe], right[:safe], atol=1e-4)
-    lost = done.sound.wav[2 * header.block_samples + 3000 :]
-    assert np.abs(lost).max() < 0.1 * np.abs(right).max()
+    # It is the last one: the sound ends where it began.
+    assert len(done.sound.wav) == 2 * header.block_samples
 
 
 def test_the_long_fuzzer_finds_nothing_in_a_few():
