@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -39,7 +39,7 @@ BASE_BLOCK_STEPS, BLOCK_STEPS = 128, 64
 SECTION_S = 20.0
 # The rate is looked for on so many blocks, spread over the recording.
 SEARCH_BLOCKS = 24
-SEARCHES = 5
+SEARCHES = 8
 # Of compressing: the share that is done once the recording is heard, the best quality looked for, and writing begun.
 HEARD_SHARE, SEARCH_SHARE, WRITE_SHARE = 0.35, 0.4, 0.7
 # A rate this little below what was asked for is near enough.
@@ -169,19 +169,19 @@ class Codec:
         base = self.analyse(source)
         told(HEARD_SHARE)
         budget = kbps * 1000 / 8 * base.heard.wav.n / self.sample_rate
-        alone = self._alone(base, budget)
-        if budget <= len(alone) * 1.02:
-            return alone
-        mel = self.base_mel(base)
+        spoken = self._write(base, 0)
+        if budget <= len(spoken) * 1.02:
+            return self._alone(base, spoken, budget)
+        mel, phase = self.base_mel(base), self._phase(base)
         told(SEARCH_SHARE)
-        quality, chosen = self._search(base, mel, budget - len(alone), lambda: told(SEARCH_SHARE)), alone
+        quality, whole = self._search(base, mel, phase, budget - len(spoken), lambda: told(SEARCH_SHARE))
         while quality > 0:
-            chosen = self._write(base, quality, mel, told)
+            chosen = self._write(base, quality, whole.get(quality) or self._blocks(base, quality, mel, phase), told)
             if len(chosen) <= budget:
                 return chosen
             # The blocks that were tried were cheaper than the rest.
             quality = min(quality - 1, self._quality(self._rate(quality) * (budget / len(chosen)) ** 1.2))
-        return alone
+        return self._alone(base, spoken, budget)
 
     def analyse(self, source: Source) -> Base:
         """Return what is sent of a recording at any rate. Arguments and errors as `compress`."""
@@ -222,9 +222,15 @@ class Codec:
         cut = latent[0, :, start - first // FRAMES : stop - first // FRAMES].double().cpu().numpy()
         return np.asarray(cut / steps)
 
-    def _blocks(self, base: Base, quality: int, mel: Sections | None, indices: list[int] | None = None) -> Iterator[bytes]:
+    def _blocks(
+        self,
+        base: Base,
+        quality: int,
+        mel: Sections | None = None,
+        phase: np.ndarray | None = None,
+        indices: list[int] | None = None,
+    ) -> Iterator[bytes]:
         n, block_steps = len(base.voicing), BLOCK_STEPS if quality else BASE_BLOCK_STEPS
-        phase = self._phase(base) if quality else None
         for index in range(-(-n // block_steps)) if indices is None else indices:
             cut = slice(index * block_steps, min((index + 1) * block_steps, n))
             n_phases = -(-(cut.stop - cut.start) // PHASE_STEPS)
@@ -235,9 +241,8 @@ class Codec:
             block = Block(base.codes[:, cut], base.voicing.numpy()[cut], base.place.numpy()[cut], sent, latent)
             yield self.file.coder.encode(block, quality)[0]
 
-    def _alone(self, base: Base, budget: float) -> bytes:
+    def _alone(self, base: Base, spoken: bytes, budget: float) -> bytes:
         """Return the file of the base layer alone, with the timbre if that keeps within so many bytes."""
-        spoken = self._write(base, 0, None)
         whole = bitstream.Reader(io.BytesIO(spoken))
         payloads = [block.payload for block in whole if isinstance(block, bitstream.Block)]
         voice = self.file.voice.encode(base.speaker, self.timbre(base))
@@ -257,7 +262,11 @@ class Codec:
         return total / max(count, 1.0)
 
     def _write(
-        self, base: Base, quality: int, mel: Sections | None, told: Callable[[float], object] = lambda share: None
+        self,
+        base: Base,
+        quality: int,
+        made: Iterable[bytes] | None = None,
+        told: Callable[[float], object] = lambda share: None,
     ) -> bytes:
         header = Header(
             bytes.fromhex(self.file.sha256[:8]),
@@ -270,7 +279,7 @@ class Codec:
         )
 
         def blocks() -> Iterator[bytes]:
-            for n, block in enumerate(self._blocks(base, quality, mel), 1):
+            for n, block in enumerate(self._blocks(base, quality) if made is None else made, 1):
                 told(WRITE_SHARE + (1 - WRITE_SHARE) * n / header.n_blocks)
                 yield block
 
@@ -299,21 +308,26 @@ class Codec:
         """Return the best quality that costs at most so many kilobits a second on the training data, 0 if none does."""
         return int((self.file.rates[1:] <= rate).sum())
 
-    def _search(self, base: Base, mel: Sections, budget: float, check: Callable[[], object]) -> int:
-        """Return the quality whose enhancement layer takes at most so many bytes, or hardly more."""
+    def _search(
+        self, base: Base, mel: Sections, phase: np.ndarray, budget: float, check: Callable[[], object]
+    ) -> tuple[int, dict[int, list[bytes]]]:
+        """Return the quality whose enhancement layer takes at most so many bytes, or hardly more; and all blocks of what was tried, if it was all."""
         n_blocks = -(-len(base.voicing) // BLOCK_STEPS)
         tried = sorted(set(np.linspace(0, n_blocks - 1, min(n_blocks, SEARCH_BLOCKS)).round().astype(int).tolist()))
         seconds = sum(min((i + 1) * BLOCK_STEPS, len(base.voicing)) - i * BLOCK_STEPS for i in tried)
         seconds *= FRAMES / self.model.mel_config.frame_rate
         wanted = budget * 8 / 1000 / (base.heard.wav.n / self.sample_rate)
         own = sum(map(len, self._base_sizes(base, tried)))
-        low, high = 0, MAX_QUALITY + 1
+        low, high, whole = 0, MAX_QUALITY + 1, dict[int, list[bytes]]()
         quality = max(self._quality(wanted), 1)
-        for _ in range(SEARCHES):
-            size = -own
-            for block in self._blocks(base, quality, mel, tried):
+        for n in range(SEARCHES):
+            size, blocks = -own, []
+            for block in self._blocks(base, quality, mel, phase, tried):
                 check()
+                blocks.append(block)
                 size += len(block) + 3
+            if len(tried) == n_blocks:
+                whole[quality] = blocks
             rate = size * 8 / 1000 / seconds
             if rate <= wanted:
                 low = quality
@@ -321,11 +335,12 @@ class Codec:
                     break
             else:
                 high = quality
-            guess = self._quality(self._rate(quality) * wanted / max(rate, 1e-3))
-            quality = min(max(guess, low + 1), high - 1)
             if low + 1 >= high:
                 break
-        return low
+            guess = self._quality(self._rate(quality) * wanted / max(rate, 1e-3))
+            # Where guesses do not close in, halves do.
+            quality = min(max(guess if n < SEARCHES // 2 else (low + high) // 2, low + 1), high - 1)
+        return low, whole
 
     def _base_sizes(self, base: Base, indices: list[int]) -> list[bytes]:
         """Return the base layer's share of some blocks."""
@@ -363,7 +378,7 @@ class Codec:
                 voicing = base.voicing.numpy()[cut : cut + BLOCK_STEPS]
                 count_changes(counts, phase[cut // PHASE_STEPS :], voicing)
             own = sum(map(len, self._base_sizes(base, list(range(-(-len(base.voicing) // BLOCK_STEPS))))))
-            bytes_of += [sum(map(len, self._blocks(base, quality, mel))) - own for quality in qualities]
+            bytes_of += [sum(map(len, self._blocks(base, quality, mel, phase))) - own for quality in qualities]
             seconds += base.heard.wav.n / self.sample_rate
         octaves = np.interp(np.arange(MAX_QUALITY + 1), qualities, np.log2(np.maximum(bytes_of, 1) * 8 / 1000 / seconds))
         return torch.from_numpy(np.round(counts / counts.sum(axis=1, keepdims=True) * 4095 + 1)).int(), torch.from_numpy(
