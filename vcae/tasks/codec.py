@@ -437,7 +437,11 @@ class Codec:
         Raises:
             BitstreamError: As `stream`, and if nothing could be decoded.
         """
+        from vcae.tasks.playback import MOST_STEPS
+
         playing = self.stream(io.BytesIO(data), voice, strict, name, seed)
+        # Nobody waits for the first sound here, and what is done at once is done sooner.
+        playing.first_steps = MOST_STEPS
         wav = np.concatenate(list(playing))
         return Decompressed(Sound(wav, self.sample_rate, name), playing.header, tuple(playing.damage))
 

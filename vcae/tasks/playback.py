@@ -92,6 +92,7 @@ class Stream:
     Attributes:
         header: Of the file.
         damage: What could not be decoded, complete once all was iterated over.
+        first_steps: Steps decoded before the first sound, where another number than usual is wanted; set before iterating.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class Stream:
     ) -> None:
         self.header = reader.header
         self.damage: list[Damage] = []
+        self.first_steps: int | None = None
         self._codec, self._reader, self._voice, self._strict = codec, reader, voice, strict
         self._name, self._seed = name, seed
         self._told = progress or (lambda share: None)
@@ -126,7 +128,7 @@ class Stream:
     def _pieces(self, base_only: bool) -> Iterator[Piece]:
         """Yield the file's blocks, decoded, up to the last that is whole."""
         waiting: list[Packed] = []
-        start, most = 0, FIRST_STEPS
+        start, most = 0, self.first_steps or FIRST_STEPS
         for item in self._reader:
             if isinstance(item, Packed):
                 waiting.append(item)
