@@ -86,6 +86,10 @@ class BlockCoder:
         )
         self._none, self._dim = codebook_size, latent_dim
 
+    def step_size(self, quality: int) -> np.ndarray:
+        """Return the quantiser's steps (D, 1) in the latent's own units."""
+        return np.asarray(self.steps[quality][:, None] / (1 << NUMBER_BITS))
+
     def encode(self, block: Block, quality: int) -> tuple[bytes, Block]:
         """Write a block.
 
@@ -250,12 +254,11 @@ class BlockCoder:
         self, coders: list[Decoder], codes: np.ndarray, voicing: np.ndarray, alive: np.ndarray, quality: int
     ) -> np.ndarray:
         n, _, most = codes.shape
+        ahead = _ahead(codes[:, 0], self._none)
         latent = np.zeros((n, self._dim, most + 2), dtype=np.int64)
         for step in range(most):
             on = np.flatnonzero(alive > step)
-            symbols = np.stack(
-                [codes[on, 0, step], codes[on, 1, step], _ahead(codes[:, 0], self._none)[on, step], voicing[on, step]], axis=1
-            )
+            symbols = np.stack([codes[on, 0, step], codes[on, 1, step], ahead[on, step], voicing[on, step]], axis=1)
             past = latent[on, :, step : step + 2][:, :, ::-1].transpose(0, 2, 1)
             levels = np.full(len(on), quality)
             whole, rows = self._guess(self._latent.known(symbols), self._numbers(past, levels), levels)

@@ -218,9 +218,8 @@ class Codec:
         last = min(last, mel.n)
         wanted, share = self.model.autoencoder.normalize(base.heard.mel.read(first, last)), quality_share(quality)
         latent = self.enhancement.encode(wanted, mel.read(first, last), torch.tensor([share], device=self.model.device))
-        steps = self.file.coder.steps[quality][:, None] / 1024
         cut = latent[0, :, start - first // FRAMES : stop - first // FRAMES].double().cpu().numpy()
-        return np.asarray(cut / steps)
+        return np.asarray(cut / self.file.coder.step_size(quality))
 
     def _blocks(
         self,

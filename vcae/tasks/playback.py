@@ -228,19 +228,18 @@ class Stream:
         model, device = codec.model, codec.model.device
         f0 = dequantize_f0(window.voicing[None], window.place[None], torch.tensor([self._hz]), n)
         mel = decode_base(codec, window.codes, f0, self._embedding, header.f0).read(0, n)
+        normalized = model.autoencoder.normalize(mel)
         if not header.quality:
-            normalized = model.autoencoder.normalize(mel)
             if codec.file.polish is not None:
                 normalized = codec.file.polish(normalized, self._embedding.to(device))
             if self._timbre is not None:
                 normalized = normalized + self._timbre[..., None].to(device)
-            mel = normalized * model.autoencoder.mel_deviation + model.autoencoder.mel_mean
-        if header.quality:
-            autoencoder, quality = model.autoencoder, torch.tensor([quality_share(header.quality)], device=device)
-            steps = torch.from_numpy(codec.file.coder.steps[header.quality] / 1024).float()[:, None]
+        else:
+            quality = torch.tensor([quality_share(header.quality)], device=device)
+            steps = torch.from_numpy(codec.file.coder.step_size(header.quality)).float()
             latent = (window.latent.float() * steps)[None].to(device)
-            normalized = codec.enhancement.decode(latent, autoencoder.normalize(mel), quality)
-            mel = normalized * autoencoder.mel_deviation + autoencoder.mel_mean
+            normalized = codec.enhancement.decode(latent, normalized, quality)
+        mel = normalized * model.autoencoder.mel_deviation + model.autoencoder.mel_mean
         return _conceal(mel, window.lost[:n].to(device), math.log(model.mel_config.floor))
 
     def _pitch(self, window: _Window, n: int, start: int, stop: int) -> PitchTrack:
