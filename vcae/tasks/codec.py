@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -169,9 +169,10 @@ class Codec:
         base = self.analyse(source)
         told(HEARD_SHARE)
         budget = kbps * 1000 / 8 * base.heard.wav.n / self.sample_rate
-        spoken = self._write(base, 0)
+        blocks = list(self._blocks(base, 0, block_steps=BASE_BLOCK_STEPS))
+        spoken = self._write(base, 0, blocks)
         if budget <= len(spoken) * 1.02:
-            return self._alone(base, spoken, budget)
+            return self._alone(base, blocks, budget)
         mel, phase = self.base_mel(base), self._phase(base)
         told(SEARCH_SHARE)
         quality, whole = self._search(base, mel, phase, budget - len(spoken), lambda: told(SEARCH_SHARE))
@@ -181,7 +182,7 @@ class Codec:
                 return chosen
             # The blocks that were tried were cheaper than the rest.
             quality = min(quality - 1, self._quality(self._rate(quality) * (budget / len(chosen)) ** 1.2))
-        return self._alone(base, spoken, budget)
+        return self._alone(base, blocks, budget)
 
     def analyse(self, source: Source) -> Base:
         """Return what is sent of a recording at any rate. Arguments and errors as `compress`."""
@@ -228,8 +229,9 @@ class Codec:
         mel: Sections | None = None,
         phase: np.ndarray | None = None,
         indices: list[int] | None = None,
+        block_steps: int = BLOCK_STEPS,
     ) -> Iterator[bytes]:
-        n, block_steps = len(base.voicing), BLOCK_STEPS if quality else BASE_BLOCK_STEPS
+        n = len(base.voicing)
         for index in range(-(-n // block_steps)) if indices is None else indices:
             cut = slice(index * block_steps, min((index + 1) * block_steps, n))
             n_phases = -(-(cut.stop - cut.start) // PHASE_STEPS)
@@ -240,13 +242,10 @@ class Codec:
             block = Block(base.codes[:, cut], base.voicing.numpy()[cut], base.place.numpy()[cut], sent, latent)
             yield self.file.coder.encode(block, quality)[0]
 
-    def _alone(self, base: Base, spoken: bytes, budget: float) -> bytes:
+    def _alone(self, base: Base, blocks: list[bytes], budget: float) -> bytes:
         """Return the file of the base layer alone, with the timbre if that keeps within so many bytes."""
-        whole = bitstream.Reader(io.BytesIO(spoken))
-        payloads = [block.payload for block in whole if isinstance(block, bitstream.Block)]
-        voice = self.file.voice.encode(base.speaker, self.timbre(base))
-        finer = bitstream.write(replace(whole.header, speaker=voice), payloads)
-        return finer if len(finer) <= budget else spoken
+        finer = self._write(base, 0, blocks, timbre=self.timbre(base))
+        return finer if len(finer) <= budget else self._write(base, 0, blocks)
 
     def timbre(self, base: Base) -> Tensor:
         """Return the mean of what the base layer's mel, polished, lacks (1, n_mels), normalised per band, over frames with sound."""
@@ -264,8 +263,9 @@ class Codec:
         self,
         base: Base,
         quality: int,
-        made: Iterable[bytes] | None = None,
+        made: Iterable[bytes],
         told: Callable[[float], object] = lambda share: None,
+        timbre: Tensor | None = None,
     ) -> bytes:
         header = Header(
             bytes.fromhex(self.file.sha256[:8]),
@@ -274,11 +274,11 @@ class Codec:
             BLOCK_STEPS if quality else BASE_BLOCK_STEPS,
             level_code(base.heard.level / max(base.heard.meter.level(), 1e-9)),
             base.reference,
-            self.file.voice.encode(base.speaker),
+            self.file.voice.encode(base.speaker, timbre),
         )
 
         def blocks() -> Iterator[bytes]:
-            for n, block in enumerate(self._blocks(base, quality) if made is None else made, 1):
+            for n, block in enumerate(made, 1):
                 told(WRITE_SHARE + (1 - WRITE_SHARE) * n / header.n_blocks)
                 yield block
 
@@ -316,7 +316,7 @@ class Codec:
         seconds = sum(min((i + 1) * BLOCK_STEPS, len(base.voicing)) - i * BLOCK_STEPS for i in tried)
         seconds *= FRAMES / self.model.mel_config.frame_rate
         wanted = budget * 8 / 1000 / (base.heard.wav.n / self.sample_rate)
-        own = sum(map(len, self._base_sizes(base, tried)))
+        own = sum(map(len, self._blocks(base, 0, indices=tried)))
         low, high, whole = 0, MAX_QUALITY + 1, dict[int, list[bytes]]()
         quality = max(self._quality(wanted), 1)
         for n in range(SEARCHES):
@@ -341,23 +341,6 @@ class Codec:
             quality = min(max(guess if n < SEARCHES // 2 else (low + high) // 2, low + 1), high - 1)
         return low, whole
 
-    def _base_sizes(self, base: Base, indices: list[int]) -> list[bytes]:
-        """Return the base layer's share of some blocks."""
-        coder, n, sizes = self.file.coder, len(base.voicing), []
-        for index in indices:
-            cut = slice(index * BLOCK_STEPS, min((index + 1) * BLOCK_STEPS, n))
-            k = cut.stop - cut.start
-            empty = np.zeros((self.file.config.latent_dim, k), np.int64)
-            block = Block(
-                base.codes[:, cut],
-                base.voicing.numpy()[cut],
-                base.place.numpy()[cut],
-                np.zeros(-(-k // PHASE_STEPS), np.int64),
-                empty,
-            )
-            sizes.append(coder.encode(block, 0)[0])
-        return sizes
-
     @torch.inference_mode()
     def measure(self, sounds: Sequence[Sound], qualities: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Count on recordings what a codec's file carries of them.
@@ -376,7 +359,7 @@ class Codec:
             for cut in range(0, len(base.voicing), BLOCK_STEPS):
                 voicing = base.voicing.numpy()[cut : cut + BLOCK_STEPS]
                 count_changes(counts, phase[cut // PHASE_STEPS :], voicing)
-            own = sum(map(len, self._base_sizes(base, list(range(-(-len(base.voicing) // BLOCK_STEPS))))))
+            own = sum(map(len, self._blocks(base, 0)))
             bytes_of += [sum(map(len, self._blocks(base, quality, mel, phase))) - own for quality in qualities]
             seconds += base.heard.wav.n / self.sample_rate
         octaves = np.interp(np.arange(MAX_QUALITY + 1), qualities, np.log2(np.maximum(bytes_of, 1) * 8 / 1000 / seconds))
