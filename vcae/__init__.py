@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from vcae.audio.io import Sound, read_sound, resample, write_sound
     from vcae.config import AnomalyConfig
     from vcae.tasks.codec import Codec, compress, decompress
+    from vcae.tasks.denoise import denoise
     from vcae.tasks.model import Encoding, Model, load
     from vcae.tasks.voice import Voice, load_voice, mix_voices, save_voice
 
@@ -35,6 +36,7 @@ __all__ = [
     "__version__",
     "compress",
     "decompress",
+    "denoise",
     "load",
     "load_voice",
     "mix_voices",
@@ -50,6 +52,7 @@ _ROOMS = {
     **dict.fromkeys(("Sound", "read_sound", "resample", "write_sound"), "audio.io"),
     **dict.fromkeys(("Codec", "compress", "decompress"), "tasks.codec"),
     "AnomalyConfig": "config",
+    "denoise": "tasks.denoise",
     "Detector": "anomaly.detector",
 }
 

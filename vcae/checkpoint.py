@@ -8,11 +8,11 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from vcae.errors import CheckpointError, ConfigError
 from vcae.model.autoencoder import Autoencoder
 from vcae.vocoder.neural import HarmonicNoiseVocoder
 
+M = TypeVar("M", bound=nn.Module)
 FORMAT = 1
 DEFAULT = "default"
 PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
@@ -316,6 +317,71 @@ def load(name: str | Path = DEFAULT, device: str | torch.device = "cpu") -> Chec
     return Checkpoint(path, digest, metadata, autoencoder, vocoder)
 
 
+def save_module(
+    path: str | Path,
+    part: str,
+    module: nn.Module,
+    sizes: Mapping[str, Any],
+    info: Mapping[str, Any] | None = None,
+    half: bool = False,
+) -> None:
+    """Save one network that is no autoencoder or vocoder.
+
+    Args:
+        path: Ends in .safetensors.
+        part: What it is called; `load_module` asks for it by this.
+        module: The network.
+        sizes: Plain data that it is built from.
+        info: Plain data to keep beside the weights.
+        half: Store weights in float16.
+
+    Raises:
+        CheckpointError: If the file cannot be written.
+    """
+    tensors = {k: v.half() if half and v.is_floating_point() else v for k, v in module.state_dict().items()}
+    write_tensors(path, tensors, {"vcae": json.dumps({"format": FORMAT, part: dict(sizes), "info": dict(info or {})})})
+
+
+def load_module(name: str | Path, part: str, build: Callable[[dict[str, Any]], M]) -> tuple[M, Checkpoint]:
+    """Load what `save_module` saved, strictly.
+
+    Args:
+        name: Name of a shipped file, or a path.
+        part: What it is called.
+        build: Makes the network from the sizes; also called where tensors have no memory, to compare shapes before any is given.
+
+    Returns:
+        The network in float32 and in evaluation mode, and the file's facts.
+
+    Raises:
+        CheckpointError: If it is missing, unsafe, damaged, something else, or does not fit its own sizes.
+    """
+    path = find(name)
+    metadata = read_metadata(path)
+    if not isinstance(metadata.get(part), dict):
+        raise CheckpointError(f"{path} holds no {part}; give a file that does")
+    shapes, digest = read_shapes(path), _verified(path)
+    try:
+        with torch.device("meta"):
+            wanted = {key: tuple(value.shape) for key, value in build(dict(metadata[part])).state_dict().items()}
+        _compare(path, wanted, shapes)
+        module = build(dict(metadata[part]))
+    except (ConfigError, KeyError, RuntimeError, TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
+        raise CheckpointError(f"{path} has a config this version does not know: {error}") from error
+    tensors = {k: v.float() if v.is_floating_point() else v for k, v in _load_file(path).items()}
+    if not all(bool(value.isfinite().all()) for value in tensors.values()):
+        raise CheckpointError(f"{path} holds weights that are not finite; get a fresh copy of it")
+    module.load_state_dict(tensors, strict=True)
+    return module.eval(), Checkpoint(path, digest, metadata, None, None)
+
+
+def _compare(path: Path, wanted: Mapping[str, tuple[int, ...]], have: Mapping[str, tuple[int, ...]]) -> None:
+    for key in sorted(wanted.keys() | have.keys()):
+        if wanted.get(key) != have.get(key):
+            said = f"{key} is {have.get(key, 'not there')} and should be {wanted.get(key, 'absent')}"
+            raise CheckpointError(f"{path} does not fit its own config: {said}; get a fresh copy of it")
+
+
 def _build(path: Path, metadata: Mapping[str, Any]) -> dict[str, nn.Module | None]:
     models: dict[str, nn.Module | None] = {"autoencoder": None, "vocoder": None}
     try:
@@ -344,10 +410,7 @@ def _check_shapes(path: Path, metadata: Mapping[str, Any]) -> None:
             continue
         wanted = {f"{part}.{key}": tuple(value.shape) for key, value in model.state_dict().items()}
         have = {key: shape for key, shape in shapes.items() if key.startswith(part + ".")}
-        for key in sorted(wanted.keys() | have.keys()):
-            if wanted.get(key) != have.get(key):
-                said = f"{key} is {have.get(key, 'not there')} and should be {wanted.get(key, 'absent')}"
-                raise CheckpointError(f"{path} does not fit its own config: {said}; get a fresh copy of it")
+        _compare(path, wanted, have)
         if sum(buffer.numel() for buffer in model.buffers()) > MAX_BUFFERS:
             raise CheckpointError(
                 f"{path} has a config this version does not know: its mel is too large; get a fresh copy of it"

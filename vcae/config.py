@@ -202,6 +202,34 @@ class CodecConfig:
 
 
 @dataclass(frozen=True)
+class DenoiserConfig:
+    """The denoising autoencoder."""
+
+    mel: MelConfig = field(default_factory=MelConfig)
+    # Samples of the frames that are filtered; they lie where the mel's lie.
+    n_fft: int = 512
+    width: int = 256
+    n_blocks: int = 9
+    # Frames that each bin of the result is made of.
+    taps: int = 3
+    # Of log-mels, roughly, so that the network's numbers are near one.
+    mel_mean: float = -6.0
+    mel_deviation: float = 2.5
+
+    def __post_init__(self) -> None:
+        _require(
+            self.n_fft % 2 == 0 and 2 * self.mel.hop_length <= self.n_fft <= 4096,
+            f"denoiser.n_fft is {self.n_fft}; an even number from twice the mel's hop_length ({self.mel.hop_length}) to 4096 is needed",
+        )
+        _require(
+            1 <= self.width <= 2048 and 1 <= self.n_blocks <= 64,
+            f"denoiser.width is {self.width} and n_blocks {self.n_blocks}; allowed are 1 to 2048 and 1 to 64",
+        )
+        _require(self.taps in (1, 3, 5, 7), f"denoiser.taps is {self.taps}; allowed are 1, 3, 5 and 7")
+        _require(self.mel_deviation > 0, f"denoiser.mel_deviation is {self.mel_deviation}; it must be positive")
+
+
+@dataclass(frozen=True)
 class VocoderConfig:
     """The harmonic-plus-noise vocoder."""
 
@@ -363,6 +391,106 @@ class VocoderRecipe:
     # A checkpoint whose autoencoder decodes the mels of this share of each batch.
     decoded_by: str | None = None
     decoded_share: float = 0.5
+
+
+@dataclass(frozen=True)
+class NoisingConfig:
+    """What clean speech is spoilt with, to learn to mend it: shares of the crops, from 0 to 1."""
+
+    # What recipes/denoise/prepare.py wrote: noises and rooms.
+    bank: str = "cache/noise.safetensors"
+    snr_min_db: float = -5.0
+    snr_max_db: float = 20.0
+    no_noise: float = 0.08
+    # Of the noises: from the bank, made by random filters, and other voices; a second one joins some.
+    recorded: float = 0.5
+    synthetic: float = 0.35
+    second: float = 0.4
+    room: float = 0.25
+    band_limit: float = 0.1
+    codec: float = 0.08
+
+    def __post_init__(self) -> None:
+        _require(
+            self.snr_min_db <= self.snr_max_db,
+            f"noising.snr_min_db is {self.snr_min_db}; it must not be above snr_max_db ({self.snr_max_db})",
+        )
+        for name in ("no_noise", "recorded", "synthetic", "second", "room", "band_limit", "codec"):
+            value = getattr(self, name)
+            _require(0 <= value <= 1, f"noising.{name} is {value}; allowed are 0 to 1, as a share")
+        _require(
+            self.recorded + self.synthetic <= 1,
+            f"noising.recorded and synthetic are {self.recorded} and {self.synthetic}; together they are at most 1",
+        )
+
+
+@dataclass(frozen=True)
+class DenoiseRecipe:
+    """All numbers of `recipes/denoise/train.py`."""
+
+    model: DenoiserConfig = field(default_factory=DenoiserConfig)
+    noising: NoisingConfig = field(default_factory=NoisingConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    # Of the spectrum with its phases, over 1 less it for magnitudes alone.
+    phase_share: float = 0.3
+    # Of the distance of the filtered sound's log-mel, and of the restored mel's.
+    sound_mel_weight: float = 0.1
+    mel_weight: float = 0.2
+    # Carry on from a checkpoint of this recipe.
+    initial: str | None = None
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.phase_share <= 1, f"phase_share is {self.phase_share}; allowed are 0 to 1")
+
+
+@dataclass(frozen=True)
+class NoiseBankRecipe:
+    """What `recipes/denoise/prepare.py` makes the noises and rooms of."""
+
+    # CSV with the columns path, class and fold.
+    sounds: str
+    output: str = "cache/noise.safetensors"
+    # Folds that are kept for the test.
+    held_out: tuple[int, ...] = (5,)
+    n_rooms: int = 600
+    room_s: float = 0.6
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _require(self.n_rooms >= 1, f"n_rooms is {self.n_rooms}; at least 1 is needed")
+        _require(0.05 <= self.room_s <= 4, f"room_s is {self.room_s}; allowed are 0.05 to 4")
+
+
+@dataclass(frozen=True)
+class DenoiseTestRecipe:
+    """What `recipes/denoise/evaluate.py` measures."""
+
+    # CSV with the columns path, speaker, split and duration_s.
+    manifest: str
+    # CSV with the columns path, class and fold; of it, the folds that the training held out.
+    sounds: str
+    folds: tuple[int, ...] = (5,)
+    # CSV with the column path: noises of a kind that the training has nothing of.
+    machines: str | None = None
+    split: str = "dev"
+    per_speaker: int = 2
+    min_s: float = 2.0
+    max_s: float = 8.0
+    snrs_db: tuple[float, ...] = (0.0, 5.0, 10.0)
+    systems: tuple[str, ...] = ("ours", "ours-restored", "noisereduce", "noisereduce-stationary", "rnnoise")
+    # Conditions without noise: clean, and each kind of damage.
+    others: tuple[str, ...] = ("clean", "room", "telephone", "opus")
+    denoiser: str = "denoiser"
+    output_dir: str = "out/denoise"
+    # evaluate_copy.py, and the Python that has its packages; without it, the pairs are written and nothing is judged.
+    judge: str | None = None
+    judge_python: str = "python"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _require(self.per_speaker >= 1, f"per_speaker is {self.per_speaker}; at least 1 is needed")
+        _require(0 < self.min_s < self.max_s, f"min_s is {self.min_s} and max_s {self.max_s}; 0 < min_s < max_s is needed")
 
 
 @dataclass(frozen=True)

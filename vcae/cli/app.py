@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from vcae import __version__
-from vcae.cli import anomaly, codec, convert, copy, demo, embed, evaluate, info, plot, stream, units, voice
+from vcae.cli import anomaly, codec, convert, copy, demo, denoise, embed, evaluate, info, plot, stream, units, voice
 from vcae.cli.common import EXIT_USER_ERROR
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.command("units")(units.units)
 app.command("speak")(units.speak)
 app.command("compress")(codec.compress)
 app.command("decompress")(codec.decompress)
+app.command("denoise")(denoise.denoise)
 app.command("embed")(embed.embed)
 app.command("stream")(stream.stream)
 app.command("plot")(plot.plot)

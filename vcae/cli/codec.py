@@ -24,14 +24,9 @@ from vcae.cli.common import (
     user_errors,
     working,
 )
-from vcae.errors import ConfigError
+from vcae.cli.folder import GlobOption, JobsOption, OutDirOption, ResumeOption, needed_folder, refuse_folder_options
 from vcae.tasks.provenance import provenance
 from vcae.tasks.speakers import find_voice, parse_speaker, read_clips
-
-OutDirOption = Annotated[Path | None, typer.Option(help="Folder for the outputs of a folder; its tree is kept.")]
-GlobOption = Annotated[str | None, typer.Option(help="Which files of a folder, such as '*.flac'; all that fit by default.")]
-JobsOption = Annotated[int, typer.Option(min=0, help="Worker processes for a folder; 0: one a core.")]
-ResumeOption = Annotated[bool, typer.Option("--resume", help="Skip what a run before has done rightly.")]
 
 
 @user_errors
@@ -61,11 +56,11 @@ def compress(
         from vcae.tasks.batch import plan_folder
         from vcae.tasks.codec_batch import CompressSettings
 
-        run = Run(_needed_folder(source, output, out_dir), glob, jobs, resume, force, quiet, json, verb="compressed")
+        run = Run(needed_folder(source, output, out_dir), glob, jobs, resume, force, quiet, json, verb="compressed")
         plan = plan_folder(Path(source), (), run.out_dir, glob, ending=SUFFIX)
         do_many(plan, CompressSettings(device=device.value, kbps=kbps), run)
         return
-    _refuse_folder_options(source, out_dir, glob, jobs, resume)
+    refuse_folder_options(source, out_dir, glob, jobs, resume)
     target = output_path(output, [source], SUFFIX.removeprefix("."), ending="")
     check_output(target, force, (SUFFIX,))
     with SoundReader(source, sys.stdin.buffer) as sound, working("compressing", quiet):
@@ -131,11 +126,11 @@ def decompress(
         from vcae.tasks.batch import plan_folder
         from vcae.tasks.codec_batch import DecompressSettings
 
-        run = Run(_needed_folder(source, output, out_dir), glob, jobs, resume, force, quiet, json, verb="decompressed")
+        run = Run(needed_folder(source, output, out_dir), glob, jobs, resume, force, quiet, json, verb="decompressed")
         settings = DecompressSettings(device=device.value, speakers=names, strict=strict, seed=seed)
         do_many(plan_folder(Path(source), names, run.out_dir, glob, (SUFFIX,)), settings, run)
         return
-    _refuse_folder_options(source, out_dir, glob, jobs, resume)
+    refuse_folder_options(source, out_dir, glob, jobs, resume)
     target = output_path(output, [source, *(str(s.path) for s in speakers)], "decompressed")
     check_output(target, force)
     with open_code(source, sys.stdin.buffer) as opened:
@@ -175,14 +170,3 @@ def decompress(
         f"with checkpoint {checkpoint.path.stem}"
     )
     report(values, sentence, target, quiet, json)
-
-
-def _needed_folder(source: str, output: str | None, out_dir: Path | None) -> Path:
-    if output is not None or out_dir is None:
-        raise ConfigError(f"{source} is a folder; say with --out-dir, and not with -o, where its outputs are to go")
-    return out_dir
-
-
-def _refuse_folder_options(source: str, out_dir: Path | None, glob: str | None, jobs: int, resume: bool) -> None:
-    if out_dir is not None or glob is not None or resume or jobs:
-        raise ConfigError(f"{source} is no folder; --out-dir, --glob, --jobs and --resume are for one, so use -o")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from enum import Enum
 from pathlib import Path
@@ -74,6 +73,7 @@ def convert(
         typer.Option(help="How much of the source's detail is kept, 0 to 1; it carries words. auto: all, or none with units."),
     ] = "auto",
     loudness: Annotated[Loudness, typer.Option(help="source: follow its loudness; flat: only its level.")] = Loudness.source,
+    denoise: Annotated[bool, typer.Option("--denoise", help="Clean the source and the clips of --speaker first.")] = False,
     device: DeviceOption = Device.auto,
     seed: SeedOption = 0,
     checkpoint: CheckpointOption = "default",
@@ -92,7 +92,7 @@ def convert(
     resume: Annotated[bool, typer.Option("--resume", help="Skip what a run before has done rightly.")] = False,
 ) -> None:
     """Convert SOURCE to the voice of --speaker; of a folder or table, every recording, and exit with 1 if any failed."""
-    from vcae.cli.folder import Run, is_many
+    from vcae.cli.folder import Run, is_many, needed_folder
 
     options: dict[str, Any] = {
         "pitch": pitch,
@@ -101,9 +101,10 @@ def convert(
         "detail": detail,
         "loudness": loudness.value,
         "seed": seed,
+        "denoise": denoise,
     }
     if is_many(source):
-        run = Run(_needed_folder(source, output, out_dir), glob, jobs, resume, force, quiet, json, engine.value, address)
+        run = Run(needed_folder(source, output, out_dir), glob, jobs, resume, force, quiet, json, engine.value, address)
         _convert_many(source, speaker or [], checkpoint, device.value, options, run)
         return
     if out_dir is not None or glob is not None or resume or jobs:
@@ -126,7 +127,7 @@ def convert(
             watch = Stopwatch()
             model = load(checkpoint, device.value)
         with working("converting", quiet):
-            done = convert_long(model, sound, find_voice(model, speakers, clips), chosen)
+            done = convert_long(model, sound, find_voice(model, speakers, clips, denoise), chosen)
             comment = provenance(model.checkpoint, "converted")
             write_blocks(target, done.blocks, model.sample_rate, comment, force, sys.stdout.buffer)
     elapsed = watch()
@@ -156,13 +157,6 @@ def _needed_speakers(speaker: list[str] | None) -> list[str]:
     if not speaker:
         raise ConfigError("no --speaker was given; name at least one clip, or a saved voice, of the voice to take")
     return speaker
-
-
-def _needed_folder(source: str, output: str | None, out_dir: Path | None) -> Path:
-    if output is not None or out_dir is None:
-        kind = "a folder" if os.path.isdir(source) else "a table"
-        raise ConfigError(f"{source} is {kind} of recordings; say with --out-dir, and not with -o, where they are to go")
-    return out_dir
 
 
 def _convert_many(source: str, speaker: list[str], checkpoint: str, device: str, options: dict[str, Any], run: Run) -> None:

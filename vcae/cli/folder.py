@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 FAILED = 1
 INTERRUPTED = 130
+OutDirOption = Annotated[Path | None, typer.Option(help="Folder for the outputs of a folder; its tree is kept.")]
+GlobOption = Annotated[str | None, typer.Option(help="Which files of a folder, such as '*.flac'; all that fit by default.")]
+JobsOption = Annotated[int, typer.Option(min=0, help="Worker processes for a folder; 0: one a core.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Skip what a run before has done rightly.")]
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,28 @@ class Run:
 def is_many(source: str) -> bool:
     """Say whether a source is a folder or a table rather than a recording."""
     return source != "-" and (os.path.isdir(source) or Path(source).suffix.lower() == ".csv")
+
+
+def needed_folder(source: str, output: str | None, out_dir: Path | None) -> Path:
+    """Return the folder that the outputs of a folder or table go to.
+
+    Raises:
+        ConfigError: If it was not said, or a file was.
+    """
+    if output is not None or out_dir is None:
+        kind = "a folder" if os.path.isdir(source) else "a table"
+        raise ConfigError(f"{source} is {kind}; say with --out-dir, and not with -o, where its outputs are to go")
+    return out_dir
+
+
+def refuse_folder_options(source: str, out_dir: Path | None, glob: str | None, jobs: int, resume: bool) -> None:
+    """Refuse the options that are for a folder.
+
+    Raises:
+        ConfigError: If one was given.
+    """
+    if out_dir is not None or glob is not None or resume or jobs:
+        raise ConfigError(f"{source} is no folder; --out-dir, --glob, --jobs and --resume are for one, so use -o")
 
 
 def convert_many(source: str, settings: Settings, run: Run) -> None:

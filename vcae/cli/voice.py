@@ -29,6 +29,7 @@ def save(
         list[str], typer.Argument(help="Clips of the voice; or several voices with weights, such as a.wav:0.7 b.wav:0.3.")
     ],
     author: Annotated[str, typer.Option(help="Who may be asked about this voice; kept in the file.")] = "",
+    denoise: Annotated[bool, typer.Option("--denoise", help="Clean the clips first.")] = False,
     device: DeviceOption = Device.auto,
     checkpoint: CheckpointOption = "default",
     force: ForceOption = False,
@@ -48,10 +49,11 @@ def save(
         from vcae.tasks.voice import save_voice
 
         model = load(checkpoint, device.value)
-        voice = find_voice(model, speakers, sounds)
+        voice = find_voice(model, speakers, sounds, denoise)
     provenance = {
         "clips": [Path(clip).name for clip in clips],
         "author": author,
+        "denoise": denoise,
         "made_by": f"vcae {__version__}",
         "made_at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }

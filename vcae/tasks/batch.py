@@ -300,7 +300,7 @@ class Converter(Worker):
 
         self._options = from_dict(ConvertOptions, dict(settings.options), "options")
         self._model = load(settings.checkpoint, settings.device)
-        self._voices = Voices(self._model)
+        self._voices = Voices(self._model, self._options.denoise)
         if settings.speakers:
             self._voices.find(settings.speakers)
 
@@ -330,8 +330,8 @@ class Converter(Worker):
 class Voices:
     """Hears each voice once, and keeps it while there are not too many."""
 
-    def __init__(self, model: Model) -> None:
-        self._model = model
+    def __init__(self, model: Model, denoise: bool = False) -> None:
+        self._model, self._denoise = model, denoise
         self._known: dict[tuple[str, ...], tuple[Voice, str]] = {}
 
     def find(self, speakers: tuple[str, ...]) -> tuple[Voice, str]:
@@ -347,7 +347,7 @@ class Voices:
 
         if speakers not in self._known:
             parsed = [parse_speaker(text) for text in speakers]
-            voice = find_voice(self._model, parsed, read_clips(parsed))
+            voice = find_voice(self._model, parsed, read_clips(parsed), self._denoise)
             facts = [(hash_file(speaker.path), speaker.weight) for speaker in parsed]
             while len(self._known) >= MAX_VOICES:
                 self._known.pop(next(iter(self._known)))

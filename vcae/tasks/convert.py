@@ -17,6 +17,7 @@ from vcae.audio.loudness import LevelMeter, follow_envelope_sections, set_level_
 from vcae.audio.sections import Computed, Kept, Sections, Workshop
 from vcae.errors import AudioError, ConfigError
 from vcae.model.decoder import log_f0_mean
+from vcae.tasks.denoise import shared_cleaner
 from vcae.tasks.detail import hear_detail
 from vcae.tasks.listening import Heard, Source, frame_levels, hear_content, hear_speaker, listen
 from vcae.tasks.matching import FULL_MATCH_S, correct_errors, map_quantiles, section_quantiles
@@ -244,6 +245,7 @@ class ConvertOptions:
             `auto` keeps all of it beside a continuous code and none beside units, which are to be all that is sent.
         loudness: `source` follows the source's envelope; `flat` only takes its level.
         seed: Of the vocoder's noise.
+        denoise: Clean the source first. A reference is cleaned where it is heard, see `hear_voice`.
 
     Raises:
         ConfigError: For a value that is not allowed.
@@ -255,6 +257,7 @@ class ConvertOptions:
     detail: str | float = "auto"
     loudness: str = "source"
     seed: int = 0
+    denoise: bool = False
 
     def __post_init__(self) -> None:
         parse_pitch(self.pitch)
@@ -266,14 +269,16 @@ class ConvertOptions:
             raise ConfigError(f"loudness is {self.loudness!r}; allowed are {' and '.join(LOUDNESS)}")
 
 
-def hear_voice(model: Model, references: Sequence[Sound]) -> Voice:
-    """Describe the voice of clips, at least 1 s each, weighted by their seconds of sound.
+def hear_voice(model: Model, references: Sequence[Sound], denoise: bool = False) -> Voice:
+    """Describe the voice of clips, at least 1 s each, weighted by their seconds of sound; cleaned first with `denoise`.
 
     Raises:
         AudioError: For unusable audio, or none.
     """
     if not references:
         raise AudioError("no reference was given; name at least one clip of the voice to take")
+    if denoise:
+        references = [shared_cleaner(model.device.type).sound(reference) for reference in references]
     return describe_voice(model, [model.analyse_sound(r, MIN_REFERENCE_S) for r in references])
 
 
@@ -358,6 +363,8 @@ def convert_long(
     options = options or ConvertOptions()
     step = max(round(section_s * model.mel_config.frame_rate), 1)
     told = progress or (lambda share: None)
+    if options.denoise:
+        source = shared_cleaner(model.device.type).clean(source)
     heard, work = listen(model, source, MIN_SOURCE_S, lambda n: Workshop(step, n > step, model.device))
     own = hear_speaker(model, heard.mel, heard.active, work)
     latent = hear_content(model, heard.mel, heard.active, work)

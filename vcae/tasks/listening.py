@@ -61,10 +61,70 @@ class Heard:
     duration_s: float
 
 
+@dataclass(frozen=True)
+class Taken:
+    """A recording at a model's rate and level.
+
+    Attributes:
+        wav: Of N steps with one number each.
+        meter: What was measured of `wav`.
+        gain: What brought the recording to the models' level.
+        level: RMS of the active frames before that.
+        duration_s: Length in seconds.
+    """
+
+    wav: Sections
+    meter: LevelMeter
+    gain: float
+    level: float
+    duration_s: float
+
+
+def take_in(
+    source: Source, sample_rate: int, hop_length: int, min_s: float, choose: Callable[[int], Workshop]
+) -> tuple[Taken, Workshop]:
+    """Take in a recording: once through it, for its samples and its level.
+
+    Args:
+        source: What to listen to.
+        sample_rate: That it is wanted at, in Hz.
+        hop_length: Samples from frame to frame.
+        min_s: Shortest length allowed, in seconds.
+        choose: Gives the way to go through so many frames.
+
+    Raises:
+        AudioError: If the recording is too short, silent, or cannot be read.
+    """
+    given, ready = LevelMeter(), LevelMeter()
+
+    def measured() -> Iterator[np.ndarray]:
+        for block in source.blocks():
+            given.add(block)
+            yield block
+
+    raw = _Spool(choose)
+    for block in resample_blocks(measured(), source.sample_rate, sample_rate):
+        ready.add(block)
+        raw.append(block, n_frames(ready.n, hop_length))
+    duration_s = given.n / source.sample_rate
+    if duration_s < min_s:
+        raise AudioError(f"{source.name} is {duration_s:.2f} s long; at least {min_s:g} s are needed")
+    offset = ready.mean if ready.has_offset() else 0.0
+    ready = ready.changed(offset)
+    level, gain = given.changed(given.mean if offset else 0.0).level(), ready.gain
+    if level < SILENCE_LEVEL:
+        raise AudioError(f"{source.name} is silent (level {level:.1e} of full scale); give a recording with sound in it")
+    kept = raw.finish()
+    wav = Computed(
+        ready.n, lambda start, stop: (kept.read(start, stop) - offset) * gain if offset else kept.read(start, stop) * gain
+    )
+    return Taken(wav, ready.changed(gain=gain), gain, level, duration_s), choose(n_frames(ready.n, hop_length))
+
+
 def listen(
     model: Model, source: Source, min_s: float, choose: Callable[[int], Workshop], with_f0: bool = True
 ) -> tuple[Heard, Workshop]:
-    """Take in a recording.
+    """Take in a recording as the models see it.
 
     Args:
         model: Whose rate and mel.
@@ -76,36 +136,15 @@ def listen(
     Raises:
         AudioError: If the recording is too short, silent, or cannot be read.
     """
-    given, ready, hop = LevelMeter(), LevelMeter(), model.mel_config.hop_length
-
-    def measured() -> Iterator[np.ndarray]:
-        for block in source.blocks():
-            given.add(block)
-            yield block
-
-    raw = _Spool(choose)
-    for block in resample_blocks(measured(), source.sample_rate, model.sample_rate):
-        ready.add(block)
-        raw.append(block, n_frames(ready.n, hop))
-    duration_s = given.n / source.sample_rate
-    if duration_s < min_s:
-        raise AudioError(f"{source.name} is {duration_s:.2f} s long; at least {min_s:g} s are needed")
-    offset = ready.mean if ready.has_offset() else 0.0
-    ready = ready.changed(offset)
-    level, gain = given.changed(given.mean if offset else 0.0).level(), ready.gain
-    if level < SILENCE_LEVEL:
-        raise AudioError(f"{source.name} is silent (level {level:.1e} of full scale); give a recording with sound in it")
-    n, kept = n_frames(ready.n, hop), raw.finish()
-    work = choose(n)
-    wav = Computed(
-        ready.n, lambda start, stop: (kept.read(start, stop) - offset) * gain if offset else kept.read(start, stop) * gain
-    )
+    hop = model.mel_config.hop_length
+    taken, work = take_in(source, model.sample_rate, hop, min_s, choose)
+    wav, n = taken.wav, n_frames(taken.wav.n, hop)
     mel = work.keep(_mel(model, wav, n))
     f0 = np.zeros(n, np.float32)
     if with_f0:
-        f0 = estimate_f0_sections(lambda start, stop: wav.read(start, stop)[0, 0].numpy(), ready.n, ready.peak * gain)
+        f0 = estimate_f0_sections(lambda start, stop: wav.read(start, stop)[0, 0].numpy(), wav.n, taken.meter.peak)
     active = active_levels(frame_levels(mel, work))
-    heard = Heard(wav, ready.changed(gain=gain), mel, torch.from_numpy(f0).to(model.device)[None], active, level, duration_s)
+    heard = Heard(wav, taken.meter, mel, torch.from_numpy(f0).to(model.device)[None], active, taken.level, taken.duration_s)
     return heard, work
 
 

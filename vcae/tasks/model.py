@@ -248,12 +248,13 @@ class Model:
         for section in work.work(synthesise, work.walk(-(-n_samples // c.hop_length))):
             yield section.cpu()
 
-    def voice(self, clips: Samples | Sequence[Samples], sample_rate: int) -> Voice:
+    def voice(self, clips: Samples | Sequence[Samples], sample_rate: int, denoise: bool = False) -> Voice:
         """Measure a voice once, to convert to it often, to mix it (`vcae.mix_voices`) or to save it (`vcae.tasks.voice.save_voice`).
 
         Args:
             clips: One clip (N,) or (N, channels), or several; at least 1 s each; they count by their seconds of speech.
             sample_rate: Hz.
+            denoise: Clean the clips first.
 
         Raises:
             AudioError: For unusable audio.
@@ -262,7 +263,7 @@ class Model:
         from vcae.tasks.convert import hear_voice
 
         several = [clips] if isinstance(clips, Tensor | np.ndarray) else list(clips)
-        return hear_voice(self, [as_sound(clip, sample_rate, f"reference {n + 1}") for n, clip in enumerate(several)])
+        return hear_voice(self, [as_sound(clip, sample_rate, f"reference {n + 1}") for n, clip in enumerate(several)], denoise)
 
     def convert(
         self,
@@ -279,7 +280,7 @@ class Model:
             sample_rate: Hz.
             reference: One clip of the voice to take, or several, at least 1 s each; or a voice measured before.
             reference_sample_rate: Hz; that of the source when None.
-            options: Fields of `vcae.tasks.convert.ConvertOptions`: `pitch`, `strength`, `match`, `loudness`, `seed`.
+            options: Fields of `vcae.tasks.convert.ConvertOptions`: `pitch`, `strength`, `match`, `detail`, `loudness`, `seed`, `denoise`.
 
         Returns:
             (N,), at the model's `sample_rate`, as long as the source.
@@ -294,7 +295,7 @@ class Model:
         chosen = from_dict(ConvertOptions, options, "convert")
         source = as_sound(wav, sample_rate, "source")
         if not isinstance(reference, Voice):
-            reference = self.voice(reference, reference_sample_rate or sample_rate)
+            reference = self.voice(reference, reference_sample_rate or sample_rate, chosen.denoise)
         return convert(self, source, reference, chosen).wav
 
     def units(self, wav: Samples, sample_rate: int) -> Units:

@@ -61,12 +61,15 @@ def read_clips(speakers: list[Speaker]) -> dict[Path, Sound]:
     return {s.path: read_sound(str(s.path), first_s=MAX_CLIP_S) for s in speakers if not s.saved}
 
 
-def find_voice(model: Model, speakers: list[Speaker], clips: dict[Path, Sound]) -> Voice:
-    """Make one voice of all speakers: clips without weights are one voice; with a weight or a saved voice among them, all are mixed."""
+def find_voice(model: Model, speakers: list[Speaker], clips: dict[Path, Sound], denoise: bool = False) -> Voice:
+    """Make one voice of all speakers: clips without weights are one voice; with a weight or a saved voice among them, all are mixed.
+
+    With `denoise`, clips are cleaned first; a saved voice stays as it was heard.
+    """
     from vcae.tasks.convert import hear_voice
     from vcae.tasks.voice import load_voice, mix_voices
 
     if all(s.weight is None and not s.saved for s in speakers):
-        return hear_voice(model, list(clips.values()))
-    voices = [load_voice(s.path, model) if s.saved else hear_voice(model, [clips[s.path]]) for s in speakers]
+        return hear_voice(model, list(clips.values()), denoise)
+    voices = [load_voice(s.path, model) if s.saved else hear_voice(model, [clips[s.path]], denoise) for s in speakers]
     return mix_voices(voices, [1.0 if s.weight is None else s.weight for s in speakers])

@@ -1,0 +1,115 @@
+"""The denoising autoencoder: from a noisy spectrum to a filter that cleans it, and to the clean mel."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vcae.audio.mel import LogMel
+from vcae.config import DenoiserConfig, from_dict
+from vcae.model.blocks import KERNEL, ConvNeXtStack
+
+# Magnitudes are raised to this power before the network and in its loss: quiet parts count as an ear counts them.
+# Source: Ephrat et al., Looking to listen (2018).
+COMPRESSION = 0.3
+FLOOR = 1e-4
+# What it is called in a file.
+PART = "denoiser"
+
+
+@dataclass(frozen=True)
+class DenoiserOutput:
+    """What the network says of a spectrum.
+
+    Attributes:
+        filters: (B, taps, F, T) complex: what each bin of a frame takes of the frames around it.
+        mel: (B, n_mels, T), natural log magnitude: the clean speech as the house's mel.
+    """
+
+    filters: Tensor
+    mel: Tensor
+
+
+def compress_spectrum(spectrum: Tensor) -> Tensor:
+    """Compress the magnitudes of a complex spectrum of any shape, and keep its phases."""
+    return spectrum * (spectrum.abs() + FLOOR) ** (COMPRESSION - 1)
+
+
+class Denoiser(nn.Module):
+    """Look at a noisy spectrum and say what is speech in it, twice: as a filter of each bin over a few frames, and as a clean mel.
+
+    Shape:
+        - spectrum: (B, F, T) complex, from `analyse`
+        - output: `DenoiserOutput`
+
+    Source: filters over frames instead of a mask, Mack and Habets, Deep filtering (2020); the denoising autoencoder of the lecture notes.
+    """
+
+    window: Tensor
+
+    def __init__(self, config: DenoiserConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.n_bins = config.n_fft // 2 + 1
+        self.log_mel = LogMel(config.mel)
+        self.register_buffer("window", torch.hann_window(config.n_fft).sqrt(), persistent=False)
+        self.input = nn.Linear(3 * self.n_bins, config.width)
+        self.stack = ConvNeXtStack(config.width, config.n_blocks)
+        self.norm = nn.LayerNorm(config.width)
+        self.filters = nn.Linear(config.width, 2 * config.taps * self.n_bins)
+        self.mel = nn.Linear(config.width, config.mel.n_mels)
+        # At first each bin is left as it is.
+        nn.init.normal_(self.filters.weight, std=0.002)
+        with torch.no_grad():
+            bias = self.filters.bias.view(config.taps, self.n_bins, 2).zero_()
+            bias[config.taps // 2, :, 0] = 1.0
+
+    @property
+    def reach(self) -> int:
+        """Frames to each side that a sample of the result depends on, those that its own frames overlap with among them."""
+        overlap = -(-self.config.n_fft // self.config.mel.hop_length)
+        return self.config.n_blocks * (KERNEL // 2) + self.config.taps // 2 + 2 * overlap
+
+    def analyse(self, wav: Tensor) -> Tensor:
+        """Return the spectrum (B, F, T) of a signal (B, N), in frames that lie where those of the mel lie."""
+        c = self.config
+        return torch.stft(wav, c.n_fft, c.mel.hop_length, window=self.window, pad_mode="constant", return_complex=True)
+
+    def synthesise(self, spectrum: Tensor, n_samples: int) -> Tensor:
+        """Return the signal (B, n_samples) of a spectrum (B, F, T)."""
+        c = self.config
+        # One frame more, which is silent, so that the last samples lie under two windows as all others do.
+        spectrum = nn.functional.pad(spectrum, (0, 1))
+        return torch.istft(spectrum, c.n_fft, c.mel.hop_length, window=self.window, length=n_samples)
+
+    def forward(self, spectrum: Tensor) -> DenoiserOutput:
+        c = self.config
+        with torch.autocast(spectrum.device.type, enabled=False):
+            magnitude = spectrum.abs() + FLOOR
+            squeezed = spectrum * magnitude ** (COMPRESSION - 1)
+            seen = torch.cat([squeezed.real, squeezed.imag, (magnitude.log() - math.log(FLOOR)) / 5 - 1], dim=1)
+        x = self.stack(self.input(seen.transpose(1, 2)).transpose(1, 2))
+        x = self.norm(x.transpose(1, 2))
+        filters, mel = self.filters(x).float(), self.mel(x).float().transpose(1, 2)
+        pairs = filters.view(*filters.shape[:2], c.taps, self.n_bins, 2).permute(0, 2, 3, 1, 4)
+        return DenoiserOutput(torch.view_as_complex(pairs.contiguous()), mel * c.mel_deviation + c.mel_mean)
+
+    def filter(self, spectrum: Tensor, filters: Tensor) -> Tensor:
+        """Filter a spectrum (B, F, T) over time by (B, taps, F, T)."""
+        side, n = self.config.taps // 2, spectrum.shape[-1]
+        padded = nn.functional.pad(spectrum, (side, side))
+        return sum((filters[:, k] * padded[..., k : k + n] for k in range(self.config.taps)), start=torch.zeros_like(spectrum))
+
+    def clean(self, wav: Tensor) -> Tensor:
+        """Return a signal (B, N) without its noise."""
+        spectrum = self.analyse(wav)
+        return self.synthesise(self.filter(spectrum, self(spectrum).filters), wav.shape[-1])
+
+
+def denoiser_of(sizes: dict[str, Any]) -> Denoiser:
+    """Build a denoiser from the plain data of its config, as a file holds them."""
+    return Denoiser(from_dict(DenoiserConfig, sizes, PART))
