@@ -7,11 +7,14 @@ from vcae.config import (
     AutoencoderRecipe,
     CodecRecipe,
     CodecReleaseRecipe,
+    DenoiseRecipe,
+    DenoiseTestRecipe,
     DiscoveryRecipe,
     EvaluateRecipe,
     FaultsRecipe,
     FinetuneRecipe,
     MelConfig,
+    NoiseBankRecipe,
     OthersRecipe,
     PolishRecipe,
     ProbeRecipe,
@@ -38,9 +41,16 @@ RECIPES = {
     "anomaly": AnomalyRecipe,
     "codec": CodecRecipe,
     "probe": ProbeRecipe,
+    "denoise": DenoiseRecipe,
 }
 # Recipes of several steps, by the name of the file.
-STEPS = {"others": OthersRecipe, "faults": FaultsRecipe, "polish": PolishRecipe}
+STEPS = {
+    "others": OthersRecipe,
+    "faults": FaultsRecipe,
+    "polish": PolishRecipe,
+    "bank": NoiseBankRecipe,
+    "test": DenoiseTestRecipe,
+}
 # And of one recipe alone.
 RELEASES = {"codec": CodecReleaseRecipe}
 FILES = sorted((ROOT / "recipes").glob("*/conf/*.yaml"))

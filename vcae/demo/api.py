@@ -12,7 +12,7 @@ from vcae import __version__
 from vcae.demo.limits import MAX_REFERENCES, read_upload
 from vcae.demo.studio import Studio, session_of, told
 from vcae.demo.voices import SHARED, choose_files, choose_twins
-from vcae.demo.work import compress_file, convert_files, decompress_file
+from vcae.demo.work import compress_file, convert_files, decompress_file, denoise_file
 from vcae.tasks.convert import ConvertOptions
 from vcae.tasks.units import encode_units
 
@@ -30,7 +30,8 @@ wav = client.predict(handle_file("talk.wav"), [handle_file("friend.wav")], api_n
 
 - `/convert` takes `source`, a sound file; `references`, 1 to {most} sound files of the voice; `pitch`: auto, keep or semitones;
   `strength`, 0 to 1; `match` and `detail`: auto or 0 to 1; `seed`; `voice`, the name of a voice that the server shares, instead of
-  references or beside them. It gives a wav at 16 kHz.
+  references or beside them; `denoise`, to clean source and references first. It gives a wav at 16 kHz.
+- `/denoise` takes `source`, a sound file, and `strength`, 0 to 1. It gives a wav at 16 kHz.
 - `/units` takes `source` and gives JSON: `units`, `start_s`, `end_s`, `codebook_size`.
 - `/compress` takes `source`, a sound file, and `kbps`, 0.6 to 6. It gives a .vcz.
 - `/decompress` takes `file`, a .vcz; `references` and `voice`, as above, for another voice than its own; `strict`, to refuse a damaged
@@ -56,9 +57,10 @@ def add_endpoints(studio: Studio) -> None:
         seed = gr.Number(0, precision=0, label="seed")
         voice = gr.Textbox("", label="voice")
         kbps = gr.Number(1.5, label="kbps")
+        clean = gr.Checkbox(False, label="denoise")
         file, strict = gr.File(label="file"), gr.Checkbox(False, label="strict")
         sound, code, plain = gr.File(label="wav"), gr.File(label="vcz"), gr.JSON(label="json")
-        buttons = [gr.Button() for _ in range(5)]
+        buttons = [gr.Button() for _ in range(6)]
 
     @told(studio)
     def convert(
@@ -70,13 +72,20 @@ def add_endpoints(studio: Studio) -> None:
         detail: str,
         seed: int,
         voice: str,
+        denoise: bool,
         request: gr.Request,
     ) -> str:
         """Say what `source` says in the voice of `references`."""
-        options = ConvertOptions(pitch, strength, match, detail, seed=int(seed or 0))
+        options = ConvertOptions(pitch, strength, match, detail, seed=int(seed or 0), denoise=bool(denoise))
         with studio.job(session_of(request)) as check:
             saved = _shared(studio, voice, choose_files)
             return str(convert_files(studio, source, references or [], saved, options, check).path)
+
+    @told(studio)
+    def denoise(source: str, strength: float, request: gr.Request) -> str:
+        """Return a recording without its noise."""
+        with studio.job(session_of(request)) as check:
+            return str(denoise_file(studio, source, 1.0 if strength is None else strength, check).path)
 
     @told(studio)
     def units(source: str, request: gr.Request) -> dict[str, Any]:
@@ -124,11 +133,12 @@ def add_endpoints(studio: Studio) -> None:
         }
 
     shared: dict[str, Any] = {"concurrency_id": "work", "concurrency_limit": studio.limits.jobs}
-    inputs = [source, references, pitch, strength, match, detail, seed, voice]
+    inputs = [source, references, pitch, strength, match, detail, seed, voice, clean]
     buttons[0].click(convert, inputs, sound, api_name="convert", **shared)
     buttons[1].click(units, source, plain, api_name="units", **shared)
     buttons[2].click(compress, [source, kbps], code, api_name="compress", **shared)
     buttons[3].click(decompress, [file, references, voice, strict, seed], [sound, plain], api_name="decompress", **shared)
+    buttons[5].click(denoise, [source, strength], sound, api_name="denoise", **shared)
     buttons[4].click(limits, None, plain, api_name="limits", queue=False)
 
 

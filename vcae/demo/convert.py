@@ -35,7 +35,8 @@ def settings() -> list[gr.components.Component]:
             strength = gr.Slider(0, 1, 1, step=0.05, label="Strength", info="0 is the speaker's own voice, 1 the new one.")
             match = gr.Dropdown(SHARES, value="auto", label="Match", info="More: nearer to the voice.")
             detail = gr.Dropdown(SHARES, value="auto", label="Detail", info="More: clearer words.")
-    return [pitch, semitones, strength, match, detail]
+        denoise = gr.Checkbox(False, label="Clean the recording and the voice first", elem_id="convert-denoise")
+    return [pitch, semitones, strength, match, detail, denoise]
 
 
 def pick_pitch(pitch: str, semitones: float) -> str | float:
@@ -91,11 +92,12 @@ def build(studio: Studio, shelf: Shelf) -> None:
         strength: float,
         match: str,
         detail: str,
+        denoise: bool,
         visitor: dict[str, str],
         request: gr.Request,
         progress: Any = gr.Progress(),  # noqa: B008
     ) -> list[Any]:
-        options = ConvertOptions(pick_pitch(pitch, semitones), strength, match, detail)
+        options = ConvertOptions(pick_pitch(pitch, semitones), strength, match, detail, denoise=denoise)
         clips = [*([reference] if reference else []), *(more or [])]
         start = time.perf_counter()
         with studio.job(session_of(request)) as check:

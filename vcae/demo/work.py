@@ -16,6 +16,7 @@ from vcae.demo.studio import Studio
 from vcae.tasks.codec import Damage
 from vcae.tasks.codec_files import SUFFIX, Heard
 from vcae.tasks.convert import Conversion, ConvertOptions, convert, hear_voice
+from vcae.tasks.denoise import shared_cleaner
 from vcae.tasks.provenance import provenance
 
 Report = Callable[[float, str], None]
@@ -35,6 +36,21 @@ class Converted:
     path: Path
     source: Sound
     made: Conversion
+    sound: Sound
+
+
+@dataclass(frozen=True)
+class Denoised:
+    """A recording without its noise.
+
+    Attributes:
+        path: Of the sound.
+        source: What was cleaned.
+        sound: The result.
+    """
+
+    path: Path
+    source: Sound
     sound: Sound
 
 
@@ -74,8 +90,12 @@ class Decoded:
     speech_s: float
 
 
-def gather_voice(studio: Studio, model: Model, clips: Sequence[str | Path], saved: Sequence[str | Path]) -> Voice:
+def gather_voice(
+    studio: Studio, model: Model, clips: Sequence[str | Path], saved: Sequence[str | Path], denoise: bool = False
+) -> Voice:
     """Return the voice of clips and of saved voices; where there are both, or several saved ones, all are mixed evenly.
+
+    With `denoise`, the clips are cleaned first.
 
     Raises:
         AudioError: If there is neither, or a clip cannot be used.
@@ -87,7 +107,7 @@ def gather_voice(studio: Studio, model: Model, clips: Sequence[str | Path], save
     if clips:
         limit = studio.limits.seconds
         sounds = read_uploads(clips, "the voice", MAX_REFERENCES, limit, limit)
-        voices.append(hear_voice(model, sounds))
+        voices.append(hear_voice(model, sounds, denoise))
     return mix_voices(voices, [1.0] * len(voices))
 
 
@@ -120,7 +140,7 @@ def convert_files(
     model = studio.model()
     check()
     report(0.1, "listening to the voice")
-    voice = gather_voice(studio, model, clips, saved)
+    voice = gather_voice(studio, model, clips, saved, options.denoise)
     check()
     report(0.3, "listening to the words")
 
@@ -133,6 +153,36 @@ def convert_files(
     path = studio.new_file(f"{_stem(source)}.converted.wav")
     write_sound(path, result, provenance(model.checkpoint, "converted"))
     return Converted(path, sound, made, result)
+
+
+def denoise_file(
+    studio: Studio,
+    source: str | Path | None,
+    strength: float,
+    check: Callable[[], None],
+    report: Report = lambda share, what: None,
+) -> Denoised:
+    """Clean a source file into a new file. Arguments as in `convert_files`, and the strength, 0 to 1.
+
+    Raises:
+        AudioError: For unusable sound.
+        ConfigError: For a strength that is not allowed.
+    """
+    report(0.02, "reading")
+    sound = read_upload(source, "the recording to clean", studio.limits.seconds)
+    check()
+    report(0.1, "listening")
+    cleaner = shared_cleaner(studio.model().device.type)
+    cleaned, blocks, n = cleaner.clean(sound, strength), [], 0
+    for block in cleaned.blocks():
+        check()
+        blocks.append(block)
+        n += len(block)
+        report(0.2 + 0.7 * min(n / cleaner.sample_rate / sound.duration_s, 1.0), "cleaning")
+    result = Sound(np.concatenate(blocks), cleaner.sample_rate, "denoised")
+    path = studio.new_file(f"{_stem(source)}.denoised.wav")
+    write_sound(path, result, provenance(cleaner.file, "denoised"))
+    return Denoised(path, sound, result)
 
 
 def compress_file(

@@ -82,8 +82,6 @@ class Denoiser(nn.Module):
     def synthesise(self, spectrum: Tensor, n_samples: int) -> Tensor:
         """Return the signal (B, n_samples) of a spectrum (B, F, T)."""
         c = self.config
-        # One frame more, which is silent, so that the last samples lie under two windows as all others do.
-        spectrum = nn.functional.pad(spectrum, (0, 1))
         return torch.istft(spectrum, c.n_fft, c.mel.hop_length, window=self.window, length=n_samples)
 
     def forward(self, spectrum: Tensor) -> DenoiserOutput:
@@ -106,8 +104,10 @@ class Denoiser(nn.Module):
 
     def clean(self, wav: Tensor) -> Tensor:
         """Return a signal (B, N) without its noise."""
-        spectrum = self.analyse(wav)
-        return self.synthesise(self.filter(spectrum, self(spectrum).filters), wav.shape[-1])
+        n, hop = wav.shape[-1], self.config.mel.hop_length
+        # One frame more, so that the last samples lie under two windows as all others do.
+        spectrum = self.analyse(nn.functional.pad(wav, (0, hop)))
+        return self.synthesise(self.filter(spectrum, self(spectrum).filters), n + hop)[..., :n]
 
 
 def denoiser_of(sizes: dict[str, Any]) -> Denoiser:

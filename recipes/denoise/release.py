@@ -1,0 +1,28 @@
+"""The trained denoiser as the shipped file: `python recipes/denoise/release.py runs/denoise/last.safetensors vcae/weights/denoiser.safetensors`."""
+
+import sys
+from pathlib import Path
+
+from vcae.checkpoint import load_module, save_module, sha256
+from vcae.config import to_dict
+from vcae.model.denoiser import PART, denoiser_of
+
+INFO = {
+    "author": "the vcae authors",
+    "licence": "CC BY 4.0",
+    "training_data": "LibriSpeech train-clean-100 (CC BY 4.0), speechocean762, CMU ARCTIC, kathleen (CC0), ESC-10 folds 1 to 4 (CC BY 3.0), "
+    "made noises and rooms",
+}
+
+
+def main() -> None:
+    source, target = map(Path, sys.argv[1:3])
+    network, found = load_module(source, PART, denoiser_of)
+    save_module(target, PART, network, to_dict(network.config), INFO | found.metadata["info"], half=True)
+    target.with_suffix(".sha256").write_text(f"{sha256(target)}  {target.name}\n")
+    load_module(target, PART, denoiser_of)
+    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, sha256 {sha256(target)}")
+
+
+if __name__ == "__main__":
+    main()

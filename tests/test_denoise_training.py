@@ -1,0 +1,194 @@
+"""Learning to denoise: what is done to speech, what is learned, and the recipe from end to end."""
+
+import csv
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from tests.conftest import CLIPS, ROOT
+from vcae.audio.f0 import SAMPLE_RATE
+from vcae.audio.mel import LogMel
+from vcae.checkpoint import load_module, write_tensors
+from vcae.config import DenoiseRecipe, MelConfig, NoisingConfig, from_dict, load_config, to_dict
+from vcae.errors import DataError
+from vcae.model.denoiser import PART, denoiser_of
+from vcae.training.cache import prepare_cache, read_manifest
+from vcae.training.data import CropDataset, SpeechCache
+from vcae.training.denoise import CODECS, DenoiseObjective, Noising, codec_damage
+from vcae.training.draws import Draws
+
+NOTHING = {"no_noise": 1.0, "room": 0.0, "band_limit": 0.0, "codec": 0.0}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cache")
+    prepare_cache(read_manifest(CLIPS / "manifest.csv"), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory):
+    rng, path = np.random.default_rng(0), tmp_path_factory.mktemp("bank") / "noise.safetensors"
+    sounds = [rng.standard_normal(n) * 3000 for n in (4000, 40000)]
+    rooms = np.zeros((2, 4800))
+    rooms[:, 0], rooms[0, 100], rooms[1, 3000] = 1, 0.5, 0.5
+    tensors = {
+        "audio": torch.from_numpy(np.concatenate(sounds).astype(np.int16)),
+        "bounds": torch.tensor([0, 4000, 44000]),
+        "rooms": torch.from_numpy(rooms).half(),
+    }
+    write_tensors(path, tensors, {})
+    return path
+
+
+def noising(bank, **settings):
+    return Noising(NoisingConfig(str(bank), **settings), SAMPLE_RATE)
+
+
+@pytest.fixture
+def batch(speech):
+    rows = torch.from_numpy(np.stack([speech[k * 8000 : k * 8000 + 24000] for k in range(8)]))
+    return rows, rows.roll(1, 0)
+
+
+def test_without_anything_only_the_level_changes(bank, batch):
+    heard, reachable, clean = noising(bank, **NOTHING)(*batch, Draws(1))
+    assert torch.equal(heard, reachable)
+    assert torch.equal(heard, clean)
+    scale = (heard * batch[0]).sum(1) / batch[0].square().sum(1)
+    assert torch.allclose(heard, scale[:, None] * batch[0], atol=1e-6)
+    assert len({round(float(s), 3) for s in scale}) == 8
+
+
+@pytest.mark.parametrize(
+    "kind", [{"recorded": 1.0, "synthetic": 0.0}, {"recorded": 0.0, "synthetic": 1.0}, {"recorded": 0.0, "synthetic": 0.0}]
+)
+def test_noise_comes_at_the_ratio_asked_for(bank, batch, kind):
+    made = noising(bank, **NOTHING | {"no_noise": 0.0, "second": 0.0}, **kind, snr_min_db=5.0, snr_max_db=5.0)
+    heard, reachable, clean = made(*batch, Draws(2))
+    assert torch.equal(reachable, clean)
+    noise = heard - clean
+    # The speech's level is that of its loud frames, so the plain ratio is a little lower.
+    ratio = 10 * torch.log10(clean.square().mean(1) / noise.square().mean(1))
+    assert bool((ratio < 5.05).all())
+    assert bool((ratio > 0).all())
+
+
+def test_draws_decide_everything(bank, batch):
+    made = noising(bank)
+    one, two, other = (made(*batch, Draws(seed))[0] for seed in (3, 3, 4))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
+    assert bool(one.isfinite().all())
+
+
+def test_early_echoes_stay_and_late_ones_are_to_go(bank, batch):
+    made = noising(bank, **NOTHING | {"room": 1.0})
+    heard, reachable, _ = made(*batch, Draws(5))
+    late = (heard - reachable).square().mean(1) / reachable.square().mean(1)
+    # In one of the two rooms all echoes are early.
+    assert bool(((late < 1e-8) | (late > 1e-3)).all())
+    assert 0 < int((late > 1e-3).sum()) < 8
+
+
+def test_what_a_filter_cannot_bring_back_is_not_asked_of_it(bank, batch):
+    heard, reachable, clean = noising(bank, **NOTHING | {"band_limit": 1.0})(*batch, Draws(6))
+    assert torch.allclose(heard, reachable, atol=1e-6)
+    mel = LogMel(MelConfig())
+    lost = (mel(clean) - mel(reachable)).mean(dim=-1)
+    assert float(lost[:, -3:].mean()) > 1.0
+    assert float(lost[:, 20:30].abs().mean()) < 0.5
+
+
+@pytest.mark.parametrize("which", range(len(CODECS)))
+def test_codecs_spoil_and_do_not_shift(speech, which):
+    wav = speech[8000:40000]
+    made = codec_damage(wav, which)
+    assert made.shape == wav.shape
+    lags = [float(np.dot(wav[500:-500], np.roll(made, k)[500:-500])) for k in range(-300, 301)]
+    assert abs(int(np.argmax(lags)) - 300) <= 1
+    assert 0.005 < np.sqrt(np.square(made - wav).mean() / np.square(wav).mean()) < 0.8
+
+
+def test_a_missing_bank_is_told(tmp_path):
+    with pytest.raises(DataError, match=r"there is no bank of noises .*prepare.py"):
+        noising(tmp_path / "none.safetensors")
+    write_tensors(tmp_path / "odd.safetensors", {"audio": torch.zeros(1)}, {})
+    with pytest.raises(DataError, match="lacks 'bounds'"):
+        noising(tmp_path / "odd.safetensors")
+
+
+def test_it_learns(cache, bank):
+    values = to_dict(load_config(DenoiseRecipe, ROOT / "recipes/denoise/conf/debug.yaml"))
+    values["data"] |= {"cache": str(cache), "validation_cache": str(cache)}
+    values["noising"] |= {"bank": str(bank)}
+    recipe = from_dict(DenoiseRecipe, values)
+    objective = DenoiseObjective(recipe).train()
+    batch = CropDataset(SpeechCache(cache), recipe.data, 0)[0]
+    optimizer, seen = torch.optim.Adam(objective.parameters(), 3e-3), []
+    for _ in range(12):
+        losses = objective(batch)
+        optimizer.zero_grad()
+        losses["loss"].backward()
+        optimizer.step()
+        seen.append({key: float(value.detach()) for key, value in losses.items()})
+    assert all(p.grad is not None and bool(p.grad.any()) for p in objective.parameters())
+    assert seen[-1]["loss"] < 0.9 * seen[0]["loss"]
+    assert seen[-1]["mel"] < seen[0]["mel"]
+
+
+@pytest.mark.slow
+def test_from_sounds_to_a_table(cache, tmp_path):
+    pytest.importorskip("pyroomacoustics", reason="rooms are simulated by the extra `denoise`")
+    rng, sounds = np.random.default_rng(0), tmp_path / "sounds.csv"
+    rows = []
+    for n in range(4):
+        soundfile.write(tmp_path / f"{n}.wav", 0.1 * rng.standard_normal(20000), SAMPLE_RATE)
+        rows.append((f"{n}.wav", f"kind{n % 2}", 5 if n > 1 else 1))
+    with sounds.open("w", newline="") as opened:
+        csv.writer(opened).writerows([("path", "class", "fold"), *rows])
+
+    def run(script, conf, *settings):
+        command = [sys.executable, str(ROOT / "recipes/denoise" / script), str(ROOT / "recipes/denoise/conf" / conf), *settings]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    bank, own = tmp_path / "bank.safetensors", tmp_path / "run/last.safetensors"
+    said = run("prepare.py", "bank.yaml", f"sounds={sounds}", f"output={bank}", "n_rooms=3")
+    assert "2 noises" in said
+    data = [f"data.cache={cache}", f"data.validation_cache={cache}", f"noising.bank={bank}", f"train.output_dir={own.parent}"]
+    run("train.py", "debug.yaml", *data)
+    release = tmp_path / "own.safetensors"
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "recipes/denoise/release.py"), str(own), str(release)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    network, file = load_module(release, PART, denoiser_of)
+    assert (network.config.width, file.metadata["info"]["step"]) == (16, 4)
+    manifest = tmp_path / "speech.csv"
+    with manifest.open("w", newline="") as opened:
+        csv.writer(opened).writerows(
+            [
+                ("path", "speaker", "split", "duration_s"),
+                *((CLIPS / f"{name}.flac", name, "dev", 6) for name in ("source", "reference")),
+            ]
+        )
+    settings = [f"manifest={manifest}", f"sounds={sounds}", f"denoiser={release}", f"output_dir={tmp_path / 'out'}"]
+    said = run("evaluate.py", "test.yaml", *settings, "systems=[ours]", "snrs_db=[5]", "others=[room]")
+    assert "not judged" in said
+    with (tmp_path / "out/pairs.csv").open() as opened:
+        pairs = list(csv.DictReader(opened))
+    assert [row["label"] for row in pairs] == [
+        f"{c}|{s}" for s in ("noisy", "ours") for c in ("sounds 5 dB",) * 2 + ("room",) * 2
+    ]
+    noisy, clean = (soundfile.read(tmp_path / "out" / pairs[0][key])[0] for key in ("degraded", "reference"))
+    assert 10 * np.log10(np.square(clean).mean() / np.square(noisy - clean).mean()) == pytest.approx(5, abs=0.1)
