@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
+import vcae
 from tests.conftest import CLIPS, ROOT
 from tests.demo_server import ARGUMENTS, find_chromium, serving
 from vcae import compress, decompress
@@ -329,6 +330,34 @@ def median_hz(wav, rate):
     return float(np.median(f0[f0 > 0]))
 
 
+def test_denoise_before_and_after(visit, speech):
+    visitor = visit()
+    visitor.open_tab("Denoise")
+    visitor.page.click("#denoise-example")
+    visitor.page.locator("#denoise-status .vcae-done").wait_for(timeout=WAIT_MS)
+    made, rate = source_of(visitor, "denoise-after")
+    noisy = soundfile.read(CLIPS / "noisy.flac", dtype="float32")[0]
+    assert (rate, len(made)) == (16000, len(noisy))
+    assert np.abs(made - vcae.denoise(noisy, 16000).numpy()).max() < 2e-3
+
+    def nearness(wav):
+        return float(np.dot(wav, speech) / np.linalg.norm(wav) / np.linalg.norm(speech))
+
+    assert nearness(made) > nearness(noisy)
+    assert visitor.page.locator("#denoise-pictures img").count() == 2
+    visitor.page.fill("#denoise-strength input[type=number]", "0")
+    visitor.page.keyboard.press("Tab")
+    visitor.page.click("#denoise-go")
+    visitor.page.wait_for_function(
+        "before => document.querySelector('#denoise-after [data-testid=download-link]').href != before",
+        arg=visitor.page.locator("#denoise-after [data-testid=download-link]").first.get_attribute("href"),
+        timeout=WAIT_MS,
+    )
+    same, _ = source_of(visitor, "denoise-after")
+    assert np.abs(same - noisy).max() < 1e-3
+    assert visitor.errors == []
+
+
 def test_codec_by_keyboard_and_in_another_voice(visit, tmp_path):
     visitor = visit()
     visitor.open_tab("Codec")
@@ -434,7 +463,7 @@ def test_phone_width_and_themes(visit, tmp_path, scheme):
     visitor.page.click("#example")
     visitor.page.wait_for_selector("#download", timeout=WAIT_MS)
     visitor.page.wait_for_timeout(500)
-    for name in ("Convert", "Units", "Codec", "Anomaly", "Voices", "About"):
+    for name in ("Convert", "Units", "Codec", "Denoise", "Anomaly", "Voices", "About"):
         visitor.open_tab(name)
         visitor.page.wait_for_timeout(300)
         assert visitor.overflow() <= 0, name

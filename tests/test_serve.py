@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
+import vcae
 from tests.conftest import CLIPS, ROOT
 from tests.demo_server import serving
 from vcae import compress, decompress
@@ -81,6 +82,19 @@ def test_shared_voices_units_and_limits(client):
     assert units["end_s"][-1] == pytest.approx(len(wav) / 16000, abs=1e-4)
 
 
+def test_denoise_alone_and_before_conversion(client):
+    noisy = soundfile.read(CLIPS / "noisy.flac", dtype="float32")[0]
+    made = soundfile.read(client.predict(clip("noisy"), 0.8, api_name="/denoise"), dtype="float32")[0]
+    assert np.abs(made - vcae.denoise(noisy, 16000, 0.8).numpy()).max() < 2e-3
+    plain, cleaned = (
+        soundfile.read(client.predict(clip("noisy"), [clip("reference")], denoise=wanted, api_name="/convert"))[0]
+        for wanted in (False, True)
+    )
+    assert np.abs(plain - cleaned).max() > 0.01
+    with pytest.raises(gradio_client.exceptions.AppError, match="Strength is 3; allowed are 0"):
+        client.predict(clip("noisy"), 3, api_name="/denoise")
+
+
 def test_compress_and_decompress(client, tmp_path):
     path = client.predict(clip("source"), kbps=1.5, api_name="/compress")
     data, frames = Path(path).read_bytes(), soundfile.info(CLIPS / "source.flac").frames
@@ -113,10 +127,10 @@ def test_compress_and_decompress(client, tmp_path):
 
 def test_documented_endpoints_are_all_there_are(client):
     assert set(client.view_api(return_format="dict")["named_endpoints"]) == {
-        *("/convert", "/units", "/compress", "/decompress", "/limits")
+        *("/convert", "/denoise", "/units", "/compress", "/decompress", "/limits")
     }
     names = [p["parameter_name"] for p in client.view_api(return_format="dict")["named_endpoints"]["/convert"]["parameters"]]
-    assert names == ["source", "references", "pitch", "strength", "match", "detail", "seed", "voice"]
+    assert names == ["source", "references", "pitch", "strength", "match", "detail", "seed", "voice", "denoise"]
 
 
 def test_the_readme_example(server, tmp_path):

@@ -342,13 +342,16 @@ def save_module(
     write_tensors(path, tensors, {"vcae": json.dumps({"format": FORMAT, part: dict(sizes), "info": dict(info or {})})})
 
 
-def load_module(name: str | Path, part: str, build: Callable[[dict[str, Any]], M]) -> tuple[M, Checkpoint]:
+def load_module(
+    name: str | Path, part: str, build: Callable[[dict[str, Any]], M], missing: str | None = None
+) -> tuple[M, Checkpoint]:
     """Load what `save_module` saved, strictly.
 
     Args:
         name: Name of a shipped file, or a path.
         part: What it is called.
         build: Makes the network from the sizes; also called where tensors have no memory, to compare shapes before any is given.
+        missing: What a file without it lacks, and what to do, for the message.
 
     Returns:
         The network in float32 and in evaluation mode, and the file's facts.
@@ -359,7 +362,7 @@ def load_module(name: str | Path, part: str, build: Callable[[dict[str, Any]], M
     path = find(name)
     metadata = read_metadata(path)
     if not isinstance(metadata.get(part), dict):
-        raise CheckpointError(f"{path} holds no {part}; give a file that does")
+        raise CheckpointError(f"{path} holds {missing or f'no {part}; give a file that does'}")
     shapes, digest = read_shapes(path), _verified(path)
     try:
         with torch.device("meta"):

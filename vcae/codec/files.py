@@ -34,6 +34,8 @@ from vcae.config import CodecConfig, PolishConfig, from_dict, to_dict
 from vcae.errors import CheckpointError, ConfigError
 
 FORMAT = 1
+# What networks in training are called in their files.
+NETWORKS, POLISH = "codec_networks", "polish"
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,8 @@ def save_networks(path: Path, networks: CodecNetworks, codebook_size: int, info:
     Raises:
         CheckpointError: If the file cannot be written.
     """
-    config = to_dict(networks.config) | {"codebook_size": codebook_size, "n_mels": networks.enhancement.n_mels}
-    metadata = {"format": FORMAT, "codec_networks": config, "info": dict(info)}
-    checkpoint.write_tensors(path, networks.state_dict(), {"vcae": json.dumps(metadata)})
+    sizes = to_dict(networks.config) | {"codebook_size": codebook_size, "n_mels": networks.enhancement.n_mels}
+    checkpoint.save_module(path, NETWORKS, networks, sizes, info)
 
 
 def load_networks(path: str | Path) -> CodecNetworks:
@@ -80,15 +81,12 @@ def load_networks(path: str | Path) -> CodecNetworks:
     Raises:
         CheckpointError: If it is missing, damaged or something else.
     """
-    file = checkpoint.find(path)
-    try:
-        sizes = dict(checkpoint.read_metadata(file)["codec_networks"])
+
+    def build(sizes: dict[str, Any]) -> CodecNetworks:
         codebook_size, n_mels = int(sizes.pop("codebook_size")), int(sizes.pop("n_mels"))
-        networks = CodecNetworks(from_dict(CodecConfig, sizes, "codec"), n_mels, codebook_size)
-        networks.load_state_dict(checkpoint.read_tensors(file)[0], strict=True)
-    except (KeyError, TypeError, ValueError, RuntimeError, ConfigError) as error:
-        raise CheckpointError(f"{file} holds no codec in training ({error}); give one from recipes/codec/train.py") from error
-    return networks
+        return CodecNetworks(from_dict(CodecConfig, sizes, "codec"), n_mels, codebook_size)
+
+    return checkpoint.load_module(path, NETWORKS, build, "no codec in training; give one from recipes/codec/train.py")[0]
 
 
 def step_tables(enhancement: Enhancement) -> dict[str, Tensor]:
@@ -231,9 +229,8 @@ def save_polish(path: Path, polish: Polish, info: Mapping[str, Any]) -> None:
     Raises:
         CheckpointError: If the file cannot be written.
     """
-    sizes = {"n_mels": polish.output.out_features, "speaker_dim": polish.speaker_dim}
-    metadata = {"format": FORMAT, "polish": to_dict(polish.config) | sizes, "info": dict(info)}
-    checkpoint.write_tensors(path, polish.state_dict(), {"vcae": json.dumps(metadata)})
+    sizes = to_dict(polish.config) | {"n_mels": polish.output.out_features, "speaker_dim": polish.speaker_dim}
+    checkpoint.save_module(path, POLISH, polish, sizes, info)
 
 
 def load_polish(path: str | Path) -> Polish:
@@ -242,12 +239,9 @@ def load_polish(path: str | Path) -> Polish:
     Raises:
         CheckpointError: If it is missing, damaged or something else.
     """
-    file = checkpoint.find(path)
-    try:
-        sizes = dict(checkpoint.read_metadata(file)["polish"])
+
+    def build(sizes: dict[str, Any]) -> Polish:
         n_mels, speaker_dim = int(sizes.pop("n_mels")), int(sizes.pop("speaker_dim"))
-        polish = Polish(from_dict(PolishConfig, sizes, "polish"), n_mels, speaker_dim)
-        polish.load_state_dict(checkpoint.read_tensors(file)[0], strict=True)
-    except (KeyError, TypeError, ValueError, RuntimeError, ConfigError) as error:
-        raise CheckpointError(f"{file} holds no polish in training ({error}); give one from recipes/codec/polish.py") from error
-    return polish
+        return Polish(from_dict(PolishConfig, sizes, "polish"), n_mels, speaker_dim)
+
+    return checkpoint.load_module(path, POLISH, build, "no polish in training; give one from recipes/codec/polish.py")[0]
