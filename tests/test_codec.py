@@ -132,6 +132,27 @@ def test_blocks_return_alone_and_together(coder, quality):
     assert all(np.array_equal(a.codes, b.codes) and np.array_equal(a.place, b.place) for a, b in zip(sent, base, strict=True))
 
 
+@pytest.mark.parametrize("quality", [0, 200])
+def test_a_payload_is_as_long_as_the_priors_say(networks, coder, quality):
+    block, priors = _block(400, seed=4), networks.priors
+    payload, sent = coder.encode(block, quality)
+    codes, voicing, place, latent = (torch.from_numpy(x)[None] for x in (sent.codes, sent.voicing, sent.place, sent.latent))
+    with torch.no_grad():
+        bits = float(priors.code_bits(codes).sum() + priors.pitch_bits(codes, voicing, place).sum())
+        if quality:
+            share = torch.tensor([(quality - 1) / 254])
+            steps = torch.from_numpy(coder.step_size(quality)).float()[None]
+            mean, log2_scale = priors.latent_guess(codes, voicing, latent * steps, share)
+            bits += float(logistic_bits(latent.float(), mean / steps, log2_scale - torch.log2(steps)).sum())
+            turns_known = coder._phase / coder._phase.sum(axis=1, keepdims=True)
+            last = turn = 0
+            for i in np.flatnonzero(phase_needed(sent.voicing)):
+                change = int(sent.phase[i] - last) % 16
+                bits -= float(np.log2(turns_known[turn, change]))
+                last, turn = int(sent.phase[i]), 1 + change
+    assert 8 * len(payload) == pytest.approx(bits, rel=2e-3, abs=16)
+
+
 def test_values_beyond_the_window_are_held_at_its_edge(coder):
     block = _block(20)
     block.latent[2, 5] = 4000

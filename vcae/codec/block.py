@@ -25,7 +25,7 @@ from vcae.codec.integer import (
     shift_down,
 )
 from vcae.codec.pitch import MAX_MOVE, N_VOICINGS, REACH
-from vcae.codec.prior import CODE_CONTEXT, table_sizes
+from vcae.codec.prior import CODE_CONTEXT, QUALITIES, table_sizes
 
 # Of the inverse steps: how many bits they carry below one.
 INVERSE_BITS = 16
@@ -143,8 +143,7 @@ class BlockCoder:
         # A value that is held changes what is guessed after it, so this is gone through again until nothing is held; each time at least one
         # more step is settled.
         while True:
-            numbers = self._numbers(_past(latent), np.full(latent.shape[1], quality))
-            whole, rows = self._guess(known, numbers, np.full(latent.shape[1], quality))
+            whole, rows = self._guess(known, self._numbers(_past(latent), quality), quality)
             held = np.clip(latent.T, whole - HALF, whole + HALF - 1).T
             if np.array_equal(held, latent):
                 break
@@ -153,13 +152,13 @@ class BlockCoder:
         coder.encode((latent.T - whole + HALF).reshape(-1), rows)
         return latent
 
-    def _numbers(self, past: np.ndarray, quality: np.ndarray) -> np.ndarray:
+    def _numbers(self, past: np.ndarray, quality: int) -> np.ndarray:
         """Return the prior's numbers (N, 2 * D + 2), in units of 2**-10, of the two latents (N, 2, D) before."""
         share = np.round((quality - 1) * ((1 << NUMBER_BITS) / (MAX_QUALITY - 1)))
-        powers = np.stack([share, shift_down(share * share, NUMBER_BITS)], axis=1)
-        return np.concatenate([(past * self.steps[quality][:, None]).reshape(len(past), -1), powers], axis=1)
+        powers = np.broadcast_to([share, shift_down(share * share, NUMBER_BITS)], (len(past), QUALITIES))
+        return np.concatenate([(past * self.steps[quality]).reshape(len(past), -1), powers], axis=1)
 
-    def _guess(self, known: np.ndarray, numbers: np.ndarray, quality: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _guess(self, known: np.ndarray, numbers: np.ndarray, quality: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the whole part of each mean (N, D), in steps, and the probabilities (N * D, 2 * HALF) around it."""
         output = self._latent.after(known, numbers)
         mean = shift_down(output[:, : self._dim] * self._inverse[quality], WEIGHT_BITS + INVERSE_BITS - FRACTION_BITS)
@@ -260,8 +259,7 @@ class BlockCoder:
             on = np.flatnonzero(alive > step)
             symbols = np.stack([codes[on, 0, step], codes[on, 1, step], ahead[on, step], voicing[on, step]], axis=1)
             past = latent[on, :, step : step + 2][:, :, ::-1].transpose(0, 2, 1)
-            levels = np.full(len(on), quality)
-            whole, rows = self._guess(self._latent.known(symbols), self._numbers(past, levels), levels)
+            whole, rows = self._guess(self._latent.known(symbols), self._numbers(past, quality), quality)
             each = rows.reshape(len(on), self._dim, -1)
             for k, who in enumerate(on):
                 latent[who, :, step + 2] = coders[who].decode(each[k]) + whole[k] - HALF
