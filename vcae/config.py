@@ -212,9 +212,6 @@ class DenoiserConfig:
     n_blocks: int = 9
     # Frames that each bin of the result is made of.
     taps: int = 3
-    # Of log-mels, roughly, so that the network's numbers are near one.
-    mel_mean: float = -6.0
-    mel_deviation: float = 2.5
 
     def __post_init__(self) -> None:
         _require(
@@ -226,7 +223,6 @@ class DenoiserConfig:
             f"denoiser.width is {self.width} and n_blocks {self.n_blocks}; allowed are 1 to 2048 and 1 to 64",
         )
         _require(self.taps in (1, 3, 5, 7), f"denoiser.taps is {self.taps}; allowed are 1, 3, 5 and 7")
-        _require(self.mel_deviation > 0, f"denoiser.mel_deviation is {self.mel_deviation}; it must be positive")
 
 
 @dataclass(frozen=True)
@@ -437,6 +433,8 @@ class DenoiseRecipe:
     # Of the distance of the filtered sound's log-mel, and of the restored mel's.
     sound_mel_weight: float = 0.1
     mel_weight: float = 0.2
+    # Of the base-10 logarithm of what is wrong with the filtered sound, sample by sample, as a share of the speech's power.
+    error_weight: float = 0.0
     # Carry on from a checkpoint of this recipe.
     initial: str | None = None
 

@@ -29,7 +29,7 @@ def restoring(denoiser: str) -> System:
         seen = model.analyse(cleaner.sound(Sound(wav, SAMPLE_RATE)).wav, SAMPLE_RATE)
         heard = torch.from_numpy(wav)[None]
         gain = 0.06 / max(float(torch.from_numpy(wav).square().mean().sqrt()), 1e-4)
-        mel = cleaner.network(cleaner.network.analyse(heard * gain)).mel
+        mel = cleaner.network.restore(heard * gain)
         made = model.vocode(mel, seen.f0, len(wav))[0].numpy()
         return made / gain
 

@@ -17,19 +17,23 @@ from vcae.model.blocks import KERNEL, ConvNeXtStack
 # Source: Ephrat et al., Looking to listen (2018).
 COMPRESSION = 0.3
 FLOOR = 1e-4
+# Of log-mels, about, so that the network's numbers are near one.
+MEL_DEVIATION = 2.5
 # What it is called in a file.
 PART = "denoiser"
 
 
 @dataclass(frozen=True)
 class DenoiserOutput:
-    """What the network says of a spectrum.
+    """What the network says of a signal.
 
     Attributes:
+        spectrum: (B, F, T) complex, of the signal.
         filters: (B, taps, F, T) complex: what each bin of a frame takes of the frames around it.
         mel: (B, n_mels, T), natural log magnitude: the clean speech as the house's mel.
     """
 
+    spectrum: Tensor
     filters: Tensor
     mel: Tensor
 
@@ -43,8 +47,7 @@ class Denoiser(nn.Module):
     """Look at a noisy spectrum and say what is speech in it, twice: as a filter of each bin over a few frames, and as a clean mel.
 
     Shape:
-        - spectrum: (B, F, T) complex, from `analyse`
-        - output: `DenoiserOutput`
+        - wav: (B, N); output: `DenoiserOutput`
 
     Source: filters over frames instead of a mask, Mack and Habets, Deep filtering (2020); the denoising autoencoder of the lecture notes.
     """
@@ -62,7 +65,9 @@ class Denoiser(nn.Module):
         self.norm = nn.LayerNorm(config.width)
         self.filters = nn.Linear(config.width, 2 * config.taps * self.n_bins)
         self.mel = nn.Linear(config.width, config.mel.n_mels)
-        # At first each bin is left as it is.
+        # At first each bin and each band is left as it is.
+        nn.init.zeros_(self.mel.weight)
+        nn.init.zeros_(self.mel.bias)
         nn.init.normal_(self.filters.weight, std=0.002)
         with torch.no_grad():
             bias = self.filters.bias.view(config.taps, self.n_bins, 2).zero_()
@@ -84,17 +89,30 @@ class Denoiser(nn.Module):
         c = self.config
         return torch.istft(spectrum, c.n_fft, c.mel.hop_length, window=self.window, length=n_samples)
 
-    def forward(self, spectrum: Tensor) -> DenoiserOutput:
-        c = self.config
+    def hear(self, spectrum: Tensor) -> Tensor:
+        """Return what the network thinks of each frame of a spectrum (B, F, T): (B, T, width)."""
         with torch.autocast(spectrum.device.type, enabled=False):
             magnitude = spectrum.abs() + FLOOR
             squeezed = spectrum * magnitude ** (COMPRESSION - 1)
             seen = torch.cat([squeezed.real, squeezed.imag, (magnitude.log() - math.log(FLOOR)) / 5 - 1], dim=1)
         x = self.stack(self.input(seen.transpose(1, 2)).transpose(1, 2))
-        x = self.norm(x.transpose(1, 2))
-        filters, mel = self.filters(x).float(), self.mel(x).float().transpose(1, 2)
-        pairs = filters.view(*filters.shape[:2], c.taps, self.n_bins, 2).permute(0, 2, 3, 1, 4)
-        return DenoiserOutput(torch.view_as_complex(pairs.contiguous()), mel * c.mel_deviation + c.mel_mean)
+        thought: Tensor = self.norm(x.transpose(1, 2))
+        return thought
+
+    def filters_of(self, thought: Tensor) -> Tensor:
+        """Return the filters (B, taps, F, T) that follow from what the network thinks (B, T, width)."""
+        pairs = self.filters(thought).float().view(*thought.shape[:2], self.config.taps, self.n_bins, 2)
+        return torch.view_as_complex(pairs.permute(0, 2, 3, 1, 4).contiguous())
+
+    def mel_of(self, thought: Tensor, heard: Tensor) -> Tensor:
+        """Return the clean log-mel (B, n_mels, T) that follows from it, beside the log-mel that is heard (B, n_mels, T)."""
+        return heard + self.mel(thought).float().transpose(1, 2) * MEL_DEVIATION
+
+    def forward(self, wav: Tensor) -> DenoiserOutput:
+        with torch.no_grad(), torch.autocast(wav.device.type, enabled=False):
+            spectrum, heard = self.analyse(wav), self.log_mel(wav)
+        thought = self.hear(spectrum)
+        return DenoiserOutput(spectrum, self.filters_of(thought), self.mel_of(thought, heard))
 
     def filter(self, spectrum: Tensor, filters: Tensor) -> Tensor:
         """Filter a spectrum (B, F, T) over time by (B, taps, F, T)."""
@@ -107,7 +125,11 @@ class Denoiser(nn.Module):
         n, hop = wav.shape[-1], self.config.mel.hop_length
         # One frame more, so that the last samples lie under two windows as all others do.
         spectrum = self.analyse(nn.functional.pad(wav, (0, hop)))
-        return self.synthesise(self.filter(spectrum, self(spectrum).filters), n + hop)[..., :n]
+        return self.synthesise(self.filter(spectrum, self.filters_of(self.hear(spectrum))), n + hop)[..., :n]
+
+    def restore(self, wav: Tensor) -> Tensor:
+        """Return the clean log-mel (B, n_mels, T) of a noisy signal (B, N)."""
+        return self(wav).mel
 
 
 def denoiser_of(sizes: dict[str, Any]) -> Denoiser:

@@ -28,6 +28,8 @@ LEVEL_SPREAD_DB = 4.0
 HARMONICS = 7
 # Bands under this count as silent: about 60 dB under speech.
 MEL_FLOOR = -9.0
+# Errors 30 dB under the speech count as none.
+SMALLEST_ERROR = 1e-3
 # Container, coding and rate in Hz of the damage by codecs; a number is the compression level, where the format has one.
 CODECS = (
     ("OGG", "OPUS", 16000, 1.0),
@@ -247,16 +249,18 @@ class DenoiseObjective(Objective):
         with torch.no_grad(), torch.autocast(batch["wav"].device.type, enabled=False):
             heard, reachable, clean = self.noising(batch["wav"], batch["reference"], Draws.of(batch, 1))
             wanted, wanted_mel, clean_mel = self.model.analyse(reachable), log_mel(reachable), log_mel(clean)
-            spectrum = self.model.analyse(heard)
-        said = self.model(spectrum)
+        said = self.model(heard)
         with torch.autocast(heard.device.type, enabled=False):
-            wav = self.model.synthesise(self.model.filter(spectrum, said.filters), heard.shape[-1])
+            wav = self.model.synthesise(self.model.filter(said.spectrum, said.filters), heard.shape[-1])
             made = self.model.analyse(wav)
             a, b = compress_spectrum(made), compress_spectrum(wanted)
             phases = (a - b).abs().square().mean()
             magnitudes = (a.abs() - b.abs()).square().mean()
             sound_mel = (log_mel(wav).clamp(min=MEL_FLOOR) - wanted_mel.clamp(min=MEL_FLOOR)).abs().mean()
             mel = (said.mel - clean_mel).abs().mean()
+            power = reachable.square().mean(dim=1).clamp(min=1e-6)
+            error = ((wav - reachable).square().mean(dim=1) / power + SMALLEST_ERROR).log10().mean()
         spectra = r.phase_share * phases + (1 - r.phase_share) * magnitudes
-        loss = 10 * spectra + r.sound_mel_weight * sound_mel + r.mel_weight * mel
-        return {"loss": loss, "phases": phases, "magnitudes": magnitudes, "sound_mel": sound_mel, "mel": mel}
+        loss = 10 * spectra + r.sound_mel_weight * sound_mel + r.mel_weight * mel + r.error_weight * error
+        parts = {"phases": phases, "magnitudes": magnitudes, "sound_mel": sound_mel, "mel": mel, "error": error}
+        return {"loss": loss, **parts}
