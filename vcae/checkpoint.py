@@ -294,14 +294,7 @@ def load(name: str | Path = DEFAULT, device: str | torch.device = "cpu") -> Chec
     models = _build(path, metadata)
     for part, model in models.items():
         if model is not None:
-            weights = {k.removeprefix(part + "."): v.float() for k, v in tensors.items() if k.startswith(part + ".")}
-            try:
-                model.load_state_dict(weights, strict=True)
-            except RuntimeError as error:
-                reason = " ".join(str(error).split())[:200]
-                raise CheckpointError(f"{path} does not fit its own config: {reason}") from error
-            if not all(bool(value.isfinite().all()) for value in weights.values()):
-                raise CheckpointError(f"{path} holds weights that are not finite; get a fresh copy of it")
+            fill(path, part, model, tensors)
             model.to(device).eval().requires_grad_(False)
     autoencoder, vocoder = models["autoencoder"], models["vocoder"]
     if "shared_vocoder" in metadata:
@@ -314,6 +307,22 @@ def load(name: str | Path = DEFAULT, device: str | torch.device = "cpu") -> Chec
     assert vocoder is None or isinstance(vocoder, HarmonicNoiseVocoder)
     _check_join(autoencoder, vocoder)
     return Checkpoint(path, digest, metadata, autoencoder, vocoder)
+
+
+def fill(path: Path, prefix: str, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Give a model the weights of a file that are named `prefix.`, as float32.
+
+    Raises:
+        CheckpointError: If they are not the model's, or not finite.
+    """
+    weights = {k.removeprefix(prefix + "."): v.float() for k, v in tensors.items() if k.startswith(prefix + ".")}
+    try:
+        model.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{path} does not fit its own config: {reason}") from error
+    if not all(bool(value.isfinite().all()) for value in weights.values()):
+        raise CheckpointError(f"{path} holds weights that are not finite; get a fresh copy of it")
 
 
 def _build(path: Path, metadata: Mapping[str, Any]) -> dict[str, nn.Module | None]:
@@ -330,28 +339,43 @@ def _build(path: Path, metadata: Mapping[str, Any]) -> dict[str, nn.Module | Non
 
 def _check_shapes(path: Path, metadata: Mapping[str, Any]) -> None:
     """Compare the file's tensors with what its config asks for, on a model without memory, so that neither can ask for too much."""
-    for name, number in _integers("", {part: metadata.get(part) for part in ("autoencoder", "vocoder")}):
+    check_sizes(path, {part: metadata.get(part) for part in ("autoencoder", "vocoder")})
+    shapes = read_shapes(path)
+    with torch.device("meta"):
+        models = _build(path, metadata)
+    for part, model in models.items():
+        if model is not None:
+            compare_shapes(path, part, model, shapes)
+
+
+def check_sizes(path: Path, config: Mapping[str, Any]) -> None:
+    """Refuse a config with numbers that are no model's of ours, before one is built from it.
+
+    Raises:
+        CheckpointError: If one of them is too large.
+    """
+    for name, number in _integers("", dict(config)):
         most = MAX_BLOCKS if name in ("n_blocks", "n_normalized", "n_stages") else MAX_SIZE
         if abs(number) > most:
             raise CheckpointError(
                 f"{path} has a config this version does not know: {name} is {number}; at most {most} is allowed"
             )
-    shapes = read_shapes(path)
-    with torch.device("meta"):
-        models = _build(path, metadata)
-    for part, model in models.items():
-        if model is None:
-            continue
-        wanted = {f"{part}.{key}": tuple(value.shape) for key, value in model.state_dict().items()}
-        have = {key: shape for key, shape in shapes.items() if key.startswith(part + ".")}
-        for key in sorted(wanted.keys() | have.keys()):
-            if wanted.get(key) != have.get(key):
-                said = f"{key} is {have.get(key, 'not there')} and should be {wanted.get(key, 'absent')}"
-                raise CheckpointError(f"{path} does not fit its own config: {said}; get a fresh copy of it")
-        if sum(buffer.numel() for buffer in model.buffers()) > MAX_BUFFERS:
-            raise CheckpointError(
-                f"{path} has a config this version does not know: its mel is too large; get a fresh copy of it"
-            )
+
+
+def compare_shapes(path: Path, prefix: str, model: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Compare the shapes of a file's tensors that are named `prefix.` with those of a model, which may be one without memory.
+
+    Raises:
+        CheckpointError: If they differ, or the model would keep too large tables.
+    """
+    wanted = {f"{prefix}.{key}": tuple(value.shape) for key, value in model.state_dict().items()}
+    have = {key: shape for key, shape in shapes.items() if key.startswith(prefix + ".")}
+    for key in sorted(wanted.keys() | have.keys()):
+        if wanted.get(key) != have.get(key):
+            said = f"{key} is {have.get(key, 'not there')} and should be {wanted.get(key, 'absent')}"
+            raise CheckpointError(f"{path} does not fit its own config: {said}; get a fresh copy of it")
+    if sum(buffer.numel() for buffer in model.buffers()) > MAX_BUFFERS:
+        raise CheckpointError(f"{path} has a config this version does not know: its mel is too large; get a fresh copy of it")
 
 
 def _integers(name: str, value: Any) -> Iterator[tuple[str, int]]:

@@ -355,7 +355,7 @@ class LadderRecipe:
     # Where the plain rungs are joined, and what stands beside them.
     output: str = "runs/ladder/ladder.safetensors"
     info: Mapping[str, Any] = field(default_factory=dict)
-    # Measured on: a CSV with the columns path, split and duration_s.
+    # Measured on: a CSV with the columns path and split.
     manifest: str = "DATA/manifest.csv"
     split: str = "dev"
     # Recordings of at least so long that are made into sound and judged, and batches of training data that PCA is fitted on.
@@ -573,7 +573,7 @@ class ProbeRecipe:
     train_split: str = "train"
     train_per_speaker: int = 8
     checkpoint: str = "default"
-    # One with a discrete code; and more, whose content is probed beside.
+    # One with a discrete code; and more, whose content is probed beside, `ladder:16` being the shipped plain one of 16 numbers.
     discrete: str = "vq"
     others: tuple[str, ...] = ()
     # Resemblyzer as the ceiling, if it is installed.

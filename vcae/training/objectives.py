@@ -131,8 +131,9 @@ class AutoencoderObjective(Objective):
         if out.posterior is not None:
             # A batch's index is its step, so that the weight is the same after a resume; validation's lie past all warm-up.
             weight = kl_weight(self.recipe.kl_weight, int(batch["index"]), self.recipe.kl_warmup_steps)
-            losses["kl"] = out.posterior.kl().mean(dim=(0, 2)).sum()
-            losses["loss"] = losses["loss"] + weight * free_bits(out.posterior.kl(), self.recipe.free_bits)
+            kl = out.posterior.kl()
+            losses["kl"] = kl.mean(dim=(0, 2)).sum()
+            losses["loss"] = losses["loss"] + weight * free_bits(kl, self.recipe.free_bits)
         if self.speaker_classifier is not None and self.training:
             logits = 16 * F.linear(out.speaker_embedding, F.normalize(self.speaker_classifier.weight, dim=-1))
             losses["speaker"] = F.cross_entropy(logits, batch["speaker"])
