@@ -178,10 +178,10 @@ def test_the_command(tmp_path, clips):
 
 def test_components_are_the_best_linear_code(part):
     measure = part("measure")
-    mels = [0.1 * torch.randn(1, 6, 41).cumsum(dim=1) for _ in range(4)]
+    mels = [0.1 * torch.randn(1, 6, 40).cumsum(dim=1) for _ in range(4)]
     assert all(measure.active_frames(mel).all() for mel in mels)
     components = measure.fit_components(mels, 2)
-    for mel in mels:
+    for mel in (*mels, mels[0][..., :-1]):
         torch.testing.assert_close(components.copy(12)(mel), mel, rtol=1e-4, atol=1e-4)
     # On what it was fitted to, the error is what the components left out vary by.
     steps = torch.cat([measure.stack(mel, 2) for mel in mels])

@@ -348,10 +348,12 @@ class LadderRecipe:
 
     # What the rungs have in common; its content.latent_dim and kl_weight are each rung's own.
     autoencoder: AutoencoderRecipe
-    # Numbers a step of the plain rungs, and the KL weights of the variational ones, which have so many numbers a step.
+    # Numbers a step of the plain rungs.
     dims: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
+    # KL weights of the variational rungs, which start from the plain one of so many numbers, and their steps.
     kl_weights: tuple[float, ...] = ()
     variational_dim: int = 16
+    variational_steps: int = 250
     # Where the plain rungs are joined, and what stands beside them.
     output: str = "runs/ladder/ladder.safetensors"
     info: Mapping[str, Any] = field(default_factory=dict)
@@ -372,7 +374,11 @@ class LadderRecipe:
         )
         _require(len(set(self.dims)) == len(self.dims), f"dims is {self.dims}; each may stand there once")
         _require(all(w >= 0 for w in self.kl_weights), f"kl_weights is {self.kl_weights}; none may be negative")
-        for name in ("n_files", "pca_batches"):
+        _require(
+            not self.kl_weights or self.variational_dim in self.dims,
+            f"variational_dim is {self.variational_dim}, which is none of dims ({self.dims}); add it there",
+        )
+        for name in ("n_files", "pca_batches", "variational_steps"):
             _require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; it must be positive")
 
 

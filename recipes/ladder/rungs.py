@@ -1,13 +1,14 @@
 """The rungs of a ladder, by name: `16` has 16 numbers a step, `16-kl0.003` the same number and a KL weight of .003."""
 
 import dataclasses
+from pathlib import Path
 
 from vcae.config import AutoencoderRecipe, LadderRecipe
 
 
 def rungs(ladder: LadderRecipe) -> dict[str, AutoencoderRecipe]:
-    """Return what each rung is trained by: the plain ones, then the variational ones."""
-    common = ladder.autoencoder
+    """Return what each rung is trained by: the plain ones, then the variational ones, which start from the plain one of their size."""
+    common, runs = ladder.autoencoder, Path(ladder.autoencoder.train.output_dir)
 
     def rung(dim: int, **content: bool) -> AutoencoderRecipe:
         chosen = dataclasses.replace(common.model.content, latent_dim=dim, **content)
@@ -15,6 +16,10 @@ def rungs(ladder: LadderRecipe) -> dict[str, AutoencoderRecipe]:
 
     found = {str(dim): rung(dim) for dim in ladder.dims}
     for weight in ladder.kl_weights:
-        variational = rung(ladder.variational_dim, variational=True)
-        found[f"{ladder.variational_dim}-kl{weight:g}"] = dataclasses.replace(variational, kl_weight=weight)
+        found[f"{ladder.variational_dim}-kl{weight:g}"] = dataclasses.replace(
+            rung(ladder.variational_dim, variational=True),
+            kl_weight=weight,
+            borrowed=str(runs / str(ladder.variational_dim) / "last.safetensors"),
+            train=dataclasses.replace(common.train, max_steps=ladder.variational_steps),
+        )
     return found
