@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import vcae
 from tests.conftest import CLIPS, ROOT, TINY
 from vcae import checkpoint
 from vcae.config import AutoencoderConfig, AutoencoderRecipe, DataConfig, from_dict, load_config, to_dict
@@ -116,6 +117,19 @@ def test_evaluation_takes_the_mean_and_training_draws(normalize_latent):
     assert torch.equal(found.mel, model(mel, f0).mel)
     model.train()
     assert not torch.equal(model(mel, f0).mel, model(mel, f0).mel)
+
+
+def test_conversion_takes_the_mean(tmp_path, speech, tiny_vocoder):
+    """A variational checkpoint converts as the deterministic one of the same weights does."""
+    model = variational()
+    plain = Autoencoder(from_dict(AutoencoderConfig, TINY)).eval()
+    plain.load_state_dict({k: v for k, v in model.state_dict().items() if "log_variance" not in k})
+    made = []
+    for name, autoencoder in (("plain", plain), ("variational", model)):
+        checkpoint.save(tmp_path / f"{name}.safetensors", autoencoder, tiny_vocoder)
+        loaded = vcae.load(tmp_path / f"{name}.safetensors", device="cpu")
+        made.append(loaded.convert(speech[:16000], 16000, speech[16000:40000]))
+    assert torch.equal(*made)
 
 
 def test_padding_changes_nothing_in_the_posterior():
