@@ -32,7 +32,7 @@ def draw(rows: Sequence[Mapping[str, Any]], scores: Mapping[str, Mapping[str, fl
         axes = next(panels)
         values = [[scores[f"{kind}-{row['rung']}"]["pesq_wb"] for row in plain] for kind in ("ae", "pca")]
         _by_size(axes, plain, *values, "PESQ-wb of the sound")
-        _limit(axes, scores["vocoder"]["pesq_wb"], "vocoder alone, the mel itself", "bottom")
+        _limit(axes, scores["vocoder"]["pesq_wb"], "vocoder alone, the mel itself")
     _by_bits(next(panels), variational, plain)
     figure.savefig(path, dpi=150)
 
@@ -62,17 +62,25 @@ def _by_bits(axes: Any, variational: Sequence[Mapping[str, Any]], plain: Sequenc
         )
     same = [row for row in plain if variational and row["dim"] == variational[0]["dim"]]
     if same:
-        _limit(axes, same[0]["mel_db"], f"plain, {same[0]['dim']} numbers a step", "top")
+        _limit(axes, same[0]["mel_db"], f"plain, {same[0]['dim']} numbers a step")
     axes.set_xlabel("KL from the prior (kbit/s)")
+    axes.margins(x=0.2, y=0.12)
     axes.set_xlim(left=0)
-    axes.margins(x=0.15)
     _finish(axes, "error of the log-mel (dB RMS)")
 
 
-def _limit(axes: Any, value: float, text: str, side: str) -> None:
+def _limit(axes: Any, value: float, text: str) -> None:
     axes.axhline(value, color="0.45", lw=1, ls=":")
-    axes.annotate(text, (0.98, value), (0, 4 if side == "bottom" else -4), xycoords=("axes fraction", "data"),
-                  textcoords="offset points", ha="right", va=side, fontsize=8, color="0.35")  # fmt: skip
+    axes.annotate(
+        text,
+        (0.02, value),
+        (0, -4),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        va="top",
+        fontsize=8,
+        color="0.35",
+    )
 
 
 def _finish(axes: Any, label: str) -> None:
