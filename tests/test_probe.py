@@ -205,6 +205,7 @@ def test_the_recipe_on_the_bundled_clips(tmp_path, manifest):
         f"output_dir={tmp_path / 'out'}",
         "ceiling=false",
         "tasks=[verification,identification,matrix]",
+        "others=[ladder:16]",
     ]
     command = [sys.executable, str(RECIPE / "evaluate.py"), str(RECIPE / "conf/quick.yaml"), *settings]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=ENVIRONMENT)
@@ -219,6 +220,8 @@ def test_the_recipe_on_the_bundled_clips(tmp_path, manifest):
     assert float(known["speaker embedding"][2]) > 0.6
     # Content knows less of the voice, step by step, than the mel it was made of.
     assert float(known["content of default"][3]) < float(known["mel"][3])
+    assert known["plain code of 16"][1] == "16"
+    assert float(known["plain code of 16"][2]) > float(known["content of default"][2])
     rows = list(csv.reader((tmp_path / "out/matrix.csv").open()))
     assert rows == tables["matrix"]
 

@@ -295,14 +295,7 @@ def load(name: str | Path = DEFAULT, device: str | torch.device = "cpu") -> Chec
     models = _build(path, metadata)
     for part, model in models.items():
         if model is not None:
-            weights = {k.removeprefix(part + "."): v.float() for k, v in tensors.items() if k.startswith(part + ".")}
-            try:
-                model.load_state_dict(weights, strict=True)
-            except RuntimeError as error:
-                reason = " ".join(str(error).split())[:200]
-                raise CheckpointError(f"{path} does not fit its own config: {reason}") from error
-            if not all(bool(value.isfinite().all()) for value in weights.values()):
-                raise CheckpointError(f"{path} holds weights that are not finite; get a fresh copy of it")
+            fill(path, part, model, tensors)
             model.to(device).eval().requires_grad_(False)
     autoencoder, vocoder = models["autoencoder"], models["vocoder"]
     if "shared_vocoder" in metadata:
@@ -363,26 +356,35 @@ def load_module(
     metadata = read_metadata(path)
     if not isinstance(metadata.get(part), dict):
         raise CheckpointError(f"{path} holds {missing or f'no {part}; give a file that does'}")
-    shapes, digest = read_shapes(path), _verified(path)
+    check_sizes(path, {part: metadata[part]})
+    shapes = read_shapes(path)
     try:
         with torch.device("meta"):
-            wanted = {key: tuple(value.shape) for key, value in build(dict(metadata[part])).state_dict().items()}
-        _compare(path, wanted, shapes)
+            empty = build(dict(metadata[part]))
+        compare_shapes(path, "", empty, shapes)
         module = build(dict(metadata[part]))
     except (ConfigError, KeyError, RuntimeError, TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
         raise CheckpointError(f"{path} has a config this version does not know: {error}") from error
-    tensors = {k: v.float() if v.is_floating_point() else v for k, v in _load_file(path).items()}
-    if not all(bool(value.isfinite().all()) for value in tensors.values()):
-        raise CheckpointError(f"{path} holds weights that are not finite; get a fresh copy of it")
-    module.load_state_dict(tensors, strict=True)
+    tensors, digest = read_tensors(path)
+    fill(path, "", module, tensors)
     return module.eval(), Checkpoint(path, digest, metadata, None, None)
 
 
-def _compare(path: Path, wanted: Mapping[str, tuple[int, ...]], have: Mapping[str, tuple[int, ...]]) -> None:
-    for key in sorted(wanted.keys() | have.keys()):
-        if wanted.get(key) != have.get(key):
-            said = f"{key} is {have.get(key, 'not there')} and should be {wanted.get(key, 'absent')}"
-            raise CheckpointError(f"{path} does not fit its own config: {said}; get a fresh copy of it")
+def fill(path: Path, prefix: str, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Give a model the weights of a file that are named `prefix.`, or all of them without a prefix, as float32.
+
+    Raises:
+        CheckpointError: If they are not the model's, or not finite.
+    """
+    start = prefix and prefix + "."
+    weights = {k.removeprefix(start): v.float() for k, v in tensors.items() if k.startswith(start)}
+    try:
+        model.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{path} does not fit its own config: {reason}") from error
+    if not all(bool(value.isfinite().all()) for value in weights.values()):
+        raise CheckpointError(f"{path} holds weights that are not finite; get a fresh copy of it")
 
 
 def _build(path: Path, metadata: Mapping[str, Any]) -> dict[str, nn.Module | None]:
@@ -399,25 +401,46 @@ def _build(path: Path, metadata: Mapping[str, Any]) -> dict[str, nn.Module | Non
 
 def _check_shapes(path: Path, metadata: Mapping[str, Any]) -> None:
     """Compare the file's tensors with what its config asks for, on a model without memory, so that neither can ask for too much."""
-    for name, number in _integers("", {part: metadata.get(part) for part in ("autoencoder", "vocoder")}):
+    check_sizes(path, {part: metadata.get(part) for part in ("autoencoder", "vocoder")})
+    shapes = read_shapes(path)
+    with torch.device("meta"):
+        models = _build(path, metadata)
+    for part, model in models.items():
+        if model is not None:
+            compare_shapes(path, part, model, shapes)
+
+
+def check_sizes(path: Path, config: Mapping[str, Any]) -> None:
+    """Refuse a config with numbers that are no model's of ours, before one is built from it.
+
+    Raises:
+        CheckpointError: If one of them is too large.
+    """
+    for name, number in _integers("", dict(config)):
         most = MAX_BLOCKS if name in ("n_blocks", "n_normalized", "n_stages") else MAX_SIZE
         if abs(number) > most:
             raise CheckpointError(
                 f"{path} has a config this version does not know: {name} is {number}; at most {most} is allowed"
             )
-    shapes = read_shapes(path)
-    with torch.device("meta"):
-        models = _build(path, metadata)
-    for part, model in models.items():
-        if model is None:
-            continue
-        wanted = {f"{part}.{key}": tuple(value.shape) for key, value in model.state_dict().items()}
-        have = {key: shape for key, shape in shapes.items() if key.startswith(part + ".")}
-        _compare(path, wanted, have)
-        if sum(buffer.numel() for buffer in model.buffers()) > MAX_BUFFERS:
-            raise CheckpointError(
-                f"{path} has a config this version does not know: its mel is too large; get a fresh copy of it"
-            )
+
+
+def compare_shapes(path: Path, prefix: str, model: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Compare the shapes of a file's tensors that are named `prefix.` with those of a model, which may be one without memory.
+
+    Without a prefix, all of the file's tensors are the model's.
+
+    Raises:
+        CheckpointError: If they differ, or the model would keep too large tables.
+    """
+    start = prefix and prefix + "."
+    wanted = {start + key: tuple(value.shape) for key, value in model.state_dict().items()}
+    have = {key: shape for key, shape in shapes.items() if key.startswith(start)}
+    for key in sorted(wanted.keys() | have.keys()):
+        if wanted.get(key) != have.get(key):
+            said = f"{key} is {have.get(key, 'not there')} and should be {wanted.get(key, 'absent')}"
+            raise CheckpointError(f"{path} does not fit its own config: {said}; get a fresh copy of it")
+    if sum(buffer.numel() for buffer in model.buffers()) > MAX_BUFFERS:
+        raise CheckpointError(f"{path} has a config this version does not know: its mel is too large; get a fresh copy of it")
 
 
 def _integers(name: str, value: Any) -> Iterator[tuple[str, int]]:

@@ -70,8 +70,14 @@ class ContentConfig:
     early_pool: bool = False
     # Off: the latent is what the last block gives, and latent_dim must be width.
     project: bool = True
+    # A Gaussian in the neck: the latent is its mean, and in training a draw from it goes on to the decoder.
+    variational: bool = False
 
     def __post_init__(self) -> None:
+        _require(
+            not self.variational or (self.project and self.latent_noise == 0),
+            "content.variational needs content.project, and content.latent_noise 0: its own noise is learned",
+        )
         _require(
             self.project or self.latent_dim == self.width,
             f"content.latent_dim is {self.latent_dim}; without content.project it must be content.width ({self.width})",
@@ -165,6 +171,10 @@ class AutoencoderConfig:
     def __post_init__(self) -> None:
         _require(
             self.prosody is None or self.quantizer is not None, "prosody needs a quantizer; set quantizer, or prosody to null"
+        )
+        _require(
+            self.quantizer is None or not self.content.variational,
+            "content.variational and a quantizer exclude each other; set quantizer to null, or content.variational to false",
         )
 
 
@@ -335,6 +345,11 @@ class AutoencoderRecipe:
     # Weight of the latent staying near its code, and of predicting durations and F0 from the codes.
     commitment_weight: float = 0.25
     prosody_weight: float = 0.1
+    # Of a variational content: weight of the KL divergence from the prior, in nats a step; what each dimension may have of it
+    # for nothing, in bits a step; and the steps over which the weight grows from nothing.
+    kl_weight: float = 0.0
+    free_bits: float = 0.0
+    kl_warmup_steps: int = 0
     # A checkpoint whose autoencoder the training starts from, and one that lends the weights whose name and shape fit.
     initial: str | None = None
     borrowed: str | None = None
@@ -343,6 +358,52 @@ class AutoencoderRecipe:
 
     def __post_init__(self) -> None:
         _require(self.trained in ("all", "decoder"), f"trained is {self.trained!r}; allowed are 'all' and 'decoder'")
+        for name in ("kl_weight", "free_bits", "kl_warmup_steps"):
+            _require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; it must not be negative")
+        _require(
+            self.kl_weight == 0 or self.model.content.variational,
+            f"kl_weight is {self.kl_weight}, but there is nothing to weigh; set model.content.variational to true",
+        )
+
+
+@dataclass(frozen=True)
+class LadderRecipe:
+    """All numbers of `recipes/ladder`."""
+
+    # What the rungs have in common; its content.latent_dim and kl_weight are each rung's own.
+    autoencoder: AutoencoderRecipe
+    # Numbers a step of the plain rungs.
+    dims: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
+    # KL weights of the variational rungs, which start from the plain one of so many numbers, and their steps.
+    kl_weights: tuple[float, ...] = ()
+    variational_dim: int = 16
+    variational_steps: int = 250
+    # Where the plain rungs are joined, and what stands beside them.
+    output: str = "runs/ladder/ladder.safetensors"
+    info: Mapping[str, Any] = field(default_factory=dict)
+    # Measured on: a CSV with the columns path and split.
+    manifest: str = "DATA/manifest.csv"
+    split: str = "dev"
+    # Recordings of at least so long that are made into sound and judged, and batches of training data that PCA is fitted on.
+    n_files: int = 10
+    min_s: float = 3.0
+    pca_batches: int = 60
+    seed: int = 0
+    output_dir: str = "out/ladder"
+
+    def __post_init__(self) -> None:
+        _require(
+            len(self.dims) > 0 and all(1 <= n <= 1024 for n in (*self.dims, self.variational_dim)),
+            f"dims is {self.dims} and variational_dim {self.variational_dim}; give at least one, each of 1 to 1024",
+        )
+        _require(len(set(self.dims)) == len(self.dims), f"dims is {self.dims}; each may stand there once")
+        _require(all(w >= 0 for w in self.kl_weights), f"kl_weights is {self.kl_weights}; none may be negative")
+        _require(
+            not self.kl_weights or self.variational_dim in self.dims,
+            f"variational_dim is {self.variational_dim}, which is none of dims ({self.dims}); add it there",
+        )
+        for name in ("n_files", "pca_batches", "variational_steps"):
+            _require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; it must be positive")
 
 
 @dataclass(frozen=True)
@@ -644,7 +705,7 @@ class ProbeRecipe:
     train_split: str = "train"
     train_per_speaker: int = 8
     checkpoint: str = "default"
-    # One with a discrete code; and more, whose content is probed beside.
+    # One with a discrete code; and more, whose content is probed beside, `ladder:16` being the shipped plain one of 16 numbers.
     discrete: str = "vq"
     others: tuple[str, ...] = ()
     # Resemblyzer as the ceiling, if it is installed.

@@ -15,6 +15,8 @@ import vcae
 from vcae.audio.frames import active_frames
 from vcae.config import MelConfig, ProbeRecipe
 from vcae.errors import ConfigError
+from vcae.model.autoencoder import Autoencoder
+from vcae.tasks.ladder import LADDER, load_rung
 
 STRIDE = 2
 STEP_S = STRIDE / MelConfig().frame_rate
@@ -49,11 +51,22 @@ def _normalized_cepstra(mel: np.ndarray) -> np.ndarray:
     return (x - x[:, sound].mean(1, keepdims=True)) / (x[:, sound].std(1, keepdims=True) + 1e-5)
 
 
+def _autoencoder(name: str) -> Autoencoder:
+    """Load a checkpoint's autoencoder by name or path, or `ladder:N`, the shipped plain one of N numbers a step."""
+    rung = name.removeprefix(f"{LADDER}:")
+    return load_rung(int(rung)) if rung != name and rung.isdigit() else vcae.load(name, device="cpu").autoencoder
+
+
+def _label(name: str) -> str:
+    head, colon, rung = name.partition(":")
+    return f"plain code of {rung}" if head == LADDER and colon else f"content of {Path(name).stem}"
+
+
 def step_features(recipe: ProbeRecipe) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     """Return what turns a log-mel (n_mels, T) into steps (T', D), by name."""
 
     def content(name: str) -> Callable[[np.ndarray], np.ndarray]:
-        autoencoder = vcae.load(name, device="cpu").autoencoder
+        autoencoder = _autoencoder(name)
         if autoencoder.config.content.stride != STRIDE or autoencoder.config.mel != MelConfig():
             raise ConfigError(
                 f"checkpoint {name} has another grid than steps of {STRIDE} frames; probe one with the usual settings"
@@ -77,7 +90,7 @@ def step_features(recipe: ProbeRecipe) -> dict[str, Callable[[np.ndarray], np.nd
 
     names = [recipe.checkpoint, recipe.discrete, *recipe.others]
     return {
-        **{f"content of {Path(name).stem}": content(name) for name in names},
+        **{_label(name): content(name) for name in names},
         f"units of {Path(recipe.discrete).stem}, one-hot": one_hot,
         "mel": _pool,
         "MFCC": lambda mel: _pool(cepstra(mel)),

@@ -32,11 +32,20 @@ if TYPE_CHECKING:
 
 SourceArgument = Annotated[str, typer.Argument(help="A sound file, or '-' for a wav on standard input.")]
 
+CodeDimOption = Annotated[
+    int | None,
+    typer.Option(
+        "--code-dim",
+        help="Through a plain autoencoder of so many numbers a step (31.25 steps a second) instead: 1, 2, 4, 8, 16, 32 or 64.",
+    ),
+]
+
 
 @user_errors
 def reconstruct(
     source: SourceArgument,
     output: OutputOption = None,
+    code_dim: CodeDimOption = None,
     device: DeviceOption = Device.auto,
     seed: SeedOption = 0,
     checkpoint: CheckpointOption = "default",
@@ -45,9 +54,12 @@ def reconstruct(
     json: JsonOption = False,
 ) -> None:
     """Pass SOURCE through the whole autoencoder in its own voice, and the vocoder."""
+    from functools import partial
+
     from vcae.tasks.copy import reconstruct as work
 
-    _run("reconstructed", work, source, output, device, seed, checkpoint, force, quiet, json)
+    rung = partial(work, code_dim=code_dim)
+    _run("reconstructed", rung, source, output, device, seed, checkpoint, force, quiet, json, code_dim)
 
 
 @user_errors
@@ -78,6 +90,7 @@ def _run(
     force: bool,
     quiet: bool,
     json: bool,
+    code_dim: int | None = None,
 ) -> None:
     from vcae.audio.io import check_output, read_sound, write_sound
     from vcae.tasks.model import load
@@ -89,16 +102,18 @@ def _run(
     with working(f"{verb[:-1]}ing", quiet):
         model = load(checkpoint, device.value)
         result = work(model, sound, seed)
-    write_sound(target, result, provenance(model.checkpoint, verb), force, sys.stdout.buffer)
+    said = verb if code_dim is None else f"{verb} from {code_dim} number{'s'[: code_dim > 1]} a step"
+    write_sound(target, result, provenance(model.checkpoint, said), force, sys.stdout.buffer)
     values = {
         "source": source,
         "output": target,
         "duration_s": round(sound.duration_s, 3),
+        **({} if code_dim is None else {"code_dim": code_dim}),
         "seed": seed,
         "device": str(model.device),
         "checkpoint": model.checkpoint.path.stem,
         "sha256": model.checkpoint.sha256,
         "elapsed_s": round(watch(), 3),
     }
-    sentence = f"wrote {target}: {sound.duration_s:.1f} s {verb} in {watch():.1f} s on {model.device} with checkpoint {model.checkpoint.path.stem}"
+    sentence = f"wrote {target}: {sound.duration_s:.1f} s {said} in {watch():.1f} s on {model.device} with checkpoint {model.checkpoint.path.stem}"
     report(values, sentence, target, quiet, json)

@@ -52,6 +52,10 @@ def _describe_checkpoint(name: str) -> dict[str, Any]:
     from vcae.checkpoint import load
 
     loaded = load(name)
+    if "ladder" in loaded.metadata:
+        from vcae.tasks.ladder import describe_ladder
+
+        return describe_ladder(loaded.path)
     models = {"autoencoder": loaded.autoencoder, "vocoder": loaded.vocoder}
     sizes = {k: sum(p.numel() for p in m.parameters()) for k, m in models.items() if m is not None}
     return {

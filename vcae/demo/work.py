@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,10 @@ from vcae.demo.studio import Studio
 from vcae.tasks.codec import Damage
 from vcae.tasks.codec_files import SUFFIX, Heard
 from vcae.tasks.convert import Conversion, ConvertOptions, convert, hear_voice
+from vcae.tasks.copy import reconstruct
 from vcae.tasks.denoise import shared_cleaner
+from vcae.tasks.embed import embed
+from vcae.tasks.embed_files import format_embeddings
 from vcae.tasks.provenance import provenance
 
 Report = Callable[[float, str], None]
@@ -264,6 +267,72 @@ def decompress_file(
     path = studio.new_file(f"{_stem(file)}.decompressed.wav")
     write_sound(path, sound, provenance(codec.file, "decompressed"))
     return Decoded(path, sound, data, whole_s, tuple(stream.damage), 0.0 if other is None else other.speech_s)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The features of a recording as a file.
+
+    Attributes:
+        path: Of the .npz.
+        shape: Rows and numbers in each.
+        duration_s: Of the recording, in seconds.
+        cosine: Of the two voices, where there are two recordings.
+    """
+
+    path: Path
+    shape: tuple[int, int]
+    duration_s: float
+    cosine: float | None
+
+
+def embed_file(
+    studio: Studio, source: str | Path | None, other: str | Path | None, what: str, check: Callable[[], None]
+) -> Measured:
+    """Measure a source file's features into a new file, and how alike its voice and another's are.
+
+    Args:
+        studio: Whose models and folder are used.
+        source: Sound file.
+        other: Another, or None.
+        what: As `vcae.tasks.embed.embed`.
+        check: Called between steps; what it raises ends the work.
+
+    Raises:
+        AudioError: For unusable sound.
+        ConfigError: For an unknown `what`.
+    """
+    limit, model = studio.limits.seconds, studio.model()
+    sound = read_upload(source, "the recording", limit)
+    second = None if other is None else read_upload(other, "the other recording", limit)
+    check()
+    found = embed(model, sound, what)
+    check()
+    cosine = None
+    if second is not None:
+        voices = [embed(model, each).values[0] for each in (sound, second)]
+        cosine = float(np.dot(*voices))
+    path = studio.new_file(f"{_stem(source)}.{what}.npz")
+    facts = {"what": what, "checkpoint": model.checkpoint.path.stem, "sha256": model.checkpoint.sha256}
+    path.write_bytes(format_embeddings([replace(found, name=Path(str(source)).name)], ".npz", facts))
+    return Measured(path, (found.values.shape[0], found.values.shape[1]), sound.duration_s, cosine)
+
+
+def rebuild_file(
+    studio: Studio, source: str | Path | None, code_dim: int, check: Callable[[], None]
+) -> tuple[Path, Sound, Sound]:
+    """Rebuild a source file from `code_dim` numbers a step into a new file; return that, the source and the copy.
+
+    Raises:
+        AudioError: For unusable sound.
+        ConfigError: If there is no autoencoder of so many numbers.
+    """
+    sound, model = read_upload(source, "the recording", studio.limits.seconds), studio.model()
+    check()
+    made = reconstruct(model, sound, code_dim=code_dim)
+    path = studio.new_file(f"{_stem(source)}.rebuilt-{code_dim}.wav")
+    write_sound(path, made, provenance(model.checkpoint, f"reconstructed from {code_dim} numbers a step"))
+    return path, sound, made
 
 
 def _stem(source: str | Path | None) -> str:

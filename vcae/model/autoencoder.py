@@ -15,6 +15,7 @@ from vcae.model.decoder import Decoder
 from vcae.model.prosody import Prosody
 from vcae.model.quantizer import Quantizer, QuantizerOutput, make_quantizer
 from vcae.model.speaker import SpeakerEncoder
+from vcae.model.variational import Gaussian
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,14 @@ class AutoencoderOutput:
         latent: (B, latent_dim, ceil(T / stride)), before any quantising.
         speaker_embedding: (B, speaker_dim), unit norm, or None for the plain autoencoder.
         quantization: What the quantizer made of the latent, or None without one.
+        posterior: The Gaussian whose mean the latent is, or None where it is not variational.
     """
 
     mel: Tensor
     latent: Tensor
     speaker_embedding: Tensor | None
     quantization: QuantizerOutput | None = None
+    posterior: Gaussian | None = None
 
 
 class Autoencoder(nn.Module):
@@ -72,6 +75,15 @@ class Autoencoder(nn.Module):
         mask = None if lengths is None else length_mask(lengths, mel.shape[-1])
         latent: Tensor = self.content_encoder(self.normalize(mel), active_frames(mel, mask), mask)
         return latent
+
+    def encode_posterior(self, mel: Tensor, lengths: Tensor | None = None) -> Gaussian:
+        """Return the Gaussian of a variational latent (B, latent_dim, ceil(T / stride)) of a log-mel (B, n_mels, T).
+
+        Raises:
+            ConfigError: If the latent is not variational.
+        """
+        mask = None if lengths is None else length_mask(lengths, mel.shape[-1])
+        return self.content_encoder.posterior(self.normalize(mel), active_frames(mel, mask), mask)
 
     def encode_content(self, mel: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the content that the decoder reads (B, latent_dim, ceil(T / stride)) of a log-mel (B, n_mels, T), quantised if it is to be."""
@@ -139,12 +151,15 @@ class Autoencoder(nn.Module):
         return normalized * self.mel_deviation + self.mel_mean
 
     def forward(self, mel: Tensor, f0: Tensor, reference: Tensor | None = None) -> AutoencoderOutput:
-        latent = self.encode_latent(mel)
+        posterior = self.encode_posterior(mel) if self.config.content.variational else None
+        latent = self.encode_latent(mel) if posterior is None else posterior.mean
         noise = self.config.content.latent_noise
         content = latent + noise * torch.randn_like(latent) if self.training and noise else latent
+        if posterior is not None and self.training:
+            content = posterior.sample()
         quantization: QuantizerOutput | None = None
         if self.quantizer is not None:
             quantization = self.quantizer(content)
             content = quantization.quantized
         speaker = None if self.speaker_encoder is None else self.encode_speaker(mel if reference is None else reference)
-        return AutoencoderOutput(self.decode(content, f0, speaker), latent, speaker, quantization)
+        return AutoencoderOutput(self.decode(content, f0, speaker), latent, speaker, quantization, posterior)

@@ -7,7 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vcae.config import ContentConfig
+from vcae.errors import ConfigError
 from vcae.model.blocks import ConvNeXtStack, InstanceNorm
+from vcae.model.variational import Gaussian, log_variance_head
 
 
 class ContentEncoder(nn.Module):
@@ -28,8 +30,26 @@ class ContentEncoder(nn.Module):
         self.free = ConvNeXtStack(config.width, max(config.n_blocks - config.n_normalized, 1))
         self.instance_norm = InstanceNorm()
         self.output = nn.Conv1d(config.width, config.latent_dim, 1) if config.project else nn.Identity()
+        self.log_variance = log_variance_head(config.width, config.latent_dim) if config.variational else None
 
     def forward(self, mel: Tensor, weight: Tensor, mask: Tensor | None = None) -> Tensor:
+        x, kept = self._steps(mel, weight, mask)
+        return self._mean(x, weight, kept)
+
+    def posterior(self, mel: Tensor, weight: Tensor, mask: Tensor | None = None) -> Gaussian:
+        """Return the Gaussian of a variational latent, whose mean is what `forward` gives.
+
+        Raises:
+            ConfigError: If the latent is not variational.
+        """
+        if self.log_variance is None:
+            raise ConfigError("this encoder is not variational; set content.variational to true and train it")
+        x, kept = self._steps(mel, weight, mask)
+        log_variance = self.log_variance(x)
+        return Gaussian(self._mean(x, weight, kept), log_variance if kept is None else log_variance * kept)
+
+    def _steps(self, mel: Tensor, weight: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Return the features (B, width, ceil(T / stride)) that the latent is read from, and which steps are valid, or None for all."""
         c = self.config
         x = self.instance_norm(mel, weight) if c.n_normalized else mel
         x = self.input(x if mask is None else x * mask)
@@ -40,10 +60,13 @@ class ContentEncoder(nn.Module):
         x = self._pool_valid(x if c.early_pool else self.free(x, mask), valid)
         if c.early_pool:
             x = self.free(x, None if mask is None else kept)
+        return x, None if mask is None else kept
+
+    def _mean(self, x: Tensor, weight: Tensor, kept: Tensor | None) -> Tensor:
         latent: Tensor = self.output(x)
-        if c.normalize_latent:
+        if self.config.normalize_latent:
             latent = self.instance_norm(latent, self.pool_weight(weight))
-        return latent if mask is None else latent * kept
+        return latent if kept is None else latent * kept
 
     def pool(self, x: Tensor) -> Tensor:
         """Average x (B, D, T) over each stride: (B, D, ceil(T / stride)), the last one over what is there."""

@@ -129,7 +129,8 @@ class Denoiser(nn.Module):
 
     def restore(self, wav: Tensor) -> Tensor:
         """Return the clean log-mel (B, n_mels, T) of a noisy signal (B, N)."""
-        return self(wav).mel
+        said: DenoiserOutput = self(wav)
+        return said.mel
 
 
 def denoiser_of(sizes: dict[str, Any]) -> Denoiser:

@@ -6,41 +6,76 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from vcae import checkpoint
 from vcae.audio.io import Sound
 from vcae.audio.loudness import follow_envelope
+from vcae.errors import ConfigError
+from vcae.tasks.ladder import load_rung
 from vcae.tasks.model import DECODED_CORRECTIONS
 
 if TYPE_CHECKING:
+    from vcae.model.autoencoder import Autoencoder
     from vcae.tasks.model import Analysis, Model
 
 
 @torch.inference_mode()
-def reconstruct(model: Model, sound: Sound, seed: int = 0) -> Sound:
-    """Rebuild a recording from its content, its own speaker embedding and its F0.
+def reconstruct(model: Model, sound: Sound, seed: int = 0, code_dim: int | None = None) -> Sound:
+    """Rebuild a recording from its content, its own speaker embedding and its F0, or from a plain autoencoder's code alone.
 
     Args:
-        model: With an autoencoder.
+        model: With an autoencoder; the default checkpoint if there is a `code_dim`.
         sound: At least 0.5 s.
         seed: Of the vocoder's noise.
+        code_dim: Numbers a step of the plain autoencoder, one of the shipped ladder's; None for the model's own autoencoder. The
+            vocoder still hears the recording's F0 and where its pulses stand.
 
     Returns:
         The copy at the model's rate, with the original's level.
+
+    Raises:
+        AudioError: For unusable audio.
+        ConfigError: If no rung of the ladder has `code_dim` numbers, or the model is not the default checkpoint.
     """
+    autoencoder = model.autoencoder if code_dim is None else _rung(model, code_dim)
     seen = model.analyse(sound.wav, sound.sample_rate, sound.name)
-    autoencoder = model.autoencoder
     speaker = autoencoder.encode_speaker(seen.mel) if autoencoder.speaker_encoder is not None else None
     mel = autoencoder.decode(autoencoder.encode_content(seen.mel), seen.f0, speaker)
-    return _finish(model, seen, mel, sound.name, seed, DECODED_CORRECTIONS)
+    return resynthesise(model, seen, mel, sound.name, seed, DECODED_CORRECTIONS)
+
+
+def _rung(model: Model, code_dim: int) -> Autoencoder:
+    path = model.checkpoint.path
+    if path.resolve() != checkpoint.find(checkpoint.DEFAULT).resolve():
+        raise ConfigError(
+            f"code_dim is {code_dim} with checkpoint {path.stem}; the ladder's autoencoders go with checkpoint {checkpoint.DEFAULT} alone: "
+            "leave one of the two out"
+        )
+    rung = load_rung(code_dim, model.device)
+    if rung.config.mel != model.mel_config:
+        raise ConfigError(f"the ladder has another mel than checkpoint {path.stem}: {rung.config.mel} and {model.mel_config}")
+    return rung
 
 
 @torch.inference_mode()
 def vocode(model: Model, sound: Sound, seed: int = 0) -> Sound:
     """Rebuild a recording from its mel and F0 (copy synthesis). Arguments and result as `reconstruct`."""
     seen = model.analyse(sound.wav, sound.sample_rate, sound.name)
-    return _finish(model, seen, seen.mel, sound.name, seed)
+    return resynthesise(model, seen, seen.mel, sound.name, seed)
 
 
-def _finish(model: Model, seen: Analysis, mel: torch.Tensor, name: str, seed: int, n_corrections: int | None = None) -> Sound:
+def resynthesise(
+    model: Model, seen: Analysis, mel: torch.Tensor, name: str, seed: int = 0, n_corrections: int | None = None
+) -> Sound:
+    """Return the sound of a mel (1, n_mels, T) that was made of a recording: with its F0, its pulses and its level.
+
+    Args:
+        model: With a vocoder.
+        seen: The recording.
+        mel: Natural log magnitude.
+        name: Of the result.
+        seed: Of the vocoder's noise.
+        n_corrections: See `Model.vocode`.
+    """
     recording = torch.from_numpy(seen.wav)[None]
     wav = model.vocode(mel, seen.f0, len(seen.wav), seed, n_corrections, recording)[0].numpy()
     return Sound(follow_envelope(wav, seen.wav, seen.level), model.sample_rate, name)

@@ -121,7 +121,7 @@ class Model:
         if part is None:
             raise CheckpointError(
                 f"{self.checkpoint.path} holds neither an autoencoder nor a vocoder; give another checkpoint "
-                "(a codec is for vcae compress and decompress)"
+                "(a codec is for vcae compress and decompress, a ladder for vcae reconstruct --code-dim)"
             )
         self.mel_config = part.config.mel
         self.log_mel = LogMel(self.mel_config).to(self.device)

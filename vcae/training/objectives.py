@@ -17,6 +17,7 @@ from vcae.checkpoint import load
 from vcae.config import AutoencoderConfig, AutoencoderRecipe, MelConfig, VocoderConfig, VocoderRecipe, to_dict
 from vcae.errors import CheckpointError, ConfigError
 from vcae.model.autoencoder import Autoencoder, AutoencoderOutput
+from vcae.model.variational import free_bits, kl_weight
 from vcae.training.draws import Draws
 from vcae.training.losses import MultiResolutionLoss
 from vcae.training.perturb import Perturbation
@@ -127,6 +128,12 @@ class AutoencoderObjective(Objective):
             if self.model.prosody is not None:
                 losses |= prosody_losses(self.model, out.quantization.codes[:, :1], batch["f0"])
                 losses["loss"] = losses["loss"] + self.recipe.prosody_weight * losses["prosody"]
+        if out.posterior is not None:
+            # A batch's index is its step, so that the weight is the same after a resume; validation's lie past all warm-up.
+            weight = kl_weight(self.recipe.kl_weight, int(batch["index"]), self.recipe.kl_warmup_steps)
+            kl = out.posterior.kl()
+            losses["kl"] = kl.mean(dim=(0, 2)).sum()
+            losses["loss"] = losses["loss"] + weight * free_bits(kl, self.recipe.free_bits)
         if self.speaker_classifier is not None and self.training:
             logits = 16 * F.linear(out.speaker_embedding, F.normalize(self.speaker_classifier.weight, dim=-1))
             losses["speaker"] = F.cross_entropy(logits, batch["speaker"])

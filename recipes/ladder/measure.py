@@ -1,0 +1,111 @@
+"""What a code keeps of a mel, and what it costs: plain and variational autoencoders beside principal components."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vcae.audio.frames import active_frames
+from vcae.audio.mel import LogMel
+from vcae.config import LadderRecipe
+from vcae.model.autoencoder import Autoencoder
+from vcae.training.data import CropDataset, SpeechCache
+from vcae.training.trainer import VALIDATION_INDEX
+
+DB = 20 / math.log(10)
+# From a mel (1, n_mels, T) to its copy of the same shape.
+Copy = Callable[[Tensor], Tensor]
+
+
+def squared_errors(copy: Copy, mels: Iterable[Tensor]) -> np.ndarray:
+    """Return of each mel (1, n_mels, T) the sum of its copy's squared errors in dB over the frames of sound, and their number: (n, 2)."""
+    found = []
+    for mel in mels:
+        error = (DB * (copy(mel) - mel)).square() * active_frames(mel)
+        found.append((float(error.sum()), float(active_frames(mel).sum()) * mel.shape[1]))
+    return np.array(found)
+
+
+def rms_db(errors: np.ndarray) -> float:
+    """Return the root of the mean squared error of what `squared_errors` gave."""
+    return float(np.sqrt(errors[:, 0].sum() / errors[:, 1].sum()))
+
+
+def decode_mean(model: Autoencoder) -> Copy:
+    """Return what copies a mel through a plain autoencoder's code, the Gaussian's mean if it has one."""
+
+    @torch.inference_mode()
+    def copy(mel: Tensor) -> Tensor:
+        return model.decode(model.encode_content(mel), torch.zeros_like(mel[:, 0]), None)
+
+    return copy
+
+
+def decode_draw(model: Autoencoder, seed: int) -> Copy:
+    """Return what copies a mel through a draw from a variational code: that is what its rate is paid for."""
+
+    @torch.inference_mode()
+    def copy(mel: Tensor) -> Tensor:
+        torch.manual_seed(seed)
+        return model.decode(model.encode_posterior(mel).sample(), torch.zeros_like(mel[:, 0]), None)
+
+    return copy
+
+
+@torch.inference_mode()
+def rate(model: Autoencoder, mels: Sequence[Tensor]) -> float:
+    """Return the KL divergence of a variational code from its prior over mels (1, n_mels, T), in bits a second."""
+    c = model.config
+    nats = sum(float(model.encode_posterior(mel).kl().sum()) for mel in mels)
+    return nats / math.log(2) / (sum(mel.shape[-1] for mel in mels) / c.mel.frame_rate)
+
+
+@dataclass(frozen=True)
+class Components:
+    """Principal components of stacked frames: the best linear code of each size by squared error.
+
+    Attributes:
+        mean: (stride * n_mels,).
+        basis: (stride * n_mels, stride * n_mels), a component a column, the largest variance first.
+        stride: Frames of a step.
+    """
+
+    mean: Tensor
+    basis: Tensor
+    stride: int
+
+    def copy(self, dim: int) -> Copy:
+        """Return what copies a mel through its first `dim` components."""
+
+        def through(mel: Tensor) -> Tensor:
+            steps = stack(mel, self.stride) - self.mean
+            made = steps @ self.basis[:, :dim] @ self.basis[:, :dim].T + self.mean
+            return made.reshape(-1, mel.shape[1]).T[None, :, : mel.shape[-1]]
+
+        return through
+
+
+def stack(mel: Tensor, stride: int) -> Tensor:
+    """Return the frames of a mel (1, n_mels, T), `stride` of them side by side: (ceil(T / stride), stride * n_mels), the last one repeated."""
+    rows = mel[0].T
+    rows = torch.cat([rows, rows[-1:].expand(-len(rows) % stride, -1)])
+    return rows.reshape(-1, stride * mel.shape[1])
+
+
+def fit_components(mels: Iterable[Tensor], stride: int) -> Components:
+    """Fit principal components to the steps of mels (1, n_mels, T) all of whose frames carry sound."""
+    steps = torch.cat([stack(mel, stride)[stack(active_frames(mel), stride).amin(dim=1) > 0] for mel in mels]).double()
+    _, vectors = torch.linalg.eigh(torch.cov(steps.T))
+    return Components(steps.mean(dim=0).float(), vectors.flip(1).float(), stride)
+
+
+def training_mels(recipe: LadderRecipe) -> Iterable[Tensor]:
+    """Yield mels (1, n_mels, T) of training crops that no training step has seen in just this cut."""
+    common = recipe.autoencoder
+    log_mel = LogMel(common.model.mel)
+    crops = CropDataset(SpeechCache(common.data.cache), common.data, recipe.seed)
+    for n in range(recipe.pca_batches):
+        yield from log_mel(crops[VALIDATION_INDEX + n]["wav"]).split(1)

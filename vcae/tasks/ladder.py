@@ -1,0 +1,128 @@
+"""The ladder: plain autoencoders that differ in the size of their code alone, in one file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vcae import checkpoint
+from vcae.config import AutoencoderConfig, from_dict, to_dict
+from vcae.errors import CheckpointError, ConfigError
+from vcae.model.autoencoder import Autoencoder
+
+LADDER = "ladder"
+MAX_RUNGS = 64
+
+
+def save_ladder(path: str | Path, rungs: Mapping[int, Autoencoder], info: Mapping[str, Any]) -> None:
+    """Save rungs in float16 under their number of dimensions.
+
+    Args:
+        path: Ends in .safetensors.
+        rungs: By numbers a step; alike but for these.
+        info: Plain data to keep beside the weights.
+
+    Raises:
+        CheckpointError: If there are none, they differ in more, or the file cannot be written.
+    """
+    if not rungs:
+        raise CheckpointError("there is no rung to save; give at least one")
+    common = next(iter(rungs.values())).config
+    for dim, rung in rungs.items():
+        if rung.config != with_dim(common, dim):
+            raise CheckpointError(
+                f"the rung of {dim} differs from the others in more than the size of its code; train it likewise"
+            )
+    tensors = {f"{dim}.{k}": v.half() for dim, rung in rungs.items() for k, v in rung.state_dict().items()}
+    ladder = {"dims": sorted(rungs), "autoencoder": to_dict(common)}
+    metadata = {"format": checkpoint.FORMAT, "ladder": ladder, "info": dict(info)}
+    checkpoint.write_tensors(path, tensors, {"vcae": json.dumps(metadata)})
+
+
+def ladder_dims(name: str | Path = LADDER) -> list[int]:
+    """Return the numbers a step of each autoencoder of a ladder.
+
+    Raises:
+        CheckpointError: As `load_rung`.
+    """
+    return _read(checkpoint.find(name))[0]
+
+
+def load_rung(code_dim: int, device: str | torch.device = "cpu", name: str | Path = LADDER) -> Autoencoder:
+    """Load the plain autoencoder whose code has `code_dim` numbers a step.
+
+    Args:
+        code_dim: One of the ladder's.
+        device: Where it goes.
+        name: Of the ladder, or its path.
+
+    Returns:
+        The autoencoder in evaluation mode and float32.
+
+    Raises:
+        ConfigError: If the ladder has no such rung.
+        CheckpointError: If it is missing, damaged, or does not fit its own config.
+    """
+    path = checkpoint.find(name)
+    dims, common = _read(path)
+    if code_dim not in dims:
+        raise ConfigError(
+            f"code_dim is {code_dim}; the ladder has {', '.join(map(str, dims[:-1]))} and {dims[-1]} numbers a step"
+        )
+    rung = Autoencoder(with_dim(common, code_dim))
+    checkpoint.fill(path, str(code_dim), rung, checkpoint.read_tensors(path)[0])
+    return rung.to(device).eval().requires_grad_(False)
+
+
+def describe_ladder(name: str | Path = LADDER) -> dict[str, Any]:
+    """Return what `vcae info` says of a ladder: size, SHA-256, parameters of each rung, and what stands beside the weights.
+
+    Raises:
+        CheckpointError: As `load_rung`.
+    """
+    path = checkpoint.find(name)
+    dims, _ = _read(path)
+    rungs = {dim: load_rung(dim, name=path) for dim in dims}
+    return {
+        "checkpoint": path.name,
+        "bytes": path.stat().st_size,
+        "sha256": checkpoint.sha256(path),
+        "parameters": {str(dim): sum(p.numel() for p in rung.parameters()) for dim, rung in rungs.items()},
+        **checkpoint.read_metadata(path),
+    }
+
+
+def with_dim(config: AutoencoderConfig, dim: int) -> AutoencoderConfig:
+    """Return a config with another number of dimensions of the code."""
+    return dataclasses.replace(config, content=dataclasses.replace(config.content, latent_dim=dim))
+
+
+def _read(path: Path) -> tuple[list[int], AutoencoderConfig]:
+    """Return the rungs of a file and what they have in common, after comparing its tensors with that; no weights are read."""
+    metadata = checkpoint.read_metadata(path)
+    try:
+        dims, values = metadata["ladder"]["dims"], metadata["ladder"]["autoencoder"]
+        if not 0 < len(dims) <= MAX_RUNGS or any(type(dim) is not int or dim < 1 for dim in dims):
+            raise ValueError(f"its dims are {str(dims)[:60]}")
+        checkpoint.check_sizes(path, {"latent_dim": max(dims), "autoencoder": values})
+        common = from_dict(AutoencoderConfig, values, "autoencoder")
+        shapes = checkpoint.read_shapes(path)
+        with torch.device("meta"):
+            rungs = {dim: Autoencoder(with_dim(common, dim)) for dim in dims}
+    except (KeyError, TypeError, ValueError, RuntimeError, ZeroDivisionError, OverflowError, ConfigError) as error:
+        raise CheckpointError(
+            f"{path} holds no ladder of autoencoders ({error}); give one, such as the shipped ladder"
+        ) from error
+    for dim, rung in rungs.items():
+        checkpoint.compare_shapes(path, str(dim), rung, shapes)
+    strangers = sorted(key for key in shapes if key.partition(".")[0] not in map(str, dims))
+    if strangers:
+        raise CheckpointError(
+            f"{path} does not fit its own config: {strangers[0][:60]} belongs to no rung; get a fresh copy of it"
+        )
+    return list(dims), common
