@@ -13,9 +13,10 @@ import soundfile
 import vcae
 from tests.conftest import CLIPS, ROOT
 from tests.demo_server import ARGUMENTS, find_chromium, serving
-from vcae import compress, decompress
+from vcae import Sound, compress, decompress
 from vcae.audio.f0 import estimate_f0
 from vcae.audio.io import read_comment
+from vcae.tasks.copy import reconstruct
 
 pytest.importorskip("gradio", reason="gradio is not installed: pip install 'vcae[demo]'")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install 'vcae[dev]'")
@@ -358,6 +359,34 @@ def test_denoise_before_and_after(visit, speech):
     assert visitor.errors == []
 
 
+def test_features_and_copies_from_few_numbers(visit, tmp_path, model, speech):
+    visitor = visit()
+    visitor.open_tab("Features")
+    visitor.page.click("#features-measure")
+    assert "The recording is missing" in visitor.told()
+    visitor.page.click("#features-example")
+    visitor.page.locator("#features-source audio, #features-source #waveform").first.wait_for(state="attached", timeout=WAIT_MS)
+    visitor.page.click("#features-measure")
+    visitor.page.wait_for_selector("#features-facts dl", timeout=WAIT_MS)
+    shape, cosine = visitor.page.locator("#features-facts dd").all_inner_texts()
+    assert shape == "1 x 128"
+    reference = soundfile.read(CLIPS / "reference.flac", dtype="float32")[0]
+    voices = [model.voice(wav, 16000).speaker_embedding for wav in (speech, reference)]
+    assert float(cosine) == pytest.approx(float((voices[0] * voices[1]).sum()), abs=0.011)
+    with np.load(visitor.download("features-download", tmp_path)) as kept:
+        assert np.allclose(kept["values"], voices[0].numpy(), atol=1e-3)
+        assert kept["names"].tolist() == ["source.flac"]
+    visitor.page.locator("#features-dim input").nth(4).check()
+    visitor.page.click("#features-rebuild")
+    made, rate = source_of(visitor, "features-copy")
+    assert (rate, len(made)) == (16000, len(speech))
+    wanted = reconstruct(model, Sound(speech, 16000), code_dim=16).wav
+    assert np.abs(made - wanted).max() < 2e-3
+    assert "500 numbers a second" in visitor.page.inner_text("#features-rebuilt-note")
+    assert visitor.page.locator("#features-pictures img").count() == 2
+    assert visitor.errors == []
+
+
 def test_codec_by_keyboard_and_in_another_voice(visit, tmp_path):
     visitor = visit()
     visitor.open_tab("Codec")
@@ -463,7 +492,7 @@ def test_phone_width_and_themes(visit, tmp_path, scheme):
     visitor.page.click("#example")
     visitor.page.wait_for_selector("#download", timeout=WAIT_MS)
     visitor.page.wait_for_timeout(500)
-    for name in ("Convert", "Units", "Codec", "Denoise", "Anomaly", "Voices", "About"):
+    for name in ("Convert", "Units", "Codec", "Denoise", "Features", "Anomaly", "Voices", "About"):
         visitor.open_tab(name)
         visitor.page.wait_for_timeout(300)
         assert visitor.overflow() <= 0, name

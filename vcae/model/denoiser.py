@@ -102,11 +102,13 @@ class Denoiser(nn.Module):
     def filters_of(self, thought: Tensor) -> Tensor:
         """Return the filters (B, taps, F, T) that follow from what the network thinks (B, T, width)."""
         pairs = self.filters(thought).float().view(*thought.shape[:2], self.config.taps, self.n_bins, 2)
-        return torch.view_as_complex(pairs.permute(0, 2, 3, 1, 4).contiguous())
+        filters: Tensor = torch.view_as_complex(pairs.permute(0, 2, 3, 1, 4).contiguous())
+        return filters
 
     def mel_of(self, thought: Tensor, heard: Tensor) -> Tensor:
         """Return the clean log-mel (B, n_mels, T) that follows from it, beside the log-mel that is heard (B, n_mels, T)."""
-        return heard + self.mel(thought).float().transpose(1, 2) * MEL_DEVIATION
+        change: Tensor = self.mel(thought).float().transpose(1, 2)
+        return heard + MEL_DEVIATION * change
 
     def forward(self, wav: Tensor) -> DenoiserOutput:
         with torch.no_grad(), torch.autocast(wav.device.type, enabled=False):
