@@ -11,6 +11,7 @@ from vcae.config import (
     EvaluateRecipe,
     FaultsRecipe,
     FinetuneRecipe,
+    GeneratorRecipe,
     MelConfig,
     OthersRecipe,
     PolishRecipe,
@@ -38,6 +39,7 @@ RECIPES = {
     "anomaly": AnomalyRecipe,
     "codec": CodecRecipe,
     "probe": ProbeRecipe,
+    "generator": GeneratorRecipe,
 }
 # Recipes of several steps, by the name of the file.
 STEPS = {"others": OthersRecipe, "faults": FaultsRecipe, "polish": PolishRecipe}
