@@ -13,7 +13,7 @@ from tests.conftest import CLIPS, ROOT
 
 
 def vcae(*args, folder):
-    environment = dict(os.environ, PYTHONPATH=str(ROOT), VCAE_VOICES=str(folder / "voices"), OMP_NUM_THREADS="1")
+    environment = dict(os.environ, PYTHONPATH=str(ROOT), VCAE_VOICES=str(folder / "kept"), OMP_NUM_THREADS="1")
     return subprocess.run(
         [sys.executable, "-m", "vcae", *map(str, args)], cwd=folder, env=environment, capture_output=True, text=True
     )
@@ -33,7 +33,7 @@ def folder(tmp_path_factory):
 def test_the_same_seed_gives_the_same_file(folder):
     for name, seed in (("again.safetensors", 7), ("other.safetensors", 8)):
         assert vcae("generate", "voice", "--seed", seed, "-o", name, "-q", folder=folder).returncode == 0
-    kept = (folder / "voices" / "nova.safetensors").read_bytes()
+    kept = (folder / "kept" / "nova.safetensors").read_bytes()
     assert (folder / "again.safetensors").read_bytes() == kept
     assert (folder / "other.safetensors").read_bytes() != kept
 
@@ -95,7 +95,7 @@ def test_interpolation_writes_voices_and_conversions(folder):
         (["generate", "voice", "--seed", "1", "--spread", "5"], "spread is 5.0"),
         (["generate", "voice", "--seed", "1", "-o", "a/b"], "is no name for a voice"),
         (["generate", "voice", "--seed", "1", "--checkpoint", "vq"], "use --checkpoint default"),
-        (["interpolate", "nova", "nova", "--steps", "1", "-o", "x"], "--steps is 1"),
+        (["interpolate", "nova", "nova", "--steps", "1", "-o", "x"], "steps is 1"),
         (["interpolate", "nova:0.5", "nova", "-o", "x"], "no weights"),
         (["interpolate", "nova", "nobody", "-o", "x"], "no file and no saved voice"),
     ],

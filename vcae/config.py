@@ -568,19 +568,6 @@ class VoicePriorConfig:
 
 
 @dataclass(frozen=True)
-class BabbleConfig:
-    """The prior that units are drawn from one after the other."""
-
-    n_units: int = 256
-    embedding_dim: int = 64
-    width: int = 256
-
-    def __post_init__(self) -> None:
-        for name in ("n_units", "embedding_dim", "width"):
-            _require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; it must be positive")
-
-
-@dataclass(frozen=True)
 class GeneratorRecipe:
     """All settings of `recipes/generator`."""
 
@@ -588,10 +575,10 @@ class GeneratorRecipe:
     data: str = "cache/train"
     manifest: str = "manifest.csv"
     checkpoint: str = "default"
-    # A cache that nothing is trained on; the checkpoint whose units are babbled, and the most utterances of each cache whose units are seen.
+    # A cache that nothing is trained on; the checkpoint whose units are babbled, and the most utterances of each cache whose units are counted.
     held_data: str = "cache/dev"
     discrete: str = "vq"
-    n_utterances: int = 5000
+    n_utterances: int = 2500
     # Crops of each speaker, their length in seconds, and random groups of 2 to so many of them that are described.
     n_crops: int = 12
     crop_s: float = 4.0
@@ -612,12 +599,9 @@ class GeneratorRecipe:
     free_nats: float = 0.02
     # A voice is new if its embedding has at most this cosine to that of any training speaker.
     limit: float = 0.5
-    babble: BabbleConfig = field(default_factory=BabbleConfig)
-    babble_steps: int = 1200
-    babble_learning_rate: float = 4e-3
-    babble_dropout: float = 0.1
-    # A corpus, two recordings of which go into the file as mels: new voices are made audible by them.
+    # A corpus, two recordings of which go into the file as mels, so many frames of each: new voices are made audible by them.
     bank_corpus: str = "librispeech"
+    bank_frames: int = 400
     output: str = "out/generator/voices.safetensors"
     # What stands beside the weights: author, data, licence.
     info: Mapping[str, Any] = field(default_factory=dict)

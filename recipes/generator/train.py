@@ -1,4 +1,4 @@
-"""Learn the priors of voices and of babble from what describe.py and units.py wrote, and write them as one file.
+"""Learn the prior of voices from what describe.py wrote, and write it with what makes voices audible.
 
 python recipes/generator/train.py recipes/generator/conf/base.yaml
 """
@@ -17,13 +17,11 @@ from vcae.checkpoint import find, load, read_header, read_tensors
 from vcae.config import GeneratorRecipe, load_config
 from vcae.errors import CheckpointError, VcaeError
 from vcae.tasks.voice_space import VoiceSpace, save_priors
-from vcae.training.babble import counted_bits, fit_unit_prior, prior_bits
 from vcae.training.data import SpeechCache
 from vcae.training.voices import WhitenedVoices, fit_voice_prior, likelihoods, whiten_voices
 
-# Speech that makes voices audible: of each of so many speakers, this much, in frames.
+# Whose speech makes voices audible.
 BANK_SPEAKERS = 2
-BANK_FRAMES = 400
 
 
 def read_voices(recipe: GeneratorRecipe, path: Path) -> tuple[WhitenedVoices, torch.Tensor]:
@@ -44,13 +42,13 @@ def bank(recipe: GeneratorRecipe, log_mel: LogMel) -> tuple[torch.Tensor, torch.
     """Return mel and F0 of the beginnings of utterances of speakers spread over the range of F0."""
     cache, found = SpeechCache(recipe.data), []
     for name, utterances in zip(cache.speakers, cache.by_speaker, strict=True):
-        long = [u for u in utterances if u.n_frames > BANK_FRAMES and "@" not in name and recipe.bank_corpus in name]
+        long = [u for u in utterances if u.n_frames > recipe.bank_frames and "@" not in name and recipe.bank_corpus in name]
         if long:
-            wav, f0 = cache.crop(long[0], 0, BANK_FRAMES)
+            wav, f0 = cache.crop(long[0], 0, recipe.bank_frames)
             found.append((float(np.median(f0[f0 > 0])) if (f0 > 0).any() else 0.0, wav, f0[:-1]))
     found.sort(key=lambda item: item[0])
     at = [(2 * n + 1) * len(found) // (2 * BANK_SPEAKERS) for n in range(BANK_SPEAKERS)]
-    mels = [log_mel(torch.from_numpy(found[i][1])[None])[..., :BANK_FRAMES] for i in at]
+    mels = [log_mel(torch.from_numpy(found[i][1])[None])[..., : recipe.bank_frames] for i in at]
     return torch.cat(mels, dim=2), torch.from_numpy(np.concatenate([found[i][2] for i in at]))[None]
 
 
@@ -61,21 +59,13 @@ def run(recipe: GeneratorRecipe) -> None:
     prior = fit_voice_prior(voices, recipe, print)
     nats = likelihoods(voices, prior)
     print(json.dumps({"nats_a_voice": nats, "held_out_voices": int(voices.held.sum()), "features": voices.features.shape[1]}))
-    units, b = read_tensors(folder / "units.safetensors")[0], recipe.babble
-    rates = (recipe.babble_steps, recipe.babble_learning_rate, recipe.babble_dropout, recipe.seed)
-    learned, tested = (units["train.units"][0], units["train.ends"]), (units["held.units"][0], units["held.ends"])
-    unit_prior = fit_unit_prior(*learned, b, *rates, print)
-    single, pair = counted_bits(*learned, *tested, b.n_units)
-    bits = {"unigram": single, "bigram": pair, "prior": prior_bits(unit_prior, *tested)}
-    print(json.dumps({"bits_a_unit": bits, "units_learned": len(learned[0]), "units_tested": len(tested[0])}))
-    base, discrete = load(recipe.checkpoint), load(recipe.discrete)
+    base = load(recipe.checkpoint)
     if base.autoencoder is None:
         raise CheckpointError(f"{recipe.checkpoint} has no autoencoder; give default")
     space = VoiceSpace(**voices.maps)
-    facts = {"base_sha256": base.sha256, "units_sha256": discrete.sha256, "limit": recipe.limit, "info": dict(recipe.info)}
-    facts |= {"nats_a_voice": nats, "bits_a_unit": bits}
+    facts = {"base_sha256": base.sha256, "limit": recipe.limit, "info": dict(recipe.info), "nats_a_voice": nats}
     heard = bank(recipe, LogMel(base.autoencoder.config.mel))
-    save_priors(Path(recipe.output), prior, space, known, heard, unit_prior, facts)
+    save_priors(Path(recipe.output), prior, space, known, heard, facts)
     digest = hashlib.sha256(find(recipe.output).read_bytes()).hexdigest()
     Path(recipe.output).with_suffix(".sha256").write_text(f"{digest}  {Path(recipe.output).name}\n", encoding="utf-8")
     print(f"wrote {recipe.output}, {Path(recipe.output).stat().st_size} bytes, {time.monotonic() - started:.0f} s")

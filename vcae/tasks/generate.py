@@ -14,13 +14,12 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from vcae.errors import ConfigError
+from vcae.tasks.babble import BabbleOptions, babble, sample_units
 from vcae.tasks.convert import move_f0, speak
 from vcae.tasks.detail import source_detail
 from vcae.tasks.matching import Quantiles, measure_errors
 from vcae.tasks.model import Analysis
 from vcae.tasks.retrieval import keep_frames
-from vcae.tasks.unit_files import STEP_S, Units
-from vcae.tasks.units import SpeakOptions, Speech, speak_units
 from vcae.tasks.voice import Voice, decode_voice, describe_voice, mix_voices
 from vcae.tasks.voice_space import Description, Priors, load_priors
 
@@ -45,8 +44,6 @@ MAX_SPREAD = 2.0
 MAX_DRAWS = 1000
 # Seconds of speech as which a new voice counts: its frames were made, and drawn to them more sounds worse.
 HEARD_S = 2.0
-MAX_BABBLE_S = 600.0
-MAX_STEPS = 100
 
 
 @lru_cache(maxsize=1)
@@ -76,7 +73,7 @@ def new_voice(model: Model, seed: int, spread: float = 1.0) -> Voice:
         ConfigError: For a seed or a spread that is not allowed, or a spread at which all draws are too close to a training speaker.
     """
     known = priors()
-    known.check(model.checkpoint.sha256, "base_sha256", "default")
+    known.check(model.checkpoint.sha256)
     return _audible(model, known, draw(known, seed, spread))
 
 
@@ -129,17 +126,17 @@ def between_voices(model: Model, first: Voice, second: Voice, steps: int) -> lis
         steps: How many voices, at least 2.
 
     Raises:
-        ConfigError: For fewer or too many steps, or a fine-tuned voice.
+        ConfigError: For fewer steps, or a fine-tuned voice.
         CheckpointError: For another checkpoint.
     """
-    if not 2 <= steps <= MAX_STEPS:
-        raise ConfigError(f"steps is {steps}; allowed are 2 to {MAX_STEPS}")
+    if steps < 2:
+        raise ConfigError(f"steps is {steps}; at least 2 are needed, the first voice and the second")
     if first.decoder is not None or second.decoder is not None:
         raise ConfigError(
             "a fine-tuned voice has a decoder of its own, and nothing lies between two decoders; save it from its clips"
         )
     known = priors()
-    known.check(model.checkpoint.sha256, "base_sha256", "default")
+    known.check(model.checkpoint.sha256)
     ends = [known.prior.encode(known.space.features(voice))[0] for voice in (first, second)]
     rebuilt = [known.space.describe(known.prior.decode(end)[0]) for end in ends]
     voices = [first]
@@ -204,66 +201,6 @@ def map_axes(known: Priors) -> Tensor:
     axes: Tensor = torch.linalg.svd((known.known - known.known.mean(0)).double(), full_matrices=False).Vh[:2].T.float()
     largest = axes.gather(0, axes.abs().argmax(dim=0, keepdim=True))
     return axes * largest.sign()
-
-
-@dataclass(frozen=True)
-class BabbleOptions:
-    """How to babble.
-
-    Attributes:
-        seconds: How long.
-        seed: The same seed gives the same babble.
-        temperature: Under 1 what is likely comes more often, over 1 less.
-        top_p: Only the likeliest units are drawn that together have this probability.
-
-    Raises:
-        ConfigError: For a value that is not allowed.
-    """
-
-    seconds: float = 5.0
-    seed: int = 0
-    temperature: float = 1.0
-    top_p: float = 0.9
-
-    def __post_init__(self) -> None:
-        if not 0.5 <= self.seconds <= MAX_BABBLE_S:
-            raise ConfigError(f"seconds is {self.seconds:g}; allowed are 0.5 to {MAX_BABBLE_S:g}")
-        if self.seed < 0:
-            raise ConfigError(f"seed is {self.seed}; it must be 0 or more")
-        if not 0 < self.temperature <= 3:
-            raise ConfigError(f"temperature is {self.temperature:g}; allowed are more than 0, to 3")
-        if not 0 < self.top_p <= 1:
-            raise ConfigError(f"top_p is {self.top_p:g}; allowed are more than 0, to 1")
-
-
-def sample_units(model: Model, options: BabbleOptions) -> Units:
-    """Draw units that follow each other as in speech, and mean nothing.
-
-    Raises:
-        CheckpointError: For another checkpoint than the one whose units the prior knows: `vq`.
-    """
-    known = priors()
-    known.check(model.checkpoint.sha256, "units_sha256", "vq")
-    n_samples = round(options.seconds * model.sample_rate)
-    n = math.ceil(n_samples / (STEP_S * model.sample_rate)) + 1
-    drawn = known.units.sample(n, torch.Generator().manual_seed(options.seed), options.temperature, options.top_p)
-    size, where = known.units.config.n_units, model.checkpoint
-    return Units("babble", tuple(drawn.tolist()), (1,) * n, n_samples, STEP_S, size, where.path.stem, where.sha256)
-
-
-def babble(model: Model, voice: Voice, options: BabbleOptions | None = None) -> Speech:
-    """Babble in a voice: units drawn from the prior, spoken as `vcae speak` does.
-
-    Args:
-        model: `vq`.
-        voice: Measured by it, or brought to it by `carry_voice`.
-        options: How; the defaults when None.
-
-    Raises:
-        CheckpointError: As `sample_units`.
-    """
-    options = options or BabbleOptions()
-    return speak_units(model, sample_units(model, options), voice, SpeakOptions(seed=options.seed))
 
 
 @torch.inference_mode()

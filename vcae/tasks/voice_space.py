@@ -14,9 +14,8 @@ from torch import Tensor, nn
 
 from vcae import checkpoint
 from vcae.audio.f0 import log_f0_statistics
-from vcae.config import BabbleConfig, VoicePriorConfig, from_dict, to_dict
+from vcae.config import VoicePriorConfig, from_dict, to_dict
 from vcae.errors import CheckpointError, ConfigError
-from vcae.model.babble import UnitPrior
 from vcae.model.voice_prior import VoicePrior
 from vcae.tasks.matching import N_QUANTILES, Quantiles
 
@@ -106,7 +105,6 @@ class Priors:
         known: (S, speaker_dim), embeddings of the training speakers, whom no new voice may come close to.
         bank_mel: (1, n_mels, T), speech by which a new voice is made audible, natural log magnitude.
         bank_f0: (1, T) in Hz, 0 where unvoiced.
-        units: The prior of babble.
     """
 
     path: Path
@@ -117,28 +115,22 @@ class Priors:
     known: Tensor
     bank_mel: Tensor
     bank_f0: Tensor
-    units: UnitPrior
 
     @property
     def bank_pitch(self) -> tuple[float, float]:
         """Median and spread of the bank's log-F0."""
         return log_f0_statistics(self.bank_f0[0])
 
-    def check(self, model_sha256: str, key: str, what: str) -> None:
+    def check(self, model_sha256: str) -> None:
         """Refuse another checkpoint than the one these priors were learned with.
-
-        Args:
-            model_sha256: Of the checkpoint in use.
-            key: `base_sha256` for voices, `units_sha256` for units.
-            what: Which checkpoint is needed, for the message.
 
         Raises:
             CheckpointError: If it is another one.
         """
-        if self.metadata[key] != model_sha256:
+        if self.metadata["base_sha256"] != model_sha256:
             raise CheckpointError(
-                f"{self.path.name} draws for the checkpoint {what} ({self.metadata[key][:12]}...), and the one in use is another "
-                f"({model_sha256[:12]}...); use --checkpoint {what}"
+                f"{self.path.name} draws for the checkpoint default ({self.metadata['base_sha256'][:12]}...), and the one in use is another "
+                f"({model_sha256[:12]}...); use --checkpoint default"
             )
 
 
@@ -148,7 +140,6 @@ def save_priors(
     space: VoiceSpace,
     known: Tensor,
     bank: tuple[Tensor, Tensor],
-    units: UnitPrior,
     metadata: Mapping[str, Any],
 ) -> None:
     """Save priors in float16.
@@ -159,17 +150,15 @@ def save_priors(
         space: In which it lies.
         known: (S, speaker_dim), embeddings of the training speakers.
         bank: Mel (1, n_mels, T) and F0 (1, T) of speech that makes voices audible.
-        units: The prior of babble.
-        metadata: `base_sha256`, `units_sha256`, `limit` (the cosine to a known speaker up to which a voice is new), and plain data.
+        metadata: `base_sha256`, `limit` (the cosine to a known speaker up to which a voice is new), and plain data.
 
     Raises:
         CheckpointError: If the file cannot be written.
     """
     tensors = {f"prior.{key}": value for key, value in prior.state_dict().items()}
-    tensors |= {f"units.{key}": value for key, value in units.state_dict().items()}
     tensors |= {f"space.{key}": getattr(space, key) for key in SPACE}
     tensors |= {"known": known, "bank.mel": bank[0][0], "bank.f0": bank[1][0]}
-    facts = {"format": FORMAT, "voice_prior": to_dict(prior.config), "babble": to_dict(units.config), **metadata}
+    facts = {"format": FORMAT, "voice_prior": to_dict(prior.config), **metadata}
     checkpoint.write_tensors(path, {k: v.half() for k, v in tensors.items()}, {"vcae": json.dumps(facts)})
 
 
@@ -184,14 +173,11 @@ def load_priors(name: str | Path = VOICES) -> Priors:
     tensors, digest = checkpoint.read_tensors(path)
     try:
         prior = VoicePrior(from_dict(VoicePriorConfig, metadata["voice_prior"], "voice_prior"))
-        units = UnitPrior(from_dict(BabbleConfig, metadata["babble"], "babble"))
-        for part, module in (("prior.", prior), ("units.", units)):
-            state = {k.removeprefix(part): v.float() for k, v in tensors.items() if k.startswith(part)}
-            module.load_state_dict(state, strict=True)
-            module.eval().requires_grad_(False)
+        prior.load_state_dict({k[6:]: v.float() for k, v in tensors.items() if k.startswith("prior.")}, strict=True)
+        prior.eval().requires_grad_(False)
         space = VoiceSpace(**{key: tensors[f"space.{key}"].float() for key in SPACE})
         mel, f0, known = (tensors[key].float() for key in ("bank.mel", "bank.f0", "known"))
-        for key in ("base_sha256", "units_sha256", "limit"):
+        for key in ("base_sha256", "limit"):
             metadata[key]
     except (KeyError, TypeError, RuntimeError, ConfigError) as error:
         reason = " ".join(str(error).split())[:200]
@@ -199,7 +185,7 @@ def load_priors(name: str | Path = VOICES) -> Priors:
     _check_sizes(path, space, prior.config, known, mel, f0)
     if not all(bool(value.isfinite().all()) for value in tensors.values()):
         raise CheckpointError(f"{path} holds weights that are not finite; get a fresh copy of it")
-    return Priors(path, digest, metadata, prior, space, known, mel[None], f0[None], units)
+    return Priors(path, digest, metadata, prior, space, known, mel[None], f0[None])
 
 
 def _check_sizes(path: Path, space: VoiceSpace, config: VoicePriorConfig, known: Tensor, mel: Tensor, f0: Tensor) -> None:

@@ -14,6 +14,8 @@ from vcae.model.voice_prior import VoicePrior, annealed, free_divergence
 
 # Of the correlations within speakers, so much is taken out: there are few recordings of each.
 WITHIN_SHRINKAGE = 0.05
+# Numbers that recordings of one speaker share exactly are taken to scatter by this share of their variance.
+FLOOR = 1e-4
 MAX_GRADIENT = 5.0
 DRAWS = 256
 
@@ -62,7 +64,7 @@ def whiten_voices(
     first = torch.linalg.inv(torch.linalg.cholesky(within)).T
     scattered = x[learned] @ first
     values, vectors = torch.linalg.eigh(scattered.T @ scattered / len(scattered))
-    whiten = first @ vectors.flip(1) / values.flip(0).sqrt()
+    whiten = first @ vectors.flip(1) / values.flip(0).clamp(min=WITHIN_SHRINKAGE).sqrt()
     maps = {"mean": mean, "whiten": whiten, "unwhiten": torch.linalg.inv(whiten)}
     maps |= {"quantile_mean": quantile_mean, "quantile_basis": basis}
     return WhitenedVoices((x @ whiten).float(), {k: v.float() for k, v in maps.items()}, speakers, held)
@@ -73,7 +75,7 @@ def _within_covariance(x: Tensor, speakers: Tensor) -> Tensor:
     means = torch.zeros(len(known), x.shape[1], dtype=x.dtype).index_add(0, at, x) / at.bincount()[:, None]
     scatter = x - means[at]
     within = scatter.T @ scatter / max(len(x) - len(known), 1)
-    shrunk: Tensor = (1 - WITHIN_SHRINKAGE) * within + WITHIN_SHRINKAGE * torch.diag(within.diag())
+    shrunk: Tensor = (1 - WITHIN_SHRINKAGE) * within + WITHIN_SHRINKAGE * torch.diag(within.diag() + FLOOR * x.var(0))
     return shrunk
 
 
@@ -113,6 +115,8 @@ def fit_voice_prior(
 def gaussian_likelihood(learned: Tensor, tested: Tensor, shrinkage: float) -> float:
     """Return the mean log density in nats of tested numbers (n, F) under a Gaussian fitted to learned ones; shrinkage 1 is a diagonal one."""
     covariance = torch.cov(learned.T.double())
+    # A trace is left of a diagonal one, so that few voices give a covariance too.
+    shrinkage = max(shrinkage, 1e-6)
     covariance = (1 - shrinkage) * covariance + shrinkage * torch.diag(covariance.diag())
     gaussian = torch.distributions.MultivariateNormal(learned.double().mean(0), covariance)
     return float(gaussian.log_prob(tested.double()).mean())  # type: ignore[no-untyped-call]
