@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from vcae.audio.sections import Computed, Workshop
 from vcae.errors import ConfigError
 from vcae.tasks.babble import BabbleOptions, babble, sample_units
-from vcae.tasks.convert import move_f0, speak
+from vcae.tasks.convert import move_f0, speak_sections
 from vcae.tasks.detail import source_detail
 from vcae.tasks.matching import Quantiles, measure_errors
 from vcae.tasks.model import Analysis
@@ -215,6 +216,10 @@ def carry_voice(model: Model, voice: Voice, other: Model) -> Voice:
     known = priors()
     mel, f0 = known.bank_mel.to(model.device), known.bank_f0.to(model.device)
     moved = move_f0(f0, voice, "auto", known.bank_pitch)
-    spoken = speak(model, model.autoencoder.encode_content(mel), moved, voice)
+    latent, own, n = model.autoencoder.encode_content(mel), model.autoencoder.encode_speaker(mel), mel.shape[-1]
+    detail = source_detail(mel, decode_voice(model, latent, f0, own))
+    parts = (Computed(latent.shape[-1], lambda a, b: latent[..., a:b]), Computed(n, lambda a, b: detail[..., a:b]))
+    spoken = speak_sections(model, parts[0], moved, voice, "auto", parts[1], Workshop(n, False, model.device)).read(0, n)
     heard = describe_voice(other, [Analysis(np.zeros(0, np.float32), spoken, moved, 0.0)])
-    return replace(heard, log_f0_median=voice.log_f0_median, log_f0_spread=voice.log_f0_spread)
+    median, spread, seconds = voice.log_f0_median, voice.log_f0_spread, min(voice.speech_s, heard.speech_s)
+    return replace(heard, log_f0_median=median, log_f0_spread=spread, speech_s=seconds)
