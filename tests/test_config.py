@@ -13,6 +13,7 @@ from vcae.config import (
     EvaluateRecipe,
     FaultsRecipe,
     FinetuneRecipe,
+    GeneratorRecipe,
     LadderRecipe,
     MelConfig,
     NoiseBankRecipe,
@@ -44,6 +45,7 @@ RECIPES = {
     "probe": ProbeRecipe,
     "denoise": DenoiseRecipe,
     "ladder": LadderRecipe,
+    "generator": GeneratorRecipe,
 }
 # Recipes of several steps, by the name of the file.
 STEPS = {

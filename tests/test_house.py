@@ -125,7 +125,7 @@ def test_readme_commands_exist():
     assert lines
     for line in lines:
         words = line.split()
-        command = words[1:3] if words[1] in ("voice", "anomaly") else words[1:2]
+        command = words[1:3] if words[1] in ("voice", "anomaly", "generate") else words[1:2]
         helped = subprocess.run([sys.executable, "-m", "vcae", *command, "--help"], capture_output=True, text=True)
         assert helped.returncode == 0, line
         for option in re.findall(r"(--[a-z-]+)", line):

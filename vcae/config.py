@@ -735,6 +735,81 @@ class ProbeRecipe:
 
 
 @dataclass(frozen=True)
+class VoicePriorConfig:
+    """The prior that new voices are drawn from: a small variational autoencoder of what describes a voice."""
+
+    speaker_dim: int = 128
+    # Of the quantiles of the mel bands, so many principal components.
+    quantile_dim: int = 24
+    latent_dim: int = 16
+    width: int = 64
+
+    def __post_init__(self) -> None:
+        for name in ("speaker_dim", "quantile_dim", "latent_dim", "width"):
+            _require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; it must be positive")
+
+    @property
+    def n_features(self) -> int:
+        """Numbers that describe a voice: embedding, median and spread of log-F0, quantiles."""
+        return self.speaker_dim + 2 + self.quantile_dim
+
+
+@dataclass(frozen=True)
+class GeneratorRecipe:
+    """All settings of `recipes/generator`."""
+
+    # Prepared speech (`recipes/prepare`), and a CSV of recordings with the columns path, speaker, split and duration_s.
+    data: str = "cache/train"
+    manifest: str = "manifest.csv"
+    checkpoint: str = "default"
+    # A cache that nothing is trained on; the checkpoint whose units are babbled, and the most utterances of each cache whose units are counted.
+    held_data: str = "cache/dev"
+    discrete: str = "vq"
+    n_utterances: int = 2500
+    # Crops of each speaker, their length in seconds, and random groups of 2 to so many of them that are described.
+    n_crops: int = 12
+    crop_s: float = 4.0
+    n_groups: int = 12
+    group_size: int = 5
+    # Of the speakers, every so manieth is held out, with its copies at other speeds.
+    hold_out_every: int = 10
+    model: VoicePriorConfig = field(default_factory=VoicePriorConfig)
+    max_steps: int = 750
+    batch_size: int = 256
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.5
+    dropout: float = 0.2
+    # Deviation of what is added to the whitened numbers in training.
+    noise: float = 0.2
+    # The KL term grows to its full weight over so many steps, and is free up to so many nats a latent.
+    anneal_steps: int = 300
+    free_nats: float = 0.02
+    # A voice is new if its embedding has at most this cosine to that of any training speaker.
+    limit: float = 0.5
+    # A corpus, two recordings of which go into the file as mels, so many frames of each: new voices are made audible by them.
+    bank_corpus: str = "librispeech"
+    bank_frames: int = 400
+    output: str = "out/generator/voices.safetensors"
+    # What stands beside the weights: author, data, licence.
+    info: Mapping[str, Any] = field(default_factory=dict)
+    # How many voices are drawn to be judged, from so many sources; voices of how many clips of a training speaker are compared with.
+    n_voices: int = 100
+    n_sources: int = 10
+    clips_per_speaker: int = 2
+    # Conversions to real voices of the manifest's split, for comparison.
+    split: str = "dev"
+    n_real: int = 30
+    seed: int = 0
+    output_dir: str = "out/generator"
+
+    def __post_init__(self) -> None:
+        for name in ("n_crops", "crop_s", "n_groups", "group_size", "max_steps", "batch_size", "learning_rate", "anneal_steps"):
+            _require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; it must be positive")
+        _require(self.hold_out_every > 1, f"hold_out_every is {self.hold_out_every}; it must be 2 or more")
+        _require(self.free_nats >= 0, f"free_nats is {self.free_nats}; it must not be negative")
+
+
+@dataclass(frozen=True)
 class ReleaseRecipe:
     """All settings of `recipes/release`."""
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from vcae import __version__
-from vcae.cli import anomaly, codec, convert, copy, demo, denoise, embed, evaluate, info, plot, stream, units, voice
+from vcae.cli import anomaly, codec, convert, copy, demo, denoise, embed, evaluate, generate, info, plot, stream, units, voice
 from vcae.cli.common import EXIT_USER_ERROR
 
 app = typer.Typer(
@@ -31,11 +31,13 @@ app.command("denoise")(denoise.denoise)
 app.command("embed")(embed.embed)
 app.command("stream")(stream.stream)
 app.command("plot")(plot.plot)
+app.command("interpolate")(generate.interpolate)
 app.command("info")(info.info)
 app.command("demo")(demo.demo)
 app.command("serve")(demo.serve)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(voice.app, name="voice")
+app.add_typer(generate.app, name="generate")
 app.add_typer(anomaly.app, name="anomaly")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -215,7 +215,19 @@ def convert_f0(f0: Tensor, voice: Voice, pitch: str | float = "auto") -> Tensor:
     return move_f0(f0, voice, pitch, log_f0_statistics(f0[0]))
 
 
-def move_f0(f0: Tensor, voice: Voice, pitch: str | float, statistics: tuple[float, float]) -> Tensor:
+class Pitched(Protocol):
+    """A voice, or whatever else has a range of F0."""
+
+    @property
+    def log_f0_median(self) -> float:
+        """Natural log of Hz; nan when nothing is known."""
+
+    @property
+    def log_f0_spread(self) -> float:
+        """In nats; nan likewise."""
+
+
+def move_f0(f0: Tensor, voice: Pitched, pitch: str | float, statistics: tuple[float, float]) -> Tensor:
     """Do what `convert_f0` does with F0 (1, T) of a recording whose median and spread of log-F0 are known."""
     pitch = parse_pitch(pitch)
     voiced = f0 > 0

@@ -265,6 +265,21 @@ class Model:
         several = [clips] if isinstance(clips, Tensor | np.ndarray) else list(clips)
         return hear_voice(self, [as_sound(clip, sample_rate, f"reference {n + 1}") for n, clip in enumerate(several)], denoise)
 
+    def new_voice(self, seed: int, spread: float = 1.0) -> Voice:
+        """Draw a voice that nobody has: the same seed gives the same one.
+
+        Args:
+            seed: 0 or more.
+            spread: How far from the average voice to draw, up to 2.
+
+        Raises:
+            CheckpointError: For another checkpoint than `default`.
+            ConfigError: For a value that is not allowed.
+        """
+        from vcae.tasks.generate import new_voice
+
+        return new_voice(self, seed, spread)
+
     def convert(
         self,
         wav: Samples,

@@ -1,0 +1,146 @@
+"""Judge drawn voices by conversions to them, beside conversions of the same sources to real voices.
+
+python recipes/generator/evaluate.py recipes/generator/conf/base.yaml manifest=DATA/manifest.csv --judge
+"""
+
+import csv
+import json
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+import vcae
+from vcae.audio.f0 import SAMPLE_RATE
+from vcae.audio.io import Sound, read_sound, write_sound
+from vcae.config import GeneratorRecipe, load_config
+from vcae.errors import DataError, VcaeError
+from vcae.tasks.convert import convert, hear_voice
+from vcae.tasks.model import Model
+from vcae.tasks.voice import Voice
+from vcae.training.data import SpeechCache
+
+# Lengths of sources and of real voices' clips, in seconds.
+LENGTHS_S = (2.5, 6.0)
+CLIP_FRAMES = 312
+
+
+def read_clips(recipe: GeneratorRecipe) -> list[tuple[Sound, Sound]]:
+    """Return two clips of each speaker of the split: what to convert, and what to take the voice of."""
+    root, by_speaker = Path(recipe.manifest).parent, defaultdict(list)
+    with Path(recipe.manifest).open(newline="", encoding="utf-8") as opened:
+        for row in csv.DictReader(opened):
+            if row["split"] == recipe.split and LENGTHS_S[0] <= float(row["duration_s"]) <= LENGTHS_S[1]:
+                by_speaker[row["speaker"]].append(root / row["path"])
+    found = [(read_sound(paths[0]), read_sound(paths[1])) for paths in by_speaker.values() if len(paths) > 1]
+    if len(found) < 2:
+        raise DataError(
+            f"{recipe.manifest} has {len(found)} speakers of the split {recipe.split!r} with two clips; two are needed"
+        )
+    return found[: recipe.n_sources]
+
+
+def make(model: Model, voices: list[Voice], sources: list[Sound], folder: Path) -> list[dict[str, object]]:
+    """Convert one source to each voice, in turn, into a folder."""
+    rows = []
+    for n, voice in enumerate(voices):
+        done, path = convert(model, sources[n % len(sources)], voice), folder / f"{n:03d}.wav"
+        write_sound(path, Sound(done.wav.numpy(), model.sample_rate), "converted by vcae", force=True)
+        rows.append({"path": str(path), "source": n % len(sources), "f0_hz": done.output_f0_hz})
+    return rows
+
+
+def train_clips(recipe: GeneratorRecipe) -> tuple[list[np.ndarray], list[str]]:
+    """Return clips of the training speakers at the speed of the recording, and whose each is."""
+    cache, clips, names = SpeechCache(recipe.data), [], []
+    for name, utterances in zip(cache.speakers, cache.by_speaker, strict=True):
+        if "@" not in name:
+            for one in utterances[: recipe.clips_per_speaker]:
+                clips.append(cache.crop(one, 0, min(one.n_frames - 1, CLIP_FRAMES))[0])
+                names.append(name)
+    return clips, names
+
+
+def judge(recipe: GeneratorRecipe, drawn: list[dict[str, object]], real: list[dict[str, object]]) -> dict[str, object]:
+    """Return what independent judges make of the conversions."""
+    from resemblyzer import VoiceEncoder, preprocess_wav
+    from speechmos import dnsmos
+
+    encoder = VoiceEncoder("cpu", verbose=False)
+
+    def embed(wav: np.ndarray) -> np.ndarray:
+        spoken = preprocess_wav(wav, SAMPLE_RATE)
+        found: np.ndarray = encoder.embed_utterance(spoken if len(spoken) >= SAMPLE_RATE // 2 else wav)
+        return found
+
+    def scored(rows: list[dict[str, object]]) -> tuple[np.ndarray, np.ndarray]:
+        wavs = [read_sound(str(row["path"])).wav for row in rows]
+        quality = [dnsmos.run(np.clip(wav, -1, 1), SAMPLE_RATE)["ovrl_mos"] for wav in wavs]
+        return np.stack([embed(wav) for wav in wavs]), np.array(quality)
+
+    results: dict[str, object] = {}
+    for name, rows in (("drawn", drawn), ("real", real)):
+        vectors, quality = scored(rows)
+        a, b = np.triu_indices(len(rows), 1)
+        cosines = np.sum(vectors[a] * vectors[b], axis=1)
+        at = np.array([row["source"] for row in rows])
+        voice = np.array([row.get("voice", n) for n, row in enumerate(rows)])
+        other, same = voice[a] != voice[b], at[a] == at[b]
+        pitch = np.log([float(str(row["f0_hz"])) for row in rows])
+        results[name] = {
+            "n": len(rows),
+            "pairs_below_718": float(np.mean(cosines[other] < 0.718)),
+            "pairs_mean": float(cosines[other].mean()),
+            "same_source_below_718": float(np.mean(cosines[other & same] < 0.718)),
+            "same_source_mean": float(cosines[other & same].mean()),
+            "ovrl": float(quality.mean()),
+            "ovrl_by_source": [float(quality[at == s].mean()) for s in sorted(set(at.tolist()))],
+            "log_f0_mean": float(pitch.mean()),
+            "log_f0_deviation": float(pitch.std()),
+        }
+        if name == "drawn":
+            nearest = vectors
+    clips, names = train_clips(recipe)
+    known = np.stack([embed(clip) for clip in clips])
+    cosines = nearest @ known.T
+    best = cosines.max(axis=1)
+    results["nearest_training_clip"] = {
+        "clips": len(clips),
+        "speakers": len(set(names)),
+        "median": float(np.median(best)),
+        "max": float(best.max()),
+        "over_80": int((best > 0.8).sum()),
+    }
+    people = np.array(names)
+    among = np.where(people[:, None] == people[None], -1.0, known @ known.T).max(axis=1)
+    results["nearest_other_of_real_clips"] = {"median": float(np.median(among)), "over_80": float(np.mean(among > 0.8))}
+    return results
+
+
+def run(recipe: GeneratorRecipe, judged: bool) -> None:
+    """Draw, convert, judge, and write results.json."""
+    started, folder = time.monotonic(), Path(recipe.output_dir)
+    model, clips = vcae.load(recipe.checkpoint), read_clips(recipe)
+    sources = [source for source, _ in clips]
+    voices = [model.new_voice(recipe.seed + n) for n in range(recipe.n_voices)]
+    drawn = make(model, voices, sources, folder / "drawn")
+    heard = [hear_voice(model, [reference]) for _, reference in clips]
+    # Every source in turn, each time to another voice than its own.
+    chosen = [(n + 1 + (n // len(heard)) % (len(heard) - 1)) % len(heard) for n in range(recipe.n_real)]
+    real = make(model, [heard[v] for v in chosen], sources, folder / "real")
+    real = [row | {"voice": v} for row, v in zip(real, chosen, strict=True)]
+    print(f"{len(drawn)} + {len(real)} conversions, {time.monotonic() - started:.0f} s", flush=True)
+    results = {"seed": recipe.seed, **(judge(recipe, drawn, real) if judged else {})}
+    results["seconds"] = round(time.monotonic() - started)
+    (folder / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+    print(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    try:
+        given = [a for a in sys.argv[1:] if a != "--judge"]
+        run(load_config(GeneratorRecipe, given[0], given[1:]), "--judge" in sys.argv)
+    except VcaeError as error:
+        raise SystemExit(f"error: {error}") from None

@@ -1,0 +1,91 @@
+"""Count units of a prepared cache, and say what those of another cost by the counts and by the prior that babble is drawn from.
+
+python recipes/generator/units.py recipes/generator/conf/base.yaml
+"""
+
+import json
+import math
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vcae.audio.f0 import HOP_LENGTH
+from vcae.audio.mel import LogMel
+from vcae.checkpoint import load, write_tensors
+from vcae.codec.prior import CODE_CONTEXT, shifted
+from vcae.config import GeneratorRecipe, load_config
+from vcae.errors import CheckpointError, VcaeError
+from vcae.tasks.babble import unit_prior
+from vcae.training.data import SpeechCache
+
+# What is added to the counts of what follows a unit, in all, shared out as units are.
+PSEUDO_COUNTS = 20.0
+
+
+def pairs(units: torch.Tensor, ends: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return each unit but the last of an utterance (m,), and what follows it (m,)."""
+    within = torch.ones(len(units) - 1, dtype=torch.bool)
+    within[ends[:-1] - 1] = False
+    return units[:-1][within], units[1:][within]
+
+
+def counted_bits(
+    learned: torch.Tensor, ends: torch.Tensor, tested: torch.Tensor, tested_ends: torch.Tensor
+) -> tuple[float, float]:
+    """Return what a tested unit costs by counts of learned ones, with one added to each, and of pairs, backed off to these."""
+    n = unit_prior().n_units
+    unigram = (torch.bincount(learned, minlength=n).double() + 1) / (len(learned) + n)
+    before, after = pairs(learned, ends)
+    counts = torch.bincount(before * n + after, minlength=n * n).double().view(n, n)
+    bigram = (counts + PSEUDO_COUNTS * unigram) / (counts.sum(1, keepdim=True) + PSEUDO_COUNTS)
+    first = tested[torch.cat([tested_ends.new_zeros(1), tested_ends[:-1]])]
+    left, right = pairs(tested, tested_ends)
+    bits = -torch.log2(bigram[left, right]).sum() - torch.log2(unigram[first]).sum()
+    return float(-torch.log2(unigram[tested]).mean()), float(bits / len(tested))
+
+
+def prior_bits(units: torch.Tensor, ends: torch.Tensor) -> float:
+    """Return what a unit of (2, n) costs under the prior of babble, which sees both codes of the four steps before it."""
+    prior, total, start = unit_prior(), 0.0, 0
+    for end in ends.tolist():
+        codes = units[None, :, start:end]
+        past = [shifted(codes[:, s], n, prior.n_units)[0] for n in range(1, CODE_CONTEXT + 1) for s in (0, 1)]
+        logits = torch.from_numpy(prior.logits(torch.stack(past, dim=-1).numpy()))
+        total += float(torch.nn.functional.cross_entropy(logits, codes[0, 0], reduction="sum"))
+        start = end
+    return total / units.shape[1] / math.log(2)
+
+
+@torch.inference_mode()
+def run(recipe: GeneratorRecipe) -> None:
+    """Write both codes of the units, and where each utterance ends; say what they cost."""
+    loaded = load(recipe.discrete)
+    if loaded.autoencoder is None:
+        raise CheckpointError(f"{recipe.discrete} has no autoencoder; give vq")
+    log_mel, tensors, started = LogMel(loaded.autoencoder.config.mel), {}, time.monotonic()
+    for split, folder in (("train", recipe.data), ("held", recipe.held_data)):
+        cache, codes = SpeechCache(folder), []
+        chosen = [u for u in cache.utterances if "@" not in cache.speakers[u.speaker]]
+        order = np.random.default_rng(recipe.seed).permutation(len(chosen))[: recipe.n_utterances]
+        for n, at in enumerate(order):
+            wav, _ = cache.crop(chosen[at], 0, chosen[at].n_samples // HOP_LENGTH)
+            codes.append(loaded.autoencoder.encode_units(log_mel(torch.from_numpy(wav)[None]))[0, :2].short())
+            if n % 500 == 0:
+                print(f"{split}: {n} of {len(order)}, {time.monotonic() - started:.0f} s", flush=True)
+        tensors[f"{split}.units"] = torch.cat(codes, dim=1)
+        tensors[f"{split}.ends"] = torch.tensor([c.shape[1] for c in codes]).cumsum(0)
+    write_tensors(Path(recipe.output_dir) / "units.safetensors", tensors, {"sha256": loaded.sha256})
+    learned, tested = ((tensors[f"{split}.units"].long(), tensors[f"{split}.ends"]) for split in ("train", "held"))
+    single, pair = counted_bits(learned[0][0], learned[1], tested[0][0], tested[1])
+    bits = {"unigram": single, "bigram": pair, "prior": prior_bits(*tested)}
+    print(json.dumps({"bits_a_unit": bits, "counted": learned[0].shape[1], "tested": tested[0].shape[1]}))
+
+
+if __name__ == "__main__":
+    try:
+        run(load_config(GeneratorRecipe, sys.argv[1], sys.argv[2:]))
+    except VcaeError as error:
+        raise SystemExit(f"error: {error}") from None

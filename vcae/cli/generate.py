@@ -1,0 +1,229 @@
+"""`vcae generate` and `vcae interpolate`: voices that nobody has, voices between two, and babble."""
+
+from __future__ import annotations
+
+import json as json_module
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vcae import __version__
+from vcae.cli.common import (
+    CheckpointOption,
+    Device,
+    DeviceOption,
+    ForceOption,
+    JsonOption,
+    OutputOption,
+    QuietOption,
+    Stopwatch,
+    output_path,
+    report,
+    user_errors,
+    working,
+)
+from vcae.errors import ConfigError
+from vcae.tasks.provenance import provenance
+from vcae.tasks.speakers import Speaker, find_voice, parse_speaker, read_clips
+
+if TYPE_CHECKING:
+    from vcae.audio.io import Sound
+    from vcae.tasks.model import Model
+    from vcae.tasks.voice import Voice
+
+app = typer.Typer(help="Voices that nobody has, and babble.", no_args_is_help=True)
+
+SeedOption = Annotated[int, typer.Option(min=0, help="The same seed gives the same file.")]
+DISCRETE = "vq"
+MAX_STEPS = 100
+
+
+def voice_target(name: str) -> Path:
+    """Return the file of a voice: a path where it ends in .safetensors or names a folder, else the file of a saved voice.
+
+    Raises:
+        ConfigError: If the name cannot be a saved voice's.
+    """
+    from vcae.tasks.shelf import SUFFIX, voice_path
+
+    return Path(name) if name.endswith(SUFFIX) else voice_path(name)
+
+
+def check_targets(targets: list[Path], force: bool) -> None:
+    """Refuse to replace files, unless it is wanted.
+
+    Raises:
+        ConfigError: If one exists.
+    """
+    for target in targets:
+        if target.is_dir():
+            raise ConfigError(f"{target} is a folder; give a file's name")
+        if target.exists() and not force:
+            raise ConfigError(f"{target} exists; add --force to replace it, or take another name with -o")
+
+
+def _pitch(voice: Voice) -> str:
+    return "unvoiced" if math.isnan(voice.log_f0_median) else f"{math.exp(voice.log_f0_median):.0f} Hz"
+
+
+@app.command("voice")
+@user_errors
+def voice(
+    seed: SeedOption = 0,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="A name for --speaker, or a .safetensors file; without it, new-SEED.")
+    ] = None,
+    spread: Annotated[float, typer.Option(help="How far from the average voice to draw, up to 2.")] = 1.0,
+    device: DeviceOption = Device.auto,
+    checkpoint: CheckpointOption = "default",
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Draw a voice that nobody has and save it, for --speaker."""
+    name = f"new-{seed}" if output is None else output
+    path = voice_target(name)
+    check_targets([path], force)
+    with working("drawing a voice", quiet):
+        from vcae.tasks.generate import new_voice
+        from vcae.tasks.model import load
+        from vcae.tasks.voice import save_voice
+
+        model = load(checkpoint, device.value)
+        drawn = new_voice(model, seed, spread)
+    save_voice(
+        path, drawn, model, {"clips": [], "generated": {"seed": seed, "spread": spread}, "made_by": f"vcae {__version__}"}
+    )
+    if quiet:
+        return
+    values = {"name": name, "path": str(path), "seed": seed, "spread": spread, "bytes": path.stat().st_size}
+    values["f0_hz"] = round(math.exp(drawn.log_f0_median), 1)
+    typer.echo(json_module.dumps(values) if json else f"saved {name}: a new voice of {_pitch(drawn)}, {path}")
+
+
+@app.command("speech")
+@user_errors
+def speech(
+    speaker: Annotated[
+        list[str],
+        typer.Option("--speaker", "-s", help="Whose voice: a clip, or a saved or generated voice; weights mix: a:0.7."),
+    ],
+    seconds: Annotated[float, typer.Option(help="How long, 0.5 to 600 s.")] = 5.0,
+    seed: SeedOption = 0,
+    temperature: Annotated[float, typer.Option(help="Under 1: more usual sounds; over 1: odder ones.")] = 1.0,
+    top_p: Annotated[float, typer.Option("--top-p", help="Draw only among the likeliest, of this probability together.")] = 0.9,
+    output: OutputOption = None,
+    device: DeviceOption = Device.auto,
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Babble in the voice of --speaker: the sounds of speech in an order that speech has, without words."""
+    from vcae.audio.io import Sound, check_output, write_sound
+
+    speakers = [parse_speaker(text) for text in speaker]
+    target = output_path(output if output is not None else f"babble-{seed}.wav", [str(s.path) for s in speakers], "babble")
+    check_output(target, force)
+    clips = read_clips(speakers)
+    with working("babbling", quiet):
+        from vcae.tasks.generate import BabbleOptions, babble
+        from vcae.tasks.model import load
+
+        options, watch = BabbleOptions(seconds, seed, temperature, top_p), Stopwatch()
+        model = load(DISCRETE, device.value)
+        done = babble(model, _voice_for(model, speakers, clips, device), options)
+    sound = Sound(done.wav.numpy(), model.sample_rate)
+    write_sound(target, sound, provenance(model.checkpoint, "babbled"), force, sys.stdout.buffer)
+    elapsed = watch()
+    values = {
+        "output": target,
+        "speaker": speaker,
+        "duration_s": round(sound.duration_s, 4),
+        "seed": seed,
+        "temperature": temperature,
+        "top_p": top_p,
+        "n_units": len(done.units.units),
+        "output_f0_hz": done.output_f0_hz,
+        "elapsed_s": round(elapsed, 3),
+    }
+    sentence = f"wrote {target}: {sound.duration_s:.1f} s of babble in the voice of {', '.join(speaker)}, {elapsed:.1f} s on {model.device}"
+    report(values, sentence, target, quiet, json)
+
+
+def _voice_for(model: Model, speakers: list[Speaker], clips: dict[Path, Sound], device: Device) -> Voice:
+    """Return a voice for `model`; where a saved one is of the default checkpoint, all are made by it and brought over."""
+    from vcae.tasks.generate import carry_voice
+    from vcae.tasks.model import load
+    from vcae.tasks.voice import read_voice_facts
+
+    owners = {read_voice_facts(s.path)["sha256"] for s in speakers if s.saved}
+    if not owners - {model.checkpoint.sha256}:
+        return find_voice(model, speakers, clips)
+    default = load(device=device.value)
+    return carry_voice(default, find_voice(default, speakers, clips), model)
+
+
+@user_errors
+def interpolate(
+    first: Annotated[str, typer.Argument(help="A clip, or a saved or generated voice.")],
+    second: Annotated[str, typer.Argument(help="Another.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="Folder for the voices, 00.safetensors and on.")],
+    steps: Annotated[int, typer.Option(help="How many voices, both ends included, 2 to 100.")] = 5,
+    source: Annotated[str | None, typer.Option(help="A clip to convert to each voice, as wav beside it.")] = None,
+    device: DeviceOption = Device.auto,
+    checkpoint: CheckpointOption = "default",
+    seed: SeedOption = 0,
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Write voices on the way from FIRST to SECOND, both included."""
+    from vcae.audio.io import check_output, read_sound
+
+    speakers = [parse_speaker(first), parse_speaker(second)]
+    if any(s.weight is not None for s in speakers):
+        raise ConfigError("voices to interpolate have no weights: each step has its own; leave out what follows the ':'")
+    targets = _step_targets(Path(output), steps)
+    wavs = [str(target.with_suffix(".wav")) for target in targets] if source is not None else []
+    check_targets(targets, force)
+    for wav in wavs:
+        check_output(wav, force)
+    clips = read_clips(speakers)
+    sound = read_sound(source) if source is not None else None
+    with working("interpolating", quiet):
+        from vcae.tasks.generate import between_voices
+        from vcae.tasks.model import load
+        from vcae.tasks.voice import save_voice
+
+        model = load(checkpoint, device.value)
+        ends = [find_voice(model, [speaker], clips) for speaker in speakers]
+        voices = between_voices(model, ends[0], ends[1], steps)
+        for n, (between, target) in enumerate(zip(voices, targets, strict=True)):
+            facts = {"clips": [Path(first).name, Path(second).name], "share": n / (steps - 1), "made_by": f"vcae {__version__}"}
+            save_voice(target, between, model, facts)
+        if sound is not None:
+            _convert_to(model, sound, voices, wavs, seed, force)
+    values = {"output": output, "steps": steps, "voices": [str(t) for t in targets], "conversions": wavs}
+    pitches = f"{_pitch(voices[0])} to {_pitch(voices[-1])}"
+    said = f"wrote {steps} voices{' and their conversions' if wavs else ''} to {output}: {pitches}, on {model.device}"
+    report(values, said, output, quiet, json)
+
+
+def _step_targets(folder: Path, steps: int) -> list[Path]:
+    if not 2 <= steps <= MAX_STEPS:
+        raise ConfigError(f"--steps is {steps}; allowed are 2 to {MAX_STEPS}")
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file; name a folder with -o")
+    return [folder / f"{n:02d}.safetensors" for n in range(steps)]
+
+
+def _convert_to(model: Model, sound: Sound, voices: list[Voice], wavs: list[str], seed: int, force: bool) -> None:
+    from vcae.audio.io import Sound, write_sound
+    from vcae.tasks.convert import ConvertOptions, convert
+
+    for voice, wav in zip(voices, wavs, strict=True):
+        done = Sound(convert(model, sound, voice, ConvertOptions(seed=seed)).wav.numpy(), model.sample_rate)
+        write_sound(wav, done, provenance(model.checkpoint, "converted"), force, sys.stdout.buffer)

@@ -1,0 +1,151 @@
+"""Babble: units drawn one after the other from the codec's priors, and spoken in a voice."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from vcae import checkpoint
+from vcae.codec.integer import ONE, IntegerNetwork
+from vcae.codec.prior import CODE_CONTEXT, table_sizes
+from vcae.errors import CheckpointError, ConfigError
+from vcae.tasks.unit_files import STEP_S, Units
+from vcae.tasks.units import SpeakOptions, Speech, speak_units
+
+if TYPE_CHECKING:
+    from vcae.tasks.model import Model
+    from vcae.tasks.voice import Voice
+
+MAX_BABBLE_S = 600.0
+CODEC = "codec"
+
+
+@dataclass(frozen=True)
+class BabbleOptions:
+    """How to babble.
+
+    Attributes:
+        seconds: How long.
+        seed: The same seed gives the same babble.
+        temperature: Under 1 what is likely comes more often, over 1 less.
+        top_p: Only the likeliest units are drawn that together have this probability.
+
+    Raises:
+        ConfigError: For a value that is not allowed.
+    """
+
+    seconds: float = 5.0
+    seed: int = 0
+    temperature: float = 1.0
+    top_p: float = 0.9
+
+    def __post_init__(self) -> None:
+        if not 0.5 <= self.seconds <= MAX_BABBLE_S:
+            raise ConfigError(f"seconds is {self.seconds:g}; allowed are 0.5 to {MAX_BABBLE_S:g}")
+        if self.seed < 0:
+            raise ConfigError(f"seed is {self.seed}; it must be 0 or more")
+        if not 0 < self.temperature <= 3:
+            raise ConfigError(f"temperature is {self.temperature:g}; allowed are more than 0, to 3")
+        if not 0 < self.top_p <= 1:
+            raise ConfigError(f"top_p is {self.top_p:g}; allowed are more than 0, to 1")
+
+
+def nucleus(share: np.ndarray, top_p: float) -> np.ndarray:
+    """Return probabilities (K,) with all but the likeliest, which together reach `top_p`, set to 0, and the sum to 1.
+
+    Source: Holtzman et al., The curious case of neural text degeneration (2020).
+    """
+    order = np.argsort(-share, kind="stable")
+    ordered = share[order]
+    kept = np.zeros_like(share)
+    kept[order] = np.where(np.cumsum(ordered) - ordered < top_p, ordered, 0)
+    shared: np.ndarray = kept / kept.sum()
+    return shared
+
+
+class UnitPrior:
+    """Which units may come next: the codec's priors of both codes, which see the four steps (128 ms) before.
+
+    Args:
+        name: Of a codec.
+
+    Raises:
+        CheckpointError: If it is missing, damaged or no codec.
+    """
+
+    def __init__(self, name: str = CODEC) -> None:
+        path = checkpoint.find(name)
+        tensors, metadata = checkpoint.read_tensors(path)[0], checkpoint.read_metadata(path)
+        try:
+            self.n_units, self.base_sha256 = int(metadata["codec"]["codebook_size"]), str(metadata["codec"]["base_sha256"])
+            sizes, self._networks = table_sizes(self.n_units), []
+            for part in ("first", "second"):
+                own = {k.removeprefix(f"prior.{part}."): v for k, v in tensors.items() if k.startswith(f"prior.{part}.")}
+                self._networks.append(IntegerNetwork(own, sizes[part]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path} holds no codec ({error}); give one, such as the shipped codec") from error
+
+    def logits(self, known: np.ndarray, stage: int = 0) -> np.ndarray:
+        """Return logits (N, n_units) in nats of the first code after contexts (N, 8), or of the second, after (N, 9)."""
+        return self._networks[stage](known) / ONE
+
+    def sample(self, n: int, seed: int, temperature: float = 1.0, top_p: float = 1.0) -> list[int]:
+        """Draw n units; what their second codes would be is drawn too, as it tells what may follow."""
+        rng = np.random.default_rng(seed)
+        past = np.full(2 * CODE_CONTEXT, self.n_units)
+        drawn: list[int] = []
+        for _ in range(n):
+            known, pair = past, []
+            for stage in (0, 1):
+                pair.append(self._draw(self.logits(known[None], stage)[0], rng, temperature, top_p))
+                known = np.append(known, pair[-1])
+            drawn.append(pair[0])
+            past = np.concatenate([pair, past[:-2]])
+        return drawn
+
+    def _draw(self, logits: np.ndarray, rng: np.random.Generator, temperature: float, top_p: float) -> int:
+        share = np.exp((logits - logits.max()) / temperature)
+        share = nucleus(share / share.sum(), top_p)
+        return min(int(np.searchsorted(np.cumsum(share), rng.random())), self.n_units - 1)
+
+
+@lru_cache(maxsize=1)
+def unit_prior() -> UnitPrior:
+    """Return the shipped codec's priors, read once."""
+    return UnitPrior()
+
+
+def sample_units(model: Model, options: BabbleOptions) -> Units:
+    """Draw units that follow each other as in speech, and mean nothing.
+
+    Raises:
+        CheckpointError: For another checkpoint than the one whose units the prior knows: `vq`.
+    """
+    prior, where = unit_prior(), model.checkpoint
+    if where.sha256 != prior.base_sha256:
+        raise CheckpointError(f"the prior of babble knows the units of the checkpoint vq, and not of {where.path.stem}; use vq")
+    n_samples = round(options.seconds * model.sample_rate)
+    n = math.ceil(n_samples / (STEP_S * model.sample_rate)) + 1
+    drawn = prior.sample(n, options.seed, options.temperature, options.top_p)
+    return Units("babble", tuple(drawn), (1,) * n, n_samples, STEP_S, prior.n_units, where.path.stem, where.sha256)
+
+
+@torch.inference_mode()
+def babble(model: Model, voice: Voice, options: BabbleOptions | None = None) -> Speech:
+    """Babble in a voice: units drawn from the prior, spoken as `vcae speak` does.
+
+    Args:
+        model: `vq`.
+        voice: Measured by it, or brought to it by `vcae.tasks.generate.carry_voice`.
+        options: How; the defaults when None.
+
+    Raises:
+        CheckpointError: As `sample_units`.
+    """
+    options = options or BabbleOptions()
+    return speak_units(model, sample_units(model, options), voice, SpeakOptions(seed=options.seed))
