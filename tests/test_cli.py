@@ -78,7 +78,10 @@ def test_copies(tmp_path, clips, command):
     assert read_comment(out).startswith(f"{command}".rstrip("e"))
 
 
-def test_info(clips, tiny_checkpoint):
+def test_info(clips, tiny_checkpoint, tmp_path):
+    (tmp_path / "denoiser").mkdir()
+    beside_a_folder = json.loads(vcae("info", "denoiser", "--json", cwd=tmp_path).stdout)
+    assert beside_a_folder["parameters"] == {"all": 4188502}
     sound = json.loads(vcae("info", clips["source"], "--json").stdout)
     assert sound["sample_rate_hz"] == 16000
     assert 80 < sound["median_f0_hz"] < 150

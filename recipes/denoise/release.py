@@ -8,8 +8,9 @@ from vcae.config import to_dict
 from vcae.model.denoiser import PART, denoiser_of
 
 INFO = {
+    "name": "denoiser",
     "author": "the vcae authors",
-    "licence": "CC BY 4.0",
+    "license": "CC BY 4.0",
     "training_data": "LibriSpeech train-clean-100 (CC BY 4.0), speechocean762, CMU ARCTIC, kathleen (CC0), ESC-10 folds 1 to 4 (CC BY 3.0), "
     "made noises and rooms",
 }

@@ -35,7 +35,7 @@ def _is_checkpoint(what: str) -> bool:
     from vcae.checkpoint import PICKLES
 
     suffix = Path(what).suffix.lower()
-    return suffix == ".safetensors" or suffix in PICKLES or (not suffix and not Path(what).exists())
+    return suffix == ".safetensors" or suffix in PICKLES or (not suffix and not Path(what).is_file())
 
 
 def _flatten(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -49,7 +49,7 @@ def _flatten(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 
 def _describe_checkpoint(name: str) -> dict[str, Any]:
-    from vcae.checkpoint import load
+    from vcae.checkpoint import load, read_shapes
 
     loaded = load(name)
     if "ladder" in loaded.metadata:
@@ -58,6 +58,8 @@ def _describe_checkpoint(name: str) -> dict[str, Any]:
         return describe_ladder(loaded.path)
     models = {"autoencoder": loaded.autoencoder, "vocoder": loaded.vocoder}
     sizes = {k: sum(p.numel() for p in m.parameters()) for k, m in models.items() if m is not None}
+    # A file of other networks is counted as it lies there.
+    sizes = sizes or {"all": sum(math.prod(shape) for shape in read_shapes(loaded.path).values())}
     return {
         "checkpoint": loaded.path.name,
         "bytes": loaded.path.stat().st_size,
