@@ -36,12 +36,12 @@ convert: $(VENV)/.installed
 demo: $(VENV)/.installed-demo
 	$(BIN)/vcae demo
 
-# These only compute: a file to a core. The others measure time or memory, or start servers, and need the machine for themselves.
-COMPUTE := $(wildcard tests/test_anomaly*.py tests/test_codec*.py tests/test_embed.py tests/test_probe.py tests/test_sklearn.py)
+# These measure time or memory, or start servers and clusters, and need the machine for themselves. The others run a file to a core.
+ALONE := $(addprefix tests/test_,$(addsuffix .py,batch bitstream cli cluster demo demo_parts house long live ray serve training vocoder))
 
 test: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(COMPUTE)
-	$(BIN)/python -m pytest $(addprefix --ignore=,$(COMPUTE))
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(addprefix --ignore=,$(ALONE))
+	$(BIN)/python -m pytest $(ALONE)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

@@ -54,6 +54,7 @@ STEPS = {
     "polish": PolishRecipe,
     "bank": NoiseBankRecipe,
     "test": DenoiseTestRecipe,
+    "converted": DenoiseTestRecipe,
 }
 # And of one recipe alone.
 RELEASES = {"codec": CodecReleaseRecipe}

@@ -9,10 +9,10 @@ from vcae.model.denoiser import PART, denoiser_of
 
 INFO = {
     "name": "denoiser",
-    "author": "the vcae authors",
-    "license": "CC BY 4.0",
-    "training_data": "LibriSpeech train-clean-100 (CC BY 4.0), speechocean762, CMU ARCTIC, kathleen (CC0), ESC-10 folds 1 to 4 (CC BY 3.0), "
-    "made noises and rooms",
+    "author": "The vcae developers",
+    "license": "CC BY 4.0 (weights); see the model card for the training data's licences",
+    "training_data": "LibriSpeech train-clean-100 (251 readers), speechocean762 (128 adults), CMU ARCTIC (5 voices), Kathleen (1 voice); "
+    "ESC-10, folds 1 to 4; made noises and rooms",
 }
 
 

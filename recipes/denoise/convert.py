@@ -1,0 +1,71 @@
+"""Convert noisy sources with and without cleaning them first, and have it judged: `python recipes/denoise/convert.py CONF [name=value ...]`.
+
+The judge is evaluate_vc.py; words are compared with the recogniser's own reading of the clean source.
+"""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from mixtures import PEAK, mix, noises, speech
+from rich.console import Console
+from rich.progress import track
+
+import vcae
+from vcae.audio.f0 import SAMPLE_RATE
+from vcae.config import DenoiseTestRecipe, load_config
+from vcae.errors import VcaeError
+
+WAYS = {"clean source": (False, False), "noisy source": (True, False), "noisy source, denoised": (True, True)}
+
+
+def write(recipe: DenoiseTestRecipe) -> Path:
+    """Write the conversions of each clip to the voice of the next speaker's, and the list for the judge."""
+    out, model = Path(recipe.output_dir) / "converted", vcae.load()
+    out.mkdir(parents=True, exist_ok=True)
+    clips, bank, rows = speech(recipe), noises(recipe)["sounds"], []
+
+    def keep(name: str, wav: np.ndarray) -> str:
+        soundfile.write(out / name, wav, SAMPLE_RATE, subtype="PCM_16")
+        return name
+
+    for snr in recipe.snrs_db:
+        for i, clip in enumerate(track(clips, description=f"{snr:g} dB", console=Console(stderr=True))):
+            target = clips[(i + recipe.per_speaker) % len(clips)]
+            clean, noisy = mix(clip, bank[i % len(bank)], snr)
+            # The reference is as noisy, with another noise.
+            good, bad = mix(target, bank[(i + 7) % len(bank)], snr)
+            source = keep(f"source-{i:03d}.wav", clip * min(1.0, PEAK / np.abs(clip).max()))
+            wanted = keep(f"target-{i:03d}.wav", target * min(1.0, PEAK / np.abs(target).max()))
+            for both in (False, True):
+                for label, (spoilt, cleaned) in WAYS.items():
+                    if both and not spoilt:
+                        continue
+                    reference = bad if both else good
+                    made = model.convert(noisy if spoilt else clean, SAMPLE_RATE, reference, denoise=cleaned).numpy()
+                    told = f"{snr:g} dB, {label}{', noisy reference' * both}"
+                    rows.append((keep(f"{told.replace(', ', '-').replace(' ', '_')}-{i:03d}.wav", made), source, wanted, told))
+    pairs = out / "pairs.csv"
+    with pairs.open("w", newline="", encoding="utf-8") as opened:
+        csv.writer(opened).writerows([("converted", "source", "target_ref", "label"), *rows])
+    return pairs
+
+
+def main() -> None:
+    try:
+        recipe = load_config(DenoiseTestRecipe, sys.argv[1], sys.argv[2:])
+        pairs = write(recipe)
+    except VcaeError as error:
+        sys.exit(f"error: {error}")
+    if recipe.judge is None:
+        print(f"not judged; score the pairs: evaluate_vc.py {pairs}")
+        return
+    scores = pairs.with_name("scores.csv")
+    subprocess.run([recipe.judge_python, "-W", "ignore", recipe.judge, str(pairs), "-o", str(scores)], check=True)
+
+
+if __name__ == "__main__":
+    main()
