@@ -197,8 +197,9 @@ def _babble_section(studio: Studio, drawn: gr.State) -> None:
             voice = studio.kept(drawn, "the new voice") if drawn and reference is None else None
             path, sound, f0_hz = babble_file(studio, reference, voice, options, check)
         whose = f"the voice of {Path(reference).name}" if reference is not None else "the new voice"
+        took = time.perf_counter() - start
         text = (
-            f"Done: {sound.duration_s:.1f} s in {whose}, in {time.perf_counter() - start:.1f} s; median pitch {hertz(f0_hz)}."
+            f"Done: {sound.duration_s:.1f} s of seed {options.seed} in {whose}, in {took:.1f} s; median pitch {hertz(f0_hz)}."
         )
         return [note_html(text, "done"), gr.update(value=str(path), visible=True)]
 
