@@ -1,6 +1,7 @@
 """The page, in a real browser, against a real server."""
 
 import io
+import math
 import re
 import time
 import urllib.request
@@ -9,6 +10,7 @@ from urllib.parse import urlparse
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 import vcae
 from tests.conftest import CLIPS, ROOT
@@ -17,6 +19,7 @@ from vcae import Sound, compress, decompress
 from vcae.audio.f0 import estimate_f0
 from vcae.audio.io import read_comment
 from vcae.tasks.copy import reconstruct
+from vcae.tasks.generate import priors
 
 pytest.importorskip("gradio", reason="gradio is not installed: pip install 'vcae[demo]'")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install 'vcae[dev]'")
@@ -387,6 +390,106 @@ def test_features_and_copies_from_few_numbers(visit, tmp_path, model, speech):
     assert visitor.errors == []
 
 
+def set_number(visitor, place, value):
+    visitor.page.fill(f"#{place} input[type=number]", str(value))
+    visitor.page.keyboard.press("Tab")
+
+
+def press_and_wait(visitor, button, place):
+    """Press a button and wait for what is said at a place to be said anew."""
+    visitor.page.evaluate("place => document.querySelector(`#${place} .vcae-note`).setAttribute('data-old', '1')", place)
+    visitor.page.click(f"#{button}")
+    note = visitor.page.locator(f"#{place} .vcae-note:not([data-old])").first
+    note.wait_for(timeout=WAIT_MS)
+    return note.inner_text()
+
+
+def test_generate_a_voice_and_keep_it(visit, tmp_path, model, speech):
+    visitor = visit()
+    visitor.open_tab("Generate")
+    visitor.page.wait_for_selector("#generate-map img", timeout=WAIT_MS)
+    alt = visitor.page.locator("#generate-map img").get_attribute("alt")
+    told = dict(re.findall(r"(\d+): (\d+) Hz", alt))
+    assert list(told) == [str(seed) for seed in range(1, 13)]
+    assert f"{len(priors().known)} training speakers" in alt
+    # By keyboard: of the dozen the first two, which are heard at once.
+    voices = {}
+    for keys, seed in ((["Space"], 1), (["Tab", "Space"], 2)):
+        visitor.page.focus("#generate-dozen input >> nth=0")
+        for key in keys:
+            visitor.page.keyboard.press(key)
+        visitor.page.locator("#generate-status .vcae-done", has_text=f"seed {seed}, spread 1").wait_for(timeout=WAIT_MS)
+        voices[seed], rate = source_of(visitor, "generate-said")
+        assert (rate, len(voices[seed])) == (16000, len(speech))
+        file = visitor.download("generate-voice-file", tmp_path)
+        assert file.name == f"new-{seed}.safetensors"
+        kept = vcae.load_voice(file, model)
+        torch.testing.assert_close(kept.speaker_embedding, model.new_voice(seed).speaker_embedding, atol=1e-3, rtol=0)
+        assert math.exp(kept.log_f0_median) == pytest.approx(float(told[str(seed)]), abs=1)
+        assert median_hz(voices[seed], 16000) == pytest.approx(float(told[str(seed)]), rel=0.1)
+    assert np.abs(voices[1] - voices[2]).max() > 0.05
+    assert "Marked is the voice of seed 2" in visitor.page.locator("#generate-map img").get_attribute("alt")
+    assert visitor.page.input_value("#generate-seed input") == "2"
+    set_number(visitor, "generate-seed", -4)
+    assert "The seed is -4; give a whole number" in press_and_wait(visitor, "generate-go", "generate-status")
+    # The first once more, by its number: the same sound.
+    set_number(visitor, "generate-seed", 1)
+    assert "seed 1, spread 1" in press_and_wait(visitor, "generate-go", "generate-status")
+    again, _ = soundfile.read(visitor.download("generate-sound-file", tmp_path), dtype="float32")
+    assert np.array_equal(again, voices[1])
+    comment = read_comment(tmp_path / "source.new-1.wav")
+    assert comment.startswith("converted by vcae 0.")
+    # Kept, it is chosen on Convert, where it says the same.
+    assert "Kept new-1" in press_and_wait(visitor, "generate-keep", "generate-kept")
+    visitor.open_tab("Voices")
+    assert re.search(r"new-1\s.*nobody: seed 1", visitor.page.inner_text("#voice-list"))
+    visitor.open_tab("Convert")
+    visitor.page.get_by_text("More clips of the voice, or saved voices").click()
+    visitor.upload("source", CLIPS / "source.flac")
+    visitor.page.get_by_label("Saved voices (with a clip").first.click()
+    visitor.page.get_by_role("option", name="new-1").first.click()
+    visitor.page.click("#convert")
+    visitor.page.wait_for_selector("#download", timeout=WAIT_MS)
+    converted, _ = soundfile.read(visitor.download("download", tmp_path), dtype="float32")
+    assert np.abs(converted - voices[1]).max() < 1e-3
+    assert visitor.other_hosts() == []
+    assert visitor.errors == []
+
+
+def test_generate_babble_and_between_two(visit, tmp_path, model):
+    visitor = visit()
+    visitor.open_tab("Generate")
+    visitor.page.get_by_role("button", name="Babble").first.click()
+    assert "no voice yet to babble in" in press_and_wait(visitor, "generate-babble-go", "generate-babble-status")
+    set_number(visitor, "generate-seed", 1)
+    press_and_wait(visitor, "generate-go", "generate-status")
+    heard = []
+    for seconds, seed in ((1.5, 1), (2.5, 1), (2.5, 2)):
+        set_number(visitor, "generate-babble-seconds", seconds)
+        set_number(visitor, "generate-babble-seed", seed)
+        said = press_and_wait(visitor, "generate-babble-go", "generate-babble-status")
+        assert f"{seconds} s of seed {seed} in the new voice" in said
+        heard.append(source_of(visitor, "generate-babbled")[0])
+        assert len(heard[-1]) == 16000 * seconds
+        assert np.abs(heard[-1]).max() > 0.1
+    assert np.abs(heard[1] - heard[2]).max() > 0.05
+    visitor.page.get_by_role("button", name="Between two voices").click()
+    assert "first voice is missing" in press_and_wait(visitor, "generate-between-go", "generate-between-status")
+    middle = press_and_wait(visitor, "generate-between-example", "generate-between-status")
+    pitches = {0.5: float(re.search(r"pitch (\d+) Hz", middle)[1])}
+    for share in (0, 1):
+        set_number(visitor, "generate-share", share)
+        said = press_and_wait(visitor, "generate-between-go", "generate-between-status")
+        pitches[share] = float(re.search(rf"at {share}, .* pitch (\d+) Hz", said)[1])
+    assert 1.15 * pitches[0] < pitches[0.5] < pitches[1] / 1.15
+    last = vcae.load_voice(visitor.download("generate-between-file", tmp_path), model)
+    own = vcae.read_sound(CLIPS / "reference.flac")
+    torch.testing.assert_close(
+        last.speaker_embedding, model.voice(own.wav, own.sample_rate).speaker_embedding, atol=1e-3, rtol=0
+    )
+    assert visitor.errors == []
+
+
 def test_codec_by_keyboard_and_in_another_voice(visit, tmp_path):
     visitor = visit()
     visitor.open_tab("Codec")
@@ -492,7 +595,7 @@ def test_phone_width_and_themes(visit, tmp_path, scheme):
     visitor.page.click("#example")
     visitor.page.wait_for_selector("#download", timeout=WAIT_MS)
     visitor.page.wait_for_timeout(500)
-    for name in ("Convert", "Units", "Codec", "Denoise", "Features", "Anomaly", "Voices", "About"):
+    for name in ("Convert", "Units", "Codec", "Denoise", "Generate", "Features", "Anomaly", "Voices", "About"):
         visitor.open_tab(name)
         visitor.page.wait_for_timeout(300)
         assert visitor.overflow() <= 0, name

@@ -170,6 +170,31 @@ def test_a_voice_is_found_as_the_codec_measured_it(studio):
     assert not twin_of(mine).exists()
 
 
+def test_generating_stops_and_refuses(studio, clips):
+    from vcae.demo.generate_work import babble_file, between_file, draw_file
+    from vcae.tasks.babble import BabbleOptions
+
+    def report(share, what):
+        if what == "speaking":
+            studio.stop("ann")
+
+    with pytest.raises(StoppedError), studio.job("ann") as check:
+        draw_file(studio, None, 5, 1.0, check, report)
+    assert not list(studio.root.rglob("*.wav"))
+    for seed, message in ((None, "the seed is missing"), (-1, "the seed is -1"), (1e300, r"the seed is 1e\+300")):
+        with pytest.raises(ConfigError, match=message):
+            draw_file(studio, None, seed, 1.0, lambda: None)
+    with pytest.raises(ConfigError, match=r"seconds is 21; allowed are 0\.5 to 20 here"):
+        babble_file(studio, clips["reference"], None, BabbleOptions(21), lambda: None)
+    ends = [([clips["source"]], []), ([clips["reference"]], [])]
+    with pytest.raises(ConfigError, match=r"the place is 1\.2"):
+        between_file(studio, None, ends, 1.2, lambda: None)
+    with pytest.raises(ConfigError, match="the second voice is missing"):
+        between_file(studio, None, [ends[0], ([], [])], 0.5, lambda: None)
+    _, sound, _ = babble_file(studio, clips["reference"], None, BabbleOptions(0.5), lambda: None)
+    assert len(sound.wav) == 8000
+
+
 def test_what_files_say_is_text_and_not_markup():
     from vcae.demo.pictures import facts_html, list_html
 

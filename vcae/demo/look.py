@@ -24,8 +24,9 @@ CSS = """
 .vcae-list p { margin: 0; font-weight: 600; }
 .vcae-list ul { margin: 0; padding-left: 1.1rem; list-style: disc; }
 .vcae-actions { align-items: stretch; }
+.vcae-beside { align-items: flex-end; }
 button.secondary { font-weight: 500 !important; }
-#convert-status, #units-status, #codec-status, #anomaly-status, #voice-status { min-height: 3.4rem; }
+#convert-status, #units-status, #codec-status, #anomaly-status, #voice-status, #generate-status { min-height: 3.4rem; }
 .vcae-pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 1rem; }
 #codec-pictures .vcae-pair { grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); }
 .vcae-figure { margin: 0; min-width: 0; }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from vcae.demo import about, anomaly, api, codec, convert, denoise, features, units, voices
+from vcae.demo import about, anomaly, api, codec, convert, denoise, features, generate, units, voices
 from vcae.demo.studio import Studio
 
 TITLE = "vcae: voice conversion"
@@ -24,6 +24,8 @@ def build_page(studio: Studio) -> gr.Blocks:
                 codec.build(studio, shelf)
             with gr.Tab("Denoise", id="denoise-tab"):
                 denoise.build(studio)
+            with gr.Tab("Generate", id="generate-tab") as tab:
+                generate.build(studio, shelf, tab)
             with gr.Tab("Features", id="features-tab"):
                 features.build(studio)
             with gr.Tab("Anomaly", id="anomaly-tab"):

@@ -31,6 +31,7 @@ class Shelf:
         self._studio = studio
         self.visitor = gr.State({}, time_to_live=60 * studio.limits.minutes * 4, delete_callback=self._forget)
         self._lists: list[gr.Dropdown] = []
+        self._tables: list[gr.HTML] = []
 
     def _forget(self, visitor: dict[str, str]) -> None:
         for path in visitor.values():
@@ -42,16 +43,25 @@ class Shelf:
         self._lists.append(found)
         return found
 
+    def table(self) -> gr.HTML:
+        """Add a table of the voices."""
+        found = gr.HTML(_table({}, self._studio), padding=False, elem_id="voice-list")
+        self._tables.append(found)
+        return found
+
     def names(self, visitor: Mapping[str, str]) -> list[str]:
         """Return the names that a visitor may choose."""
         return [*visitor, *(name + SHARED for name in self._studio.shared_voices())]
 
     def follow(self) -> None:
-        """Keep the lists up to date with the state."""
+        """Keep the lists and tables up to date with the state."""
         self.visitor.change(
-            lambda visitor: [gr.update(choices=self.names(visitor)) for _ in self._lists],
+            lambda visitor: [
+                *(gr.update(choices=self.names(visitor)) for _ in self._lists),
+                *(_table(visitor, self._studio) for _ in self._tables),
+            ],
             self.visitor,
-            self._lists,
+            [*self._lists, *self._tables],
             api_visibility="private",
             show_progress="hidden",
             queue=False,
@@ -117,14 +127,46 @@ def _table(visitor: Mapping[str, str], studio: Studio) -> str:
             continue
         median = facts["log_f0_median"]
         pitch = "unvoiced" if median is None else f"{math.exp(median):.0f} Hz"
-        rows.append(
-            (name, f"{facts['speech_s']:.1f} s", pitch, ", ".join(map(str, facts["provenance"].get("clips", []))) or "-")
-        )
+        rows.append((name, f"{facts['speech_s']:.1f} s", pitch, _made_from(facts["provenance"])))
     if not rows:
         return note_html(
             "No voice is kept yet. What you save here is seen by nobody else, and gone when you close or reload the page."
         )
     return table_html(HEAD, rows)
+
+
+def _made_from(facts: Mapping[str, Any]) -> str:
+    generated = facts.get("generated")
+    if isinstance(generated, dict) and "seed" in generated:
+        return f"nobody: seed {str(generated['seed'])[:20]}"
+    return ", ".join(map(str, facts.get("clips", []))) or "-"
+
+
+def keep_voice(
+    studio: Studio, name: str, voice: Voice, twin: Voice | None, facts: Mapping[str, Any], visitor: Mapping[str, str]
+) -> tuple[Path, dict[str, str]]:
+    """Keep a voice for a visitor, in place of one of that name.
+
+    Args:
+        studio: Whose models and folder are used.
+        name: As `check_voice_name` returns it.
+        voice: As the checkpoint `default` measured it.
+        twin: As the codec's did, if it did.
+        facts: On where it comes from.
+        visitor: The voices kept so far.
+
+    Returns:
+        Its file, and the voices kept now.
+    """
+    path = studio.new_file(name + SAVED)
+    made_at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    facts = {"author": "", "made_by": f"vcae {__version__}", "made_at": made_at, **facts}
+    save_voice(path, voice, studio.model(), facts)
+    if twin is not None:
+        save_voice(twin_of(path), twin, studio.model(TWIN_CHECKPOINT), facts)
+    if name in visitor:
+        studio.forget(visitor[name])
+    return path, {**visitor, name: str(path)}
 
 
 def build(studio: Studio, shelf: Shelf) -> None:
@@ -152,20 +194,12 @@ def build(studio: Studio, shelf: Shelf) -> None:
                 bring = gr.Button("Keep it here")
     status = gr.HTML(note_html("Saved voices can be downloaded here."), padding=False, elem_id="voice-status")
     download = gr.DownloadButton("Download the voice", visible=False, elem_id="voice-download")
-    listing = gr.HTML(_table({}, studio), padding=False, elem_id="voice-list")
+    shelf.table()
 
-    def keep(name: str, voice: Voice, twin: Voice | None, clips: list[str], visitor: dict[str, str]) -> list[Any]:
-        path = studio.new_file(name + SAVED)
-        made_at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-        facts = {"clips": clips, "author": "", "made_by": f"vcae {__version__}", "made_at": made_at}
-        save_voice(path, voice, studio.model(), facts)
-        if twin is not None:
-            save_voice(twin_of(path), twin, studio.model(TWIN_CHECKPOINT), facts)
-        if name in visitor:
-            studio.forget(visitor[name])
-        now = {**visitor, name: str(path)}
+    def keep(name: str, voice: Voice, twin: Voice | None, facts: dict[str, Any], visitor: dict[str, str]) -> list[Any]:
+        path, now = keep_voice(studio, name, voice, twin, facts, visitor)
         said = note_html(f"Kept {name}: {voice.speech_s:.1f} s of speech. Choose it on Convert, or download it.", "done")
-        return [said, gr.update(value=str(path), visible=True, label=f"Download {name}{SAVED}"), _table(now, studio), now]
+        return [said, gr.update(value=str(path), visible=True, label=f"Download {name}{SAVED}"), now]
 
     @shown(studio, status)
     def save_work(clips: list[str] | None, name: str, visitor: dict[str, str], request: gr.Request) -> list[Any]:
@@ -176,7 +210,7 @@ def build(studio: Studio, shelf: Shelf) -> None:
             limit = studio.limits.seconds
             sounds = read_uploads(clips, "the voice", MAX_REFERENCES, limit, limit)
             voice, twin = (hear_voice(studio.model(checkpoint), sounds) for checkpoint in ("default", TWIN_CHECKPOINT))
-            return keep(name, voice, twin, [Path(clip).name for clip in clips], visitor)
+            return keep(name, voice, twin, {"clips": [Path(clip).name for clip in clips]}, visitor)
 
     @shown(studio, status)
     def mix_work(
@@ -193,7 +227,7 @@ def build(studio: Studio, shelf: Shelf) -> None:
             twins, twin = [twin_of(path) for path in files], None
             if all(path.exists() for path in twins):
                 twin = mix_voices([load_voice(path, studio.model(TWIN_CHECKPOINT)) for path in twins], weights)
-            return keep(name, mixed, twin, names, visitor)
+            return keep(name, mixed, twin, {"clips": names}, visitor)
 
     @shown(studio, status)
     def bring_work(file: str | None, visitor: dict[str, str], request: gr.Request) -> list[Any]:
@@ -202,10 +236,15 @@ def build(studio: Studio, shelf: Shelf) -> None:
         name = check_voice_name(Path(file).stem, visitor)
         with studio.job(session_of(request)):
             voice = load_voice(Path(file), studio.model())
-            clips = read_voice_facts(Path(file))["provenance"].get("clips", [])
-            return keep(name, voice, None, [str(clip)[:60] for clip in clips][:MAX_REFERENCES], visitor)
+            known = read_voice_facts(Path(file))["provenance"]
+            facts: dict[str, Any] = {"clips": [str(clip)[:60] for clip in known.get("clips", [])][:MAX_REFERENCES]}
+            if isinstance(known.get("generated"), dict):
+                facts["generated"] = {
+                    key: str(value)[:20] for key, value in known["generated"].items() if key in ("seed", "spread")
+                }
+            return keep(name, voice, None, facts, visitor)
 
-    outputs = [status, download, listing, shelf.visitor]
+    outputs = [status, download, shelf.visitor]
     options: dict[str, Any] = {"show_progress_on": status, "concurrency_id": "work", "concurrency_limit": studio.limits.jobs}
     save.click(save_work, [clips, name, shelf.visitor], outputs, api_visibility="private", **options)
     mix.click(mix_work, [first, second, share, mixed_name, shelf.visitor], outputs, api_visibility="private", **options)

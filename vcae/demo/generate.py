@@ -1,0 +1,291 @@
+"""The tab Generate: voices that nobody has and a map of them, babble, and voices between two."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from vcae import ConfigError, load_voice
+from vcae.demo.clips import clip
+from vcae.demo.generate_work import MAX_BABBLE_S, Generated, babble_file, between_file, check_seed, draw_file
+from vcae.demo.pictures import facts_html, note_html
+from vcae.demo.studio import Studio, session_of, shown
+from vcae.demo.voice_map import SEEDS, map_html
+from vcae.demo.voices import TWIN_CHECKPOINT, Shelf, check_voice_name, choose_files, keep_voice
+from vcae.demo.work import hertz
+from vcae.tasks.babble import BabbleOptions
+from vcae.tasks.generate import MAX_SPREAD, carry_voice, priors
+from vcae.tasks.voice import read_voice_facts
+
+CONSENT = "What is generated is synthetic, even where nobody has the voice: say so, and leave its comment tag in."
+WAITING = "The new voice is heard here, on the bundled clip or on yours."
+KEPT = "Kept, it can be chosen on Convert and Codec, and as one of two voices below."
+BABBLED = "The sounds of speech, in an order that speech has, without a word: nothing is said."
+BETWEEN = "At 0 and at 1 stand the voices themselves."
+NEW_SEEDS = 10_000
+
+
+def build(studio: Studio, shelf: Shelf, tab: gr.Tab) -> None:
+    """Add the tab's contents and its events."""
+    gr.Markdown(
+        "Voices that nobody has: drawn by a seed, each at its place among those that the model was trained on.",
+        elem_classes="vcae-lead",
+    )
+    drawn = gr.State("", time_to_live=60 * studio.limits.minutes * 4, delete_callback=studio.forget)
+    source = _voice_section(studio, shelf, tab, drawn)
+    with gr.Accordion("Babble", open=False, elem_id="generate-babble"):
+        _babble_section(studio, drawn)
+    with gr.Accordion("Between two voices", open=False, elem_id="generate-between"):
+        _between_section(studio, shelf, source)
+
+
+def _voice_section(studio: Studio, shelf: Shelf, tab: gr.Tab, drawn: gr.State) -> gr.Audio:
+    """Add the map, the seed, and what comes of it; return what is said."""
+    with gr.Row():
+        with gr.Column(scale=3, min_width=280):
+            map_place = gr.HTML(note_html("The map is drawn here."), padding=False, elem_id="generate-map")
+        with gr.Column(scale=2, min_width=280):
+            chosen = gr.Radio(
+                [(str(seed), seed) for seed in SEEDS],
+                label="A voice of the map, by its seed",
+                info="Choose one to hear it.",
+                elem_id="generate-dozen",
+            )
+            with gr.Row(elem_classes="vcae-beside"):
+                seed = gr.Number(1, precision=0, label="Any seed", min_width=120, elem_id="generate-seed")
+                other = gr.Button("New seed", min_width=110, elem_id="generate-new")
+            spread = gr.Slider(
+                0.1,
+                MAX_SPREAD,
+                value=1,
+                step=0.1,
+                label="Spread",
+                info="Less: nearer to the average voice. More: odder.",
+                elem_id="generate-spread",
+            )
+    with gr.Accordion("Let it say a recording of yours", open=False):
+        source = _audio("What is said; without it, the bundled clip", "generate-source")
+    with gr.Row(elem_classes="vcae-actions"):
+        go = gr.Button("Hear this voice", variant="primary", elem_id="generate-go", scale=3)
+        stop = gr.Button("Stop", elem_id="generate-stop", scale=1)
+    gr.HTML(note_html(CONSENT), padding=False)
+    status = gr.HTML(note_html(WAITING), padding=False, elem_id="generate-status")
+    with gr.Column(visible=False, elem_id="generate-result") as result:
+        facts = gr.HTML(padding=False, elem_id="generate-facts")
+        said = gr.Audio(label="The new voice", interactive=False, buttons=["download"], elem_id="generate-said")
+        with gr.Row():
+            sound_file = gr.DownloadButton("Download the sound", elem_id="generate-sound-file")
+            voice_file = gr.DownloadButton("Download the voice", elem_id="generate-voice-file")
+        with gr.Row(elem_classes="vcae-beside"):
+            name = gr.Textbox(label="Name", max_length=64, scale=2, elem_id="generate-name")
+            keep = gr.Button("Keep it", scale=1, elem_id="generate-keep")
+        kept = gr.HTML(note_html(KEPT), padding=False, elem_id="generate-kept")
+
+    @shown(studio, map_place)
+    def show_map(drawn: str) -> Any:
+        # Once a voice was drawn, the map is there, and marks it.
+        return gr.skip() if drawn else map_html()
+
+    @shown(studio, status)
+    def work(
+        seed: float | None,
+        spread: float,
+        source: str | None,
+        request: gr.Request,
+        progress: Any = gr.Progress(),  # noqa: B008
+    ) -> list[Any]:
+        start = time.perf_counter()
+        with studio.job(session_of(request)) as check:
+            number = check_seed(seed)
+            done = draw_file(studio, source, number, spread, check, lambda share, what: progress(share, desc=what))
+            took = time.perf_counter() - start
+            progress(0.95, desc="drawing")
+            picture = map_html((number, done.place))
+        text = f"Done: {done.said.sound.duration_s:.1f} s in the voice of seed {number}, spread {spread:g}, in {took:.1f} s."
+        sound, voice = str(done.said.path), str(done.voice)
+        here = number if spread == 1 and number in SEEDS else None
+        told = _facts(done)
+        return [
+            note_html(text, "done"),
+            gr.update(visible=True),
+            told,
+            sound,
+            sound,
+            voice,
+            f"new-{number}",
+            voice,
+            picture,
+            here,
+        ]
+
+    def choose_work(
+        chosen: int,
+        source: str | None,
+        request: gr.Request,
+        progress: Any = gr.Progress(),  # noqa: B008
+    ) -> Any:
+        done = work(chosen, 1.0, source, request, progress)
+        # What went wrong is told by itself.
+        return done if isinstance(done, dict) else [*done, chosen, 1.0]
+
+    @shown(studio, kept)
+    def keep_work(name: str, drawn: str, visitor: dict[str, str], request: gr.Request) -> list[Any]:
+        name = check_voice_name(name or "", visitor)
+        with studio.job(session_of(request)) as check:
+            if not drawn:
+                raise ConfigError("there is no new voice yet; draw one first")
+            path, model = studio.kept(drawn, "the new voice"), studio.model()
+            voice, facts = load_voice(path, model), read_voice_facts(path)["provenance"]
+            twin = carry_voice(model, voice, studio.model(TWIN_CHECKPOINT))
+            check()
+            _, now = keep_voice(studio, name, voice, twin, facts, visitor)
+        return [note_html(f"Kept {name}: choose it on Convert and Codec, or below.", "done"), now]
+
+    def stop_work(request: gr.Request) -> str:
+        studio.stop(session_of(request))
+        return note_html("Stopped. " + WAITING)
+
+    options = _options(studio)
+    outputs = [status, result, facts, said, sound_file, voice_file, name, drawn, map_place, chosen]
+    tab.select(show_map, drawn, map_place, show_progress="hidden", **options)
+    running = [
+        go.click(work, [seed, spread, source], outputs, show_progress_on=status, **options),
+        chosen.input(choose_work, [chosen, source], [*outputs, seed, spread], show_progress_on=status, **options),
+    ]
+    filled = other.click(
+        lambda: secrets.randbelow(NEW_SEEDS), None, seed, api_visibility="private", show_progress="hidden", queue=False
+    )
+    running.append(filled.then(work, [seed, spread, source], outputs, show_progress_on=status, **options))
+    keep.click(keep_work, [name, drawn, shelf.visitor], [kept, shelf.visitor], show_progress_on=kept, **options)
+    stop.click(stop_work, None, status, cancels=running, queue=False, api_visibility="private", show_progress="hidden")
+    return source
+
+
+def _babble_section(studio: Studio, drawn: gr.State) -> None:
+    """Add the settings of babble, and what comes of them."""
+    reference = _audio("Whose voice; without it, the new voice above", "generate-babble-voice")
+    with gr.Row():
+        seconds = gr.Slider(
+            0.5, MAX_BABBLE_S, value=4, step=0.5, label="Seconds", min_width=200, elem_id="generate-babble-seconds"
+        )
+        temperature = gr.Slider(
+            0.5,
+            1.5,
+            value=1,
+            step=0.1,
+            label="Temperature",
+            info="Less: more usual sounds. More: odder ones.",
+            min_width=200,
+            elem_id="generate-babble-temperature",
+        )
+        seed = gr.Number(1, precision=0, label="Seed", min_width=120, elem_id="generate-babble-seed")
+    go = gr.Button("Babble", variant="primary", elem_id="generate-babble-go")
+    status = gr.HTML(note_html(BABBLED), padding=False, elem_id="generate-babble-status")
+    said = gr.Audio(label="Babble", interactive=False, visible=False, buttons=["download"], elem_id="generate-babbled")
+
+    @shown(studio, status)
+    def work(
+        reference: str | None, drawn: str, seconds: float, temperature: float, seed: float | None, request: gr.Request
+    ) -> list[Any]:
+        start = time.perf_counter()
+        with studio.job(session_of(request)) as check:
+            options = BabbleOptions(seconds, check_seed(seed), temperature)
+            voice = studio.kept(drawn, "the new voice") if drawn and reference is None else None
+            path, sound, f0_hz = babble_file(studio, reference, voice, options, check)
+        whose = f"the voice of {Path(reference).name}" if reference is not None else "the new voice"
+        took = time.perf_counter() - start
+        text = (
+            f"Done: {sound.duration_s:.1f} s of seed {options.seed} in {whose}, in {took:.1f} s; median pitch {hertz(f0_hz)}."
+        )
+        return [note_html(text, "done"), gr.update(value=str(path), visible=True)]
+
+    inputs = [reference, drawn, seconds, temperature, seed]
+    go.click(work, inputs, [status, said], show_progress_on=status, **_options(studio))
+
+
+def _between_section(studio: Studio, shelf: Shelf, source: gr.Audio) -> None:
+    """Add two voices, a place between them, and what comes of it."""
+    with gr.Row():
+        with gr.Column(min_width=280):
+            first = _audio("The first voice", "generate-first")
+            first_saved = shelf.dropdown("Or the first from saved voices")
+        with gr.Column(min_width=280):
+            second = _audio("The second voice", "generate-second")
+            second_saved = shelf.dropdown("Or the second from saved voices")
+    share = gr.Slider(
+        0, 1, value=0.5, step=0.05, label="Place", info="0: the first voice. 1: the second.", elem_id="generate-share"
+    )
+    with gr.Row(elem_classes="vcae-actions"):
+        go = gr.Button("Hear the voice there", variant="primary", elem_id="generate-between-go", scale=3)
+        example = gr.Button("Try the bundled clips", elem_id="generate-between-example", scale=2)
+        stop = gr.Button("Stop", elem_id="generate-between-stop", scale=1)
+    status = gr.HTML(note_html(BETWEEN), padding=False, elem_id="generate-between-status")
+    with gr.Column(visible=False) as result:
+        said = gr.Audio(label="The voice between", interactive=False, buttons=["download"], elem_id="generate-between-said")
+        voice_file = gr.DownloadButton("Download the voice", elem_id="generate-between-file")
+
+    @shown(studio, status)
+    def work(
+        first: str | None,
+        first_saved: list[str] | None,
+        second: str | None,
+        second_saved: list[str] | None,
+        share: float,
+        source: str | None,
+        visitor: dict[str, str],
+        request: gr.Request,
+        progress: Any = gr.Progress(),  # noqa: B008
+    ) -> list[Any]:
+        start = time.perf_counter()
+        with studio.job(session_of(request)) as check:
+            ends = [
+                ([one] if one else [], choose_files(studio, visitor, saved or []))
+                for one, saved in ((first, first_saved), (second, second_saved))
+            ]
+            done = between_file(studio, source, ends, share, check, lambda part, what: progress(part, desc=what))
+        took = time.perf_counter() - start
+        text = f"Done: {done.said.sound.duration_s:.1f} s at {share:g}, in {took:.1f} s; median pitch {hertz(done.f0_hz)}."
+        return [note_html(text, "done"), gr.update(visible=True), str(done.said.path), str(done.voice)]
+
+    def stop_work(request: gr.Request) -> str:
+        studio.stop(session_of(request))
+        return note_html("Stopped. " + BETWEEN)
+
+    options = _options(studio)
+    inputs = [first, first_saved, second, second_saved, share, source, shelf.visitor]
+    outputs = [status, result, said, voice_file]
+    running = go.click(work, inputs, outputs, show_progress_on=status, **options)
+    filled = example.click(
+        lambda: (str(clip("source.flac")), [], str(clip("reference.flac")), []),
+        None,
+        [first, first_saved, second, second_saved],
+        api_visibility="private",
+        show_progress="hidden",
+        queue=False,
+    )
+    also = filled.then(work, inputs, outputs, show_progress_on=status, **options)
+    stop.click(stop_work, None, status, cancels=[running, also], queue=False, api_visibility="private", show_progress="hidden")
+
+
+def _audio(label: str, elem_id: str) -> gr.Audio:
+    sources: Any = ["upload", "microphone"]
+    return gr.Audio(sources=sources, type="filepath", buttons=[], min_width=280, label=label, elem_id=elem_id)
+
+
+def _options(studio: Studio) -> dict[str, Any]:
+    return {"concurrency_id": "work", "concurrency_limit": studio.limits.jobs, "api_visibility": "private"}
+
+
+def _facts(done: Generated) -> str:
+    """Return how high the voice is, and how near to anybody's."""
+    limit = float(priors().metadata["limit"])
+    return facts_html(
+        [
+            (hertz(done.f0_hz), "median pitch"),
+            (f"{done.nearest:.2f}", f"cosine to the nearest training speaker; what lies over {limit:.2f} is drawn again"),
+        ]
+    )

@@ -1,0 +1,185 @@
+"""Jobs of the tab Generate: voices that nobody has, babble, voices between two."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vcae import ConfigError, Sound, Voice, __version__, load_voice, save_voice, write_sound
+from vcae.demo.clips import clip
+from vcae.demo.studio import SAVED, Studio
+from vcae.demo.work import Converted, Report, convert_files, gather_voice
+from vcae.tasks.convert import ConvertOptions
+from vcae.tasks.generate import BabbleOptions, Place, babble, between_voices, carry_voice, map_voices, new_voice, priors
+from vcae.tasks.provenance import provenance
+
+# The checkpoint whose units babble is made of.
+BABBLER = "vq"
+MAX_SEED = 2**31 - 1
+MAX_BABBLE_S = 20.0
+# Voices on the way from one to another, both included: the slider's places.
+PLACES = 21
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A generated voice as a file, and what it says.
+
+    Attributes:
+        voice: Of its file.
+        said: What it says.
+        f0_hz: Median F0 of what it says; nan when nothing is voiced.
+        place: Where it lies on the map.
+        nearest: Cosine to the nearest speaker of the training data.
+    """
+
+    voice: Path
+    said: Converted
+    f0_hz: float
+    place: Place
+    nearest: float
+
+
+def check_seed(seed: float | None) -> int:
+    """Return a seed that a visitor gave.
+
+    Raises:
+        ConfigError: If it is none.
+    """
+    if seed is None or not 0 <= seed <= MAX_SEED:
+        given = "missing" if seed is None else f"{seed:g}"
+        raise ConfigError(f"the seed is {given}; give a whole number from 0 to {MAX_SEED}")
+    return int(seed)
+
+
+def draw_file(
+    studio: Studio,
+    source: str | Path | None,
+    seed: float | None,
+    spread: float,
+    check: Callable[[], None],
+    report: Report = lambda share, what: None,
+) -> Generated:
+    """Draw a voice and let it say a recording.
+
+    Args:
+        studio: Whose models and folder are used.
+        source: Sound file; None for the bundled clip.
+        seed: As `vcae.tasks.generate.new_voice`, as `spread`.
+        spread: How far from the average voice to draw.
+        check: Called often; what it raises ends the work.
+        report: Told the share done, 0 to 1, and what is being done.
+
+    Raises:
+        AudioError: For unusable sound.
+        ConfigError: For a seed or a spread that is not allowed.
+    """
+    number = check_seed(seed)
+    report(0.02, "drawing a voice")
+    voice = new_voice(studio.model(), number, spread)
+    name = f"new-{number}"
+    return _say(studio, source, voice, name, {"clips": [], "generated": {"seed": number, "spread": spread}}, check, report)
+
+
+def between_file(
+    studio: Studio,
+    source: str | Path | None,
+    ends: Sequence[tuple[Sequence[str | Path], Sequence[str | Path]]],
+    share: float,
+    check: Callable[[], None],
+    report: Report = lambda share, what: None,
+) -> Generated:
+    """Let a voice between two say a recording. The rest as in `draw_file`.
+
+    Args:
+        studio: As there.
+        source: As there.
+        ends: Clips and saved voices of the first, and of the second.
+        share: Of the second, 0 to 1, to the nearest of `PLACES` places.
+        check: As there.
+        report: As there.
+
+    Raises:
+        AudioError: For unusable sound, or a voice of which there is none.
+        ConfigError: For a share that is not allowed, or a fine-tuned voice.
+    """
+    if not 0 <= share <= 1:
+        raise ConfigError(f"the place is {share:g}; allowed are 0, the first voice, to 1, the second")
+    for (clips, saved), which in zip(ends, ("first", "second"), strict=True):
+        if not clips and not saved:
+            raise ConfigError(f"the {which} voice is missing; upload or record a clip of it, or choose a saved voice")
+    report(0.02, "listening to both voices")
+    model = studio.model()
+    first, second = (gather_voice(studio, model, clips, saved) for clips, saved in ends)
+    check()
+    voice = between_voices(model, first, second, PLACES)[round(share * (PLACES - 1))]
+    names = [Path(each).stem if each in saved else Path(each).name for clips, saved in ends for each in (*clips, *saved)]
+    return _say(studio, source, voice, f"between-{100 * share:.0f}", {"clips": names, "share": share}, check, report)
+
+
+def _say(
+    studio: Studio,
+    source: str | Path | None,
+    voice: Voice,
+    name: str,
+    facts: dict[str, object],
+    check: Callable[[], None],
+    report: Report,
+) -> Generated:
+    """Save a voice, and let it say a recording."""
+    path = studio.new_file(name + SAVED)
+    save_voice(path, voice, studio.model(), {**facts, "made_by": f"vcae {__version__}", "made_at": now()})
+    check()
+    done = convert_files(studio, source or clip("source.flac"), [], [path], ConvertOptions(), check, report)
+    named = done.path.with_name(f"{done.path.name.removesuffix('.converted.wav')}.{name}.wav")
+    done.path.rename(named)
+    nearest = float((priors().known @ voice.speaker_embedding.cpu()[0]).max())
+    return Generated(path, replace(done, path=named), done.made.output_f0_hz, map_voices([voice])[0], nearest)
+
+
+def babble_file(
+    studio: Studio,
+    reference: str | Path | None,
+    drawn: str | Path | None,
+    options: BabbleOptions,
+    check: Callable[[], None],
+) -> tuple[Path, Sound, float]:
+    """Babble in the voice of a clip, or without one in a drawn voice, into a new file.
+
+    Args:
+        studio: Whose models and folder are used.
+        reference: Clip of the voice, or None.
+        drawn: File of a voice of the checkpoint `default`, or None.
+        options: How.
+        check: Called between steps; what it raises ends the work.
+
+    Returns:
+        The file, its sound, and the median F0 in Hz.
+
+    Raises:
+        AudioError: For an unusable clip.
+        ConfigError: If there is neither, or it would be too long.
+    """
+    if options.seconds > MAX_BABBLE_S:
+        raise ConfigError(f"seconds is {options.seconds:g}; allowed are 0.5 to {MAX_BABBLE_S:g} here")
+    if reference is None and drawn is None:
+        raise ConfigError("there is no voice yet to babble in; draw one above, or give a clip of one")
+    model = studio.model(BABBLER)
+    check()
+    if reference is not None:
+        voice = gather_voice(studio, model, [reference], [])
+    else:
+        voice = carry_voice(studio.model(), load_voice(Path(str(drawn)), studio.model()), model)
+    check()
+    made = babble(model, voice, options)
+    sound = Sound(made.wav.numpy(), model.sample_rate, "babble")
+    path = studio.new_file(f"babble-{options.seed}.wav")
+    write_sound(path, sound, provenance(model.checkpoint, "babbled"))
+    return path, sound, made.output_f0_hz
+
+
+def now() -> str:
+    """Return the time, for what stands in a voice's file."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
