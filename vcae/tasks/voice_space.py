@@ -128,7 +128,8 @@ class Priors:
     def directions(self) -> Tensor:
         """Principal components of the training speakers' embeddings in which voices are drawn (speaker_dim, D)."""
         centred = (self.known - self.known.mean(0)).double()
-        return torch.linalg.svd(centred, full_matrices=False).Vh[: int(self.metadata["directions"])].T.float()
+        axes: Tensor = torch.linalg.svd(centred, full_matrices=False).Vh[: int(self.metadata["directions"])].T.float()
+        return axes
 
     def confine(self, drawn: Description) -> Description:
         """Return what was drawn with the part of the embedding that lies along `directions`, at unit norm."""
