@@ -90,6 +90,7 @@ def test_the_shipped_priors_are_whole(model):
     assert known.path.stat().st_size < 2_000_000
     torch.testing.assert_close(known.space.whiten @ known.space.unwhiten, torch.eye(len(known.space.mean)), atol=0.05, rtol=0)
     torch.testing.assert_close(known.known.norm(dim=1), torch.ones(len(known.known)), atol=1e-3, rtol=0)
+    assert set(known.metadata["info"]) >= {"author", "data", "licence"}
     assert known.metadata["nats_a_voice"]["prior"] > known.metadata["nats_a_voice"]["full"]
 
 
@@ -99,7 +100,10 @@ def test_new_voices_are_far_from_everyone_and_spread_like_people():
     vectors = torch.cat([d.speaker_embedding for d in drawn])
     torch.testing.assert_close(vectors.norm(dim=1), torch.ones(150), atol=1e-4, rtol=0)
     assert float((vectors @ known.known.T).max()) <= known.metadata["limit"]
+    assert int(torch.linalg.matrix_rank(vectors, rtol=1e-4)) <= known.metadata["directions"] + 1
     median = torch.tensor([d.log_f0_median for d in drawn])
+    low, high = known.metadata["medians"]
+    assert low <= float(median.min()) < float(median.max()) <= high
     assert 0.2 < float(median.std()) < 0.45
     assert 110 < math.exp(float(median.mean())) < 220
     narrow = torch.tensor([draw(known, seed, 0.3).log_f0_median for seed in range(50)])
@@ -107,6 +111,17 @@ def test_new_voices_are_far_from_everyone_and_spread_like_people():
     places = map_voices(drawn)
     assert len({(round(p.x, 3), round(p.y, 3)) for p in places}) > 140
     assert [p.f0_hz for p in places] == pytest.approx(median.exp().tolist(), rel=1e-5)
+
+
+def test_a_drawn_voice_is_confined_to_known_directions_and_a_known_one_is_not_new():
+    known = priors()
+    drawn, person = draw(known, 4), known.known[7:8]
+    assert known.is_new(drawn)
+    assert not known.is_new(replace(drawn, speaker_embedding=person))
+    assert not known.is_new(replace(drawn, log_f0_median=known.metadata["medians"][0] - 0.01))
+    outside = torch.linalg.svd(known.known - known.known.mean(0), full_matrices=False).Vh[known.metadata["directions"]]
+    bent = known.confine(replace(drawn, speaker_embedding=drawn.speaker_embedding + 0.5 * outside))
+    torch.testing.assert_close(bent.speaker_embedding, known.confine(drawn).speaker_embedding, atol=1e-4, rtol=0)
 
 
 def test_a_new_voice_is_saved_and_used_as_any_other(model, speech, tmp_path):
@@ -167,7 +182,7 @@ def test_priors_of_another_checkpoint_and_damaged_files_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match="use --checkpoint default"):
         known.check("0" * 64)
     path = tmp_path / "p.safetensors"
-    facts = {key: known.metadata[key] for key in ("base_sha256", "limit")}
+    facts = {key: known.metadata[key] for key in ("base_sha256", "limit", "directions", "medians")}
     parts = (known.prior, known.space, known.known, (known.bank_mel, known.bank_f0))
     save_priors(path, *parts, facts)
     again = load_priors(path)

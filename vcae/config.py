@@ -785,7 +785,9 @@ class GeneratorRecipe:
     anneal_steps: int = 300
     free_nats: float = 0.02
     # A voice is new if its embedding has at most this cosine to that of any training speaker.
-    limit: float = 0.5
+    limit: float = 0.45
+    # Of the training speakers' embeddings, so many principal components are drawn: in the others the decoder knows little.
+    directions: int = 32
     # A corpus, two recordings of which go into the file as mels, so many frames of each: new voices are made audible by them.
     bank_corpus: str = "librispeech"
     bank_frames: int = 400
@@ -795,10 +797,12 @@ class GeneratorRecipe:
     # How many voices are drawn to be judged, from so many sources; voices of how many clips of a training speaker are compared with.
     n_voices: int = 100
     n_sources: int = 10
-    clips_per_speaker: int = 2
+    clips_per_speaker: int = 8
     # Conversions to real voices of the manifest's split, for comparison.
     split: str = "dev"
     n_real: int = 30
+    # Conversions to voices of training speakers, spread evenly over the range of F0: real voices as low and high as those that are drawn.
+    n_people: int = 30
     seed: int = 0
     output_dir: str = "out/generator"
 

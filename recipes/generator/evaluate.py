@@ -63,7 +63,27 @@ def train_clips(recipe: GeneratorRecipe) -> tuple[list[np.ndarray], list[str]]:
     return clips, names
 
 
-def judge(recipe: GeneratorRecipe, drawn: list[dict[str, object]], real: list[dict[str, object]]) -> dict[str, object]:
+def people(model: Model, recipe: GeneratorRecipe) -> list[Voice]:
+    """Return voices of training speakers, each by one recording's first 5 s, spread evenly over the range of F0."""
+    cache, found = SpeechCache(recipe.data), []
+    for name, utterances in zip(cache.speakers, cache.by_speaker, strict=True):
+        long = [one for one in utterances if one.n_frames > CLIP_FRAMES // 2]
+        if "@" not in name and long:
+            wav, f0 = cache.crop(long[0], 0, min(long[0].n_frames - 1, CLIP_FRAMES))
+            found.append((float(np.median(f0[f0 > 0])) if (f0 > 0).any() else 0.0, wav))
+    found.sort(key=lambda item: item[0])
+    chosen = [found[(2 * n + 1) * len(found) // (2 * recipe.n_people)][1] for n in range(recipe.n_people)]
+    return [hear_voice(model, [Sound(wav, SAMPLE_RATE)]) for wav in chosen]
+
+
+def nearest(vectors: np.ndarray, known: np.ndarray) -> dict[str, object]:
+    """Return how close conversions come to the closest of those who are known."""
+    best = (vectors @ known.T).max(axis=1)
+    found = {"of": len(known), "median": float(np.median(best)), "max": float(best.max()), "over_80": int((best > 0.8).sum())}
+    return found | {"each": [round(float(value), 3) for value in best]}
+
+
+def judge(recipe: GeneratorRecipe, made: dict[str, list[dict[str, object]]]) -> dict[str, object]:
     """Return what independent judges make of the conversions."""
     from resemblyzer import VoiceEncoder, preprocess_wav
     from speechmos import dnsmos
@@ -75,48 +95,44 @@ def judge(recipe: GeneratorRecipe, drawn: list[dict[str, object]], real: list[di
         found: np.ndarray = encoder.embed_utterance(spoken if len(spoken) >= SAMPLE_RATE // 2 else wav)
         return found
 
-    def scored(rows: list[dict[str, object]]) -> tuple[np.ndarray, np.ndarray]:
-        wavs = [read_sound(str(row["path"])).wav for row in rows]
-        quality = [dnsmos.run(np.clip(wav, -1, 1), SAMPLE_RATE)["ovrl_mos"] for wav in wavs]
-        return np.stack([embed(wav) for wav in wavs]), np.array(quality)
-
     results: dict[str, object] = {}
-    for name, rows in (("drawn", drawn), ("real", real)):
-        vectors, quality = scored(rows)
-        a, b = np.triu_indices(len(rows), 1)
-        cosines = np.sum(vectors[a] * vectors[b], axis=1)
-        at = np.array([row["source"] for row in rows])
-        voice = np.array([row.get("voice", n) for n, row in enumerate(rows)])
-        other, same = voice[a] != voice[b], at[a] == at[b]
-        pitch = np.log([float(str(row["f0_hz"])) for row in rows])
-        results[name] = {
-            "n": len(rows),
-            "pairs_below_718": float(np.mean(cosines[other] < 0.718)),
-            "pairs_mean": float(cosines[other].mean()),
-            "same_source_below_718": float(np.mean(cosines[other & same] < 0.718)),
-            "same_source_mean": float(cosines[other & same].mean()),
-            "ovrl": float(quality.mean()),
-            "ovrl_by_source": [float(quality[at == s].mean()) for s in sorted(set(at.tolist()))],
-            "log_f0_mean": float(pitch.mean()),
-            "log_f0_deviation": float(pitch.std()),
-        }
-        if name == "drawn":
-            nearest = vectors
     clips, names = train_clips(recipe)
-    known = np.stack([embed(clip) for clip in clips])
-    cosines = nearest @ known.T
-    best = cosines.max(axis=1)
-    results["nearest_training_clip"] = {
-        "clips": len(clips),
-        "speakers": len(set(names)),
-        "median": float(np.median(best)),
-        "max": float(best.max()),
-        "over_80": int((best > 0.8).sum()),
-    }
-    people = np.array(names)
-    among = np.where(people[:, None] == people[None], -1.0, known @ known.T).max(axis=1)
+    known, owner = np.stack([embed(clip) for clip in clips]), np.array(names)
+    means = np.stack([known[owner == name].mean(axis=0) for name in sorted(set(names))])
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    for name, rows in made.items():
+        wavs = [read_sound(str(row["path"])).wav for row in rows]
+        vectors = np.stack([embed(wav) for wav in wavs])
+        near = {"nearest_training_clip": nearest(vectors, known), "nearest_training_speaker": nearest(vectors, means)}
+        quality = np.array([dnsmos.run(np.clip(wav, -1, 1), SAMPLE_RATE)["ovrl_mos"] for wav in wavs])
+        results[name] = compare(rows, vectors, quality) | near
+        print(name, json.dumps(results[name]), flush=True)
+    among = np.where(owner[:, None] == owner[None], -1.0, known @ known.T).max(axis=1)
     results["nearest_other_of_real_clips"] = {"median": float(np.median(among)), "over_80": float(np.mean(among > 0.8))}
     return results
+
+
+def compare(rows: list[dict[str, object]], vectors: np.ndarray, quality: np.ndarray) -> dict[str, object]:
+    """Return how conversions differ from each other, how they sound, and how high they are."""
+    a, b = np.triu_indices(len(rows), 1)
+    cosines = np.sum(vectors[a] * vectors[b], axis=1)
+    at = np.array([row["source"] for row in rows])
+    voice = np.array([row.get("voice", n) for n, row in enumerate(rows)])
+    other, same = voice[a] != voice[b], at[a] == at[b]
+    pitch = np.log([float(str(row["f0_hz"])) for row in rows])
+    return {
+        "n": len(rows),
+        "pairs_below_718": float(np.mean(cosines[other] < 0.718)),
+        "pairs_mean": float(cosines[other].mean()),
+        "same_source_below_718": float(np.mean(cosines[other & same] < 0.718)),
+        "same_source_mean": float(cosines[other & same].mean()),
+        "ovrl": float(quality.mean()),
+        "ovrl_by_source": [float(quality[at == s].mean()) for s in sorted(set(at.tolist()))],
+        "ovrl_each": [round(float(value), 3) for value in quality],
+        "log_f0_mean": float(pitch.mean()),
+        "log_f0_deviation": float(pitch.std()),
+        "log_f0_each": [round(float(value), 3) for value in pitch],
+    }
 
 
 def run(recipe: GeneratorRecipe, judged: bool) -> None:
@@ -131,8 +147,9 @@ def run(recipe: GeneratorRecipe, judged: bool) -> None:
     chosen = [(n + 1 + (n // len(heard)) % (len(heard) - 1)) % len(heard) for n in range(recipe.n_real)]
     real = make(model, [heard[v] for v in chosen], sources, folder / "real")
     real = [row | {"voice": v} for row, v in zip(real, chosen, strict=True)]
-    print(f"{len(drawn)} + {len(real)} conversions, {time.monotonic() - started:.0f} s", flush=True)
-    results = {"seed": recipe.seed, **(judge(recipe, drawn, real) if judged else {})}
+    known = make(model, people(model, recipe), sources, folder / "people")
+    print(f"{len(drawn)} + {len(real)} + {len(known)} conversions, {time.monotonic() - started:.0f} s", flush=True)
+    results = {"seed": recipe.seed, **(judge(recipe, {"drawn": drawn, "real": real, "people": known}) if judged else {})}
     results["seconds"] = round(time.monotonic() - started)
     (folder / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
     print(json.dumps(results, indent=1))

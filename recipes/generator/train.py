@@ -24,8 +24,8 @@ from vcae.training.voices import WhitenedVoices, fit_voice_prior, likelihoods, w
 BANK_SPEAKERS = 2
 
 
-def read_voices(recipe: GeneratorRecipe, path: Path) -> tuple[WhitenedVoices, torch.Tensor]:
-    """Return the described voices, and the mean embedding of each speaker at the speed of the recording."""
+def read_voices(recipe: GeneratorRecipe, path: Path) -> tuple[WhitenedVoices, torch.Tensor, list[float]]:
+    """Return the described voices; of the speakers at the speed of the recording, the mean embedding of each, and the least and the most log-F0."""
     tensors, names = read_tensors(path)[0], read_header(path)["speakers"].split("\n")
     people = sorted({name.split("@")[0] for name in names})
     number = torch.tensor([people.index(name.split("@")[0]) for name in names])
@@ -34,8 +34,12 @@ def read_voices(recipe: GeneratorRecipe, path: Path) -> tuple[WhitenedVoices, to
     sums = torch.zeros(len(names), tensors["embedding"].shape[1]).index_add(0, speaker, tensors["embedding"])
     real = torch.tensor(["@" not in name for name in names]) & (speaker.bincount(minlength=len(names)) > 0)
     known = torch.nn.functional.normalize(sums[real], dim=-1)
+    medians = (
+        torch.zeros(len(names)).index_add(0, speaker, tensors["pitch"][:, 0].float())[real]
+        / speaker.bincount(minlength=len(names))[real]
+    )
     parts = (tensors["embedding"], tensors["pitch"], tensors["quantiles"])
-    return whiten_voices(*parts, speaker, held, recipe.model.quantile_dim), known
+    return whiten_voices(*parts, speaker, held, recipe.model.quantile_dim), known, [float(medians.min()), float(medians.max())]
 
 
 def bank(recipe: GeneratorRecipe, log_mel: LogMel) -> tuple[torch.Tensor, torch.Tensor]:
@@ -55,7 +59,7 @@ def bank(recipe: GeneratorRecipe, log_mel: LogMel) -> tuple[torch.Tensor, torch.
 def run(recipe: GeneratorRecipe) -> None:
     """Learn, say what held-out speech costs, and write."""
     folder, started = Path(recipe.output_dir), time.monotonic()
-    voices, known = read_voices(recipe, folder / "described.safetensors")
+    voices, known, medians = read_voices(recipe, folder / "described.safetensors")
     prior = fit_voice_prior(voices, recipe, print)
     nats = likelihoods(voices, prior)
     print(json.dumps({"nats_a_voice": nats, "held_out_voices": int(voices.held.sum()), "features": voices.features.shape[1]}))
@@ -63,7 +67,8 @@ def run(recipe: GeneratorRecipe) -> None:
     if base.autoencoder is None:
         raise CheckpointError(f"{recipe.checkpoint} has no autoencoder; give default")
     space = VoiceSpace(**voices.maps)
-    facts = {"base_sha256": base.sha256, "limit": recipe.limit, "info": dict(recipe.info), "nats_a_voice": nats}
+    facts = {"base_sha256": base.sha256, "limit": recipe.limit, "directions": recipe.directions, "medians": medians}
+    facts |= {"info": dict(recipe.info), "nats_a_voice": nats}
     heard = bank(recipe, LogMel(base.autoencoder.config.mel))
     save_priors(Path(recipe.output), prior, space, known, heard, facts)
     digest = hashlib.sha256(find(recipe.output).read_bytes()).hexdigest()

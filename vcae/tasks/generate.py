@@ -44,7 +44,7 @@ MAX_SPREAD = 2.0
 # Draws that come too close to a training speaker are drawn again, so often.
 MAX_DRAWS = 1000
 # Seconds of speech as which a new voice counts: its frames were made, and drawn to them more sounds worse.
-HEARD_S = 2.0
+HEARD_S = 1.0
 
 
 @lru_cache(maxsize=1)
@@ -71,7 +71,7 @@ def new_voice(model: Model, seed: int, spread: float = 1.0) -> Voice:
 
     Raises:
         CheckpointError: For another checkpoint.
-        ConfigError: For a seed or a spread that is not allowed, or a spread at which all draws are too close to a training speaker.
+        ConfigError: For a seed or a spread that is not allowed, or a spread at which all draws are refused.
     """
     known = priors()
     known.check(model.checkpoint.sha256)
@@ -86,15 +86,14 @@ def draw(known: Priors, seed: int, spread: float = 1.0) -> Description:
     if not 0 < spread <= MAX_SPREAD:
         raise ConfigError(f"spread is {spread}; allowed are more than 0, to {MAX_SPREAD:g}")
     generator, prior = torch.Generator().manual_seed(seed), known.prior
-    limit = float(known.metadata["limit"])
     for _ in range(MAX_DRAWS):
         latent = spread * torch.randn(1, prior.config.latent_dim, generator=generator)
         own = spread * torch.randn(1, prior.config.n_features, generator=generator)
-        drawn = known.space.describe(prior.sample(latent, own))
-        if float((known.known @ drawn.speaker_embedding[0]).max()) <= limit:
+        drawn = known.confine(known.space.describe(prior.sample(latent, own)))
+        if known.is_new(drawn):
             return drawn
     raise ConfigError(
-        f"of {MAX_DRAWS} draws with spread {spread:g} all were too close to a training speaker; take a larger one"
+        f"of {MAX_DRAWS} draws with spread {spread:g} all were too close to a training speaker, or lower or higher than any; take another one"
     )
 
 

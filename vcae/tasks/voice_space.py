@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,8 @@ MEDIANS = (math.log(65.0), math.log(420.0))
 SPREADS = (0.03, 0.5)
 # What the space and the bank consist of, with the number of dimensions of each.
 SPACE = {"mean": 1, "whiten": 2, "unwhiten": 2, "quantile_mean": 1, "quantile_basis": 2}
+# What must stand beside the weights.
+FACTS = ("base_sha256", "limit", "directions", "medians")
 BANK = {"mel": 2, "f0": 1}
 
 
@@ -121,6 +124,25 @@ class Priors:
         """Median and spread of the bank's log-F0."""
         return log_f0_statistics(self.bank_f0[0])
 
+    @cached_property
+    def directions(self) -> Tensor:
+        """Principal components of the training speakers' embeddings in which voices are drawn (speaker_dim, D)."""
+        centred = (self.known - self.known.mean(0)).double()
+        axes: Tensor = torch.linalg.svd(centred, full_matrices=False).Vh[: int(self.metadata["directions"])].T.float()
+        return axes
+
+    def confine(self, drawn: Description) -> Description:
+        """Return what was drawn with the part of the embedding that lies along `directions`, at unit norm."""
+        middle = self.known.mean(0)
+        kept = middle + (drawn.speaker_embedding - middle) @ self.directions @ self.directions.T
+        return replace(drawn, speaker_embedding=nn.functional.normalize(kept, dim=-1))
+
+    def is_new(self, drawn: Description) -> bool:
+        """Return whether a voice is unlike every training speaker, and no lower or higher than all of them."""
+        low, high = self.metadata["medians"]
+        nearest = float((self.known @ drawn.speaker_embedding[0]).max())
+        return nearest <= float(self.metadata["limit"]) and low <= drawn.log_f0_median <= high
+
     def check(self, model_sha256: str) -> None:
         """Refuse another checkpoint than the one these priors were learned with.
 
@@ -150,7 +172,8 @@ def save_priors(
         space: In which it lies.
         known: (S, speaker_dim), embeddings of the training speakers.
         bank: Mel (1, n_mels, T) and F0 (1, T) of speech that makes voices audible.
-        metadata: `base_sha256`, `limit` (the cosine to a known speaker up to which a voice is new), and plain data.
+        metadata: `base_sha256`, `limit` (the cosine to a known speaker up to which a voice is new), `directions` (see `Priors`),
+            `medians` (the least and the most log-F0 that a voice may have), and plain data.
 
     Raises:
         CheckpointError: If the file cannot be written.
@@ -177,7 +200,7 @@ def load_priors(name: str | Path = VOICES) -> Priors:
         prior.eval().requires_grad_(False)
         space = VoiceSpace(**{key: tensors[f"space.{key}"].float() for key in SPACE})
         mel, f0, known = (tensors[key].float() for key in ("bank.mel", "bank.f0", "known"))
-        for key in ("base_sha256", "limit"):
+        for key in FACTS:
             metadata[key]
     except (KeyError, TypeError, RuntimeError, ConfigError) as error:
         reason = " ".join(str(error).split())[:200]
