@@ -136,12 +136,12 @@ def test_a_file_of_vectors_and_one_of_rows(tmp_path, model, clips):
     done = command("embed", CLIPS, "-o", out, "--json")
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
-    assert (said["n_files"], said["n_rows"], said["failed"]) == (3, 3, [])
+    assert (said["n_files"], said["n_rows"], said["failed"]) == (4, 4, [])
     with np.load(out, allow_pickle=False) as kept:
-        assert kept["names"].tolist() == ["reference.flac", "reference2.flac", "source.flac"]
+        assert kept["names"].tolist() == ["noisy.flac", "reference.flac", "reference2.flac", "source.flac"]
         assert json.loads(str(kept["facts"]))["sha256"] == model.checkpoint.sha256
         with SoundReader(clips["source"]) as reader:
-            assert np.allclose(kept["values"][2], embed(model, reader).values[0], atol=1e-5)
+            assert np.allclose(kept["values"][3], embed(model, reader).values[0], atol=1e-5)
     refused = command("embed", CLIPS, "-o", out)
     assert refused.returncode == 2
     assert b"add --force" in refused.stderr

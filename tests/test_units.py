@@ -425,7 +425,7 @@ UNITS_CASES = {
     "textgrids to a file": (lambda d, c: [c, "-o", d / "a.TextGrid"], "name a folder and --format textgrid"),
     "textgrids to a pipe": (lambda d, c: [c, "--format", "textgrid"], "name a folder with -o"),
     "onto itself": (lambda d, c: [c / "source.flac", "-o", c / "source.flac", "--force"], "is an input too"),
-    "one picture": (lambda d, c: [c, "--plot", d / "a.png"], "one picture for 3 recordings"),
+    "one picture": (lambda d, c: [c, "--plot", d / "a.png"], "one picture for 4 recordings"),
 }
 
 
