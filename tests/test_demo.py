@@ -397,6 +397,8 @@ def set_number(visitor, place, value):
 
 def press_and_wait(visitor, button, place):
     """Press a button and wait for what is said at a place to be said anew."""
+    # What an accordion holds comes a moment after it is opened.
+    visitor.page.locator(f"#{place} .vcae-note").first.wait_for(state="attached", timeout=WAIT_MS)
     visitor.page.evaluate("place => document.querySelector(`#${place} .vcae-note`).setAttribute('data-old', '1')", place)
     visitor.page.click(f"#{button}")
     note = visitor.page.locator(f"#{place} .vcae-note:not([data-old])").first

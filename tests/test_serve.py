@@ -191,7 +191,7 @@ def test_plain_http_as_documented(server):
         status, answer = get(f"{server.url}/gradio_api/upload", body, kind)
         assert status == 200
         paths.append({"path": json.loads(answer)[0], "meta": {"_type": "gradio.FileData"}})
-    data = {"data": [paths[0], [paths[1]], "auto", 1.0, "auto", "auto", 0, ""]}
+    data = {"data": [paths[0], [paths[1]], "auto", 1.0, "auto", "auto", 0, "", False]}
     kind = {"Content-Type": "application/json"}
     status, answer = get(f"{server.url}/gradio_api/call/convert", json.dumps(data).encode(), kind)
     assert status == 200
