@@ -7,6 +7,7 @@ import torch
 
 from vcae.audio.f0 import SAMPLE_RATE
 from vcae.audio.io import Sound, resample
+from vcae.audio.loudness import TARGET_LEVEL
 from vcae.errors import ConfigError
 from vcae.tasks.denoise import Cleaner
 from vcae.tasks.model import load
@@ -28,7 +29,7 @@ def restoring(denoiser: str) -> System:
     def restore(wav: np.ndarray) -> np.ndarray:
         seen = model.analyse(cleaner.sound(Sound(wav, SAMPLE_RATE)).wav, SAMPLE_RATE)
         heard = torch.from_numpy(wav)[None]
-        gain = 0.06 / max(float(torch.from_numpy(wav).square().mean().sqrt()), 1e-4)
+        gain = TARGET_LEVEL / max(float(torch.from_numpy(wav).square().mean().sqrt()), 1e-4)
         mel = cleaner.network.restore(heard * gain)
         made = model.vocode(mel, seen.f0, len(wav))[0].numpy()
         return made / gain

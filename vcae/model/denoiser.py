@@ -93,7 +93,7 @@ class Denoiser(nn.Module):
         """Return what the network thinks of each frame of a spectrum (B, F, T): (B, T, width)."""
         with torch.autocast(spectrum.device.type, enabled=False):
             magnitude = spectrum.abs() + FLOOR
-            squeezed = spectrum * magnitude ** (COMPRESSION - 1)
+            squeezed = compress_spectrum(spectrum)
             seen = torch.cat([squeezed.real, squeezed.imag, (magnitude.log() - math.log(FLOOR)) / 5 - 1], dim=1)
         x = self.stack(self.input(seen.transpose(1, 2)).transpose(1, 2))
         thought: Tensor = self.norm(x.transpose(1, 2))

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vcae.audio.io import resample
+from vcae.audio.loudness import TARGET_LEVEL
 from vcae.checkpoint import load_module, read_tensors
 from vcae.config import DenoiseRecipe, NoisingConfig
 from vcae.errors import DataError
@@ -19,8 +20,6 @@ from vcae.model.denoiser import PART, Denoiser, compress_spectrum, denoiser_of
 from vcae.training.draws import Draws
 from vcae.training.objectives import Objective
 
-# RMS of what the network hears, as of all the models' inputs.
-LEVEL = 0.06
 # What a room adds within this time of the direct sound is left to the speech.
 EARLY_S = 0.03
 LEVEL_SPREAD_DB = 4.0
@@ -92,7 +91,7 @@ class Noising:
             ]
             heard = torch.stack(rows)
         spread = (2 * draws.uniform(n_batch, 1).to(wav.device) - 1) * LEVEL_SPREAD_DB
-        level = LEVEL * 10 ** (spread / 20) / _active_rms(heard).clamp(min=1e-4)
+        level = TARGET_LEVEL * 10 ** (spread / 20) / _active_rms(heard).clamp(min=1e-4)
         return heard * level, reachable * level, clean * level
 
     def _in_rooms(self, wav: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
