@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from vcae.audio.f0 import SAMPLE_RATE
 from vcae.checkpoint import sha256
 from vcae.errors import DataError
 from vcae.evaluation.scores import NONE, Column, Judge, Reader, Readings, Score, version
@@ -149,32 +146,23 @@ class Whisper(Recogniser):
 class Moonshine(Recogniser):
     """Moonshine base-en (Jeffries et al., Moonshine: speech recognition for live transcription and voice commands, 2024)."""
 
-    name = "moonshine"
-    packages: ClassVar[dict[str, str]] = {"moonshine-cpp": "moonshine_cpp", **COMPARING}
-    title = "Moonshine"
+    name: ClassVar[str] = "moonshine"
+    packages: ClassVar[dict[str, str]] = {"moonshine-cpp": "moonshine_cpp", "onnxruntime": "onnxruntime", **COMPARING}
+    title: ClassVar[str] = "Moonshine"
 
     def identity(self) -> str:
         """Return the version; the weights are the package's."""
-        return f"base-en from {version('moonshine-cpp')}"
+        return f"base-en from {version('moonshine-cpp')}, {version('onnxruntime')}, greedy"
 
     def open(self) -> Reader:
         """Load the model."""
-        import soundfile
-        from moonshine_cpp.moonshine_cpp import MoonshineModel
+        from vcae.evaluation.moonshine import MoonshineReader
 
-        model = MoonshineModel()
-
-        def read(wav: np.ndarray) -> str:
-            # Its call for samples in memory fails in version 0.1.4, so it reads a file.
-            handle, name = tempfile.mkstemp(suffix=".wav")
-            os.close(handle)
-            try:
-                soundfile.write(name, wav, SAMPLE_RATE, subtype="PCM_16")
-                return str(model.transcribe_wav(name))
-            finally:
-                os.unlink(name)
-
-        return read
+        # Found, not imported: the package's own library is loaded at import, and loses some 50 MB of memory for each second it hears.
+        spec = importlib.util.find_spec("moonshine_cpp")
+        if spec is None or spec.origin is None:
+            raise DataError("moonshine: moonshine-cpp is not installed; pip install 'vcae[eval]' brings it")
+        return MoonshineReader(Path(spec.origin).parent / "models" / "base-en")
 
 
 def _origin(folder: Path) -> str:
