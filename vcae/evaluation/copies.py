@@ -92,6 +92,8 @@ class Pesq(Comparison):
         """Return PESQ; nan where it hears no utterance."""
         from pesq import NoUtterancesError, pesq
 
+        if not degraded.any() or not reference.any():
+            return math.nan
         try:
             return float(pesq(SAMPLE_RATE, reference, degraded, "wb"))
         except NoUtterancesError:

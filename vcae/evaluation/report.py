@@ -94,12 +94,9 @@ def judge_rows(
     found = []
     for row in rows:
         heard = [readings.of(judge) for judge in opened]
-        if opened and all(
-            read(*files) is None
-            for judge, read in zip(opened, heard, strict=True)
-            for files in judge.needs(row)
-            if row.judged in files
-        ):
+        needed = [(read, files) for judge, read in zip(opened, heard, strict=True) for files in judge.needs(row)]
+        of_it = [read(*files) for read, files in needed if row.judged in files]
+        if of_it and all(value is None for value in of_it):
             continue
         scores: dict[str, Score] = {}
         texts = {}
@@ -128,7 +125,7 @@ def table(report: Report, every: bool = False) -> list[list[str]]:
         every: Show all columns, not the headline alone.
     """
     means = report.means()
-    columns = [c for c in report.columns if every or c.headline]
+    columns = [c for c in report.columns if every or c.headline] or report.columns
     lines = [["system", "n", *(column.heading for column in columns)]]
     for label in report.labels:
         cells = [number(means[label][c.key]) + ("*" if is_best(means, label, c) else "") for c in columns]
@@ -239,12 +236,11 @@ def _by_pair(report: Report, label: str) -> dict[tuple[Path, ...], Judged]:
 def differences_table(differences: Sequence[Difference], every: bool = False) -> list[list[str]]:
     """Return differences as text, a heading row first."""
     lines = [["system", "less", "score", "difference", "95 % interval", "pairs", "verdict"]]
-    for d in differences:
-        if every or d.column.headline:
-            f = d.figure
-            bounds = "-" if math.isnan(f.value) else f"{f.low:+.3f} to {f.high:+.3f}"
-            value = "-" if math.isnan(f.value) else f"{f.value:+.3f}"
-            lines.append([d.label, d.base, d.column.heading, value, bounds, str(d.n), d.verdict])
+    for d in [d for d in differences if every or d.column.headline] or differences:
+        f = d.figure
+        bounds = "-" if math.isnan(f.value) else f"{f.low:+.3f} to {f.high:+.3f}"
+        value = "-" if math.isnan(f.value) else f"{f.value:+.3f}"
+        lines.append([d.label, d.base, d.column.heading, value, bounds, str(d.n), d.verdict])
     return lines
 
 
