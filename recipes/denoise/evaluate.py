@@ -17,13 +17,13 @@ from vcae.errors import VcaeError
 from vcae.evaluation.run import judge_table
 from vcae.evaluation.tables import Copy, write_table
 
+JUDGES = ("moonshine", "distillmos", "pesq", "stoi", "dnsmos")
 MEASURES = {
-    "moonshine_wer": "WER, Moonshine",
-    "whisper_wer": "WER, Whisper",
+    "moonshine_wer": "WER",
     "distillmos": "DistillMOS",
     "stoi": "STOI",
     "pesq_wb": "PESQ-wb",
-    "ovrl": "DNSMOS OVRL",
+    "ovrl": "OVRL",
     "p808": "P.808",
 }
 
@@ -73,7 +73,7 @@ def main() -> None:
     if not recipe.judge:
         print(f"not judged; judge the copies: vcae evaluate {pairs}")
         return
-    report = judge_table(pairs)
+    report = judge_table(pairs, JUDGES)
     print("\n".join([*report.missing, *report.problems]), file=sys.stderr)
     text = tell(report.means(), recipe.systems)
     (pairs.parent / "table.md").write_text(text + "\n")

@@ -26,6 +26,7 @@ from vcae.tasks.copy import resynthesise
 from vcae.tasks.model import DECODED_CORRECTIONS, Analysis
 
 Row = dict[str, float | str]
+JUDGES = ("pesq", "stoi", "distillmos")
 
 
 def recordings(recipe: LadderRecipe, model: vcae.Model) -> tuple[list[Path], list[Analysis], list[int]]:
@@ -76,7 +77,7 @@ def judge(args: argparse.Namespace, out: Path, copies: list[listed.Copy]) -> dic
     if args.no_judge:
         print(f"not judged; judge the copies: vcae evaluate {out / 'pairs.csv'}")
         return {}
-    report = judge_table(out / "pairs.csv")
+    report = judge_table(out / "pairs.csv", JUDGES)
     print("\n".join([*report.missing, *report.problems]))
     means = report.means()
     return means if all("pesq_wb" in found for found in means.values()) else {}

@@ -260,6 +260,7 @@ def write_data(report: Report, folder: Path, facts: dict[str, Any], differences:
             numbers = ["" if math.isnan(value) else round(value, 5) for value in values]
             writer.writerow([judged.row.label, *(judged.row.files.get(name, "") for name in names), *numbers, *texts])
     found: dict[str, Any] = {"facts": facts, "judges": report.judges, "missing": report.missing, "problems": report.problems}
+    found["n"] = {label: sum(judged.row.label == label for judged in report.rows) for label in report.labels}
     found["means"] = plain_means(report)
     found["intervals"] = {
         label: {key: None if math.isnan(i.value) else [round(i.low, 5), round(i.high, 5)] for key, i in by_key.items()}
