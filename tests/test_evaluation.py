@@ -230,7 +230,7 @@ def test_our_ears_tell_speakers_and_pitches_apart(rows):
 
 
 @needs("resemblyzer", "dnsmos", "distillmos")
-def test_independent_judges_agree_with_the_ear(tmp_path, rows, clips):
+def test_independent_judges_agree_with_the_ear(tmp_path, rows, clips, capfd):
     """A recording against itself, a speaker against herself, and speech through a telephone."""
     wav, rate = soundfile.read(clips["source"])
     spectrum = np.fft.rfft(wav)
@@ -241,6 +241,7 @@ def test_independent_judges_agree_with_the_ear(tmp_path, rows, clips):
     judges, missing = choose_judges(names=["resemblyzer", "dnsmos", "distillmos"])
     assert not missing
     means = judge_rows(rows, judges).means()
+    assert capfd.readouterr().out == ""
     unchanged, other = means["nothing"], means["the voice itself"]
     assert unchanged["cosine_source"] == pytest.approx(1.0, abs=1e-4)
     assert (unchanged["accepted"], other["accepted"]) == (0, 1)

@@ -38,7 +38,7 @@ def test_named_paths_exist(path):
 
 @pytest.mark.parametrize("path", [path for path in PAGES if path.name != HISTORY], ids=name)
 def test_named_scripts_exist(path):
-    assert {script for script in re.findall(r"\b(\w+\.py)\b", path.read_text())} - SCRIPTS == set()
+    assert set(re.findall(r"\b(\w+\.py)\b", path.read_text())) - SCRIPTS == set()
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=name)

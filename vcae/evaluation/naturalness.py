@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,7 +48,8 @@ class DistillMos(Judge):
         """Load the model."""
         import torch
 
-        with warnings.catch_warnings():
+        # It prints where its weights are, which is no part of a report.
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             import distillmos
 
