@@ -56,8 +56,8 @@ def evaluate(
     """Judge the conversions, or copies, that TABLES list; write scores.csv, means.json and a page with players.
 
     Words lost by two recognisers, naturalness, closeness to the voice asked for; of copies PESQ, STOI and mel distance too. The
-    independent judges come with `pip install 'vcae[eval]'` and need no network. What was read is kept in the output folder: the same
-    command goes on after a stop, and reads only files that have changed. Exit code 1 if a judge, a table or a file could not be had.
+    independent judges come with the extra `eval` and need no network. What was read is kept in the output folder: the same command
+    goes on after a stop, and reads only files that have changed. Exit code 1 if a judge, a table or a file could not be had.
     """
     from rich.console import Console
 
