@@ -32,6 +32,7 @@ COLUMNS = {
         "ovrl": "DNSMOS OVRL",
     },
 }
+SOURCE = "the sources as recorded"
 # What differs is told with its interval.
 DIFFERENCES = {**WORDS, **NATURAL, "cosine_target": VOICE["cosine_target"], "cosine_source": VOICE["cosine_source"]}
 
@@ -42,6 +43,13 @@ def add(data: dict[str, Any], name: str, found: dict[str, Any], rename: dict[str
     for label, means in found["means"].items():
         values = {"n": found["n"][label], **{key: means[key] for key in COLUMNS[name] if means.get(key) is not None}}
         kept["systems"][rename.get(label, label)] = values
+        own = {
+            key: means.get(key.replace("_wer", "_source") if "_wer" in key else f"{key}_source") for key in (*WORDS, *NATURAL)
+        }
+        heard = {key: value for key, value in own.items() if value is not None}
+        if name == "conversion" and heard and values["n"] >= kept["systems"].get(SOURCE, {"n": 0})["n"]:
+            # The same sources whatever the system: what the judges hear in them is the best there can be.
+            kept["systems"] = {SOURCE: {}} | kept["systems"] | {SOURCE: {"n": values["n"], **heard}}
     for d in found.get("differences", []):
         if d["score"] in DIFFERENCES and d["value"] is not None:
             system = kept.setdefault("differences", {}).setdefault(rename.get(d["system"], d["system"]), {})

@@ -19,10 +19,11 @@ from vcae.evaluation.copies import MelDistance, Pesq, Stoi, align
 from vcae.evaluation.judges import KINDS, NAMES, choose_judges
 from vcae.evaluation.moonshine import MoonshineReader, read_tokens
 from vcae.evaluation.page import mark_words, write_page
+from vcae.evaluation.paired import compare_systems
 from vcae.evaluation.pairs import choose_own_pairs, choose_pairs, read_references
 from vcae.evaluation.readings import CACHE, read_all
 from vcae.evaluation.recognisers import Moonshine, Whisper, count_errors, normalize
-from vcae.evaluation.report import compare_systems, judge_rows, table, worst_first, write_data
+from vcae.evaluation.report import judge_rows, table, worst_first, write_data
 from vcae.evaluation.run import judge_table
 from vcae.evaluation.scores import Score, interval, mean, paired_difference
 from vcae.evaluation.tables import Conversion, Copy, write_table

@@ -16,7 +16,7 @@ sys.path.pop(0)
 FOUND = {
     "n": {"a": 3, "b": 3},
     "means": {
-        "a": {"whisper_wer": 0.0456, "distillmos": 2.516, "own_target": 0.9},
+        "a": {"whisper_wer": 0.0456, "distillmos": 2.516, "own_target": 0.9, "distillmos_source": 3.9},
         "b": {"whisper_wer": 1.0, "distillmos": None},
     },
     "differences": [{"system": "b", "less": "a", "score": "whisper_wer", "value": 0.9544, "low": 0.9, "high": 1.0, "pairs": 3}],
@@ -39,6 +39,7 @@ def test_figures_are_taken_in_and_shown():
     assert made["conversion"].splitlines() == [
         "| system | n | WER, Whisper | DistillMOS |",
         "|---|---|---|---|",
+        "| the sources as recorded | 3 |  | 3.90 |",
         "| a | 3 | .046 | 2.52 |",
         "| other | 3 | 1.000 |  |",
     ]
@@ -47,7 +48,7 @@ def test_figures_are_taken_in_and_shown():
     again = json.loads(json.dumps(FOUND))
     again["means"]["a"]["whisper_wer"] = 0.1
     results.add(data, "conversion", again, {"b": "other"})
-    assert list(data["conversion"]["systems"]) == ["a", "other"]
+    assert list(data["conversion"]["systems"]) == [results.SOURCE, "a", "other"]
     assert data["conversion"]["systems"]["a"]["whisper_wer"] == 0.1
 
 

@@ -64,16 +64,9 @@ def evaluate(
     found = _or_fail(lambda: read_tables(tables, copies))
     from vcae.evaluation.judges import choose_judges
     from vcae.evaluation.page import write_page
+    from vcae.evaluation.paired import compare_systems, differences_table, plain_difference
     from vcae.evaluation.readings import count_cores
-    from vcae.evaluation.report import (
-        compare_systems,
-        differences_table,
-        judge_rows,
-        plain_difference,
-        plain_means,
-        table,
-        write_data,
-    )
+    from vcae.evaluation.report import judge_rows, plain_means, table, write_data
 
     names = None if judges is None else [name.strip() for name in judges.split(",") if name.strip()]
     chosen, missing = choose_judges(found.copies, names, whisper, checkpoint, device.value, align)
@@ -91,7 +84,7 @@ def evaluate(
     for line in said:
         say(line, sys.stderr)
     facts = {"tables": ", ".join(path.name for path in tables), "rows": len(judged.rows)}
-    write_data(judged, output, facts, differences)
+    write_data(judged, output, facts, [plain_difference(d) for d in differences])
     written = write_page(judged, output, facts, pictures, differences) if page else output / "means.json"
     if not quiet and not json:
         console = Console(width=None if sys.stdout.isatty() else 200)

@@ -13,7 +13,8 @@ from vcae.audio.f0 import SAMPLE_RATE
 from vcae.audio.mel import LogMel
 from vcae.config import MelConfig
 from vcae.errors import ConfigError, VcaeError
-from vcae.evaluation.report import Difference, Judged, Report, differences_table, is_best, number, worst_first
+from vcae.evaluation.paired import Difference, differences_table
+from vcae.evaluation.report import Judged, Report, is_best, number, worst_first
 from vcae.evaluation.scores import load_wav
 from vcae.tasks.page import add_player, make_page, make_table
 from vcae.tasks.plot import draw_mel, make_figure
