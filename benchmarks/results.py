@@ -4,7 +4,7 @@
     python benchmarks/results.py            # only writes the tables anew
 
 The first word is a table of docs/results.md, between `<!-- NAME -->` and `<!-- end -->`; the files are what `vcae evaluate` wrote. Systems
-that were there before are replaced one by one.
+that were there before are replaced one by one, but not by fewer files.
 """
 
 import argparse
@@ -42,7 +42,8 @@ def add(data: dict[str, Any], name: str, found: dict[str, Any], rename: dict[str
     kept = data.setdefault(name, {"systems": {}})
     for label, means in found["means"].items():
         values = {"n": found["n"][label], **{key: means[key] for key in COLUMNS[name] if means.get(key) is not None}}
-        kept["systems"][rename.get(label, label)] = values
+        if values["n"] >= kept["systems"].get(rename.get(label, label), {"n": 0})["n"]:
+            kept["systems"][rename.get(label, label)] = values
         own = {
             key: means.get(key.replace("_wer", "_source") if "_wer" in key else f"{key}_source") for key in (*WORDS, *NATURAL)
         }
@@ -79,12 +80,14 @@ def tables(data: dict[str, Any]) -> dict[str, str]:
             lines.append(f"| {label} | {values['n']} | {' | '.join(cells)} |")
         found[name] = "\n".join(lines)
         if "differences" in kept:
-            lines = ["| system | score | difference | from | to |", "|---|---|---|---|---|"]
+            lines = ["| system | pairs | score | difference | from | to |", "|---" * 6 + "|"]
             for label, by_score in kept["differences"].items():
                 for key, head in DIFFERENCES.items():
                     if key in by_score:
                         d = by_score[key]
-                        lines.append(f"| {label} | {head} | {d['value']:+.3f} | {d['low']:+.3f} | {d['high']:+.3f} |")
+                        lines.append(
+                            f"| {label} | {d['pairs']} | {head} | {d['value']:+.3f} | {d['low']:+.3f} | {d['high']:+.3f} |"
+                        )
             found[f"{name}-differences"] = "\n".join(lines)
     return found
 

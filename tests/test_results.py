@@ -43,13 +43,16 @@ def test_figures_are_taken_in_and_shown():
         "| a | 3 | .046 | 2.52 |",
         "| other | 3 | 1.000 |  |",
     ]
-    assert made["conversion-differences"].splitlines()[2] == "| other | WER, Whisper | +0.954 | +0.900 | +1.000 |"
+    assert made["conversion-differences"].splitlines()[2] == "| other | 3 | WER, Whisper | +0.954 | +0.900 | +1.000 |"
     assert data["conversion"]["judges"] == {"whisper": "tiny.en"}
     again = json.loads(json.dumps(FOUND))
     again["means"]["a"]["whisper_wer"] = 0.1
+    again["n"]["b"] = 2
+    again["means"]["b"]["whisper_wer"] = 0.5
     results.add(data, "conversion", again, {"b": "other"})
     assert list(data["conversion"]["systems"]) == [results.SOURCE, "a", "other"]
     assert data["conversion"]["systems"]["a"]["whisper_wer"] == 0.1
+    assert data["conversion"]["systems"]["other"]["whisper_wer"] == 1.0
 
 
 def test_a_table_without_a_place_is_told():
