@@ -10,7 +10,8 @@ import pytest
 from tests.conftest import CLIPS, ROOT
 
 LAYERS = [
-    ["errors"],
+    ["errors", "version"],
+    ["files"],
     ["config"],
     ["audio"],
     ["model", "vocoder"],

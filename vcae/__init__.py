@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vcae.errors import AudioError, BitstreamError, CheckpointError, ConfigError, DataError, VcaeError
+from vcae.version import __version__
 
 if TYPE_CHECKING:
     from vcae.anomaly.detector import Detector
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from vcae.tasks.model import Encoding, Model, load
     from vcae.tasks.voice import Voice, load_voice, mix_voices, save_voice
 
-__version__ = "0.1.0"
 __all__ = [
     "AnomalyConfig",
     "AudioError",

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import os
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -19,6 +16,7 @@ from torch import Tensor, nn
 
 from vcae.config import AutoencoderConfig, VocoderConfig, from_dict, to_dict
 from vcae.errors import CheckpointError, ConfigError
+from vcae.files import hash_file, replacing
 from vcae.model.autoencoder import Autoencoder
 from vcae.vocoder.neural import HarmonicNoiseVocoder
 
@@ -66,20 +64,8 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Map
     """
     from safetensors.torch import save_file
 
-    file = Path(path)
-    temporary = ""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=".part")
-        os.close(handle)
+    with replacing(path, CheckpointError) as temporary:
         save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, dict(metadata))
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, file)
-    except OSError as error:
-        raise CheckpointError(f"{file} could not be written ({error})") from error
-    finally:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
 
 
 def save(
@@ -229,15 +215,6 @@ def read_metadata(path: Path) -> dict[str, Any]:
     return dict(metadata)
 
 
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as opened:
-        while piece := opened.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
     """Read the tensors of a safetensors file, and its SHA-256, which is checked where one is recorded beside the file.
 
@@ -255,7 +232,7 @@ def _verified(path: Path) -> str:
     """Return the SHA-256 of a file after comparing it with the one recorded beside it, if there is one."""
     recorded = path.with_suffix(".sha256")
     try:
-        digest = sha256(path)
+        digest = hash_file(path)
         known = (recorded.read_text().split() or [""])[0] if recorded.exists() else digest
     except (OSError, ValueError) as error:
         raise CheckpointError(f"cannot read {path}: {error}") from error

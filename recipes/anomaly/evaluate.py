@@ -31,6 +31,7 @@ from vcae.anomaly import metrics
 from vcae.anomaly.detector import Detector
 from vcae.config import AnomalyConfig, AnomalyRecipe, load_config, to_dict
 from vcae.errors import ConfigError, VcaeError
+from vcae.files import write_file
 
 # Labels and scores of the recordings of each group (a machine, a class, a kind of fault).
 Groups = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -83,11 +84,8 @@ class Scores:
             fitted = time.perf_counter()
             found[system] = {clip.name: score(clip.load()) for clip in trial.test}
         end = time.perf_counter()
-        kept.parent.mkdir(parents=True, exist_ok=True)
         values = {"fit_s": round(fitted - start, 2), "score_s": round(end - fitted, 2), "facts": facts, "scores": found}
-        part = kept.with_suffix(".part")
-        part.write_text(json.dumps(values))
-        part.replace(kept)
+        write_file(kept, json.dumps(values))
         return dict(found)
 
     def systems(self, trials: Sequence[Trial]) -> dict[str, Groups]:

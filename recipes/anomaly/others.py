@@ -20,9 +20,10 @@ from vcae.anomaly.features import EncoderReader, MelReader
 from vcae.anomaly.members import statistics_of
 from vcae.anomaly.synthetic import SAMPLE_RATE, synthesize
 from vcae.audio.io import read_sound, resample
-from vcae.checkpoint import sha256, write_tensors
+from vcae.checkpoint import write_tensors
 from vcae.config import AnomalyConfig, OthersRecipe, load_config, to_dict
 from vcae.errors import ConfigError, VcaeError
+from vcae.files import hash_file
 
 
 def speech_paths(recipe: OthersRecipe) -> list[str]:
@@ -82,7 +83,7 @@ def main() -> None:
         "version": vcae.__version__,
     }
     write_tensors(path, bank, {k: v if isinstance(v, str) else repr(v) for k, v in info.items()})
-    digest = sha256(path)
+    digest = hash_file(path)
     path.with_suffix(".sha256").write_text(f"{digest}  {path.name}\n")
     print(f"wrote {path}: {len(bank[KINDS[0]])} sounds, {path.stat().st_size / 1e6:.1f} MB, sha256 {digest}")
 

@@ -30,9 +30,10 @@ from vcae.anomaly.members import (
     statistics_of,
 )
 from vcae.anomaly.models import NETWORKS, Network, make_network, reconstruct
-from vcae.checkpoint import find, read_header, sha256, write_tensors
+from vcae.checkpoint import find, read_header, write_tensors
 from vcae.config import AnomalyConfig, MelConfig, from_dict, to_dict
 from vcae.errors import CheckpointError, ConfigError, DataError
+from vcae.files import hash_file
 
 FORMAT = 1
 KEY = "vcae_anomaly"
@@ -306,5 +307,5 @@ class Detector:
             ) from error
         if not all(bool(v.isfinite().all()) for v in tensors.values()):
             raise CheckpointError(f"{file} holds numbers that are not finite; get a fresh copy of it")
-        found.info["sha256"] = sha256(file)
+        found.info["sha256"] = hash_file(file)
         return found

@@ -18,6 +18,7 @@ from vcae.cli import anomaly_classes
 from vcae.cli.common import ForceOption, JsonOption, QuietOption, Stopwatch, report, user_errors
 from vcae.cli.units import find_recordings, name_targets
 from vcae.errors import AudioError, CheckpointError, ConfigError, DataError
+from vcae.files import STDIO, check_target, write_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +31,6 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 anomaly_classes.register(app)
-STDIO = "-"
 # Share of normal recordings that are called anomalous as long as no threshold was chosen.
 DEFAULT_ALARMS = 0.01
 # Places named a recording; --json has them all.
@@ -120,12 +120,7 @@ def fit(
     json: JsonOption = False,
 ) -> None:
     """Fit a detector to the normal recordings in FOLDER. Stopped, the same command goes on where it was."""
-    if output.suffix != ".safetensors":
-        raise CheckpointError(f"{output} has the suffix {output.suffix!r}; a detector is called .safetensors")
-    if output.is_dir():
-        raise CheckpointError(f"{output} is a folder; give a file name with -o")
-    if output.exists() and not force:
-        raise CheckpointError(f"{output} exists; add --force to replace it or choose another name with -o")
+    check_target(output, force, (".safetensors",), CheckpointError)
     from vcae.config import AnomalyConfig, load_config
 
     overrides = [f"model={model.value}", f"robust={robust.value}", f"trim={trim}", f"seed={seed}"]
@@ -155,7 +150,7 @@ def fit(
     state = output.with_name(f".{output.stem}.state.safetensors")
     with _bar("fitting", quiet) as progress:
         detector = Detector.fit(recordings, chosen, progress, state)
-    from vcae import __version__
+    from vcae.version import __version__
 
     facts = {"vcae": __version__, "recordings": len(recordings), "skipped": len(skipped.names), **detector.info}
     detector.save(output, facts)
@@ -285,7 +280,6 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    from vcae.tasks.unit_files import write_file
 
     out = io.StringIO()
     keys = ["path", "score", "probability", "anomalous", "threshold", "peak_s", "reason"]
@@ -297,8 +291,6 @@ def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def _write_dcase(folder: Path, name: str, names: list[str], rows: list[dict[str, Any]]) -> None:
     """Write file,score and file,0 or 1 without a header, as DCASE task 2 wants them."""
-    from vcae.tasks.unit_files import write_file
-
     scores = "".join(f"{_quoted(n)},{row['score']:.6f}\n" for n, row in zip(names, rows, strict=True))
     decisions = "".join(f"{_quoted(n)},{int(row['anomalous'])}\n" for n, row in zip(names, rows, strict=True))
     write_file(folder / f"anomaly_score_{name}.csv", scores.encode())

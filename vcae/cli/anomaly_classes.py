@@ -17,6 +17,7 @@ import typer
 from vcae.cli.common import EXIT_USER_ERROR, ForceOption, JsonOption, QuietOption, report, user_errors
 from vcae.cli.units import find_recordings
 from vcae.errors import AudioError, CheckpointError, ConfigError, DataError, VcaeError
+from vcae.files import check_target, write_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,15 +91,6 @@ class _Readings:
             raise AudioError(f"none of the {n_given} recordings could be used; the lines above say why")
 
 
-def _check_model_path(path: Path, force: bool) -> None:
-    if path.suffix != ".safetensors":
-        raise CheckpointError(f"{path} has the suffix {path.suffix!r}; a model file is called .safetensors")
-    if path.is_dir():
-        raise CheckpointError(f"{path} is a folder; give a file name with -o")
-    if path.exists() and not force:
-        raise CheckpointError(f"{path} exists; add --force to replace it or choose another name with -o")
-
-
 def _class_folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder; give a folder that holds a folder of recordings for each class")
@@ -123,7 +115,7 @@ def fit_classes(
     """Learn the classes of FOLDER, and when a sound is none of them."""
     from vcae.config import OpenSetConfig
 
-    _check_model_path(output, force)
+    check_target(output, force, (".safetensors",), CheckpointError)
     settings = {"keep": keep, "max_steps": steps, "seed": seed} | ({} if by is None else {"by": by.value})
     config = OpenSetConfig(**settings)  # type: ignore[arg-type]
     listed: list[tuple[str, str]] = []
@@ -169,8 +161,6 @@ def classify(
     json: JsonOption = False,
 ) -> None:
     """Say which class each of SOURCES is, how surely, or that it is unknown."""
-    from vcae.tasks.unit_files import check_target, write_file
-
     if output is not None:
         check_target(output, force)
     recordings = find_recordings(sources)

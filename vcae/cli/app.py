@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from vcae import __version__
 from vcae.cli import anomaly, codec, convert, copy, demo, denoise, embed, evaluate, generate, info, plot, stream, units, voice
 from vcae.cli.common import EXIT_USER_ERROR
+from vcae.version import __version__
 
 app = typer.Typer(
     help="Voice conversion on a laptop, offline: the words of one recording in the voice of another.",

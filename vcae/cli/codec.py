@@ -25,7 +25,7 @@ from vcae.cli.common import (
     working,
 )
 from vcae.cli.folder import GlobOption, JobsOption, OutDirOption, ResumeOption, needed_folder, refuse_folder_options
-from vcae.tasks.provenance import provenance
+from vcae.files import check_target, provenance, write_file
 from vcae.tasks.speakers import find_voice, parse_speaker, read_clips
 
 
@@ -46,7 +46,7 @@ def compress(
     resume: ResumeOption = False,
 ) -> None:
     """Compress the speech of SOURCE; of a folder, every recording, and exit with 1 if any failed."""
-    from vcae.audio.io import SoundReader, check_output, write_bytes
+    from vcae.audio.io import SoundReader
     from vcae.codec.bitstream import check_kbps
     from vcae.tasks.codec_files import SUFFIX, duration_of
 
@@ -62,14 +62,14 @@ def compress(
         return
     refuse_folder_options(source, out_dir, glob, jobs, resume)
     target = output_path(output, [source], SUFFIX.removeprefix("."), ending="")
-    check_output(target, force, (SUFFIX,))
+    check_target(target, force, (SUFFIX,))
     with SoundReader(source, sys.stdin.buffer) as sound, working("compressing", quiet):
         from vcae.tasks.codec import Codec
 
         watch = Stopwatch()
         codec = Codec(device=device.value)
         data = codec.compress(sound, kbps)
-    write_bytes(target, data, sys.stdout.buffer)
+    write_file(target, data, sys.stdout.buffer)
     seconds = duration_of(data)
     measured = 8e-3 * len(data) / seconds
     checkpoint = codec.file

@@ -25,7 +25,7 @@ from vcae.cli.common import (
     working,
 )
 from vcae.errors import ConfigError
-from vcae.tasks.provenance import provenance
+from vcae.files import provenance
 from vcae.tasks.speakers import find_voice, parse_speaker, read_clips
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from vcae.cli.common import (
     working,
 )
 from vcae.cli.folder import GlobOption, JobsOption, OutDirOption, ResumeOption, needed_folder, refuse_folder_options
-from vcae.tasks.provenance import provenance
+from vcae.files import provenance
 
 SourceArgument = Annotated[str, typer.Argument(help="A sound file, '-' for a wav on standard input; or a folder.")]
 

@@ -16,6 +16,7 @@ import typer
 
 from vcae.cli.common import Stopwatch, say
 from vcae.errors import ConfigError
+from vcae.files import remove_leftovers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,7 +109,6 @@ def do_many(jobs: list[Job], settings: Settings, run: Run) -> None:
         ConfigError: If outputs exist and neither --resume nor --force is given.
         typer.Exit: 1 if one failed, 130 after Ctrl-C.
     """
-    from vcae.audio.io import remove_leftovers
     from vcae.tasks.batch import REPORT, write_report
 
     report = run.out_dir / REPORT

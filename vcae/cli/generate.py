@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vcae import __version__
 from vcae.cli.common import (
     CheckpointOption,
     Device,
@@ -26,8 +25,9 @@ from vcae.cli.common import (
     working,
 )
 from vcae.errors import ConfigError
-from vcae.tasks.provenance import provenance
+from vcae.files import check_target, provenance
 from vcae.tasks.speakers import Speaker, find_voice, parse_speaker, read_clips
+from vcae.version import __version__
 
 if TYPE_CHECKING:
     from vcae.audio.io import Sound
@@ -52,19 +52,6 @@ def voice_target(name: str) -> Path:
     return Path(name) if name.endswith(SUFFIX) else voice_path(name)
 
 
-def check_targets(targets: list[Path], force: bool) -> None:
-    """Refuse to replace files, unless it is wanted.
-
-    Raises:
-        ConfigError: If one exists.
-    """
-    for target in targets:
-        if target.is_dir():
-            raise ConfigError(f"{target} is a folder; give a file's name")
-        if target.exists() and not force:
-            raise ConfigError(f"{target} exists; add --force to replace it, or take another name with -o")
-
-
 def _pitch(voice: Voice) -> str:
     return "unvoiced" if math.isnan(voice.log_f0_median) else f"{math.exp(voice.log_f0_median):.0f} Hz"
 
@@ -86,7 +73,7 @@ def voice(
     """Draw a voice that nobody has and save it, for --speaker."""
     name = f"new-{seed}" if output is None else output
     path = voice_target(name)
-    check_targets([path], force)
+    check_target(path, force)
     with working("drawing a voice", quiet):
         from vcae.tasks.generate import new_voice
         from vcae.tasks.model import load
@@ -188,7 +175,8 @@ def interpolate(
         raise ConfigError("voices to interpolate have no weights: each step has its own; leave out what follows the ':'")
     targets = _step_targets(Path(output), steps)
     wavs = [str(target.with_suffix(".wav")) for target in targets] if source is not None else []
-    check_targets(targets, force)
+    for target in targets:
+        check_target(target, force)
     for wav in wavs:
         check_output(wav, force)
     clips = read_clips(speakers)

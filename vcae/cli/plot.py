@@ -20,6 +20,7 @@ from vcae.cli.common import (
     working,
 )
 from vcae.errors import DataError
+from vcae.files import check_target, write_file
 
 if TYPE_CHECKING:
     from vcae.audio.io import Sound
@@ -49,8 +50,6 @@ def plot(
     json: JsonOption = False,
 ) -> None:
     """Draw the mel and F0 of each AUDIO on one scale of time, loudness and pitch."""
-    from vcae.tasks.unit_files import check_target, write_file
-
     if len(audio) > MAX_FILES:
         raise DataError(f"{len(audio)} recordings do not fit into a picture; at most {MAX_FILES} do, so draw fewer")
     target = output or Path("recording.png" if audio[0] == "-" else f"{Path(audio[0]).stem}.png")

@@ -29,7 +29,7 @@ from vcae.cli.common import (
     working,
 )
 from vcae.errors import AudioError, ConfigError, DataError
-from vcae.tasks.provenance import provenance
+from vcae.files import STDIO, check_target, provenance, write_file
 from vcae.tasks.speakers import find_voice, parse_speaker, read_clips
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from vcae.tasks.unit_files import Units
 
 CHECKPOINT = "vq"
-STDIO = "-"
 # Of the files taken from a folder; a file that is named is tried whatever its suffix.
 SOUND_SUFFIXES = (
     *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".aifc"),
@@ -171,7 +170,7 @@ def units(
 ) -> None:
     """Write what SOURCES say as sequences of discrete units with their times."""
     from vcae.audio.io import read_sound
-    from vcae.tasks.unit_files import SUFFIXES, check_target, format_units, write_file
+    from vcae.tasks.unit_files import SUFFIXES, format_units
 
     output = None if output == STDIO else output
     recordings = find_recordings(sources)

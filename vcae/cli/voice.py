@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vcae import __version__
 from vcae.cli.common import CheckpointOption, Device, DeviceOption, ForceOption, JsonOption, QuietOption, user_errors, working
 from vcae.errors import ConfigError
 from vcae.tasks.speakers import find_voice, parse_speaker, read_clips
+from vcae.version import __version__
 
 if TYPE_CHECKING:
     pass

@@ -11,9 +11,9 @@ from vcae import ConfigError, Sound, Voice, __version__, load_voice, save_voice,
 from vcae.demo.clips import clip
 from vcae.demo.studio import SAVED, Studio
 from vcae.demo.work import Converted, Report, convert_files, gather_voice
+from vcae.files import provenance
 from vcae.tasks.convert import ConvertOptions
 from vcae.tasks.generate import BabbleOptions, Place, babble, between_voices, carry_voice, map_voices, new_voice, priors
-from vcae.tasks.provenance import provenance
 
 # The checkpoint whose units babble is made of.
 BABBLER = "vq"

@@ -13,6 +13,7 @@ import numpy as np
 from vcae import AudioError, BitstreamError, Model, Sound, Voice, load_voice, mix_voices, write_sound
 from vcae.demo.limits import MAX_REFERENCES, read_code, read_upload, read_uploads
 from vcae.demo.studio import Studio
+from vcae.files import provenance
 from vcae.tasks.codec import Damage
 from vcae.tasks.codec_files import SUFFIX, Heard
 from vcae.tasks.convert import Conversion, ConvertOptions, convert, hear_voice
@@ -20,7 +21,6 @@ from vcae.tasks.copy import reconstruct
 from vcae.tasks.denoise import shared_cleaner
 from vcae.tasks.embed import embed
 from vcae.tasks.embed_files import format_embeddings
-from vcae.tasks.provenance import provenance
 
 Report = Callable[[float, str], None]
 

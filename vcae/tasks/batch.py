@@ -18,9 +18,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vcae import __version__
 from vcae.errors import AudioError, ConfigError, DataError, VcaeError
-from vcae.tasks.provenance import provenance
+from vcae.files import hash_file, provenance, write_file
+from vcae.version import __version__
 
 if TYPE_CHECKING:
     from vcae.audio.io import SoundReader
@@ -215,14 +215,8 @@ def read_report(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def write_report(path: Path, outcomes: Iterable[Outcome]) -> None:
-    """Write one line a job, under a temporary name that is then renamed."""
-    temporary = path.with_name(f".vcae-{os.getpid()}-{path.name}.part")
-    try:
-        with temporary.open("w", encoding="utf-8") as out:
-            out.writelines(report_line(outcome) for outcome in outcomes)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write one line a job."""
+    write_file(path, "".join(report_line(outcome) for outcome in outcomes))
 
 
 def report_line(outcome: Outcome) -> str:
@@ -357,12 +351,3 @@ class Voices:
 
 def _failed(job: Job, reason: str) -> Outcome:
     return Outcome(job.source, job.speakers, job.output, "failed", " ".join(reason.split()))
-
-
-def hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file, in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as opened:
-        while piece := opened.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()

@@ -6,8 +6,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from vcae.files import check_target, provenance, write_file
 from vcae.tasks.batch import Job, Settings, Voices, Worker
-from vcae.tasks.provenance import provenance
 
 if TYPE_CHECKING:
     from vcae.audio.io import SoundReader
@@ -65,12 +65,11 @@ class Compressor(Worker):
         return {"kbps": self._kbps, "checkpoint": self._codec.file.sha256}
 
     def _make(self, job: Job, source: SoundReader) -> tuple[float, str]:
-        from vcae.audio.io import check_output, write_bytes
         from vcae.tasks.codec_files import SUFFIX, duration_of
 
-        check_output(job.output, True, (SUFFIX,))
+        check_target(job.output, True, (SUFFIX,))
         data = self._codec.compress(source, self._kbps)
-        write_bytes(job.output, data)
+        write_file(job.output, data)
         return duration_of(data), ""
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from vcae.codec.bitstream import MAGIC, VERSION, Lost, Reader
 from vcae.errors import BitstreamError
+from vcae.files import STDIO
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from vcae.tasks.playback import Stream
 
 SUFFIX = ".vcz"
-STDIO = "-"
 # A file may be damaged in more places than anyone reads of.
 MAX_LINES = 100
 

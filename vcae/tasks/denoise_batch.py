@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vcae.errors import ConfigError
+from vcae.files import provenance
 from vcae.tasks.batch import Job, Settings, Worker
-from vcae.tasks.provenance import provenance
 
 if TYPE_CHECKING:
     from vcae.audio.io import SoundReader

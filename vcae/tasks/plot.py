@@ -19,7 +19,8 @@ from vcae.audio.io import Sound, resample
 from vcae.audio.mel import LogMel, mel_band_edges
 from vcae.config import MelConfig
 from vcae.errors import ConfigError, DataError
-from vcae.tasks.unit_files import Units, write_file
+from vcae.files import write_file
+from vcae.tasks.unit_files import Units
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
