@@ -17,6 +17,7 @@ from vcae.audio.io import Sound, read_sound
 from vcae.codec import bitstream
 from vcae.codec.block import Block, BlockCoder, phase_needed, reachable
 from vcae.codec.coder import Decoder, Encoder
+from vcae.codec.config import CodecConfig
 from vcae.codec.files import step_tables
 from vcae.codec.integer import HALF, ONE, IntegerNetwork, Softmax, exponentials, logistic_tables, shift_down, to_integers
 from vcae.codec.model import CodecNetworks
@@ -24,7 +25,6 @@ from vcae.codec.network import Enhancement
 from vcae.codec.pitch import REACH, dequantize_f0, quantize_f0, reference_code, reference_hz, spread_phase, turns
 from vcae.codec.prior import ContextNetwork, logistic_bits, table_sizes
 from vcae.codec.speaker import Levels, fit_levels
-from vcae.config import CodecConfig
 from vcae.errors import BitstreamError, CheckpointError, ConfigError
 from vcae.tasks.codec import Codec, level_code, level_of
 

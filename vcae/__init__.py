@@ -11,9 +11,9 @@ from vcae.errors import AudioError, BitstreamError, CheckpointError, ConfigError
 from vcae.version import __version__
 
 if TYPE_CHECKING:
+    from vcae.anomaly.config import AnomalyConfig
     from vcae.anomaly.detector import Detector
     from vcae.audio.io import Sound, read_sound, resample, write_sound
-    from vcae.config import AnomalyConfig
     from vcae.tasks.codec import Codec, compress, decompress
     from vcae.tasks.denoise import denoise
     from vcae.tasks.model import Encoding, Model, load
@@ -51,7 +51,7 @@ _ROOMS = {
     **dict.fromkeys(("Voice", "load_voice", "mix_voices", "save_voice"), "tasks.voice"),
     **dict.fromkeys(("Sound", "read_sound", "resample", "write_sound"), "audio.io"),
     **dict.fromkeys(("Codec", "compress", "decompress"), "tasks.codec"),
-    "AnomalyConfig": "config",
+    "AnomalyConfig": "anomaly.config",
     "denoise": "tasks.denoise",
     "Detector": "anomaly.detector",
 }

@@ -14,10 +14,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from vcae.config import AutoencoderConfig, VocoderConfig, from_dict, to_dict
+from vcae.config import from_dict, to_dict
 from vcae.errors import CheckpointError, ConfigError
 from vcae.files import hash_file, replacing
 from vcae.model.autoencoder import Autoencoder
+from vcae.model.config import AutoencoderConfig
+from vcae.vocoder.config import VocoderConfig
 from vcae.vocoder.neural import HarmonicNoiseVocoder
 
 M = TypeVar("M", bound=nn.Module)

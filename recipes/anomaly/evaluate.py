@@ -23,13 +23,15 @@ from peers import NotInstalledError, fit_peer
 from pollution import pollution_rows
 from rich.console import Console
 from rich.progress import track
+from settings import AnomalyRecipe
 from thresholds import threshold_rows
 from trials import Trial, fault_trials, machine_trials, polluted_trials, sound_trials
 
 import vcae
 from vcae.anomaly import metrics
+from vcae.anomaly.config import AnomalyConfig
 from vcae.anomaly.detector import Detector
-from vcae.config import AnomalyConfig, AnomalyRecipe, load_config, to_dict
+from vcae.config import load_config, to_dict
 from vcae.errors import ConfigError, VcaeError
 from vcae.files import write_file
 

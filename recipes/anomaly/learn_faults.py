@@ -12,6 +12,7 @@ import torch
 from faults import KINDS, SAMPLE_RATE, Fault, make_fault
 from rich.console import Console
 from rich.progress import track
+from settings import FaultsRecipe
 from torch.nn import functional as F
 from trials import read_manifest
 
@@ -20,7 +21,7 @@ from vcae.anomaly import faults as found_faults
 from vcae.anomaly.faults import HOP, FaultNet
 from vcae.audio.io import read_sound, resample
 from vcae.checkpoint import write_tensors
-from vcae.config import FaultsRecipe, load_config, to_dict
+from vcae.config import load_config, to_dict
 from vcae.errors import ConfigError, VcaeError
 from vcae.files import hash_file
 

@@ -6,11 +6,11 @@ import numpy as np
 from faults import SAMPLE_RATE, Fault
 from rich.console import Console
 from rich.progress import track
+from settings import AnomalyRecipe
 from trials import Trial
 
 from vcae.anomaly.detector import Detector
 from vcae.anomaly.locate import Place, locate
-from vcae.config import AnomalyRecipe
 
 WITHIN_S = 0.1
 

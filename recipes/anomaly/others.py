@@ -12,16 +12,18 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
+from settings import OthersRecipe
 from trials import read_manifest
 
 import vcae
+from vcae.anomaly.config import AnomalyConfig
 from vcae.anomaly.exposure import KINDS
 from vcae.anomaly.features import EncoderReader, MelReader
 from vcae.anomaly.members import statistics_of
 from vcae.anomaly.synthetic import SAMPLE_RATE, synthesize
 from vcae.audio.io import read_sound, resample
 from vcae.checkpoint import write_tensors
-from vcae.config import AnomalyConfig, OthersRecipe, load_config, to_dict
+from vcae.config import load_config, to_dict
 from vcae.errors import ConfigError, VcaeError
 from vcae.files import hash_file
 

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from settings import CodecReleaseRecipe
 from torch import Tensor
 
 from vcae.audio.io import Sound
 from vcae.codec import files
 from vcae.codec.block import MAX_QUALITY, PHASES
 from vcae.codec.speaker import fit_levels
-from vcae.config import CodecReleaseRecipe, load_config
+from vcae.config import load_config
 from vcae.errors import VcaeError
 from vcae.tasks.codec import Codec
 from vcae.tasks.model import Model

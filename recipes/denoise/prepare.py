@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from settings import NoiseBankRecipe
 
 from vcae.audio.f0 import SAMPLE_RATE
 from vcae.audio.io import read_sound, resample
 from vcae.checkpoint import write_tensors
-from vcae.config import NoiseBankRecipe, load_config
+from vcae.config import load_config
 from vcae.errors import DataError, VcaeError
 
 

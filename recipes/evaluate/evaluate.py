@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 from rich.progress import Progress, track
+from settings import EvaluateRecipe
 from world import convert as convert_by_world
 
 import vcae
 from vcae.audio.io import Sound, read_sound, write_sound
-from vcae.config import EvaluateRecipe, load_config
+from vcae.config import load_config
 from vcae.errors import ConfigError, VcaeError
 from vcae.evaluation.judges import choose_judges, load_wav
 from vcae.evaluation.pairs import Conversion, Pair, choose_pairs, read_references, write_pairs

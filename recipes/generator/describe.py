@@ -14,10 +14,11 @@ from vcae.audio.f0 import HOP_LENGTH, log_f0_statistics
 from vcae.audio.frames import active_frames
 from vcae.audio.mel import LogMel
 from vcae.checkpoint import load, write_tensors
-from vcae.config import GeneratorRecipe, load_config
+from vcae.config import load_config
 from vcae.errors import CheckpointError, VcaeError
 from vcae.model.autoencoder import Autoencoder
 from vcae.tasks.matching import band_quantiles
+from vcae.training.config import GeneratorRecipe
 from vcae.training.data import SpeechCache
 
 

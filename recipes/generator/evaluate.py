@@ -15,11 +15,12 @@ import numpy as np
 import vcae
 from vcae.audio.f0 import SAMPLE_RATE
 from vcae.audio.io import Sound, read_sound, write_sound
-from vcae.config import GeneratorRecipe, load_config
+from vcae.config import load_config
 from vcae.errors import DataError, VcaeError
 from vcae.tasks.convert import convert, hear_voice
 from vcae.tasks.model import Model
 from vcae.tasks.voice import Voice
+from vcae.training.config import GeneratorRecipe
 from vcae.training.data import SpeechCache
 
 # Lengths of sources and of real voices' clips, in seconds.

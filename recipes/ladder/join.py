@@ -3,8 +3,10 @@
 import sys
 from pathlib import Path
 
+from settings import LadderRecipe
+
 from vcae import checkpoint
-from vcae.config import LadderRecipe, load_config
+from vcae.config import load_config
 from vcae.errors import VcaeError
 from vcae.files import hash_file
 from vcae.tasks.ladder import describe_ladder, save_ladder

@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from settings import ReleaseRecipe
+
 from vcae import checkpoint
-from vcae.config import ReleaseRecipe, load_config
+from vcae.config import load_config
 from vcae.files import hash_file
 
 

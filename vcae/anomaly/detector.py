@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vcae.anomaly import exposure
 from vcae.anomaly.calibration import Tail, combine
+from vcae.anomaly.config import AnomalyConfig
 from vcae.anomaly.distance import Gaussian
 from vcae.anomaly.exposure import Exposure
 from vcae.anomaly.features import EncoderReader, MelReader, check_wav, cut, split_recordings
@@ -30,8 +31,9 @@ from vcae.anomaly.members import (
     statistics_of,
 )
 from vcae.anomaly.models import NETWORKS, Network, make_network, reconstruct
+from vcae.audio.config import MelConfig
 from vcae.checkpoint import find, read_header, write_tensors
-from vcae.config import AnomalyConfig, MelConfig, from_dict, to_dict
+from vcae.config import from_dict, to_dict
 from vcae.errors import CheckpointError, ConfigError, DataError
 from vcae.files import hash_file
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from vcae.anomaly import metrics
+from vcae.anomaly.config import UNKNOWN_SCORES
 from vcae.anomaly.openset import Classified
 from vcae.audio.io import read_sound
-from vcae.config import UNKNOWN_SCORES
 from vcae.tasks.page import add_player, make_page, make_table
 from vcae.tasks.plot import make_figure
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from vcae.config import MelConfig
+from vcae.audio.config import MelConfig
 from vcae.files import write_file
 from vcae.tasks.plot import DPI, RANGE, draw_mel, make_figure
 

@@ -121,7 +121,8 @@ def fit(
 ) -> None:
     """Fit a detector to the normal recordings in FOLDER. Stopped, the same command goes on where it was."""
     check_target(output, force, (".safetensors",), CheckpointError)
-    from vcae.config import AnomalyConfig, load_config
+    from vcae.anomaly.config import AnomalyConfig
+    from vcae.config import load_config
 
     overrides = [f"model={model.value}", f"robust={robust.value}", f"trim={trim}", f"seed={seed}"]
     overrides += [] if steps is None else [f"max_steps={steps}"]

@@ -113,7 +113,7 @@ def fit_classes(
     json: JsonOption = False,
 ) -> None:
     """Learn the classes of FOLDER, and when a sound is none of them."""
-    from vcae.config import OpenSetConfig
+    from vcae.anomaly.config import OpenSetConfig
 
     check_target(output, force, (".safetensors",), CheckpointError)
     settings = {"keep": keep, "max_steps": steps, "seed": seed} | ({} if by is None else {"by": by.value})

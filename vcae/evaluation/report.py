@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
+from vcae.audio.config import MelConfig
 from vcae.audio.f0 import SAMPLE_RATE
 from vcae.audio.mel import LogMel
-from vcae.config import MelConfig
 from vcae.errors import ConfigError
 from vcae.evaluation.judges import Column, Judge, Score, load_wav, mean
 from vcae.evaluation.pairs import Conversion

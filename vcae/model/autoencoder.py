@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from vcae.audio.frames import active_frames, length_mask
-from vcae.config import AutoencoderConfig
 from vcae.errors import ConfigError
+from vcae.model.config import AutoencoderConfig
 from vcae.model.content import ContentEncoder
 from vcae.model.decoder import Decoder
 from vcae.model.prosody import Prosody

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vcae.config import ContentConfig
 from vcae.errors import ConfigError
 from vcae.model.blocks import ConvNeXtStack, InstanceNorm
+from vcae.model.config import ContentConfig
 from vcae.model.variational import Gaussian, log_variance_head
 
 

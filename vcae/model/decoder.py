@@ -7,10 +7,11 @@ import math
 import torch
 from torch import Tensor, nn
 
+from vcae.audio.config import MelConfig
 from vcae.audio.f0 import F0_MAX_HZ, F0_MIN_HZ, continuous_log_f0
 from vcae.audio.mel import mel_filterbank
-from vcae.config import DecoderConfig, MelConfig
 from vcae.model.blocks import KERNEL, ConvNeXtStack
+from vcae.model.config import DecoderConfig
 
 TEMPLATE_SIZE = 256
 

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vcae.config import SpeakerConfig
 from vcae.model.blocks import KERNEL, ConvNeXtStack
+from vcae.model.config import SpeakerConfig
 
 
 class SpeakerEncoder(nn.Module):

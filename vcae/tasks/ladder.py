@@ -11,10 +11,11 @@ from typing import Any
 import torch
 
 from vcae import checkpoint
-from vcae.config import AutoencoderConfig, from_dict, to_dict
+from vcae.config import from_dict, to_dict
 from vcae.errors import CheckpointError, ConfigError
 from vcae.files import hash_file
 from vcae.model.autoencoder import Autoencoder
+from vcae.model.config import AutoencoderConfig
 
 LADDER = "ladder"
 MAX_RUNGS = 64

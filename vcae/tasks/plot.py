@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vcae.audio.config import MelConfig
 from vcae.audio.f0 import estimate_f0
 from vcae.audio.io import Sound, resample
 from vcae.audio.mel import LogMel, mel_band_edges
-from vcae.config import MelConfig
 from vcae.errors import ConfigError, DataError
 from vcae.files import write_file
 from vcae.tasks.unit_files import Units

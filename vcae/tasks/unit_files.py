@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from vcae.config import MelConfig
+from vcae.audio.config import MelConfig
 from vcae.errors import DataError
 
 MEL = MelConfig()

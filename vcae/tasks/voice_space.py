@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from vcae import checkpoint
 from vcae.audio.f0 import log_f0_statistics
-from vcae.config import VoicePriorConfig, from_dict, to_dict
+from vcae.config import from_dict, to_dict
 from vcae.errors import CheckpointError, ConfigError
+from vcae.model.config import VoicePriorConfig
 from vcae.model.voice_prior import VoicePrior
 from vcae.tasks.matching import N_QUANTILES, Quantiles
 

@@ -12,9 +12,9 @@ from vcae.checkpoint import load
 from vcae.codec.model import CodecNetworks
 from vcae.codec.pitch import dequantize_f0, quantize_f0
 from vcae.codec.prior import logistic_bits
-from vcae.config import CodecRecipe
 from vcae.errors import CheckpointError
 from vcae.model.autoencoder import Autoencoder
+from vcae.training.config import CodecRecipe
 from vcae.training.draws import Draws
 from vcae.training.objectives import Objective
 

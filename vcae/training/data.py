@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vcae.audio.f0 import HOP_LENGTH, SAMPLE_RATE
-from vcae.config import DataConfig
 from vcae.errors import DataError
 from vcae.training.cache import INDEX_FORMAT
+from vcae.training.config import DataConfig
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from torch import Tensor
 from vcae.audio.io import resample
 from vcae.audio.loudness import TARGET_LEVEL
 from vcae.checkpoint import load_module, read_tensors
-from vcae.config import DenoiseRecipe, NoisingConfig
 from vcae.errors import DataError
 from vcae.model.denoiser import PART, Denoiser, compress_spectrum, denoiser_of
+from vcae.training.config import DenoiseRecipe, NoisingConfig
 from vcae.training.draws import Draws
 from vcae.training.objectives import Objective
 

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from vcae.audio.frames import active_frames, weighted_moments
 from vcae.audio.mel import LogMel
 from vcae.checkpoint import load
-from vcae.config import DiscoveryRecipe
 from vcae.errors import CheckpointError
 from vcae.model.autoencoder import Autoencoder
 from vcae.model.blocks import ConvNeXtStack
 from vcae.model.quantizer import kmeans
+from vcae.training.config import DiscoveryRecipe
 from vcae.training.draws import Draws
 from vcae.training.objectives import Objective, borrow
 from vcae.training.perturb import Perturbation

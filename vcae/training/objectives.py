@@ -10,18 +10,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vcae.audio.config import MelConfig
 from vcae.audio.f0 import F0_MAX_HZ, F0_MIN_HZ, HOP_LENGTH
 from vcae.audio.frames import active_frames, weighted_moments
 from vcae.audio.mel import LogMel
 from vcae.checkpoint import load
-from vcae.config import AutoencoderConfig, AutoencoderRecipe, MelConfig, VocoderConfig, VocoderRecipe, to_dict
+from vcae.config import to_dict
 from vcae.errors import CheckpointError, ConfigError
 from vcae.model.autoencoder import Autoencoder, AutoencoderOutput
+from vcae.model.config import AutoencoderConfig
 from vcae.model.variational import free_bits, kl_weight
+from vcae.training.config import AutoencoderRecipe, VocoderRecipe
 from vcae.training.draws import Draws
 from vcae.training.losses import MultiResolutionLoss
 from vcae.training.perturb import Perturbation
 from vcae.training.prosody import prosody_losses
+from vcae.vocoder.config import VocoderConfig
 from vcae.vocoder.neural import HarmonicNoiseVocoder
 
 # Of squared distances a feature, between codes.

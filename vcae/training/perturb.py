@@ -7,8 +7,9 @@ import math
 import torch
 from torch import Tensor
 
+from vcae.audio.config import MelConfig
 from vcae.audio.mel import mel_band_edges
-from vcae.config import MelConfig, PerturbConfig
+from vcae.training.config import PerturbConfig
 from vcae.training.draws import Draws
 
 NEPER_PER_DB = math.log(10) / 20

@@ -9,9 +9,9 @@ from torch import Tensor
 from vcae.audio.mel import LogMel
 from vcae.codec.pitch import dequantize_f0, quantize_f0
 from vcae.codec.polish import MelCritic, Polish
-from vcae.config import PolishRecipe
 from vcae.model.autoencoder import Autoencoder
 from vcae.training.codec import base_autoencoder, medians
+from vcae.training.config import PolishRecipe
 from vcae.training.objectives import Objective
 
 

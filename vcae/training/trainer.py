@@ -16,8 +16,8 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from vcae.config import DataConfig, TrainConfig
 from vcae.errors import CheckpointError
+from vcae.training.config import DataConfig, TrainConfig
 from vcae.training.data import CropDataset, SpeechCache
 from vcae.training.objectives import Objective
 from vcae.training.resume import git_commit, load_state, save_state

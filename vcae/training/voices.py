@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vcae.config import GeneratorRecipe
 from vcae.model.voice_prior import VoicePrior, annealed, free_divergence
+from vcae.training.config import GeneratorRecipe
 
 # Of the correlations within speakers, so much is taken out: there are few recordings of each.
 WITHIN_SHRINKAGE = 0.05

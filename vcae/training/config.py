@@ -1,0 +1,299 @@
+"""Settings of training: data, optimisation, and every objective's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from vcae.codec.config import CodecConfig, PolishConfig
+from vcae.config import at_least, one_of, positive, require, within
+from vcae.model.config import AutoencoderConfig, DenoiserConfig, VoicePriorConfig
+from vcae.vocoder.config import VocoderConfig
+
+
+@dataclass(frozen=True)
+class PerturbConfig:
+    """What is done to the content encoder's input, and to nothing else."""
+
+    warp: float = 0.25
+    tilt_db: float = 6.0
+    gain_db: float = 6.0
+    noise_db: float = 40.0
+    mask_probability: float = 0.5
+    mask_max_s: float = 0.3
+
+    def __post_init__(self) -> None:
+        require(0 <= self.warp < 1, f"perturb.warp is {self.warp}; allowed are 0 to 1, as a share of the frequency")
+        within(self, 0, 1, "mask_probability", where="perturb")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where training audio comes from and how it is cut."""
+
+    cache: str = "cache/train"
+    validation_cache: str = "cache/dev"
+    crop_s: float = 1.5
+    reference_s: float = 2.5
+    batch_size: int = 32
+    # Weight of a corpus in the choice of the next crop; a corpus not named has weight 1.
+    corpus_weights: Mapping[str, float] = field(default_factory=dict)
+    random_gain_db: float = 0.0
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        positive(self, "crop_s", "reference_s", "batch_size", where="data")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long, how fast and where to."""
+
+    output_dir: str = "runs/default"
+    seed: int = 0
+    max_steps: int = 10000
+    warmup_steps: int = 200
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    precision: str = "bf16"
+    threads: int = 0
+    log_every: int = 50
+    validate_every: int = 500
+    validation_batches: int = 4
+    save_every: int = 500
+
+    def __post_init__(self) -> None:
+        one_of(self, ("bf16", "no"), "precision", where="train")
+        positive(self, "max_steps", "learning_rate", where="train")
+
+
+@dataclass(frozen=True)
+class NoisingConfig:
+    """What clean speech is spoilt with, to learn to mend it: shares of the crops, from 0 to 1."""
+
+    # What recipes/denoise/prepare.py wrote: noises and rooms.
+    bank: str = "cache/noise.safetensors"
+    snr_min_db: float = -5.0
+    snr_max_db: float = 20.0
+    no_noise: float = 0.08
+    # Of the noises: from the bank, made by random filters, and other voices; a second one joins some.
+    recorded: float = 0.5
+    synthetic: float = 0.35
+    second: float = 0.4
+    room: float = 0.25
+    band_limit: float = 0.1
+    codec: float = 0.08
+
+    def __post_init__(self) -> None:
+        require(
+            self.snr_min_db <= self.snr_max_db,
+            f"noising.snr_min_db is {self.snr_min_db}; it must not be above snr_max_db ({self.snr_max_db})",
+        )
+        within(self, 0, 1, "no_noise", "recorded", "synthetic", "second", "room", "band_limit", "codec", where="noising")
+        require(
+            self.recorded + self.synthetic <= 1,
+            f"noising.recorded and synthetic are {self.recorded} and {self.synthetic}; together they are at most 1",
+        )
+
+
+@dataclass(frozen=True)
+class AutoencoderRecipe:
+    """All numbers of `recipes/autoencoder`."""
+
+    model: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    perturb: PerturbConfig = field(default_factory=PerturbConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    # Weight of telling training speakers apart by their embedding, and of keeping a classifier from doing so by the latent.
+    speaker_weight: float = 0.0
+    adversary_weight: float = 0.0
+    # Weight of the speaker encoder recognising the voice of another speaker of the batch after a conversion to it.
+    conversion_weight: float = 0.0
+    # Weight of finding a frame's code, among those of its utterance, by its code under another perturbation.
+    contrast_weight: float = 0.0
+    # Weight of the latent staying near its code, and of predicting durations and F0 from the codes.
+    commitment_weight: float = 0.25
+    prosody_weight: float = 0.1
+    # Of a variational content: weight of the KL divergence from the prior, in nats a step; what each dimension may have of it
+    # for nothing, in bits a step; and the steps over which the weight grows from nothing.
+    kl_weight: float = 0.0
+    free_bits: float = 0.0
+    kl_warmup_steps: int = 0
+    # A checkpoint whose autoencoder the training starts from, and one that lends the weights whose name and shape fit.
+    initial: str | None = None
+    borrowed: str | None = None
+    # all, or decoder: the encoders stay as they are; a quantizer and a prosody learn with the decoder.
+    trained: str = "all"
+
+    def __post_init__(self) -> None:
+        one_of(self, ("all", "decoder"), "trained")
+        at_least(self, 0, "kl_weight", "free_bits", "kl_warmup_steps")
+        require(
+            self.kl_weight == 0 or self.model.content.variational,
+            f"kl_weight is {self.kl_weight}, but there is nothing to weigh; set model.content.variational to true",
+        )
+
+
+@dataclass(frozen=True)
+class DiscoveryRecipe:
+    """All numbers of `recipes/vq/discover.py`: masked prediction of clusters, before the codes are learned."""
+
+    model: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    perturb: PerturbConfig = field(default_factory=lambda: PerturbConfig(warp=0.2, mask_probability=0.0))
+    data: DataConfig = field(default_factory=lambda: DataConfig(crop_s=3.2, reference_s=0.1, batch_size=16))
+    train: TrainConfig = field(default_factory=TrainConfig)
+    # A checkpoint whose content latent is clustered for targets; MFCC when null.
+    teacher: str | None = None
+    n_targets: int = 200
+    # Share of the frames under masks, about, and the length of a mask.
+    mask_share: float = 0.4
+    mask_s: float = 0.16
+    # Weight of the frames under masks over that of the others.
+    mask_weight: float = 2.0
+    # Blocks between the latent and the prediction; they are not kept.
+    predictor_blocks: int = 3
+    # A checkpoint that lends the other parts' weights, and the mel's normalisation; and one to start from, which brings all.
+    borrowed: str | None = "default"
+    initial: str | None = None
+
+    def __post_init__(self) -> None:
+        require(0 < self.mask_share < 1, f"mask_share is {self.mask_share}; it must lie between 0 and 1")
+        positive(self, "mask_s")
+        at_least(self, 2, "n_targets")
+
+
+@dataclass(frozen=True)
+class VocoderRecipe:
+    """All numbers of `recipes/vocoder`."""
+
+    model: VocoderConfig = field(default_factory=VocoderConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    # Corrections in training, where each costs a step more time; the model's own number is for use.
+    n_corrections: int = 2
+    # A checkpoint whose vocoder the training starts from.
+    initial: str | None = None
+    # A checkpoint whose autoencoder decodes the mels of this share of each batch.
+    decoded_by: str | None = None
+    decoded_share: float = 0.5
+
+
+@dataclass(frozen=True)
+class DenoiseRecipe:
+    """All numbers of `recipes/denoise/train.py`."""
+
+    model: DenoiserConfig = field(default_factory=DenoiserConfig)
+    noising: NoisingConfig = field(default_factory=NoisingConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    # Of the spectrum with its phases, over 1 less it for magnitudes alone.
+    phase_share: float = 0.3
+    # Of the distance of the filtered sound's log-mel, and of the restored mel's.
+    sound_mel_weight: float = 0.1
+    mel_weight: float = 0.2
+    # Of the base-10 logarithm of what is wrong with the filtered sound, sample by sample, as a share of the speech's power.
+    error_weight: float = 0.0
+    # Carry on from a checkpoint of this recipe.
+    initial: str | None = None
+
+    def __post_init__(self) -> None:
+        within(self, 0, 1, "phase_share")
+
+
+@dataclass(frozen=True)
+class CodecRecipe:
+    """All numbers of `recipes/codec/train.py`."""
+
+    model: CodecConfig = field(default_factory=CodecConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    # What a kilobit a second may cost in squared dB at the lowest and at the highest quality; between them it falls geometrically.
+    rate_weight: float = 16.0
+    final_rate_weight: float = 0.04
+    # Errors this far under the loudest of the spectrogram count half of what they could, in dB, and none less than the share.
+    masked_db: float = 50.0
+    masked_share: float = 0.2
+    # Carry on from a checkpoint of this recipe.
+    initial: str | None = None
+
+    def __post_init__(self) -> None:
+        require(
+            0 < self.final_rate_weight <= self.rate_weight,
+            f"final_rate_weight is {self.final_rate_weight}; it must be above 0 and at most rate_weight ({self.rate_weight})",
+        )
+        within(self, 0, 1, "masked_share")
+
+
+@dataclass(frozen=True)
+class PolishRecipe:
+    """All numbers of `recipes/codec/polish.py`."""
+
+    model: PolishConfig = field(default_factory=PolishConfig)
+    base: str = "vq"
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    critic_channels: int = 24
+    adversarial_weight: float = 0.2
+    feature_weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class GeneratorRecipe:
+    """All settings of `recipes/generator`."""
+
+    # Prepared speech (`recipes/prepare`), and a CSV of recordings with the columns path, speaker, split and duration_s.
+    data: str = "cache/train"
+    manifest: str = "manifest.csv"
+    checkpoint: str = "default"
+    # A cache that nothing is trained on; the checkpoint whose units are babbled, and the most utterances of each cache whose units are counted.
+    held_data: str = "cache/dev"
+    discrete: str = "vq"
+    n_utterances: int = 2500
+    # Crops of each speaker, their length in seconds, and random groups of 2 to so many of them that are described.
+    n_crops: int = 12
+    crop_s: float = 4.0
+    n_groups: int = 12
+    group_size: int = 5
+    # Of the speakers, every so manieth is held out, with its copies at other speeds.
+    hold_out_every: int = 10
+    model: VoicePriorConfig = field(default_factory=VoicePriorConfig)
+    max_steps: int = 750
+    batch_size: int = 256
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.5
+    dropout: float = 0.2
+    # Deviation of what is added to the whitened numbers in training.
+    noise: float = 0.2
+    # The KL term grows to its full weight over so many steps, and is free up to so many nats a latent.
+    anneal_steps: int = 300
+    free_nats: float = 0.02
+    # A voice is new if its embedding has at most this cosine to that of any training speaker.
+    limit: float = 0.45
+    # Of the training speakers' embeddings, so many principal components are drawn: in the others the decoder knows little.
+    directions: int = 32
+    # A corpus, two recordings of which go into the file as mels, so many frames of each: new voices are made audible by them.
+    bank_corpus: str = "librispeech"
+    bank_frames: int = 400
+    output: str = "out/generator/voices.safetensors"
+    # What stands beside the weights: author, data, licence.
+    info: Mapping[str, Any] = field(default_factory=dict)
+    # How many voices are drawn to be judged, from so many sources; voices of how many clips of a training speaker are compared with.
+    n_voices: int = 100
+    n_sources: int = 10
+    clips_per_speaker: int = 8
+    # Conversions to real voices of the manifest's split, for comparison.
+    split: str = "dev"
+    n_real: int = 30
+    # Conversions to voices of training speakers, spread evenly over the range of F0: real voices as low and high as those that are drawn.
+    n_people: int = 30
+    seed: int = 0
+    output_dir: str = "out/generator"
+
+    def __post_init__(self) -> None:
+        positive(
+            self, "n_crops", "crop_s", "n_groups", "group_size", "max_steps", "batch_size", "learning_rate", "anneal_steps"
+        )
+        at_least(self, 2, "hold_out_every")
+        at_least(self, 0, "free_nats")
