@@ -27,6 +27,9 @@ from vcae.config import load_config, to_dict
 from vcae.errors import ConfigError, VcaeError
 from vcae.files import hash_file
 
+# Clips of one speaker at most.
+PER_SPEAKER = 2
+
 
 def speech_paths(recipe: OthersRecipe) -> list[str]:
     """Return recordings as long as asked for, a few a speaker, speakers in turn.
@@ -44,8 +47,8 @@ def speech_paths(recipe: OthersRecipe) -> list[str]:
             by_speaker[row["speaker"]].append(row["path"])
     rng = random.Random(recipe.seed)
     speakers = rng.sample(sorted(by_speaker), len(by_speaker))
-    drawn = {s: rng.sample(by_speaker[s], min(recipe.n_per_speaker, len(by_speaker[s]))) for s in speakers}
-    found = [drawn[s][k] for k in range(recipe.n_per_speaker) for s in speakers if k < len(drawn[s])][: recipe.n_speech]
+    drawn = {s: rng.sample(by_speaker[s], min(PER_SPEAKER, len(by_speaker[s]))) for s in speakers}
+    found = [drawn[s][k] for k in range(PER_SPEAKER) for s in speakers if k < len(drawn[s])][: recipe.n_speech]
     if len(found) < recipe.n_speech:
         raise ConfigError(f"{recipe.speech} has {len(found)} such recordings, and n_speech is {recipe.n_speech}; lower it")
     return found

@@ -16,8 +16,6 @@ class OthersRecipe:
     speech: str | None = None
     speech_split: str = "train"
     n_speech: int = 300
-    # Clips of one speaker at most.
-    n_per_speaker: int = 2
     n_synthetic: int = 600
     seconds: float = 5.0
     seed: int = 0
@@ -28,7 +26,6 @@ class OthersRecipe:
             self.n_speech >= 0 and self.n_synthetic >= 0 and self.n_speech + self.n_synthetic >= 2,
             f"n_speech is {self.n_speech} and n_synthetic {self.n_synthetic}; at least 2 sounds are needed in all",
         )
-        positive(self, "n_per_speaker")
         within(self, 1, 60, "seconds")
 
 

@@ -23,7 +23,6 @@ class CodecReleaseRecipe:
     speaker_bytes: int = 32
     # Of what is left of the average spectrum.
     timbre_bytes: int = 16
-    speaker_utterances: int = 4000
     # Utterances that the average spectrum is looked at in.
     timbre_utterances: int = 250
     # Utterances that rates and phases are counted on.

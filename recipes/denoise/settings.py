@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vcae.config import at_least, require, within
+from vcae.config import at_least, require
 
 
 @dataclass(frozen=True)
@@ -17,12 +17,10 @@ class NoiseBankRecipe:
     # Folds that are kept for the test.
     held_out: tuple[int, ...] = (5,)
     n_rooms: int = 600
-    room_s: float = 0.6
     seed: int = 0
 
     def __post_init__(self) -> None:
         at_least(self, 1, "n_rooms")
-        within(self, 0.05, 4, "room_s")
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,9 @@ from vcae.tasks.matching import band_quantiles
 from vcae.training.config import GeneratorRecipe
 from vcae.training.data import SpeechCache
 
+# Random groups are of 2 to so many crops.
+GROUP_SIZE = 5
+
 
 def crops(
     cache: SpeechCache, speaker: int, recipe: GeneratorRecipe, rng: np.random.Generator
@@ -54,7 +57,7 @@ def describe(
     embeddings = autoencoder.encode_speaker(mels) * seconds[:, None]
     found = []
     for _ in range(recipe.n_groups):
-        chosen = rng.permutation(len(wavs))[: int(rng.integers(1, recipe.group_size + 1)) + 1].tolist()
+        chosen = rng.permutation(len(wavs))[: int(rng.integers(1, GROUP_SIZE + 1)) + 1].tolist()
         median, spread = log_f0_statistics(f0s[chosen].flatten())
         unvoiced, voiced = band_quantiles([mels[i : i + 1] for i in chosen], [f0s[i : i + 1] for i in chosen])
         if unvoiced is None or voiced is None or not np.isfinite(median + spread):

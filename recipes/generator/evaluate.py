@@ -26,6 +26,8 @@ from vcae.training.data import SpeechCache
 # Lengths of sources and of real voices' clips, in seconds.
 LENGTHS_S = (2.5, 6.0)
 CLIP_FRAMES = 312
+# Of a training speaker, that a voice to compare with is measured from.
+CLIPS_PER_SPEAKER = 8
 
 
 def read_clips(recipe: GeneratorRecipe) -> list[tuple[Sound, Sound]]:
@@ -58,7 +60,7 @@ def train_clips(recipe: GeneratorRecipe) -> tuple[list[np.ndarray], list[str]]:
     cache, clips, names = SpeechCache(recipe.data), [], []
     for name, utterances in zip(cache.speakers, cache.by_speaker, strict=True):
         if "@" not in name:
-            for one in utterances[: recipe.clips_per_speaker]:
+            for one in utterances[:CLIPS_PER_SPEAKER]:
                 clips.append(cache.crop(one, 0, min(one.n_frames - 1, CLIP_FRAMES))[0])
                 names.append(name)
     return clips, names

@@ -21,7 +21,6 @@ class PerturbConfig:
     gain_db: float = 6.0
     noise_db: float = 40.0
     mask_probability: float = 0.5
-    mask_max_s: float = 0.3
 
     def __post_init__(self) -> None:
         require(0 <= self.warp < 1, f"perturb.warp is {self.warp}; allowed are 0 to 1, as a share of the frequency")
@@ -56,7 +55,6 @@ class TrainConfig:
     warmup_steps: int = 200
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
-    clip_norm: float = 1.0
     precision: str = "bf16"
     threads: int = 0
     log_every: int = 50
@@ -147,20 +145,11 @@ class DiscoveryRecipe:
     # A checkpoint whose content latent is clustered for targets; MFCC when null.
     teacher: str | None = None
     n_targets: int = 200
-    # Share of the frames under masks, about, and the length of a mask.
-    mask_share: float = 0.4
-    mask_s: float = 0.16
-    # Weight of the frames under masks over that of the others.
-    mask_weight: float = 2.0
-    # Blocks between the latent and the prediction; they are not kept.
-    predictor_blocks: int = 3
     # A checkpoint that lends the other parts' weights, and the mel's normalisation; and one to start from, which brings all.
     borrowed: str | None = "default"
     initial: str | None = None
 
     def __post_init__(self) -> None:
-        require(0 < self.mask_share < 1, f"mask_share is {self.mask_share}; it must lie between 0 and 1")
-        positive(self, "mask_s")
         at_least(self, 2, "n_targets")
 
 
@@ -188,18 +177,10 @@ class DenoiseRecipe:
     noising: NoisingConfig = field(default_factory=NoisingConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
-    # Of the spectrum with its phases, over 1 less it for magnitudes alone.
-    phase_share: float = 0.3
-    # Of the distance of the filtered sound's log-mel, and of the restored mel's.
-    sound_mel_weight: float = 0.1
-    mel_weight: float = 0.2
-    # Of the base-10 logarithm of what is wrong with the filtered sound, sample by sample, as a share of the speech's power.
+    # Weight of the base-10 logarithm of what is wrong with the filtered sound, sample by sample, as a share of the speech's power.
     error_weight: float = 0.0
     # Carry on from a checkpoint of this recipe.
     initial: str | None = None
-
-    def __post_init__(self) -> None:
-        within(self, 0, 1, "phase_share")
 
 
 @dataclass(frozen=True)
@@ -212,9 +193,6 @@ class CodecRecipe:
     # What a kilobit a second may cost in squared dB at the lowest and at the highest quality; between them it falls geometrically.
     rate_weight: float = 16.0
     final_rate_weight: float = 0.04
-    # Errors this far under the loudest of the spectrogram count half of what they could, in dB, and none less than the share.
-    masked_db: float = 50.0
-    masked_share: float = 0.2
     # Carry on from a checkpoint of this recipe.
     initial: str | None = None
 
@@ -223,7 +201,6 @@ class CodecRecipe:
             0 < self.final_rate_weight <= self.rate_weight,
             f"final_rate_weight is {self.final_rate_weight}; it must be above 0 and at most rate_weight ({self.rate_weight})",
         )
-        within(self, 0, 1, "masked_share")
 
 
 @dataclass(frozen=True)
@@ -235,8 +212,6 @@ class PolishRecipe:
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     critic_channels: int = 24
-    adversarial_weight: float = 0.2
-    feature_weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -251,11 +226,10 @@ class GeneratorRecipe:
     held_data: str = "cache/dev"
     discrete: str = "vq"
     n_utterances: int = 2500
-    # Crops of each speaker, their length in seconds, and random groups of 2 to so many of them that are described.
+    # Crops of each speaker, their length in seconds, and random groups of them that are described.
     n_crops: int = 12
     crop_s: float = 4.0
     n_groups: int = 12
-    group_size: int = 5
     # Of the speakers, every so manieth is held out, with its copies at other speeds.
     hold_out_every: int = 10
     model: VoicePriorConfig = field(default_factory=VoicePriorConfig)
@@ -266,9 +240,6 @@ class GeneratorRecipe:
     dropout: float = 0.2
     # Deviation of what is added to the whitened numbers in training.
     noise: float = 0.2
-    # The KL term grows to its full weight over so many steps, and is free up to so many nats a latent.
-    anneal_steps: int = 300
-    free_nats: float = 0.02
     # A voice is new if its embedding has at most this cosine to that of any training speaker.
     limit: float = 0.45
     # Of the training speakers' embeddings, so many principal components are drawn: in the others the decoder knows little.
@@ -279,10 +250,9 @@ class GeneratorRecipe:
     output: str = "out/generator/voices.safetensors"
     # What stands beside the weights: author, data, licence.
     info: Mapping[str, Any] = field(default_factory=dict)
-    # How many voices are drawn to be judged, from so many sources; voices of how many clips of a training speaker are compared with.
+    # How many voices are drawn to be judged, from so many sources.
     n_voices: int = 100
     n_sources: int = 10
-    clips_per_speaker: int = 8
     # Conversions to real voices of the manifest's split, for comparison.
     split: str = "dev"
     n_real: int = 30
@@ -292,8 +262,5 @@ class GeneratorRecipe:
     output_dir: str = "out/generator"
 
     def __post_init__(self) -> None:
-        positive(
-            self, "n_crops", "crop_s", "n_groups", "group_size", "max_steps", "batch_size", "learning_rate", "anneal_steps"
-        )
+        positive(self, "n_crops", "crop_s", "n_groups", "max_steps", "batch_size", "learning_rate")
         at_least(self, 2, "hold_out_every")
-        at_least(self, 0, "free_nats")
