@@ -16,7 +16,8 @@ import soundfile
 import vcae
 from vcae.audio.io import Sound, read_sound, resample, write_sound
 from vcae.evaluation.pairs import Conversion, choose_own_pairs, choose_pairs, read_references, write_pairs
-from vcae.tasks.convert import ConvertOptions, convert, hear_voice
+from vcae.options import ConvertOptions
+from vcae.tasks.convert import convert, hear_voice
 from vcae.tasks.live import LiveConverter
 
 

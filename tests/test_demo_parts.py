@@ -74,7 +74,7 @@ def test_what_nobody_foresaw_is_logged_and_not_told(studio, caplog):
 
 def test_stop_reaches_the_work_and_only_ones_own(studio, clips):
     from vcae.demo.work import convert_files
-    from vcae.tasks.convert import ConvertOptions
+    from vcae.options import ConvertOptions
 
     shares, said = [], []
 
@@ -172,7 +172,7 @@ def test_a_voice_is_found_as_the_codec_measured_it(studio):
 
 def test_generating_stops_and_refuses(studio, clips):
     from vcae.demo.generate_work import babble_file, between_file, draw_file
-    from vcae.tasks.babble import BabbleOptions
+    from vcae.options import BabbleOptions
 
     def report(share, what):
         if what == "speaking":

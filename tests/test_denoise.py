@@ -17,7 +17,8 @@ from vcae.config import to_dict
 from vcae.errors import AudioError, CheckpointError, ConfigError
 from vcae.model.config import DenoiserConfig
 from vcae.model.denoiser import PART, Denoiser, compress_spectrum, denoiser_of
-from vcae.tasks.convert import ConvertOptions, convert, hear_voice
+from vcae.options import ConvertOptions
+from vcae.tasks.convert import convert, hear_voice
 from vcae.tasks.denoise import Cleaner
 
 TINY = DenoiserConfig(width=16, n_blocks=2)

@@ -17,7 +17,8 @@ from vcae.audio.io import Sound, SoundReader, read_sound, resample, resample_blo
 from vcae.audio.loudness import LevelMeter, follow_envelope, follow_envelope_sections, limit_peaks
 from vcae.audio.sections import Computed, Kept, Workshop
 from vcae.errors import AudioError
-from vcae.tasks.convert import ConvertOptions, convert_long
+from vcae.options import ConvertOptions
+from vcae.tasks.convert import convert_long
 from vcae.tasks.listening import hear_content, hear_speaker, listen
 
 CPU = torch.device("cpu")

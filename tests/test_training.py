@@ -232,7 +232,7 @@ def test_autoencoder_goes_on_from_a_checkpoint_and_trains_what_it_is_told(cache,
     other = model | {"content": model["content"] | {"latent_dim": 9, "latent_noise": 0.7}}
     with pytest.raises(CheckpointError, match=r"first.safetensors .*: content.latent_dim 12 instead of 9;"):
         AutoencoderObjective(_autoencoder_recipe(cache, tmp_path, initial=initial, model=other), 6)
-    with pytest.raises(ConfigError, match="trained is 'encoder'; allowed are 'all' and 'decoder'"):
+    with pytest.raises(ConfigError, match="trained is 'encoder'; allowed are all, decoder"):
         _autoencoder_recipe(cache, tmp_path, trained="encoder")
 
 

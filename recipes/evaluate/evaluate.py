@@ -18,7 +18,8 @@ from vcae.errors import ConfigError, VcaeError
 from vcae.evaluation.judges import choose_judges, load_wav
 from vcae.evaluation.pairs import Conversion, Pair, choose_pairs, read_references, write_pairs
 from vcae.evaluation.report import judge_pairs, table, write_report
-from vcae.tasks.convert import ConvertOptions, convert, hear_voice
+from vcae.options import ConvertOptions
+from vcae.tasks.convert import convert, hear_voice
 
 SYSTEMS = ("vcae", "world-statistics", "world-nearest", "target")
 

@@ -26,6 +26,7 @@ from vcae.cli.common import (
 )
 from vcae.cli.folder import GlobOption, JobsOption, OutDirOption, ResumeOption, needed_folder, refuse_folder_options
 from vcae.files import check_target, provenance, write_file
+from vcae.options import check_kbps
 from vcae.tasks.speakers import find_voice, parse_speaker, read_clips
 
 
@@ -46,11 +47,10 @@ def compress(
     resume: ResumeOption = False,
 ) -> None:
     """Compress the speech of SOURCE; of a folder, every recording, and exit with 1 if any failed."""
+    check_kbps(kbps)
     from vcae.audio.io import SoundReader
-    from vcae.codec.bitstream import check_kbps
     from vcae.tasks.codec_files import SUFFIX, duration_of
 
-    check_kbps(kbps)
     if os.path.isdir(source):
         from vcae.cli.folder import Run, do_many
         from vcae.tasks.batch import plan_folder

@@ -26,6 +26,7 @@ from vcae.cli.common import (
 )
 from vcae.errors import ConfigError
 from vcae.files import provenance
+from vcae.options import ConvertOptions
 from vcae.tasks.speakers import find_voice, parse_speaker, read_clips
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ def convert(
         "seed": seed,
         "denoise": denoise,
     }
+    chosen = ConvertOptions(**options)
     if is_many(source):
         run = Run(needed_folder(source, output, out_dir), glob, jobs, resume, force, quiet, json, engine.value, address)
         _convert_many(source, speaker or [], checkpoint, device.value, options, run)
@@ -120,10 +122,9 @@ def convert(
     with SoundReader(source, sys.stdin.buffer) as sound:
         clips = read_clips(speakers)
         with working("loading the model", quiet):
-            from vcae.tasks.convert import ConvertOptions, convert_long
+            from vcae.tasks.convert import convert_long
             from vcae.tasks.model import load
 
-            chosen = ConvertOptions(**options)
             watch = Stopwatch()
             model = load(checkpoint, device.value)
         with working("converting", quiet):

@@ -24,6 +24,7 @@ from vcae.cli.common import (
 )
 from vcae.cli.folder import GlobOption, JobsOption, OutDirOption, ResumeOption, needed_folder, refuse_folder_options
 from vcae.files import provenance
+from vcae.options import check_strength
 
 SourceArgument = Annotated[str, typer.Argument(help="A sound file, '-' for a wav on standard input; or a folder.")]
 
@@ -43,10 +44,10 @@ def denoise(
     resume: ResumeOption = False,
 ) -> None:
     """Take the noise from the speech of SOURCE; of a folder, from every recording, and exit with 1 if any failed."""
-    from vcae.audio.io import SoundReader, check_output, write_blocks
-    from vcae.tasks.denoise_batch import DenoiseSettings, check_strength
-
     check_strength(strength)
+    from vcae.audio.io import SoundReader, check_output, write_blocks
+    from vcae.tasks.denoise_batch import DenoiseSettings
+
     if os.path.isdir(source):
         from vcae.cli.folder import Run, do_many
         from vcae.tasks.batch import plan_folder

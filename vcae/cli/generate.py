@@ -26,6 +26,7 @@ from vcae.cli.common import (
 )
 from vcae.errors import ConfigError
 from vcae.files import check_target, provenance
+from vcae.options import BabbleOptions, ConvertOptions
 from vcae.tasks.speakers import Speaker, find_voice, parse_speaker, read_clips
 from vcae.version import __version__
 
@@ -109,6 +110,7 @@ def speech(
     json: JsonOption = False,
 ) -> None:
     """Babble in the voice of --speaker: the sounds of speech in an order that speech has, without words."""
+    options = BabbleOptions(seconds, seed, temperature, top_p)
     from vcae.audio.io import Sound, check_output, write_sound
 
     speakers = [parse_speaker(text) for text in speaker]
@@ -116,10 +118,10 @@ def speech(
     check_output(target, force)
     clips = read_clips(speakers)
     with working("babbling", quiet):
-        from vcae.tasks.generate import BabbleOptions, babble
+        from vcae.tasks.generate import babble
         from vcae.tasks.model import load
 
-        options, watch = BabbleOptions(seconds, seed, temperature, top_p), Stopwatch()
+        watch = Stopwatch()
         model = load(DISCRETE, device.value)
         done = babble(model, _voice_for(model, speakers, clips, device), options)
     sound = Sound(done.wav.numpy(), model.sample_rate)
@@ -210,7 +212,7 @@ def _step_targets(folder: Path, steps: int) -> list[Path]:
 
 def _convert_to(model: Model, sound: Sound, voices: list[Voice], wavs: list[str], seed: int, force: bool) -> None:
     from vcae.audio.io import Sound, write_sound
-    from vcae.tasks.convert import ConvertOptions, convert
+    from vcae.tasks.convert import convert
 
     for voice, wav in zip(voices, wavs, strict=True):
         done = Sound(convert(model, sound, voice, ConvertOptions(seed=seed)).wav.numpy(), model.sample_rate)

@@ -30,6 +30,7 @@ from vcae.cli.common import (
 )
 from vcae.errors import AudioError, ConfigError, DataError
 from vcae.files import STDIO, check_target, provenance, write_file
+from vcae.options import SpeakOptions
 from vcae.tasks.speakers import find_voice, parse_speaker, read_clips
 
 if TYPE_CHECKING:
@@ -305,6 +306,7 @@ def speak(
     json: JsonOption = False,
 ) -> None:
     """Say UNITS in the voice of --speaker, without any recording of the words."""
+    options = SpeakOptions(pitch, durations.value, match, seed)
     from vcae.audio.io import Sound, check_output, write_sound
     from vcae.tasks.unit_files import read_units
 
@@ -316,9 +318,8 @@ def speak(
     clips = read_clips(speakers)
     with working("loading the model", quiet):
         from vcae.tasks.model import load
-        from vcae.tasks.units import SpeakOptions, check_units, speak_units
+        from vcae.tasks.units import check_units, speak_units
 
-        options = SpeakOptions(pitch, durations.value, match, seed)
         watch = Stopwatch()
         model = load(checkpoint, device.value)
         # All of them first: nothing is written when one cannot be spoken.

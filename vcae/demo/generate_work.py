@@ -12,8 +12,8 @@ from vcae.demo.clips import clip
 from vcae.demo.studio import SAVED, Studio
 from vcae.demo.work import Converted, Report, convert_files, gather_voice
 from vcae.files import provenance
-from vcae.tasks.convert import ConvertOptions
-from vcae.tasks.generate import BabbleOptions, Place, babble, between_voices, carry_voice, map_voices, new_voice, priors
+from vcae.options import BabbleOptions, ConvertOptions
+from vcae.tasks.generate import Place, babble, between_voices, carry_voice, map_voices, new_voice, priors
 
 # The checkpoint whose units babble is made of.
 BABBLER = "vq"

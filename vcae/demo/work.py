@@ -14,9 +14,10 @@ from vcae import AudioError, BitstreamError, Model, Sound, Voice, load_voice, mi
 from vcae.demo.limits import MAX_REFERENCES, read_code, read_upload, read_uploads
 from vcae.demo.studio import Studio
 from vcae.files import provenance
+from vcae.options import ConvertOptions
 from vcae.tasks.codec import Damage
 from vcae.tasks.codec_files import SUFFIX, Heard
-from vcae.tasks.convert import Conversion, ConvertOptions, convert, hear_voice
+from vcae.tasks.convert import Conversion, convert, hear_voice
 from vcae.tasks.copy import reconstruct
 from vcae.tasks.denoise import shared_cleaner
 from vcae.tasks.embed import embed

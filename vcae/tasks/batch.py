@@ -84,7 +84,7 @@ class Settings:
     Attributes:
         checkpoint: Name or path.
         device: As `--device`.
-        options: Fields of `vcae.tasks.convert.ConvertOptions`.
+        options: Fields of `vcae.options.ConvertOptions`.
         speakers: Of every job, where one voice is asked for; it is heard at the start, so that a bad one ends the run there.
     """
 
@@ -289,7 +289,7 @@ class Converter(Worker):
 
     def __init__(self, settings: Settings) -> None:
         from vcae.config import from_dict
-        from vcae.tasks.convert import ConvertOptions
+        from vcae.options import ConvertOptions
         from vcae.tasks.model import load
 
         self._options = from_dict(ConvertOptions, dict(settings.options), "options")

@@ -21,6 +21,7 @@ from vcae.codec.bitstream import Header
 from vcae.codec.block import MAX_QUALITY, PHASE_STEPS, PHASES, Block, count_changes, reachable
 from vcae.codec.pitch import FRAMES, dequantize_f0, quantize_f0, reference_code, reference_hz, turns
 from vcae.errors import BitstreamError, CheckpointError, ConfigError
+from vcae.options import check_kbps
 from vcae.tasks.convert import decode_sections
 from vcae.tasks.listening import Heard, Source, hear_latent, hear_speaker, listen
 from vcae.tasks.model import MIN_SOURCE_S, Model, Samples, as_sound
@@ -163,7 +164,7 @@ class Codec:
             AudioError: For unusable audio, or a full disk.
             ConfigError: For a rate that is not allowed.
         """
-        bitstream.check_kbps(kbps)
+        check_kbps(kbps)
         told = progress or (lambda share: None)
         told(0.0)
         base = self.analyse(source)

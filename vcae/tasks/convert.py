@@ -15,8 +15,9 @@ from vcae.audio.f0 import F0_MAX_HZ, F0_MIN_HZ, log_f0_statistics
 from vcae.audio.frames import active_levels
 from vcae.audio.loudness import LevelMeter, follow_envelope_sections, set_level_sections
 from vcae.audio.sections import Computed, Kept, Sections, Workshop
-from vcae.errors import AudioError, ConfigError
+from vcae.errors import AudioError
 from vcae.model.decoder import log_f0_mean
+from vcae.options import ConvertOptions, parse_pitch, parse_share
 from vcae.tasks.denoise import shared_cleaner
 from vcae.tasks.detail import hear_detail
 from vcae.tasks.listening import Heard, Source, frame_levels, hear_content, hear_speaker, listen
@@ -38,7 +39,6 @@ MAX_REFERENCE_S = 600.0
 SECTION_S = 10.0
 # The reference's spread of log-F0 is taken over within these bounds: short clips measure it badly.
 SPREAD_BOUNDS = (0.7, 1.4)
-LOUDNESS = ("source", "flat")
 # How far each band is distributed as the reference's: fully, it takes more of the voice's average and costs a quarter of the words.
 DISTRIBUTION = 0.25
 # Seconds of sound in the source from which it counts so much, and in proportion less: a short one does not know its own distribution.
@@ -167,40 +167,6 @@ def decode_sections(
     return Computed(f0.shape[-1], compute, reach, stride)
 
 
-def parse_pitch(pitch: str | float) -> str | float:
-    """Check a pitch setting: `auto`, `keep`, or semitones from -36 to 36.
-
-    Raises:
-        ConfigError: For anything else.
-    """
-    if pitch in ("auto", "keep"):
-        return pitch
-    try:
-        semitones = float(pitch)
-    except ValueError:
-        semitones = math.nan
-    if not abs(semitones) <= 36:
-        raise ConfigError(f"pitch is {pitch!r}; allowed are auto, keep, or semitones from -36 to 36")
-    return semitones
-
-
-def parse_share(name: str, value: str | float) -> str | float:
-    """Check a setting that is `auto`, or 0 to 1.
-
-    Raises:
-        ConfigError: For anything else.
-    """
-    if value == "auto":
-        return value
-    try:
-        share = float(value)
-    except ValueError:
-        share = math.nan
-    if not 0 <= share <= 1:
-        raise ConfigError(f"{name} is {value!r}; allowed are auto, or 0 to 1")
-    return share
-
-
 def convert_f0(f0: Tensor, voice: Voice, pitch: str | float = "auto") -> Tensor:
     """Move F0 to the reference's range, keep it, or shift it.
 
@@ -243,42 +209,6 @@ def move_f0(f0: Tensor, voice: Pitched, pitch: str | float, statistics: tuple[fl
     else:
         log_f0 = log_f0 + float(pitch) * math.log(2) / 12
     return torch.where(voiced, torch.exp(log_f0).clamp(F0_MIN_HZ, F0_MAX_HZ), torch.zeros_like(f0))
-
-
-@dataclass(frozen=True)
-class ConvertOptions:
-    """How to convert.
-
-    Attributes:
-        pitch: `auto` moves log-F0 to the voice's median and bounded spread, `keep` leaves it, a number shifts it by semitones.
-        strength: From the source's own voice (0) to the one asked for (1).
-        match: How far frames are drawn to the voice's own, 0 to 1; `auto` decides by the length of the reference.
-        detail: How much of the source's detail is kept that its code leaves out; it carries words, and a trace of the source's voice.
-            `auto` keeps all of it beside a continuous code and none beside units, which are to be all that is sent.
-        loudness: `source` follows the source's envelope; `flat` only takes its level.
-        seed: Of the vocoder's noise.
-        denoise: Clean the source first. A reference is cleaned where it is heard, see `hear_voice`.
-
-    Raises:
-        ConfigError: For a value that is not allowed.
-    """
-
-    pitch: str | float = "auto"
-    strength: float = 1.0
-    match: str | float = "auto"
-    detail: str | float = "auto"
-    loudness: str = "source"
-    seed: int = 0
-    denoise: bool = False
-
-    def __post_init__(self) -> None:
-        parse_pitch(self.pitch)
-        parse_share("match", self.match)
-        parse_share("detail", self.detail)
-        if not 0 <= self.strength <= 1:
-            raise ConfigError(f"strength is {self.strength}; allowed are 0 to 1")
-        if self.loudness not in LOUDNESS:
-            raise ConfigError(f"loudness is {self.loudness!r}; allowed are {' and '.join(LOUDNESS)}")
 
 
 def hear_voice(model: Model, references: Sequence[Sound], denoise: bool = False) -> Voice:

@@ -15,7 +15,7 @@ from vcae.audio.io import Sound
 from vcae.audio.sections import Computed, Workshop
 from vcae.checkpoint import load_module
 from vcae.model.denoiser import PART, denoiser_of
-from vcae.tasks.denoise_batch import check_strength
+from vcae.options import check_strength
 from vcae.tasks.listening import Source, Taken, take_in
 from vcae.tasks.model import Samples, as_sound, choose_device
 

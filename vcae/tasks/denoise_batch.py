@@ -6,23 +6,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vcae.errors import ConfigError
 from vcae.files import provenance
 from vcae.tasks.batch import Job, Settings, Worker
 
 if TYPE_CHECKING:
     from vcae.audio.io import SoundReader
-
-
-def check_strength(strength: float) -> float:
-    """Return the strength.
-
-    Raises:
-        ConfigError: If it is not within 0 to 1.
-    """
-    if not 0 <= strength <= 1:
-        raise ConfigError(f"strength is {strength}; allowed are 0 (as it was) to 1 (all the noise away that can be)")
-    return strength
 
 
 @dataclass(frozen=True)

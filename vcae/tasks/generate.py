@@ -15,7 +15,8 @@ from torch.nn.functional import normalize
 
 from vcae.audio.sections import Computed, Workshop
 from vcae.errors import ConfigError
-from vcae.tasks.babble import BabbleOptions, babble, sample_units
+from vcae.options import BabbleOptions
+from vcae.tasks.babble import babble, sample_units
 from vcae.tasks.convert import move_f0, speak_sections
 from vcae.tasks.detail import source_detail
 from vcae.tasks.matching import Quantiles, measure_errors

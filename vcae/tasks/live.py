@@ -19,7 +19,8 @@ from vcae.audio.frames import ACTIVE_RANGE, gaussian_smooth
 from vcae.audio.loudness import MAX_CUT_DB, MAX_RAISE_DB, PEAK_LIMIT, SMOOTH_FRAMES, TARGET_LEVEL
 from vcae.errors import ConfigError
 from vcae.model.blocks import KERNEL
-from vcae.tasks.convert import DISTRIBUTION, DISTRIBUTION_S, ConvertOptions, default_match, move_f0, parse_share
+from vcae.options import ConvertOptions, parse_share
+from vcae.tasks.convert import DISTRIBUTION, DISTRIBUTION_S, default_match, move_f0
 from vcae.tasks.detail import DETAIL_BANDS, DETAIL_FRAMES
 from vcae.tasks.detail import REACH as DETAIL_REACH
 from vcae.tasks.matching import FULL_MATCH_S, Quantiles, correct_errors, frame_quantiles, map_quantiles

@@ -295,7 +295,7 @@ class Model:
             sample_rate: Hz.
             reference: One clip of the voice to take, or several, at least 1 s each; or a voice measured before.
             reference_sample_rate: Hz; that of the source when None.
-            options: Fields of `vcae.tasks.convert.ConvertOptions`: `pitch`, `strength`, `match`, `detail`, `loudness`, `seed`, `denoise`.
+            options: Fields of `vcae.options.ConvertOptions`: `pitch`, `strength`, `match`, `detail`, `loudness`, `seed`, `denoise`.
 
         Returns:
             (N,), at the model's `sample_rate`, as long as the source.
@@ -304,7 +304,8 @@ class Model:
             AudioError: For unusable audio.
             ConfigError: For a bad option, or a checkpoint without a speaker part.
         """
-        from vcae.tasks.convert import ConvertOptions, convert
+        from vcae.options import ConvertOptions
+        from vcae.tasks.convert import convert
         from vcae.tasks.voice import Voice
 
         chosen = from_dict(ConvertOptions, options, "convert")
@@ -337,7 +338,7 @@ class Model:
             units: From `units`, or `vcae.tasks.unit_files.read_units`.
             reference: One clip of the voice, or several, at least 1 s each; or a voice measured before.
             reference_sample_rate: Hz; needed for clips.
-            options: Fields of `vcae.tasks.units.SpeakOptions`: `pitch`, `durations`, `match`, `seed`.
+            options: Fields of `vcae.options.SpeakOptions`: `pitch`, `durations`, `match`, `seed`.
 
         Returns:
             (N,), at the model's `sample_rate`.
@@ -348,7 +349,8 @@ class Model:
             CheckpointError: For a checkpoint without prosody.
             DataError: For units that this checkpoint does not have.
         """
-        from vcae.tasks.units import SpeakOptions, speak_units
+        from vcae.options import SpeakOptions
+        from vcae.tasks.units import speak_units
         from vcae.tasks.voice import Voice
 
         chosen = from_dict(SpeakOptions, options, "speak")

@@ -14,7 +14,8 @@ from vcae.audio.f0 import F0_MAX_HZ, F0_MIN_HZ, log_f0_statistics
 from vcae.audio.frames import gaussian_smooth, n_frames
 from vcae.audio.loudness import TARGET_LEVEL, active_level, set_level
 from vcae.errors import CheckpointError, ConfigError, DataError
-from vcae.tasks.convert import parse_pitch, parse_share, speak
+from vcae.options import SpeakOptions, parse_share
+from vcae.tasks.convert import speak
 from vcae.tasks.model import DECODED_CORRECTIONS
 from vcae.tasks.unit_files import Units, natural_samples
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SpeakOptions", "Speech", "Units", "check_units", "encode_units", "recording_units", "speak_units"]
 
-DURATIONS = ("auto", "file", "predicted")
 MAX_S = 3 * 3600.0
 # A predicted duration is never longer.
 MAX_UNIT_S = 2.0
@@ -40,34 +40,6 @@ MIN_STRETCH = 3
 MAX_GAIN = 4.0
 # Fewer steps are too short for the vocoder's windows; the last unit is held, and what it gives cut off.
 MIN_STEPS = 16
-
-
-@dataclass(frozen=True)
-class SpeakOptions:
-    """How to speak units.
-
-    Attributes:
-        pitch: `auto` is the voice's own range, a number shifts it by semitones.
-        durations: `file` takes the units' own, `predicted` the model's, `auto` the units' own where they have them.
-        match: How far frames are drawn to the voice's own, 0 to 1; `auto` decides by the length of the reference.
-        seed: Of the vocoder's noise.
-
-    Raises:
-        ConfigError: For a value that is not allowed.
-    """
-
-    pitch: str | float = "auto"
-    durations: str = "auto"
-    match: str | float = "auto"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.pitch == "keep":
-            raise ConfigError("pitch is 'keep', and units have none to keep; allowed are auto, or semitones from -36 to 36")
-        parse_pitch(self.pitch)
-        parse_share("match", self.match)
-        if self.durations not in DURATIONS:
-            raise ConfigError(f"durations is {self.durations!r}; allowed are {', '.join(DURATIONS)}")
 
 
 @dataclass(frozen=True)
