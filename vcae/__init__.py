@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from vcae.anomaly.config import AnomalyConfig
     from vcae.anomaly.detector import Detector
     from vcae.audio.io import Sound, read_sound, resample, write_sound
+    from vcae.engine.denoise import denoise
     from vcae.tasks.codec import Codec, compress, decompress
-    from vcae.tasks.denoise import denoise
     from vcae.tasks.model import Encoding, Model, load
     from vcae.tasks.voice import Voice, load_voice, mix_voices, save_voice
 
@@ -52,7 +52,7 @@ _ROOMS = {
     **dict.fromkeys(("Sound", "read_sound", "resample", "write_sound"), "audio.io"),
     **dict.fromkeys(("Codec", "compress", "decompress"), "tasks.codec"),
     "AnomalyConfig": "anomaly.config",
-    "denoise": "tasks.denoise",
+    "denoise": "engine.denoise",
     "Detector": "anomaly.detector",
 }
 

@@ -62,7 +62,7 @@ def denoise(
     with SoundReader(source, sys.stdin.buffer) as sound:
         watch = Stopwatch()
         with working("denoising", quiet):
-            from vcae.tasks.denoise import Cleaner
+            from vcae.engine.denoise import Cleaner
 
             cleaner = Cleaner(device=device.value)
             cleaned = cleaner.clean(sound, strength)

@@ -20,10 +20,10 @@ from vcae.codec import bitstream, files
 from vcae.codec.bitstream import Header
 from vcae.codec.block import MAX_QUALITY, PHASE_STEPS, PHASES, Block, count_changes, reachable
 from vcae.codec.pitch import FRAMES, dequantize_f0, quantize_f0, reference_code, reference_hz, turns
+from vcae.engine.listening import Heard, Source, hear_latent, hear_speaker, listen
 from vcae.errors import BitstreamError, CheckpointError, ConfigError
 from vcae.options import check_kbps
 from vcae.tasks.convert import decode_sections
-from vcae.tasks.listening import Heard, Source, hear_latent, hear_speaker, listen
 from vcae.tasks.model import MIN_SOURCE_S, Model, Samples, as_sound
 from vcae.vocoder.excitation import PitchTrack
 

@@ -15,12 +15,12 @@ from vcae.audio.f0 import F0_MAX_HZ, F0_MIN_HZ, log_f0_statistics
 from vcae.audio.frames import active_levels
 from vcae.audio.loudness import LevelMeter, follow_envelope_sections, set_level_sections
 from vcae.audio.sections import Computed, Kept, Sections, Workshop
+from vcae.engine.denoise import shared_cleaner
+from vcae.engine.listening import Heard, Source, frame_levels, hear_content, hear_speaker, listen
 from vcae.errors import AudioError
 from vcae.model.decoder import log_f0_mean
 from vcae.options import ConvertOptions, parse_pitch, parse_share
-from vcae.tasks.denoise import shared_cleaner
 from vcae.tasks.detail import hear_detail
-from vcae.tasks.listening import Heard, Source, frame_levels, hear_content, hear_speaker, listen
 from vcae.tasks.matching import FULL_MATCH_S, correct_errors, map_quantiles, section_quantiles
 from vcae.tasks.model import DECODED_CORRECTIONS, MIN_SOURCE_S, Analysis
 from vcae.tasks.retrieval import REACH as RETRIEVAL_REACH

@@ -34,7 +34,7 @@ class Denoising(Worker):
     verb = "denoised"
 
     def __init__(self, settings: DenoiseSettings) -> None:
-        from vcae.tasks.denoise import Cleaner
+        from vcae.engine.denoise import Cleaner
 
         self._strength = settings.strength
         self._cleaner = Cleaner(device=settings.device)

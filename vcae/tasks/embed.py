@@ -9,14 +9,14 @@ import numpy as np
 import torch
 
 from vcae.audio.sections import Workshop
+from vcae.engine.listening import hear_content, hear_speaker, listen
 from vcae.errors import ConfigError
 from vcae.tasks.convert import SECTION_S
-from vcae.tasks.listening import hear_content, hear_speaker, listen
 from vcae.tasks.model import MIN_SOURCE_S
 
 if TYPE_CHECKING:
     from vcae.audio.sections import Sections
-    from vcae.tasks.listening import Source
+    from vcae.engine.listening import Source
     from vcae.tasks.model import Model
 
 WHATS = ("speaker", "content", "mel")

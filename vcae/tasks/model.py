@@ -17,9 +17,9 @@ from vcae.audio.io import Sound, check_sound
 from vcae.audio.mel import LogMel
 from vcae.audio.sections import Sections, Workshop
 from vcae.config import from_dict
+from vcae.engine.listening import listen
 from vcae.errors import AudioError, CheckpointError, ConfigError
 from vcae.model.autoencoder import Autoencoder
-from vcae.tasks.listening import listen
 from vcae.vocoder.excitation import PitchTrack
 from vcae.vocoder.griffin_lim import griffin_lim
 from vcae.vocoder.neural import CHUNK_S, HarmonicNoiseVocoder
