@@ -157,7 +157,7 @@ def test_what_is_no_compressed_file_or_too_long_is_refused_before_it_is_decoded(
 
 def test_a_voice_is_found_as_the_codec_measured_it(studio):
     from vcae.demo.voices import choose_twins, twin_of
-    from vcae.tasks.shelf import NAME
+    from vcae.voice.shelf import NAME
 
     mine = studio.new_file("alice.safetensors")
     mine.write_bytes(b"x")

@@ -183,7 +183,7 @@ def shared_checkpoint(tmp_path_factory):
 @EASY
 @given(text=st.text(max_size=30) | st.floats().map(str))
 def test_any_speaker_is_one_or_an_error(text):
-    from vcae.tasks.speakers import Speaker, parse_speaker
+    from vcae.voice.speakers import Speaker, parse_speaker
 
     made = _outcome(VcaeError, parse_speaker, text)
     if isinstance(made, Speaker):

@@ -5,8 +5,8 @@ import torch
 
 from vcae.audio.frames import gaussian_smooth
 from vcae.tasks.convert import MATCH_BY_LENGTH, default_match
-from vcae.tasks.detail import source_detail
-from vcae.tasks.retrieval import MAX_FRAMES, keep_frames, retrieve
+from vcae.voice.detail import source_detail
+from vcae.voice.retrieval import MAX_FRAMES, keep_frames, retrieve
 
 
 def _f0(n, voiced_from=0):

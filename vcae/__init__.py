@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vcae.engine.denoise import denoise
     from vcae.tasks.codec import Codec, compress, decompress
     from vcae.tasks.model import Encoding, Model, load
-    from vcae.tasks.voice import Voice, load_voice, mix_voices, save_voice
+    from vcae.voice.voice import Voice, load_voice, mix_voices, save_voice
 
 __all__ = [
     "AnomalyConfig",
@@ -48,7 +48,7 @@ __all__ = [
 # Where the names lie that are imported when they are asked for.
 _ROOMS = {
     **dict.fromkeys(("Encoding", "Model", "load"), "tasks.model"),
-    **dict.fromkeys(("Voice", "load_voice", "mix_voices", "save_voice"), "tasks.voice"),
+    **dict.fromkeys(("Voice", "load_voice", "mix_voices", "save_voice"), "voice.voice"),
     **dict.fromkeys(("Sound", "read_sound", "resample", "write_sound"), "audio.io"),
     **dict.fromkeys(("Codec", "compress", "decompress"), "tasks.codec"),
     "AnomalyConfig": "anomaly.config",

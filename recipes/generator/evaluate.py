@@ -19,9 +19,9 @@ from vcae.config import load_config
 from vcae.errors import DataError, VcaeError
 from vcae.tasks.convert import convert, hear_voice
 from vcae.tasks.model import Model
-from vcae.tasks.voice import Voice
 from vcae.training.config import GeneratorRecipe
 from vcae.training.data import SpeechCache
+from vcae.voice.voice import Voice
 
 # Lengths of sources and of real voices' clips, in seconds.
 LENGTHS_S = (2.5, 6.0)

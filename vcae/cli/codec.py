@@ -27,7 +27,7 @@ from vcae.cli.common import (
 from vcae.cli.folder import GlobOption, JobsOption, OutDirOption, ResumeOption, needed_folder, refuse_folder_options
 from vcae.files import check_target, provenance, write_file
 from vcae.options import check_kbps
-from vcae.tasks.speakers import find_voice, parse_speaker, read_clips
+from vcae.voice.speakers import find_voice, parse_speaker, read_clips
 
 
 @user_errors

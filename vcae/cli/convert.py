@@ -27,7 +27,7 @@ from vcae.cli.common import (
 from vcae.errors import ConfigError
 from vcae.files import provenance
 from vcae.options import ConvertOptions
-from vcae.tasks.speakers import find_voice, parse_speaker, read_clips
+from vcae.voice.speakers import find_voice, parse_speaker, read_clips
 
 if TYPE_CHECKING:
     from vcae.cli.folder import Run

@@ -31,7 +31,7 @@ from vcae.cli.common import (
 from vcae.errors import AudioError, ConfigError, DataError
 from vcae.files import STDIO, check_target, provenance, write_file
 from vcae.options import SpeakOptions
-from vcae.tasks.speakers import find_voice, parse_speaker, read_clips
+from vcae.voice.speakers import find_voice, parse_speaker, read_clips
 
 if TYPE_CHECKING:
     from vcae.audio.io import Sound

@@ -19,7 +19,7 @@ from vcae.tasks.units import Speech, speak_units
 
 if TYPE_CHECKING:
     from vcae.tasks.model import Model
-    from vcae.tasks.voice import Voice
+    from vcae.voice.voice import Voice
 
 CODEC = "codec"
 
@@ -110,7 +110,7 @@ def babble(model: Model, voice: Voice, options: BabbleOptions | None = None) -> 
 
     Args:
         model: `vq`.
-        voice: Measured by it, or brought to it by `vcae.tasks.generate.carry_voice`.
+        voice: Measured by it, or brought to it by `vcae.voice.new.carry_voice`.
         options: How; the defaults when None.
 
     Raises:

@@ -25,7 +25,7 @@ from vcae.version import __version__
 if TYPE_CHECKING:
     from vcae.audio.io import SoundReader
     from vcae.tasks.model import Model
-    from vcae.tasks.voice import Voice
+    from vcae.voice.voice import Voice
 
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".aifc", ".au", ".caf", ".w64", ".rf64")
 REPORT = "report.jsonl"
@@ -337,7 +337,7 @@ class Voices:
         Raises:
             VcaeError: If it cannot be used.
         """
-        from vcae.tasks.speakers import find_voice, parse_speaker, read_clips
+        from vcae.voice.speakers import find_voice, parse_speaker, read_clips
 
         if speakers not in self._known:
             parsed = [parse_speaker(text) for text in speakers]

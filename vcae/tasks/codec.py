@@ -30,7 +30,7 @@ from vcae.vocoder.excitation import PitchTrack
 if TYPE_CHECKING:
     from vcae.codec.polish import Polish
     from vcae.tasks.playback import Stream
-    from vcae.tasks.voice import Voice
+    from vcae.voice.voice import Voice
 
 DEFAULT = "codec"
 # A file that claims less was not made from a recording of the least length, however it was resampled.
@@ -484,7 +484,7 @@ def decompress(
         ConfigError: For clips without their rate.
         AudioError: For unusable clips.
     """
-    from vcae.tasks.voice import Voice
+    from vcae.voice.voice import Voice
 
     codec = _shipped()
     if speaker is not None and not isinstance(speaker, Voice):

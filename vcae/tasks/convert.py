@@ -20,12 +20,12 @@ from vcae.engine.listening import Heard, Source, frame_levels, hear_content, hea
 from vcae.errors import AudioError
 from vcae.model.decoder import log_f0_mean
 from vcae.options import ConvertOptions, parse_pitch, parse_share
-from vcae.tasks.detail import hear_detail
-from vcae.tasks.matching import FULL_MATCH_S, correct_errors, map_quantiles, section_quantiles
 from vcae.tasks.model import DECODED_CORRECTIONS, MIN_SOURCE_S, Analysis
-from vcae.tasks.retrieval import REACH as RETRIEVAL_REACH
-from vcae.tasks.retrieval import retrieve
-from vcae.tasks.voice import Voice, decode_voice, describe_voice, interpolate_voices
+from vcae.voice.detail import hear_detail
+from vcae.voice.matching import FULL_MATCH_S, correct_errors, map_quantiles, section_quantiles
+from vcae.voice.retrieval import REACH as RETRIEVAL_REACH
+from vcae.voice.retrieval import retrieve
+from vcae.voice.voice import Voice, decode_voice, describe_voice, interpolate_voices
 
 if TYPE_CHECKING:
     from vcae.audio.io import Sound

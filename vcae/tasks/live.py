@@ -21,18 +21,18 @@ from vcae.errors import ConfigError
 from vcae.model.blocks import KERNEL
 from vcae.options import ConvertOptions, parse_share
 from vcae.tasks.convert import DISTRIBUTION, DISTRIBUTION_S, default_match, move_f0
-from vcae.tasks.detail import DETAIL_BANDS, DETAIL_FRAMES
-from vcae.tasks.detail import REACH as DETAIL_REACH
-from vcae.tasks.matching import FULL_MATCH_S, Quantiles, correct_errors, frame_quantiles, map_quantiles
 from vcae.tasks.model import DECODED_CORRECTIONS
-from vcae.tasks.retrieval import REACH as RETRIEVAL_REACH
-from vcae.tasks.retrieval import retrieve
-from vcae.tasks.voice import decode_voice
 from vcae.vocoder.excitation import PitchTrack, white_noise
+from vcae.voice.detail import DETAIL_BANDS, DETAIL_FRAMES
+from vcae.voice.detail import REACH as DETAIL_REACH
+from vcae.voice.matching import FULL_MATCH_S, Quantiles, correct_errors, frame_quantiles, map_quantiles
+from vcae.voice.retrieval import REACH as RETRIEVAL_REACH
+from vcae.voice.retrieval import retrieve
+from vcae.voice.voice import decode_voice
 
 if TYPE_CHECKING:
     from vcae.tasks.model import Analysis, Model
-    from vcae.tasks.voice import Voice
+    from vcae.voice.voice import Voice
 
 # Frames after the one that is made which the networks see.
 LOOK_AHEAD = 8

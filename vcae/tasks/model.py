@@ -26,7 +26,7 @@ from vcae.vocoder.neural import CHUNK_S, HarmonicNoiseVocoder
 
 if TYPE_CHECKING:
     from vcae.tasks.unit_files import Units
-    from vcae.tasks.voice import Voice
+    from vcae.voice.voice import Voice
 
 log = logging.getLogger(__name__)
 
@@ -249,7 +249,7 @@ class Model:
             yield section.cpu()
 
     def voice(self, clips: Samples | Sequence[Samples], sample_rate: int, denoise: bool = False) -> Voice:
-        """Measure a voice once, to convert to it often, to mix it (`vcae.mix_voices`) or to save it (`vcae.tasks.voice.save_voice`).
+        """Measure a voice once, to convert to it often, to mix it (`vcae.mix_voices`) or to save it (`vcae.voice.voice.save_voice`).
 
         Args:
             clips: One clip (N,) or (N, channels), or several; at least 1 s each; they count by their seconds of speech.
@@ -276,7 +276,7 @@ class Model:
             CheckpointError: For another checkpoint than `default`.
             ConfigError: For a value that is not allowed.
         """
-        from vcae.tasks.generate import new_voice
+        from vcae.voice.new import new_voice
 
         return new_voice(self, seed, spread)
 
@@ -306,7 +306,7 @@ class Model:
         """
         from vcae.options import ConvertOptions
         from vcae.tasks.convert import convert
-        from vcae.tasks.voice import Voice
+        from vcae.voice.voice import Voice
 
         chosen = from_dict(ConvertOptions, options, "convert")
         source = as_sound(wav, sample_rate, "source")
@@ -351,7 +351,7 @@ class Model:
         """
         from vcae.options import SpeakOptions
         from vcae.tasks.units import speak_units
-        from vcae.tasks.voice import Voice
+        from vcae.voice.voice import Voice
 
         chosen = from_dict(SpeakOptions, options, "speak")
         if not isinstance(reference, Voice):

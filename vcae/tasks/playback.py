@@ -26,7 +26,7 @@ from vcae.vocoder.excitation import PitchTrack, white_noise
 
 if TYPE_CHECKING:
     from vcae.tasks.codec import Codec
-    from vcae.tasks.voice import Voice
+    from vcae.voice.voice import Voice
 
 # Steps decoded together: few at first, so that sound comes soon, then more, which is faster.
 FIRST_STEPS, MOST_STEPS = 64, 512

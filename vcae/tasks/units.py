@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from vcae.audio.io import Sound
     from vcae.model.prosody import Contour, Prosody
     from vcae.tasks.model import Analysis, Model
-    from vcae.tasks.voice import Voice
+    from vcae.voice.voice import Voice
 
 __all__ = ["SpeakOptions", "Speech", "Units", "check_units", "encode_units", "recording_units", "speak_units"]
 

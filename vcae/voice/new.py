@@ -18,12 +18,12 @@ from vcae.errors import ConfigError
 from vcae.options import BabbleOptions
 from vcae.tasks.babble import babble, sample_units
 from vcae.tasks.convert import move_f0, speak_sections
-from vcae.tasks.detail import source_detail
-from vcae.tasks.matching import Quantiles, measure_errors
 from vcae.tasks.model import Analysis
-from vcae.tasks.retrieval import keep_frames
-from vcae.tasks.voice import Voice, decode_voice, describe_voice, mix_voices
-from vcae.tasks.voice_space import Description, Priors, load_priors
+from vcae.voice.detail import source_detail
+from vcae.voice.matching import Quantiles, measure_errors
+from vcae.voice.retrieval import keep_frames
+from vcae.voice.space import Description, Priors, load_priors
+from vcae.voice.voice import Voice, decode_voice, describe_voice, mix_voices
 
 if TYPE_CHECKING:
     from vcae.tasks.model import Model

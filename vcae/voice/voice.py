@@ -17,8 +17,8 @@ from vcae import checkpoint
 from vcae.audio.f0 import log_f0_statistics
 from vcae.audio.frames import active_frames
 from vcae.errors import CheckpointError, ConfigError
-from vcae.tasks.matching import Errors, Quantiles, band_quantiles, measure_errors
-from vcae.tasks.retrieval import Frames, keep_frames
+from vcae.voice.matching import Errors, Quantiles, band_quantiles, measure_errors
+from vcae.voice.retrieval import Frames, keep_frames
 
 if TYPE_CHECKING:
     from vcae.model.decoder import Decoder

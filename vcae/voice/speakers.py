@@ -13,7 +13,7 @@ from vcae.errors import ConfigError
 if TYPE_CHECKING:
     from vcae.audio.io import Sound
     from vcae.tasks.model import Model
-    from vcae.tasks.voice import Voice
+    from vcae.voice.voice import Voice
 
 # Of a longer clip of a voice, so much of its beginning is heard.
 MAX_CLIP_S = 600.0
@@ -34,7 +34,7 @@ def parse_speaker(text: str) -> Speaker:
     Raises:
         ConfigError: If it is neither a file nor a saved voice, or its weight is no number.
     """
-    from vcae.tasks.shelf import NAME, SUFFIX, voice_path, voices_folder
+    from vcae.voice.shelf import NAME, SUFFIX, voice_path, voices_folder
 
     what, colon, number = text.rpartition(":")
     weight = None
@@ -67,7 +67,7 @@ def find_voice(model: Model, speakers: list[Speaker], clips: dict[Path, Sound], 
     With `denoise`, clips are cleaned first; a saved voice stays as it was heard.
     """
     from vcae.tasks.convert import hear_voice
-    from vcae.tasks.voice import load_voice, mix_voices
+    from vcae.voice.voice import load_voice, mix_voices
 
     if all(s.weight is None and not s.saved for s in speakers):
         return hear_voice(model, list(clips.values()), denoise)

@@ -19,10 +19,10 @@ from vcae.config import from_dict, to_dict
 from vcae.errors import CheckpointError, ConfigError
 from vcae.model.config import VoicePriorConfig
 from vcae.model.voice_prior import VoicePrior
-from vcae.tasks.matching import N_QUANTILES, Quantiles
+from vcae.voice.matching import N_QUANTILES, Quantiles
 
 if TYPE_CHECKING:
-    from vcae.tasks.voice import Voice
+    from vcae.voice.voice import Voice
 
 FORMAT = 1
 VOICES = "voices"
@@ -44,7 +44,7 @@ class Description:
         speaker_embedding: (1, speaker_dim), unit norm.
         log_f0_median: Natural log of Hz.
         log_f0_spread: In nats.
-        quantiles: Of the mel bands, as `vcae.tasks.matching.band_quantiles` measures them.
+        quantiles: Of the mel bands, as `vcae.voice.matching.band_quantiles` measures them.
     """
 
     speaker_embedding: Tensor
