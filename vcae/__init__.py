@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from vcae.anomaly.config import AnomalyConfig
     from vcae.anomaly.detector import Detector
     from vcae.audio.io import Sound, read_sound, resample, write_sound
+    from vcae.codec.codec import Codec, compress, decompress
     from vcae.engine.denoise import denoise
-    from vcae.tasks.codec import Codec, compress, decompress
     from vcae.tasks.model import Encoding, Model, load
     from vcae.voice.voice import Voice, load_voice, mix_voices, save_voice
 
@@ -50,7 +50,7 @@ _ROOMS = {
     **dict.fromkeys(("Encoding", "Model", "load"), "tasks.model"),
     **dict.fromkeys(("Voice", "load_voice", "mix_voices", "save_voice"), "voice.voice"),
     **dict.fromkeys(("Sound", "read_sound", "resample", "write_sound"), "audio.io"),
-    **dict.fromkeys(("Codec", "compress", "decompress"), "tasks.codec"),
+    **dict.fromkeys(("Codec", "compress", "decompress"), "codec.codec"),
     "AnomalyConfig": "anomaly.config",
     "denoise": "engine.denoise",
     "Detector": "anomaly.detector",

@@ -49,7 +49,7 @@ def compress(
     """Compress the speech of SOURCE; of a folder, every recording, and exit with 1 if any failed."""
     check_kbps(kbps)
     from vcae.audio.io import SoundReader
-    from vcae.tasks.codec_files import SUFFIX, duration_of
+    from vcae.codec.vcz import SUFFIX, duration_of
 
     if os.path.isdir(source):
         from vcae.cli.folder import Run, do_many
@@ -64,7 +64,7 @@ def compress(
     target = output_path(output, [source], SUFFIX.removeprefix("."), ending="")
     check_target(target, force, (SUFFIX,))
     with SoundReader(source, sys.stdin.buffer) as sound, working("compressing", quiet):
-        from vcae.tasks.codec import Codec
+        from vcae.codec.codec import Codec
 
         watch = Stopwatch()
         codec = Codec(device=device.value)
@@ -117,7 +117,7 @@ def decompress(
 ) -> None:
     """Make sound of a compressed SOURCE; of a folder, of every file, and exit with 1 if any failed. Damage is told and concealed."""
     from vcae.audio.io import check_output, write_blocks
-    from vcae.tasks.codec_files import SUFFIX, Heard, damage_lines, open_code
+    from vcae.codec.vcz import SUFFIX, Heard, damage_lines, open_code
 
     names = tuple(speaker or ())
     speakers = [parse_speaker(text) for text in names]
@@ -137,7 +137,7 @@ def decompress(
         clips = read_clips(speakers)
         watch = Stopwatch()
         with working("decompressing", quiet):
-            from vcae.tasks.codec import Codec
+            from vcae.codec.codec import Codec
 
             codec = Codec(device=device.value)
             voice = find_voice(codec.model, speakers, clips) if speakers else None

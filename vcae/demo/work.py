@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from vcae import AudioError, BitstreamError, Model, Sound, Voice, load_voice, mix_voices, write_sound
+from vcae.codec.codec import Damage
+from vcae.codec.vcz import SUFFIX, Heard
 from vcae.demo.limits import MAX_REFERENCES, read_code, read_upload, read_uploads
 from vcae.demo.studio import Studio
 from vcae.engine.denoise import shared_cleaner
 from vcae.files import provenance
 from vcae.options import ConvertOptions
-from vcae.tasks.codec import Damage
-from vcae.tasks.codec_files import SUFFIX, Heard
 from vcae.tasks.convert import Conversion, convert, hear_voice
 from vcae.tasks.copy import reconstruct
 from vcae.tasks.embed import embed

@@ -28,8 +28,8 @@ from vcae.tasks.model import MIN_SOURCE_S, Model, Samples, as_sound
 from vcae.vocoder.excitation import PitchTrack
 
 if TYPE_CHECKING:
+    from vcae.codec.playback import Stream
     from vcae.codec.polish import Polish
-    from vcae.tasks.playback import Stream
     from vcae.voice.voice import Voice
 
 DEFAULT = "codec"
@@ -390,7 +390,7 @@ class Codec:
         Raises:
             BitstreamError: If it is no such file, of another version or codec, or its header is damaged; when iterating, for damage if `strict`.
         """
-        from vcae.tasks.playback import Stream
+        from vcae.codec.playback import Stream
 
         reader = bitstream.Reader(opened, name, strict)
         own = self.file.sha256[:8]
@@ -420,7 +420,7 @@ class Codec:
         Raises:
             BitstreamError: As `stream`, and if nothing could be decoded.
         """
-        from vcae.tasks.playback import MOST_STEPS
+        from vcae.codec.playback import MOST_STEPS
 
         playing = self.stream(io.BytesIO(data), voice, strict, name, seed)
         # Nobody waits for the first sound here, and what is done at once is done sooner.

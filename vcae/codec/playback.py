@@ -17,15 +17,15 @@ from vcae.audio.sections import Computed, Kept, Workshop
 from vcae.codec.bitstream import Block as Packed
 from vcae.codec.bitstream import Lost, Reader
 from vcae.codec.block import PHASE_STEPS, PHASES, Block, phase_needed
+from vcae.codec.codec import Damage, decode_base, level_of, quality_share
 from vcae.codec.pitch import FRAMES, dequantize_f0, reference_hz, spread_phase, turns
 from vcae.errors import BitstreamError
-from vcae.tasks.codec import Damage, decode_base, level_of, quality_share
 from vcae.tasks.convert import move_f0, speak_sections
 from vcae.tasks.model import DECODED_CORRECTIONS
 from vcae.vocoder.excitation import PitchTrack, white_noise
 
 if TYPE_CHECKING:
-    from vcae.tasks.codec import Codec
+    from vcae.codec.codec import Codec
     from vcae.voice.voice import Voice
 
 # Steps decoded together: few at first, so that sound comes soon, then more, which is faster.

@@ -16,8 +16,8 @@ from vcae.files import STDIO
 if TYPE_CHECKING:
     import numpy as np
 
-    from vcae.tasks.codec import Damage
-    from vcae.tasks.playback import Stream
+    from vcae.codec.codec import Damage
+    from vcae.codec.playback import Stream
 
 SUFFIX = ".vcz"
 # A file may be damaged in more places than anyone reads of.
