@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vcae.demo.pictures import figure_html
-from vcae.tasks.plot import NEUTRAL, make_figure, need_matplotlib
+from vcae.figures.plot import NEUTRAL, make_figure, need_matplotlib
 from vcae.voice.new import Place, map_axes, map_voices, priors
 from vcae.voice.new import draw as draw_voice
 
