@@ -18,10 +18,10 @@ from typer.testing import CliRunner
 from tests import codec_standin
 from tests.conftest import CLIPS, ROOT
 from vcae.audio.io import read_comment
+from vcae.batch import pool
 from vcae.cli.app import app
 from vcae.codec.bitstream import Header, Reader, write
 from vcae.codec.vcz import MAX_LINES
-from vcae.tasks import pool
 
 SOURCE = CLIPS / "source.flac"
 

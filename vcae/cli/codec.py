@@ -52,8 +52,8 @@ def compress(
     from vcae.codec.vcz import SUFFIX, duration_of
 
     if os.path.isdir(source):
+        from vcae.batch.workers import plan_folder
         from vcae.cli.folder import Run, do_many
-        from vcae.tasks.batch import plan_folder
         from vcae.tasks.codec_batch import CompressSettings
 
         run = Run(needed_folder(source, output, out_dir), glob, jobs, resume, force, quiet, json, verb="compressed")
@@ -122,8 +122,8 @@ def decompress(
     names = tuple(speaker or ())
     speakers = [parse_speaker(text) for text in names]
     if os.path.isdir(source):
+        from vcae.batch.workers import plan_folder
         from vcae.cli.folder import Run, do_many
-        from vcae.tasks.batch import plan_folder
         from vcae.tasks.codec_batch import DecompressSettings
 
         run = Run(needed_folder(source, output, out_dir), glob, jobs, resume, force, quiet, json, verb="decompressed")

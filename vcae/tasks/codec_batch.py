@@ -6,8 +6,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from vcae.batch.workers import Job, Settings, Voices, Worker
 from vcae.files import check_target, provenance, write_file
-from vcae.tasks.batch import Job, Settings, Voices, Worker
 
 if TYPE_CHECKING:
     from vcae.audio.io import SoundReader
