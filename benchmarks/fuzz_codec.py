@@ -118,7 +118,7 @@ def work(pipe: Connection, files: list[bytes] | None) -> None:
     from tests.mutations import mutate
     from vcae.audio.io import read_sound
     from vcae.codec.codec import Codec
-    from vcae.tasks.convert import hear_voice
+    from vcae.voice.voice import hear_voice
 
     codec = Codec(device="cpu")
     if files is None:

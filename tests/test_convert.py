@@ -9,9 +9,10 @@ import torch
 import vcae
 from vcae.audio.loudness import active_level
 from vcae.errors import AudioError, CheckpointError, ConfigError
-from vcae.tasks.convert import convert_f0, speak
 from vcae.voice.matching import Errors
+from vcae.voice.pitch import convert_f0
 from vcae.voice.retrieval import Frames, retrieve
+from vcae.voice.speaking import speak
 from vcae.voice.voice import Voice, describe_voice
 
 

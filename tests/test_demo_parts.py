@@ -225,7 +225,8 @@ def test_one_seat_one_job(studio):
 
 
 def test_progress_of_a_conversion_rises_to_the_end(model, clips):
-    from vcae.tasks.convert import convert, hear_voice
+    from vcae.tasks.convert import convert
+    from vcae.voice.voice import hear_voice
 
     shares = []
     convert(model, read_sound(clips["source"]), hear_voice(model, [read_sound(clips["reference"])]), progress=shares.append)

@@ -117,7 +117,7 @@ def decompress(
 ) -> None:
     """Make sound of a compressed SOURCE; of a folder, of every file, and exit with 1 if any failed. Damage is told and concealed."""
     from vcae.audio.io import check_output, write_blocks
-    from vcae.codec.vcz import SUFFIX, Heard, damage_lines, open_code
+    from vcae.codec.vcz import SUFFIX, CheckedStream, damage_lines, open_code
 
     names = tuple(speaker or ())
     speakers = [parse_speaker(text) for text in names]
@@ -144,7 +144,7 @@ def decompress(
             shown = "standard input" if source == "-" else source
             stream = codec.stream(opened, voice, strict, shown, seed)
             comment = provenance(codec.file, "decompressed")
-            sound = Heard(stream, shown)
+            sound = CheckedStream(stream, shown)
             write_blocks(target, sound, codec.sample_rate, comment, force, sys.stdout.buffer)
     lines = damage_lines(stream.damage)
     for line in lines:

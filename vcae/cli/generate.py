@@ -77,8 +77,8 @@ def voice(
     check_target(path, force)
     with working("drawing a voice", quiet):
         from vcae.tasks.model import load
+        from vcae.voice.file import save_voice
         from vcae.voice.new import new_voice
-        from vcae.voice.voice import save_voice
 
         model = load(checkpoint, device.value)
         drawn = new_voice(model, seed, spread)
@@ -118,8 +118,8 @@ def speech(
     check_output(target, force)
     clips = read_clips(speakers)
     with working("babbling", quiet):
+        from vcae.tasks.babble import babble
         from vcae.tasks.model import load
-        from vcae.voice.new import babble
 
         watch = Stopwatch()
         model = load(DISCRETE, device.value)
@@ -145,8 +145,8 @@ def speech(
 def _voice_for(model: Model, speakers: list[Speaker], clips: dict[Path, Sound], device: Device) -> Voice:
     """Return a voice for `model`; where a saved one is of the default checkpoint, all are made by it and brought over."""
     from vcae.tasks.model import load
+    from vcae.voice.file import read_voice_facts
     from vcae.voice.new import carry_voice
-    from vcae.voice.voice import read_voice_facts
 
     owners = {read_voice_facts(s.path)["sha256"] for s in speakers if s.saved}
     if not owners - {model.checkpoint.sha256}:
@@ -185,8 +185,8 @@ def interpolate(
     sound = read_sound(source) if source is not None else None
     with working("interpolating", quiet):
         from vcae.tasks.model import load
+        from vcae.voice.file import save_voice
         from vcae.voice.new import between_voices
-        from vcae.voice.voice import save_voice
 
         model = load(checkpoint, device.value)
         ends = [find_voice(model, [speaker], clips) for speaker in speakers]

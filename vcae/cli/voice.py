@@ -6,7 +6,7 @@ import datetime
 import json as json_module
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -14,9 +14,6 @@ from vcae.cli.common import CheckpointOption, Device, DeviceOption, ForceOption,
 from vcae.errors import ConfigError
 from vcae.version import __version__
 from vcae.voice.speakers import find_voice, parse_speaker, read_clips
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(help="Voices saved under a name, for --speaker NAME.", no_args_is_help=True)
 
@@ -46,7 +43,7 @@ def save(
     sounds = read_clips(speakers)
     with working("measuring the voice", quiet):
         from vcae.tasks.model import load
-        from vcae.voice.voice import save_voice
+        from vcae.voice.file import save_voice
 
         model = load(checkpoint, device.value)
         voice = find_voice(model, speakers, sounds, denoise)
@@ -82,7 +79,7 @@ def list_voices(json: JsonOption = False) -> None:
 
 def _describe(path: Path) -> dict[str, Any]:
     from vcae.errors import CheckpointError
-    from vcae.voice.voice import read_voice_facts
+    from vcae.voice.file import read_voice_facts
 
     try:
         return {"name": path.stem, "path": str(path), **read_voice_facts(path)}

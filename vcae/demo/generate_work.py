@@ -13,7 +13,8 @@ from vcae.demo.studio import SAVED, Studio
 from vcae.demo.work import Converted, Report, convert_files, gather_voice
 from vcae.files import provenance
 from vcae.options import BabbleOptions, ConvertOptions
-from vcae.voice.new import Place, babble, between_voices, carry_voice, map_voices, new_voice, priors
+from vcae.tasks.babble import babble
+from vcae.voice.new import Place, between_voices, carry_voice, map_voices, new_voice, priors
 
 # The checkpoint whose units babble is made of.
 BABBLER = "vq"

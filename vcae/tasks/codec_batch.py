@@ -98,11 +98,11 @@ class Decompressor(Worker):
 
     def _make(self, job: Job, source: BinaryIO) -> tuple[float, str]:
         from vcae.audio.io import write_blocks
-        from vcae.codec.vcz import Heard, damage_lines
+        from vcae.codec.vcz import CheckedStream, damage_lines
 
         voice = self._voices.find(job.speakers)[0] if job.speakers else None
         stream = self._codec.stream(source, voice, self._strict, job.source, self._seed)
         comment = provenance(self._codec.file, self.verb)
-        sound = Heard(stream, job.source)
+        sound = CheckedStream(stream, job.source)
         write_blocks(job.output, sound, self._codec.sample_rate, comment, force=True)
         return sound.n_samples / self._codec.sample_rate, "; ".join(damage_lines(stream.damage))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +20,7 @@ from vcae.errors import CheckpointError, ConfigError
 from vcae.model.config import VoicePriorConfig
 from vcae.model.voice_prior import VoicePrior
 from vcae.voice.matching import N_QUANTILES, Quantiles
-
-if TYPE_CHECKING:
-    from vcae.voice.voice import Voice
+from vcae.voice.voice import Voice
 
 FORMAT = 1
 VOICES = "voices"

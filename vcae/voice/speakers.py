@@ -12,7 +12,7 @@ from vcae.errors import ConfigError
 
 if TYPE_CHECKING:
     from vcae.audio.io import Sound
-    from vcae.tasks.model import Model
+    from vcae.engine.engine import Engine
     from vcae.voice.voice import Voice
 
 # Of a longer clip of a voice, so much of its beginning is heard.
@@ -61,13 +61,13 @@ def read_clips(speakers: list[Speaker]) -> dict[Path, Sound]:
     return {s.path: read_sound(str(s.path), first_s=MAX_CLIP_S) for s in speakers if not s.saved}
 
 
-def find_voice(model: Model, speakers: list[Speaker], clips: dict[Path, Sound], denoise: bool = False) -> Voice:
+def find_voice(model: Engine, speakers: list[Speaker], clips: dict[Path, Sound], denoise: bool = False) -> Voice:
     """Make one voice of all speakers: clips without weights are one voice; with a weight or a saved voice among them, all are mixed.
 
     With `denoise`, clips are cleaned first; a saved voice stays as it was heard.
     """
-    from vcae.tasks.convert import hear_voice
-    from vcae.voice.voice import load_voice, mix_voices
+    from vcae.voice.file import load_voice
+    from vcae.voice.voice import hear_voice, mix_voices
 
     if all(s.weight is None and not s.saved for s in speakers):
         return hear_voice(model, list(clips.values()), denoise)

@@ -1,32 +1,30 @@
-"""Voices: measured from clips, mixed, saved under a name and found again."""
+"""Voices: measured from clips, and mixed."""
 
 from __future__ import annotations
 
-import copy
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from vcae import checkpoint
 from vcae.audio.f0 import log_f0_statistics
 from vcae.audio.frames import active_frames
-from vcae.errors import CheckpointError, ConfigError
+from vcae.audio.io import Sound
+from vcae.engine.decoding import decode_voice
+from vcae.engine.denoise import shared_cleaner
+from vcae.engine.engine import Engine, Samples, as_sound
+from vcae.engine.listening import Analysis, analyse
+from vcae.errors import AudioError, ConfigError
+from vcae.model.decoder import Decoder
 from vcae.voice.matching import Errors, Quantiles, band_quantiles, measure_errors
 from vcae.voice.retrieval import Frames, keep_frames
 
-if TYPE_CHECKING:
-    from vcae.model.decoder import Decoder
-    from vcae.tasks.model import Analysis, Model
-
-VOICE_FORMAT = 2
-# What the names of a fine-tuned decoder's tensors start with.
-DECODER = "decoder."
+MIN_REFERENCE_S = 1.0
+# Of a longer recording of a voice, so much of its beginning is heard.
+MAX_REFERENCE_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -54,25 +52,8 @@ class Voice:
     decoder: Decoder | None = None
 
 
-def decode_voice(
-    model: Model,
-    latent: Tensor,
-    f0: Tensor,
-    speaker_embedding: Tensor,
-    decoder: Decoder | None = None,
-    f0_mean: Tensor | None = None,
-) -> Tensor:
-    """Decode content (1, D, ceil(T / stride)) and F0 (1, T) to a log-mel (1, n_mels, T), by a voice's own decoder if it has one.
-
-    Of a section, `f0_mean` (1, 1) is the whole's mean log-F0.
-    """
-    autoencoder = model.autoencoder
-    mel: Tensor = (decoder or autoencoder.decoder)(latent, f0.shape[-1], speaker_embedding, f0, f0_mean=f0_mean)
-    return mel * autoencoder.mel_deviation + autoencoder.mel_mean
-
-
 @torch.inference_mode()
-def describe_voice(model: Model, references: Sequence[Analysis], decoder: Decoder | None = None) -> Voice:
+def describe_voice(model: Engine, references: Sequence[Analysis], decoder: Decoder | None = None) -> Voice:
     """Describe the voice of one or several references, each weighted by its seconds of sound.
 
     Args:
@@ -93,6 +74,36 @@ def describe_voice(model: Model, references: Sequence[Analysis], decoder: Decode
     frames = keep_frames(mels, [model.autoencoder.normalize(mel) for mel in mels], f0s)
     statistics = log_f0_statistics(torch.cat(f0s, dim=1)[0])
     return Voice(embedding, *statistics, band_quantiles(mels, f0s), errors, frames, speech_s, decoder)
+
+
+def hear_voice(model: Engine, references: Sequence[Sound], denoise: bool = False) -> Voice:
+    """Describe the voice of clips, at least 1 s each, weighted by their seconds of sound; cleaned first with `denoise`.
+
+    Raises:
+        AudioError: For unusable audio, or none.
+    """
+    if not references:
+        raise AudioError("no reference was given; name at least one clip of the voice to take")
+    if denoise:
+        references = [shared_cleaner(model.device.type).sound(reference) for reference in references]
+    return describe_voice(model, [analyse(model, r, MIN_REFERENCE_S) for r in references])
+
+
+def measure_voice(model: Engine, clips: Samples | Sequence[Samples], sample_rate: int, denoise: bool = False) -> Voice:
+    """Measure the voice of samples.
+
+    Args:
+        model: With an autoencoder that has a speaker part.
+        clips: One clip (N,) or (N, channels), or several; at least 1 s each; they count by their seconds of speech.
+        sample_rate: Hz.
+        denoise: Clean the clips first.
+
+    Raises:
+        AudioError: For unusable audio.
+        ConfigError: For a checkpoint without a speaker part.
+    """
+    several = [clips] if isinstance(clips, Tensor | np.ndarray) else list(clips)
+    return hear_voice(model, [as_sound(clip, sample_rate, f"reference {n + 1}") for n, clip in enumerate(several)], denoise)
 
 
 def mix_voices(voices: Sequence[Voice], weights: Sequence[float]) -> Voice:
@@ -154,104 +165,6 @@ def _mean(parts: list[tuple[Tensor | None, float]]) -> Tensor | None:
 def _mean_number(parts: list[tuple[float, float]]) -> float:
     known = [(x, w) for x, w in parts if not math.isnan(x)]
     return sum(x * w for x, w in known) / sum(w for _, w in known) if known else math.nan
-
-
-def save_voice(path: Path, voice: Voice, model: Model, provenance: dict[str, Any]) -> None:
-    """Save a voice as safetensors.
-
-    Args:
-        path: Of the file.
-        voice: What to save.
-        model: That measured it; its checkpoint's hash is stored, as a voice means nothing to another one.
-        provenance: Plain data to keep beside it: which clips, when, by whom.
-
-    Raises:
-        CheckpointError: If the file cannot be written.
-    """
-    tensors = {
-        "speaker_embedding": voice.speaker_embedding,
-        "error_keys": voice.errors.keys,
-        "error_values": voice.errors.values,
-        "error_log_weights": voice.errors.log_weights,
-        # They are rounded to half precision already.
-        "frame_keys": voice.frames.keys.half(),
-        "frame_envelopes": voice.frames.envelopes.half(),
-        "frame_log_weights": voice.frames.log_weights,
-    }
-    for name, quantiles in zip(("unvoiced", "voiced"), voice.quantiles, strict=True):
-        if quantiles is not None:
-            tensors[f"{name}_quantiles"] = quantiles
-    if voice.decoder is not None:
-        tensors |= {f"{DECODER}{key}": value.half() for key, value in voice.decoder.state_dict().items()}
-    facts = {
-        "format": VOICE_FORMAT,
-        "checkpoint": model.checkpoint.path.stem,
-        "sha256": model.checkpoint.sha256,
-        # JSON has no NaN.
-        "log_f0_median": None if math.isnan(voice.log_f0_median) else voice.log_f0_median,
-        "log_f0_spread": None if math.isnan(voice.log_f0_spread) else voice.log_f0_spread,
-        "speech_s": voice.speech_s,
-        "error_bandwidth": voice.errors.bandwidth,
-        "provenance": provenance,
-    }
-    checkpoint.write_tensors(path, tensors, {"vcae_voice": json.dumps(facts)})
-
-
-def read_voice_facts(path: Path) -> dict[str, Any]:
-    """Read what is stored beside a saved voice, without its tensors.
-
-    Raises:
-        CheckpointError: If the file is damaged or no voice.
-    """
-    try:
-        facts = json.loads(checkpoint.read_header(path)["vcae_voice"])
-        if facts["format"] != VOICE_FORMAT:
-            raise CheckpointError(
-                f"{path} has voice format {facts['format']}; this version reads {VOICE_FORMAT}: save the voice again"
-            )
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} is a safetensors file of something else; make a voice with `vcae voice save`") from error
-    return dict(facts)
-
-
-def load_voice(path: Path, model: Model) -> Voice:
-    """Load a saved voice.
-
-    Raises:
-        CheckpointError: If it is missing, damaged, no voice, or measured by another checkpoint.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    facts = read_voice_facts(path)
-    if facts["sha256"] != model.checkpoint.sha256:
-        raise CheckpointError(
-            f"the voice {path} was measured by checkpoint {facts['checkpoint']} ({facts['sha256'][:12]}...), which is not the one in use "
-            f"({model.checkpoint.sha256[:12]}...); save it again from its clips, or give its checkpoint"
-        )
-    checkpoint.read_shapes(path)
-    try:
-        tensors = {key: value.to(model.device) for key, value in load_file(path).items()}
-        errors = Errors(
-            tensors["error_keys"], tensors["error_values"], tensors["error_log_weights"], float(facts["error_bandwidth"])
-        )
-        frames = Frames(tensors["frame_keys"].float(), tensors["frame_envelopes"].float(), tensors["frame_log_weights"])
-        embedding = tensors["speaker_embedding"]
-        decoder = _load_decoder(model, tensors)
-    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
-        raise CheckpointError(f"the voice {path} is damaged ({error}); save it again from its clips") from error
-    median, spread = (math.nan if facts[key] is None else float(facts[key]) for key in ("log_f0_median", "log_f0_spread"))
-    quantiles = (tensors.get("unvoiced_quantiles"), tensors.get("voiced_quantiles"))
-    return Voice(embedding, median, spread, quantiles, errors, frames, float(facts["speech_s"]), decoder)
-
-
-def _load_decoder(model: Model, tensors: dict[str, Tensor]) -> Decoder | None:
-    state = {key.removeprefix(DECODER): value.float() for key, value in tensors.items() if key.startswith(DECODER)}
-    if not state:
-        return None
-    decoder = copy.deepcopy(model.autoencoder.decoder)
-    decoder.load_state_dict(state)
-    return decoder.eval()
 
 
 def interpolate_voices(source: Voice, target: Voice, strength: float) -> Voice:
