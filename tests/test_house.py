@@ -156,6 +156,7 @@ def test_public_names():
     import vcae
 
     assert all(hasattr(vcae, name) for name in vcae.__all__)
+    assert set(vcae.__all__) <= set(dir(vcae))
     with pytest.raises(AttributeError, match="no attribute 'nonesuch'"):
         _ = vcae.nonesuch
 

@@ -16,22 +16,30 @@ if TYPE_CHECKING:
     from vcae.audio.io import Sound, read_sound, resample, write_sound
     from vcae.codec.codec import Codec, compress, decompress
     from vcae.engine.denoise import denoise
+    from vcae.options import BabbleOptions, ConvertOptions, SpeakOptions
+    from vcae.tasks.live import LiveConverter
     from vcae.tasks.model import Encoding, Model, load
+    from vcae.tasks.unit_files import Units
     from vcae.voice.file import load_voice, save_voice
     from vcae.voice.voice import Voice, mix_voices
 
 __all__ = [
     "AnomalyConfig",
     "AudioError",
+    "BabbleOptions",
     "BitstreamError",
     "CheckpointError",
     "Codec",
     "ConfigError",
+    "ConvertOptions",
     "DataError",
     "Detector",
     "Encoding",
+    "LiveConverter",
     "Model",
     "Sound",
+    "SpeakOptions",
+    "Units",
     "VcaeError",
     "Voice",
     "__version__",
@@ -53,7 +61,10 @@ _ROOMS = {
     **dict.fromkeys(("load_voice", "save_voice"), "voice.file"),
     **dict.fromkeys(("Sound", "read_sound", "resample", "write_sound"), "audio.io"),
     **dict.fromkeys(("Codec", "compress", "decompress"), "codec.codec"),
+    **dict.fromkeys(("BabbleOptions", "ConvertOptions", "SpeakOptions"), "options"),
     "AnomalyConfig": "anomaly.config",
+    "LiveConverter": "tasks.live",
+    "Units": "tasks.unit_files",
     "denoise": "engine.denoise",
     "Detector": "anomaly.detector",
 }
@@ -66,3 +77,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(import_module(f"vcae.{_ROOMS[name]}"), name)
     raise AttributeError(f"module 'vcae' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
