@@ -136,7 +136,7 @@ class AutoencoderRecipe:
 
 @dataclass(frozen=True)
 class DiscoveryRecipe:
-    """All numbers of `recipes/vq/discover.py`: masked prediction of clusters, before the codes are learned."""
+    """All numbers of `recipes/discovery/train.py`: masked prediction of clusters, before the codes are learned."""
 
     model: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     perturb: PerturbConfig = field(default_factory=lambda: PerturbConfig(warp=0.2, mask_probability=0.0))
