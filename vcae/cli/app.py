@@ -11,6 +11,7 @@ import typer
 
 from vcae.cli import anomaly, codec, convert, copy, demo, denoise, embed, evaluate, generate, info, plot, stream, units, voice
 from vcae.cli.common import EXIT_USER_ERROR
+from vcae.environment import prepare
 from vcae.version import __version__
 
 app = typer.Typer(
@@ -58,6 +59,7 @@ def root(
 
 def main() -> None:
     """Run the command line."""
+    prepare()
     _fill_in_closed_streams()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     code: object = 0
