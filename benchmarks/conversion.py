@@ -17,8 +17,9 @@ import vcae
 from vcae.audio.io import Sound, read_sound, resample, write_sound
 from vcae.evaluation.pairs import Conversion, choose_own_pairs, choose_pairs, read_references, write_pairs
 from vcae.options import ConvertOptions
-from vcae.tasks.convert import convert, hear_voice
+from vcae.tasks.convert import convert
 from vcae.tasks.live import LiveConverter
+from vcae.voice.voice import hear_voice
 
 
 def convert_live(converter: LiveConverter, sound: Sound) -> np.ndarray:

@@ -157,7 +157,7 @@ def test_what_is_no_compressed_file_or_too_long_is_refused_before_it_is_decoded(
 
 def test_a_voice_is_found_as_the_codec_measured_it(studio):
     from vcae.demo.voices import choose_twins, twin_of
-    from vcae.tasks.shelf import NAME
+    from vcae.voice.shelf import NAME
 
     mine = studio.new_file("alice.safetensors")
     mine.write_bytes(b"x")
@@ -225,7 +225,8 @@ def test_one_seat_one_job(studio):
 
 
 def test_progress_of_a_conversion_rises_to_the_end(model, clips):
-    from vcae.tasks.convert import convert, hear_voice
+    from vcae.tasks.convert import convert
+    from vcae.voice.voice import hear_voice
 
     shares = []
     convert(model, read_sound(clips["source"]), hear_voice(model, [read_sound(clips["reference"])]), progress=shares.append)

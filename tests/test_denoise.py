@@ -19,7 +19,8 @@ from vcae.errors import AudioError, CheckpointError, ConfigError
 from vcae.model.config import DenoiserConfig
 from vcae.model.denoiser import PART, Denoiser, compress_spectrum, denoiser_of
 from vcae.options import ConvertOptions
-from vcae.tasks.convert import convert, hear_voice
+from vcae.tasks.convert import convert
+from vcae.voice.voice import hear_voice
 
 TINY = DenoiserConfig(width=16, n_blocks=2)
 

@@ -23,12 +23,12 @@ from vcae.model.autoencoder import Autoencoder
 from vcae.model.config import AutoencoderConfig
 from vcae.model.prosody import Contour
 from vcae.options import SpeakOptions
-from vcae.tasks.convert import hear_voice
 from vcae.tasks.model import load
 from vcae.tasks.unit_files import Units, count_steps, format_units, parse_units, read_units
 from vcae.tasks.units import check_units, clean_voicing, contour_f0, encode_units, round_durations, speak_units
 from vcae.vocoder.config import VocoderConfig
 from vcae.vocoder.neural import HarmonicNoiseVocoder
+from vcae.voice.voice import hear_voice
 
 N_CODES = 16
 UNITS = {"quantizer": {"codebook_size": N_CODES}, "prosody": {"width": 16, "n_blocks": 2}}

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from vcae.anomaly.config import AnomalyConfig
     from vcae.anomaly.detector import Detector
     from vcae.audio.io import Sound, read_sound, resample, write_sound
+    from vcae.codec.codec import Codec, compress, decompress
     from vcae.engine.denoise import denoise
-    from vcae.tasks.codec import Codec, compress, decompress
     from vcae.tasks.model import Encoding, Model, load
-    from vcae.tasks.voice import Voice, load_voice, mix_voices, save_voice
+    from vcae.voice.file import load_voice, save_voice
+    from vcae.voice.voice import Voice, mix_voices
 
 __all__ = [
     "AnomalyConfig",
@@ -48,9 +49,10 @@ __all__ = [
 # Where the names lie that are imported when they are asked for.
 _ROOMS = {
     **dict.fromkeys(("Encoding", "Model", "load"), "tasks.model"),
-    **dict.fromkeys(("Voice", "load_voice", "mix_voices", "save_voice"), "tasks.voice"),
+    **dict.fromkeys(("Voice", "mix_voices"), "voice.voice"),
+    **dict.fromkeys(("load_voice", "save_voice"), "voice.file"),
     **dict.fromkeys(("Sound", "read_sound", "resample", "write_sound"), "audio.io"),
-    **dict.fromkeys(("Codec", "compress", "decompress"), "tasks.codec"),
+    **dict.fromkeys(("Codec", "compress", "decompress"), "codec.codec"),
     "AnomalyConfig": "anomaly.config",
     "denoise": "engine.denoise",
     "Detector": "anomaly.detector",

@@ -16,10 +16,10 @@ from torch import Tensor
 from vcae.audio.io import Sound
 from vcae.codec import files
 from vcae.codec.block import MAX_QUALITY, PHASES
+from vcae.codec.codec import Codec
 from vcae.codec.speaker import fit_levels
 from vcae.config import load_config
 from vcae.errors import VcaeError
-from vcae.tasks.codec import Codec
 from vcae.tasks.model import Model
 from vcae.training.data import SpeechCache
 

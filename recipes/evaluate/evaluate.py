@@ -19,7 +19,8 @@ from vcae.evaluation.judges import choose_judges, load_wav
 from vcae.evaluation.pairs import Conversion, Pair, choose_pairs, read_references, write_pairs
 from vcae.evaluation.report import judge_pairs, table, write_report
 from vcae.options import ConvertOptions
-from vcae.tasks.convert import convert, hear_voice
+from vcae.tasks.convert import convert
+from vcae.voice.voice import hear_voice
 
 SYSTEMS = ("vcae", "world-statistics", "world-nearest", "target")
 

@@ -17,9 +17,9 @@ from vcae.checkpoint import load, write_tensors
 from vcae.config import load_config
 from vcae.errors import CheckpointError, VcaeError
 from vcae.model.autoencoder import Autoencoder
-from vcae.tasks.matching import band_quantiles
 from vcae.training.config import GeneratorRecipe
 from vcae.training.data import SpeechCache
+from vcae.voice.matching import band_quantiles
 
 # Random groups are of 2 to so many crops.
 GROUP_SIZE = 5
@@ -50,7 +50,7 @@ def describe(
     recipe: GeneratorRecipe,
     rng: np.random.Generator,
 ) -> list[tuple[torch.Tensor, ...]]:
-    """Describe random groups of a speaker's crops as `vcae.tasks.voice.describe_voice` does a voice."""
+    """Describe random groups of a speaker's crops as `vcae.voice.voice.describe_voice` does a voice."""
     mels = log_mel(wavs)
     f0s = f0s[:, : mels.shape[-1]]
     seconds = active_frames(mels).sum(dim=(1, 2))

@@ -17,11 +17,11 @@ from vcae.audio.f0 import SAMPLE_RATE
 from vcae.audio.io import Sound, read_sound, write_sound
 from vcae.config import load_config
 from vcae.errors import DataError, VcaeError
-from vcae.tasks.convert import convert, hear_voice
+from vcae.tasks.convert import convert
 from vcae.tasks.model import Model
-from vcae.tasks.voice import Voice
 from vcae.training.config import GeneratorRecipe
 from vcae.training.data import SpeechCache
+from vcae.voice.voice import Voice, hear_voice
 
 # Lengths of sources and of real voices' clips, in seconds.
 LENGTHS_S = (2.5, 6.0)

@@ -21,9 +21,10 @@ import vcae
 from vcae import checkpoint
 from vcae.audio.io import read_sound, write_sound
 from vcae.config import load_config
+from vcae.engine.engine import DECODED_CORRECTIONS
+from vcae.engine.listening import Analysis
 from vcae.errors import DataError, VcaeError
 from vcae.tasks.copy import resynthesise
-from vcae.tasks.model import DECODED_CORRECTIONS, Analysis
 
 Row = dict[str, float | str]
 

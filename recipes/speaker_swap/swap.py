@@ -11,9 +11,10 @@ from settings import SwapRecipe
 import vcae
 from vcae.audio.io import Sound, read_sound, write_sound
 from vcae.config import load_config
+from vcae.figures.plot import DPI, draw_mel, make_figure
 from vcae.options import ConvertOptions
-from vcae.tasks.convert import convert, hear_voice
-from vcae.tasks.plot import DPI, draw_mel, make_figure
+from vcae.tasks.convert import convert
+from vcae.voice.voice import hear_voice
 
 
 def main() -> None:

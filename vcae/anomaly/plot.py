@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from vcae.audio.config import MelConfig
+from vcae.figures.plot import DPI, RANGE, draw_mel, make_figure
 from vcae.files import write_file
-from vcae.tasks.plot import DPI, RANGE, draw_mel, make_figure
 
 if TYPE_CHECKING:
     from vcae.anomaly.detector import Anomaly

@@ -207,7 +207,7 @@ def score(
     if csv_file is not None and csv_file.exists() and not force:
         raise DataError(f"{csv_file} exists; add --force to replace it or choose another name with --csv")
     if plot is not None:
-        from vcae.tasks.plot import need_matplotlib
+        from vcae.figures.plot import need_matplotlib
 
         need_matplotlib()
     from vcae.anomaly.detector import Detector

@@ -259,7 +259,7 @@ def _evaluate_detector(
     from vcae.anomaly.detector import Detector
     from vcae.anomaly.metrics import f1_threshold, gamma_threshold
     from vcae.anomaly.report import Scored, judge, write_report
-    from vcae.tasks.plot import need_matplotlib
+    from vcae.figures.plot import need_matplotlib
 
     need_matplotlib()
     detector = Detector.load(path)
@@ -313,7 +313,7 @@ def _draw(detector: Detector, wav: np.ndarray, picture: Path, title: str) -> Non
 def _evaluate_classes(path: Path, known: Path, unknown: list[str], output: Path, seed: int, quiet: bool, json: bool) -> None:
     from vcae.anomaly.openset import OpenSetClassifier, judge_open_set
     from vcae.anomaly.openset_report import write_open_set
-    from vcae.tasks.plot import need_matplotlib
+    from vcae.figures.plot import need_matplotlib
 
     need_matplotlib()
     classifier = OpenSetClassifier.load(path)

@@ -27,7 +27,7 @@ from vcae.cli.common import (
 from vcae.cli.folder import GlobOption, JobsOption, OutDirOption, ResumeOption, needed_folder, refuse_folder_options
 from vcae.files import check_target, provenance, write_file
 from vcae.options import check_kbps
-from vcae.tasks.speakers import find_voice, parse_speaker, read_clips
+from vcae.voice.speakers import find_voice, parse_speaker, read_clips
 
 
 @user_errors
@@ -49,11 +49,11 @@ def compress(
     """Compress the speech of SOURCE; of a folder, every recording, and exit with 1 if any failed."""
     check_kbps(kbps)
     from vcae.audio.io import SoundReader
-    from vcae.tasks.codec_files import SUFFIX, duration_of
+    from vcae.codec.vcz import SUFFIX, duration_of
 
     if os.path.isdir(source):
+        from vcae.batch.workers import plan_folder
         from vcae.cli.folder import Run, do_many
-        from vcae.tasks.batch import plan_folder
         from vcae.tasks.codec_batch import CompressSettings
 
         run = Run(needed_folder(source, output, out_dir), glob, jobs, resume, force, quiet, json, verb="compressed")
@@ -64,7 +64,7 @@ def compress(
     target = output_path(output, [source], SUFFIX.removeprefix("."), ending="")
     check_target(target, force, (SUFFIX,))
     with SoundReader(source, sys.stdin.buffer) as sound, working("compressing", quiet):
-        from vcae.tasks.codec import Codec
+        from vcae.codec.codec import Codec
 
         watch = Stopwatch()
         codec = Codec(device=device.value)
@@ -117,13 +117,13 @@ def decompress(
 ) -> None:
     """Make sound of a compressed SOURCE; of a folder, of every file, and exit with 1 if any failed. Damage is told and concealed."""
     from vcae.audio.io import check_output, write_blocks
-    from vcae.tasks.codec_files import SUFFIX, Heard, damage_lines, open_code
+    from vcae.codec.vcz import SUFFIX, CheckedStream, damage_lines, open_code
 
     names = tuple(speaker or ())
     speakers = [parse_speaker(text) for text in names]
     if os.path.isdir(source):
+        from vcae.batch.workers import plan_folder
         from vcae.cli.folder import Run, do_many
-        from vcae.tasks.batch import plan_folder
         from vcae.tasks.codec_batch import DecompressSettings
 
         run = Run(needed_folder(source, output, out_dir), glob, jobs, resume, force, quiet, json, verb="decompressed")
@@ -137,14 +137,14 @@ def decompress(
         clips = read_clips(speakers)
         watch = Stopwatch()
         with working("decompressing", quiet):
-            from vcae.tasks.codec import Codec
+            from vcae.codec.codec import Codec
 
             codec = Codec(device=device.value)
             voice = find_voice(codec.model, speakers, clips) if speakers else None
             shown = "standard input" if source == "-" else source
             stream = codec.stream(opened, voice, strict, shown, seed)
             comment = provenance(codec.file, "decompressed")
-            sound = Heard(stream, shown)
+            sound = CheckedStream(stream, shown)
             write_blocks(target, sound, codec.sample_rate, comment, force, sys.stdout.buffer)
     lines = damage_lines(stream.damage)
     for line in lines:

@@ -27,7 +27,7 @@ from vcae.cli.common import (
 from vcae.errors import ConfigError
 from vcae.files import provenance
 from vcae.options import ConvertOptions
-from vcae.tasks.speakers import find_voice, parse_speaker, read_clips
+from vcae.voice.speakers import find_voice, parse_speaker, read_clips
 
 if TYPE_CHECKING:
     from vcae.cli.folder import Run
@@ -161,8 +161,8 @@ def _needed_speakers(speaker: list[str] | None) -> list[str]:
 
 
 def _convert_many(source: str, speaker: list[str], checkpoint: str, device: str, options: dict[str, Any], run: Run) -> None:
+    from vcae.batch.workers import Settings
     from vcae.cli.folder import convert_many
-    from vcae.tasks.batch import Settings
 
     if Path(source).is_dir():
         for text in _needed_speakers(speaker):

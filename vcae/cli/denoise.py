@@ -49,8 +49,8 @@ def denoise(
     from vcae.tasks.denoise_batch import DenoiseSettings
 
     if os.path.isdir(source):
+        from vcae.batch.workers import plan_folder
         from vcae.cli.folder import Run, do_many
-        from vcae.tasks.batch import plan_folder
 
         run = Run(needed_folder(source, output, out_dir), glob, jobs, resume, force, quiet, json, verb="denoised")
         plan = plan_folder(Path(source), (), run.out_dir, glob)

@@ -27,13 +27,13 @@ from vcae.cli.common import (
 from vcae.errors import ConfigError
 from vcae.files import check_target, provenance
 from vcae.options import BabbleOptions, ConvertOptions
-from vcae.tasks.speakers import Speaker, find_voice, parse_speaker, read_clips
 from vcae.version import __version__
+from vcae.voice.speakers import Speaker, find_voice, parse_speaker, read_clips
 
 if TYPE_CHECKING:
     from vcae.audio.io import Sound
     from vcae.tasks.model import Model
-    from vcae.tasks.voice import Voice
+    from vcae.voice.voice import Voice
 
 app = typer.Typer(help="Voices that nobody has, and babble.", no_args_is_help=True)
 
@@ -48,7 +48,7 @@ def voice_target(name: str) -> Path:
     Raises:
         ConfigError: If the name cannot be a saved voice's.
     """
-    from vcae.tasks.shelf import SUFFIX, voice_path
+    from vcae.voice.shelf import SUFFIX, voice_path
 
     return Path(name) if name.endswith(SUFFIX) else voice_path(name)
 
@@ -76,9 +76,9 @@ def voice(
     path = voice_target(name)
     check_target(path, force)
     with working("drawing a voice", quiet):
-        from vcae.tasks.generate import new_voice
         from vcae.tasks.model import load
-        from vcae.tasks.voice import save_voice
+        from vcae.voice.file import save_voice
+        from vcae.voice.new import new_voice
 
         model = load(checkpoint, device.value)
         drawn = new_voice(model, seed, spread)
@@ -118,7 +118,7 @@ def speech(
     check_output(target, force)
     clips = read_clips(speakers)
     with working("babbling", quiet):
-        from vcae.tasks.generate import babble
+        from vcae.tasks.babble import babble
         from vcae.tasks.model import load
 
         watch = Stopwatch()
@@ -144,9 +144,9 @@ def speech(
 
 def _voice_for(model: Model, speakers: list[Speaker], clips: dict[Path, Sound], device: Device) -> Voice:
     """Return a voice for `model`; where a saved one is of the default checkpoint, all are made by it and brought over."""
-    from vcae.tasks.generate import carry_voice
     from vcae.tasks.model import load
-    from vcae.tasks.voice import read_voice_facts
+    from vcae.voice.file import read_voice_facts
+    from vcae.voice.new import carry_voice
 
     owners = {read_voice_facts(s.path)["sha256"] for s in speakers if s.saved}
     if not owners - {model.checkpoint.sha256}:
@@ -184,9 +184,9 @@ def interpolate(
     clips = read_clips(speakers)
     sound = read_sound(source) if source is not None else None
     with working("interpolating", quiet):
-        from vcae.tasks.generate import between_voices
         from vcae.tasks.model import load
-        from vcae.tasks.voice import save_voice
+        from vcae.voice.file import save_voice
+        from vcae.voice.new import between_voices
 
         model = load(checkpoint, device.value)
         ends = [find_voice(model, [speaker], clips) for speaker in speakers]

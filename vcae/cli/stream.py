@@ -24,7 +24,7 @@ from vcae.cli.common import (
 from vcae.cli.convert import Loudness
 from vcae.errors import AudioError, ConfigError
 from vcae.options import ConvertOptions
-from vcae.tasks.speakers import find_voice, parse_speaker, read_clips
+from vcae.voice.speakers import find_voice, parse_speaker, read_clips
 
 if TYPE_CHECKING:
     import numpy as np

@@ -31,7 +31,7 @@ from vcae.cli.common import (
 from vcae.errors import AudioError, ConfigError, DataError
 from vcae.files import STDIO, check_target, provenance, write_file
 from vcae.options import SpeakOptions
-from vcae.tasks.speakers import find_voice, parse_speaker, read_clips
+from vcae.voice.speakers import find_voice, parse_speaker, read_clips
 
 if TYPE_CHECKING:
     from vcae.audio.io import Sound
@@ -188,8 +188,8 @@ def units(
     ready = {} if several else {paths[0]: read_sound(paths[0], sys.stdin.buffer)}
     failed = 0
     with working("loading the model", quiet):
+        from vcae.figures.plot import need_matplotlib
         from vcae.tasks.model import load
-        from vcae.tasks.plot import need_matplotlib
 
         if pictures:
             need_matplotlib()
@@ -230,7 +230,7 @@ def units(
 
 def _encode(model: Model, sound: Sound, name: str, collapse: bool, picture: Path | None) -> Units:
     """Return the units of a recording, and draw them if a picture is wanted."""
-    from vcae.tasks.plot import draw_units
+    from vcae.figures.plot import draw_units
     from vcae.tasks.units import recording_units
 
     seen = model.analyse(sound.wav, sound.sample_rate, sound.name)

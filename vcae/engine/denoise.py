@@ -14,10 +14,10 @@ from torch import Tensor
 from vcae.audio.io import Sound
 from vcae.audio.sections import Computed, Workshop
 from vcae.checkpoint import load_module
+from vcae.engine.engine import Samples, as_sound, choose_device
 from vcae.engine.listening import Source, Taken, take_in
 from vcae.model.denoiser import PART, denoiser_of
 from vcae.options import check_strength
-from vcae.tasks.model import Samples, as_sound, choose_device
 
 SHIPPED = "denoiser"
 MIN_S = 0.1

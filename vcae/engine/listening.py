@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,11 +16,11 @@ from vcae.audio.frames import active_levels, n_frames
 from vcae.audio.io import resample_blocks
 from vcae.audio.loudness import SILENCE_LEVEL, LevelMeter
 from vcae.audio.sections import Computed, Kept, Sections, Workshop
+from vcae.engine.engine import Engine
 from vcae.errors import AudioError
 from vcae.model.blocks import KERNEL
 
-if TYPE_CHECKING:
-    from vcae.tasks.model import Model
+MIN_SOURCE_S = 0.5
 
 
 class Source(Protocol):
@@ -59,6 +59,23 @@ class Heard:
     active: Tensor
     level: float
     duration_s: float
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A signal as the models see it.
+
+    Attributes:
+        wav: (N,) numpy, 16 kHz, at the models' level.
+        mel: (1, n_mels, T), natural log magnitude.
+        f0: (1, T) in Hz, 0 where unvoiced.
+        level: RMS of the active frames before the level was changed.
+    """
+
+    wav: np.ndarray
+    mel: Tensor
+    f0: Tensor
+    level: float
 
 
 @dataclass(frozen=True)
@@ -122,7 +139,7 @@ def take_in(
 
 
 def listen(
-    model: Model, source: Source, min_s: float, choose: Callable[[int], Workshop], with_f0: bool = True
+    model: Engine, source: Source, min_s: float, choose: Callable[[int], Workshop], with_f0: bool = True
 ) -> tuple[Heard, Workshop]:
     """Take in a recording as the models see it.
 
@@ -148,6 +165,22 @@ def listen(
     return heard, work
 
 
+@torch.inference_mode()
+def analyse(engine: Engine, sound: Source, min_s: float = MIN_SOURCE_S) -> Analysis:
+    """Bring a sound to the models' rate and level, all of it at once, and take its mel and F0.
+
+    Args:
+        engine: Whose rate and mel.
+        sound: What to listen to.
+        min_s: Shortest length allowed, in seconds.
+
+    Raises:
+        AudioError: If the sound is too short, silent, or cannot be read.
+    """
+    heard, _ = listen(engine, sound, min_s, lambda n: Workshop(n, False, engine.device))
+    return Analysis(heard.wav.read(0, heard.wav.n)[0, 0].numpy(), heard.mel.read(0, heard.mel.n), heard.f0, heard.level)
+
+
 class _Spool:
     """Samples of a number not known beforehand: in memory until they are too many."""
 
@@ -168,7 +201,7 @@ class _Spool:
         return self._kept
 
 
-def _mel(model: Model, wav: Sections, n: int) -> Computed:
+def _mel(model: Engine, wav: Sections, n: int) -> Computed:
     hop, n_fft = model.mel_config.hop_length, model.mel_config.n_fft
 
     def compute(start: int, stop: int) -> Tensor:
@@ -204,7 +237,7 @@ def _normalized(x: Sections, weight: Tensor, work: Workshop) -> Computed:
     return Computed(x.n, lambda start, stop: (x.read(start, stop) - centre) / deviation)
 
 
-def hear_content(model: Model, mel: Sections, active: Tensor, work: Workshop) -> Sections:
+def hear_content(model: Engine, mel: Sections, active: Tensor, work: Workshop) -> Sections:
     """Return the content that the decoder reads, ceil(T / stride) steps, as `Autoencoder.encode_content` does.
 
     Arguments as `hear_latent`.
@@ -215,7 +248,7 @@ def hear_content(model: Model, mel: Sections, active: Tensor, work: Workshop) ->
     return Computed(latent.n, lambda start, stop: quantizer.decode(quantizer.encode(latent.read(start, stop))))
 
 
-def hear_latent(model: Model, mel: Sections, active: Tensor, work: Workshop) -> Sections:
+def hear_latent(model: Engine, mel: Sections, active: Tensor, work: Workshop) -> Sections:
     """Return the content latent, ceil(T / stride) steps, as `Autoencoder.encode_latent` does.
 
     What is normalised over time is normalised by the moments of the whole: one pass for each time that this is done.
@@ -251,7 +284,7 @@ def _then(x: Sections, function: Callable[[Tensor], Tensor], reach: int) -> Comp
     return Computed(x.n, lambda start, stop: function(x.read(start, stop)), reach)
 
 
-def hear_speaker(model: Model, mel: Sections, active: Tensor, work: Workshop) -> Tensor:
+def hear_speaker(model: Engine, mel: Sections, active: Tensor, work: Workshop) -> Tensor:
     """Return the speaker embedding (1, speaker_dim), as `Autoencoder.encode_speaker` does.
 
     Raises:

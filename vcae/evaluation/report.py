@@ -19,8 +19,8 @@ from vcae.audio.mel import LogMel
 from vcae.errors import ConfigError
 from vcae.evaluation.judges import Column, Judge, Score, load_wav, mean
 from vcae.evaluation.pairs import Conversion
-from vcae.tasks.page import add_player, make_page
-from vcae.tasks.plot import draw_mel, make_figure
+from vcae.figures.page import add_player, make_page
+from vcae.figures.plot import draw_mel, make_figure
 
 PARTS = ("source", "target_ref", "converted")
 

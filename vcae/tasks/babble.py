@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,14 +11,12 @@ import torch
 from vcae import checkpoint
 from vcae.codec.integer import ONE, IntegerNetwork
 from vcae.codec.prior import CODE_CONTEXT, table_sizes
+from vcae.engine.engine import Engine
 from vcae.errors import CheckpointError
 from vcae.options import BabbleOptions, SpeakOptions
 from vcae.tasks.unit_files import STEP_S, Units
 from vcae.tasks.units import Speech, speak_units
-
-if TYPE_CHECKING:
-    from vcae.tasks.model import Model
-    from vcae.tasks.voice import Voice
+from vcae.voice.voice import Voice
 
 CODEC = "codec"
 
@@ -89,7 +86,7 @@ def unit_prior() -> UnitPrior:
     return UnitPrior()
 
 
-def sample_units(model: Model, options: BabbleOptions) -> Units:
+def sample_units(model: Engine, options: BabbleOptions) -> Units:
     """Draw units that follow each other as in speech, and mean nothing.
 
     Raises:
@@ -105,12 +102,12 @@ def sample_units(model: Model, options: BabbleOptions) -> Units:
 
 
 @torch.inference_mode()
-def babble(model: Model, voice: Voice, options: BabbleOptions | None = None) -> Speech:
+def babble(model: Engine, voice: Voice, options: BabbleOptions | None = None) -> Speech:
     """Babble in a voice: units drawn from the prior, spoken as `vcae speak` does.
 
     Args:
         model: `vq`.
-        voice: Measured by it, or brought to it by `vcae.tasks.generate.carry_voice`.
+        voice: Measured by it, or brought to it by `vcae.voice.new.carry_voice`.
         options: How; the defaults when None.
 
     Raises:

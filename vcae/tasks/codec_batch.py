@@ -6,8 +6,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from vcae.batch.workers import Job, Settings, Voices, Worker
 from vcae.files import check_target, provenance, write_file
-from vcae.tasks.batch import Job, Settings, Voices, Worker
 
 if TYPE_CHECKING:
     from vcae.audio.io import SoundReader
@@ -51,7 +51,7 @@ class Compressor(Worker):
     verb = "compressed"
 
     def __init__(self, settings: CompressSettings) -> None:
-        from vcae.tasks.codec import Codec
+        from vcae.codec.codec import Codec
 
         self._kbps = settings.kbps
         self._codec = Codec(device=settings.device)
@@ -65,7 +65,7 @@ class Compressor(Worker):
         return {"kbps": self._kbps, "checkpoint": self._codec.file.sha256}
 
     def _make(self, job: Job, source: SoundReader) -> tuple[float, str]:
-        from vcae.tasks.codec_files import SUFFIX, duration_of
+        from vcae.codec.vcz import SUFFIX, duration_of
 
         check_target(job.output, True, (SUFFIX,))
         data = self._codec.compress(source, self._kbps)
@@ -79,7 +79,7 @@ class Decompressor(Worker):
     verb = "decompressed"
 
     def __init__(self, settings: DecompressSettings) -> None:
-        from vcae.tasks.codec import Codec
+        from vcae.codec.codec import Codec
 
         self._strict, self._seed = settings.strict, settings.seed
         self._codec = Codec(device=settings.device)
@@ -88,7 +88,7 @@ class Decompressor(Worker):
             self._voices.find(settings.speakers)
 
     def _open(self, job: Job) -> AbstractContextManager[BinaryIO]:
-        from vcae.tasks.codec_files import open_code
+        from vcae.codec.vcz import open_code
 
         return open_code(job.source)
 
@@ -98,11 +98,11 @@ class Decompressor(Worker):
 
     def _make(self, job: Job, source: BinaryIO) -> tuple[float, str]:
         from vcae.audio.io import write_blocks
-        from vcae.tasks.codec_files import Heard, damage_lines
+        from vcae.codec.vcz import CheckedStream, damage_lines
 
         voice = self._voices.find(job.speakers)[0] if job.speakers else None
         stream = self._codec.stream(source, voice, self._strict, job.source, self._seed)
         comment = provenance(self._codec.file, self.verb)
-        sound = Heard(stream, job.source)
+        sound = CheckedStream(stream, job.source)
         write_blocks(job.output, sound, self._codec.sample_rate, comment, force=True)
         return sound.n_samples / self._codec.sample_rate, "; ".join(damage_lines(stream.damage))

@@ -6,8 +6,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from vcae.batch.workers import Job, Settings, Worker
 from vcae.files import provenance
-from vcae.tasks.batch import Job, Settings, Worker
 
 if TYPE_CHECKING:
     from vcae.audio.io import SoundReader

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,22 +16,21 @@ from torch import Tensor
 from vcae.audio.f0 import F0_MIN_HZ, continuous_log_f0, estimate_f0_sections, log_f0_statistics
 from vcae.audio.frames import ACTIVE_RANGE, gaussian_smooth
 from vcae.audio.loudness import MAX_CUT_DB, MAX_RAISE_DB, PEAK_LIMIT, SMOOTH_FRAMES, TARGET_LEVEL
+from vcae.engine.decoding import decode_voice
+from vcae.engine.engine import DECODED_CORRECTIONS, Engine
+from vcae.engine.listening import Analysis
 from vcae.errors import ConfigError
 from vcae.model.blocks import KERNEL
 from vcae.options import ConvertOptions, parse_share
-from vcae.tasks.convert import DISTRIBUTION, DISTRIBUTION_S, default_match, move_f0
-from vcae.tasks.detail import DETAIL_BANDS, DETAIL_FRAMES
-from vcae.tasks.detail import REACH as DETAIL_REACH
-from vcae.tasks.matching import FULL_MATCH_S, Quantiles, correct_errors, frame_quantiles, map_quantiles
-from vcae.tasks.model import DECODED_CORRECTIONS
-from vcae.tasks.retrieval import REACH as RETRIEVAL_REACH
-from vcae.tasks.retrieval import retrieve
-from vcae.tasks.voice import decode_voice
 from vcae.vocoder.excitation import PitchTrack, white_noise
-
-if TYPE_CHECKING:
-    from vcae.tasks.model import Analysis, Model
-    from vcae.tasks.voice import Voice
+from vcae.voice.detail import DETAIL_BANDS, DETAIL_FRAMES
+from vcae.voice.detail import REACH as DETAIL_REACH
+from vcae.voice.matching import FULL_MATCH_S, Quantiles, correct_errors, frame_quantiles, map_quantiles
+from vcae.voice.pitch import move_f0
+from vcae.voice.retrieval import REACH as RETRIEVAL_REACH
+from vcae.voice.retrieval import retrieve
+from vcae.voice.speaking import DISTRIBUTION, DISTRIBUTION_S, default_match
+from vcae.voice.voice import Voice
 
 # Frames after the one that is made which the networks see.
 LOOK_AHEAD = 8
@@ -78,7 +76,7 @@ class RunningMoments:
 class RunningContent:
     """The content encoder on a window of frames, each normalisation by running moments."""
 
-    def __init__(self, model: Model, mel: Tensor, active: Tensor) -> None:
+    def __init__(self, model: Engine, mel: Tensor, active: Tensor) -> None:
         self._autoencoder = model.autoencoder
         self._moments: list[RunningMoments] = []
         encoder = self._autoencoder.content_encoder
@@ -118,7 +116,7 @@ class RunningContent:
 class RunningSpeaker:
     """The speaker's embedding from what was heard so far."""
 
-    def __init__(self, model: Model, mel: Tensor, active: Tensor) -> None:
+    def __init__(self, model: Engine, mel: Tensor, active: Tensor) -> None:
         self._autoencoder, self._encoder = model.autoencoder, model.autoencoder.the_speaker_encoder()
         self.reach = self._encoder.reach
         self._sums = [torch.zeros(1), torch.zeros(1), torch.zeros(1)]
@@ -217,7 +215,7 @@ class LiveConverter:
     """
 
     def __init__(
-        self, model: Model, voice: Voice, prior: Analysis, options: ConvertOptions | None = None, block_ms: float = 80.0
+        self, model: Engine, voice: Voice, prior: Analysis, options: ConvertOptions | None = None, block_ms: float = 80.0
     ) -> None:
         self._model, self._voice, self._options = model, voice, options or ConvertOptions()
         self._hop = model.mel_config.hop_length

@@ -5,25 +5,22 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from vcae.audio.f0 import F0_MAX_HZ, F0_MIN_HZ, log_f0_statistics
 from vcae.audio.frames import gaussian_smooth, n_frames
+from vcae.audio.io import Sound
 from vcae.audio.loudness import TARGET_LEVEL, active_level, set_level
+from vcae.engine.engine import DECODED_CORRECTIONS, Engine
+from vcae.engine.listening import Analysis, analyse
 from vcae.errors import CheckpointError, ConfigError, DataError
+from vcae.model.prosody import Contour, Prosody
 from vcae.options import SpeakOptions, parse_share
-from vcae.tasks.convert import speak
-from vcae.tasks.model import DECODED_CORRECTIONS
 from vcae.tasks.unit_files import Units, natural_samples
-
-if TYPE_CHECKING:
-    from vcae.audio.io import Sound
-    from vcae.model.prosody import Contour, Prosody
-    from vcae.tasks.model import Analysis, Model
-    from vcae.tasks.voice import Voice
+from vcae.voice.speaking import speak
+from vcae.voice.voice import Voice
 
 __all__ = ["SpeakOptions", "Speech", "Units", "check_units", "encode_units", "recording_units", "speak_units"]
 
@@ -61,12 +58,12 @@ class Speech:
     output_f0_hz: float
 
 
-def _step_s(model: Model) -> float:
+def _step_s(model: Engine) -> float:
     return model.autoencoder.config.content.stride / model.mel_config.frame_rate
 
 
 @torch.inference_mode()
-def recording_units(model: Model, seen: Analysis, name: str) -> Units:
+def recording_units(model: Engine, seen: Analysis, name: str) -> Units:
     """Return the units of a recording that was analysed, one a step: the quantizer's first stage.
 
     Raises:
@@ -86,7 +83,7 @@ def recording_units(model: Model, seen: Analysis, name: str) -> Units:
     )
 
 
-def encode_units(model: Model, sound: Sound, name: str | None = None) -> Units:
+def encode_units(model: Engine, sound: Sound, name: str | None = None) -> Units:
     """Return the units of a sound of at least 0.5 s, one a step.
 
     Args:
@@ -98,11 +95,11 @@ def encode_units(model: Model, sound: Sound, name: str | None = None) -> Units:
         AudioError: For unusable audio.
         ConfigError: If the checkpoint has no discrete code.
     """
-    seen = model.analyse(sound.wav, sound.sample_rate, sound.name)
+    seen = analyse(model, sound)
     return recording_units(model, seen, sound.name if name is None else name)
 
 
-def check_units(model: Model, units: Units, options: SpeakOptions | None = None) -> Prosody:
+def check_units(model: Engine, units: Units, options: SpeakOptions | None = None) -> Prosody:
     """Refuse units that this model cannot speak, and return what gives them durations and F0.
 
     Raises:
@@ -148,7 +145,7 @@ def round_durations(durations: list[float]) -> tuple[int, ...]:
     return tuple(lengths)
 
 
-def predict_lengths(model: Model, prosody: Prosody, units: Units) -> Units:
+def predict_lengths(model: Engine, prosody: Prosody, units: Units) -> Units:
     """Return the collapsed units with the lengths that the model gives them."""
     collapsed = units.collapse()
     codes = torch.tensor(collapsed.units, device=model.device)[None, None]
@@ -190,7 +187,7 @@ def contour_f0(contour: Contour, voice: Voice, semitones: float = 0.0) -> Tensor
 
 
 @torch.inference_mode()
-def speak_units(model: Model, units: Units, voice: Voice, options: SpeakOptions | None = None) -> Speech:
+def speak_units(model: Engine, units: Units, voice: Voice, options: SpeakOptions | None = None) -> Speech:
     """Say units in a voice.
 
     Args:

@@ -28,7 +28,7 @@ class WhitenedVoices:
 
     Attributes:
         features: (n, F), of unit variance over the voices that are learned from.
-        maps: `mean`, `whiten`, `unwhiten`, `quantile_mean`, `quantile_basis`, as `vcae.tasks.voice_space.VoiceSpace` has them.
+        maps: `mean`, `whiten`, `unwhiten`, `quantile_mean`, `quantile_basis`, as `vcae.voice.space.VoiceSpace` has them.
         speakers: (n,), whose each is.
         held: (n,), true for the voices of held-out speakers.
     """

@@ -24,8 +24,8 @@ from vcae.version import __version__
 
 if TYPE_CHECKING:
     from vcae.audio.io import SoundReader
-    from vcae.tasks.model import Model
-    from vcae.tasks.voice import Voice
+    from vcae.engine.engine import Engine
+    from vcae.voice.voice import Voice
 
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".aifc", ".au", ".caf", ".w64", ".rf64")
 REPORT = "report.jsonl"
@@ -324,7 +324,7 @@ class Converter(Worker):
 class Voices:
     """Hears each voice once, and keeps it while there are not too many."""
 
-    def __init__(self, model: Model, denoise: bool = False) -> None:
+    def __init__(self, model: Engine, denoise: bool = False) -> None:
         self._model, self._denoise = model, denoise
         self._known: dict[tuple[str, ...], tuple[Voice, str]] = {}
 
@@ -337,7 +337,7 @@ class Voices:
         Raises:
             VcaeError: If it cannot be used.
         """
-        from vcae.tasks.speakers import find_voice, parse_speaker, read_clips
+        from vcae.voice.speakers import find_voice, parse_speaker, read_clips
 
         if speakers not in self._known:
             parsed = [parse_speaker(text) for text in speakers]

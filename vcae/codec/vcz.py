@@ -16,8 +16,8 @@ from vcae.files import STDIO
 if TYPE_CHECKING:
     import numpy as np
 
-    from vcae.tasks.codec import Damage
-    from vcae.tasks.playback import Stream
+    from vcae.codec.base import Damage
+    from vcae.codec.playback import Stream
 
 SUFFIX = ".vcz"
 # A file may be damaged in more places than anyone reads of.
@@ -128,7 +128,7 @@ def _more(n: int) -> list[str]:
     return [f"and in {n - MAX_LINES} more places"] if n > MAX_LINES else []
 
 
-class Heard:
+class CheckedStream:
     """What a stream gives, which is refused in the end if no block could be decoded: it would be made up. Can be iterated over once.
 
     Args:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,19 +13,17 @@ from torch import Tensor
 from vcae.audio.f0 import log_f0_statistics
 from vcae.audio.loudness import TARGET_LEVEL, LevelMeter, set_level_sections
 from vcae.audio.sections import Computed, Kept, Workshop
+from vcae.codec.base import Damage, Networks, decode_base, level_of, quality_share
 from vcae.codec.bitstream import Block as Packed
 from vcae.codec.bitstream import Lost, Reader
 from vcae.codec.block import PHASE_STEPS, PHASES, Block, phase_needed
 from vcae.codec.pitch import FRAMES, dequantize_f0, reference_hz, spread_phase, turns
+from vcae.engine.engine import DECODED_CORRECTIONS
 from vcae.errors import BitstreamError
-from vcae.tasks.codec import Damage, decode_base, level_of, quality_share
-from vcae.tasks.convert import move_f0, speak_sections
-from vcae.tasks.model import DECODED_CORRECTIONS
 from vcae.vocoder.excitation import PitchTrack, white_noise
-
-if TYPE_CHECKING:
-    from vcae.tasks.codec import Codec
-    from vcae.tasks.voice import Voice
+from vcae.voice.pitch import move_f0
+from vcae.voice.speaking import speak_sections
+from vcae.voice.voice import Voice
 
 # Steps decoded together: few at first, so that sound comes soon, then more, which is faster.
 FIRST_STEPS, MOST_STEPS = 64, 512
@@ -97,7 +94,7 @@ class Stream:
 
     def __init__(
         self,
-        codec: Codec,
+        codec: Networks,
         reader: Reader,
         voice: Voice | None,
         strict: bool,
@@ -227,7 +224,7 @@ class Stream:
         codec, header = self._codec, self.header
         model, device = codec.model, codec.model.device
         f0 = dequantize_f0(window.voicing[None], window.place[None], torch.tensor([self._hz]), n)
-        mel = decode_base(codec, window.codes, f0, self._embedding, header.f0).read(0, n)
+        mel = decode_base(model, window.codes, f0, self._embedding, header.f0).read(0, n)
         normalized = model.autoencoder.normalize(mel)
         if not header.quality:
             if codec.file.polish is not None:

@@ -12,8 +12,8 @@ from vcae.errors import ConfigError
 
 if TYPE_CHECKING:
     from vcae.audio.io import Sound
-    from vcae.tasks.model import Model
-    from vcae.tasks.voice import Voice
+    from vcae.engine.engine import Engine
+    from vcae.voice.voice import Voice
 
 # Of a longer clip of a voice, so much of its beginning is heard.
 MAX_CLIP_S = 600.0
@@ -34,7 +34,7 @@ def parse_speaker(text: str) -> Speaker:
     Raises:
         ConfigError: If it is neither a file nor a saved voice, or its weight is no number.
     """
-    from vcae.tasks.shelf import NAME, SUFFIX, voice_path, voices_folder
+    from vcae.voice.shelf import NAME, SUFFIX, voice_path, voices_folder
 
     what, colon, number = text.rpartition(":")
     weight = None
@@ -61,13 +61,13 @@ def read_clips(speakers: list[Speaker]) -> dict[Path, Sound]:
     return {s.path: read_sound(str(s.path), first_s=MAX_CLIP_S) for s in speakers if not s.saved}
 
 
-def find_voice(model: Model, speakers: list[Speaker], clips: dict[Path, Sound], denoise: bool = False) -> Voice:
+def find_voice(model: Engine, speakers: list[Speaker], clips: dict[Path, Sound], denoise: bool = False) -> Voice:
     """Make one voice of all speakers: clips without weights are one voice; with a weight or a saved voice among them, all are mixed.
 
     With `denoise`, clips are cleaned first; a saved voice stays as it was heard.
     """
-    from vcae.tasks.convert import hear_voice
-    from vcae.tasks.voice import load_voice, mix_voices
+    from vcae.voice.file import load_voice
+    from vcae.voice.voice import hear_voice, mix_voices
 
     if all(s.weight is None and not s.saved for s in speakers):
         return hear_voice(model, list(clips.values()), denoise)

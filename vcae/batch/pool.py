@@ -13,8 +13,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from types import FrameType
 
+from vcae.batch.workers import Job, Outcome, Settings
 from vcae.errors import VcaeError
-from vcae.tasks.batch import Job, Outcome, Settings
 
 # How often a job is tried whose worker died.
 TRIES = 2

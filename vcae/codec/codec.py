@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -16,23 +14,19 @@ from torch import Tensor
 
 from vcae.audio.io import Sound
 from vcae.audio.sections import Computed, Sections, Workshop
-from vcae.codec import bitstream, files
+from vcae.codec import bitstream
+from vcae.codec.base import Base, Damage, Networks, decode_base, level_code, polished, quality_share
 from vcae.codec.bitstream import Header
 from vcae.codec.block import MAX_QUALITY, PHASE_STEPS, PHASES, Block, count_changes, reachable
 from vcae.codec.pitch import FRAMES, dequantize_f0, quantize_f0, reference_code, reference_hz, turns
-from vcae.engine.listening import Heard, Source, hear_latent, hear_speaker, listen
-from vcae.errors import BitstreamError, CheckpointError, ConfigError
+from vcae.codec.playback import MOST_STEPS, Stream
+from vcae.engine.engine import Samples, as_sound
+from vcae.engine.listening import MIN_SOURCE_S, Source, hear_latent, hear_speaker, listen
+from vcae.errors import BitstreamError, ConfigError
 from vcae.options import check_kbps
-from vcae.tasks.convert import decode_sections
-from vcae.tasks.model import MIN_SOURCE_S, Model, Samples, as_sound
 from vcae.vocoder.excitation import PitchTrack
+from vcae.voice.voice import Voice
 
-if TYPE_CHECKING:
-    from vcae.codec.polish import Polish
-    from vcae.tasks.playback import Stream
-    from vcae.tasks.voice import Voice
-
-DEFAULT = "codec"
 # A file that claims less was not made from a recording of the least length, however it was resampled.
 MIN_CLAIM_S = MIN_SOURCE_S / 2
 # Steps of a block: in the base layer alone longer ones, as each costs some bytes.
@@ -45,37 +39,8 @@ SEARCHES = 8
 HEARD_SHARE, SEARCH_SHARE, WRITE_SHARE = 0.35, 0.4, 0.7
 # A rate this little below what was asked for is near enough.
 NEAR = 0.985
-# A level's code: half decibels above this.
-LEVEL_DB = -110.0
 # Frames beside a section that the phase is measured on.
 FOLLOW_CONTEXT = 32
-
-
-def level_code(level: float) -> int:
-    """Return the code, 0 to 255, of a factor that the models' level is multiplied by."""
-    return min(max(round((20 * math.log10(max(level, 1e-9)) - LEVEL_DB) * 2), 0), 255)
-
-
-def level_of(code: int) -> float:
-    """Return the factor that a code of `level_code` stands for."""
-    return float(10 ** ((code / 2 + LEVEL_DB) / 20))
-
-
-@dataclass(frozen=True)
-class Damage:
-    """What could not be decoded.
-
-    Attributes:
-        start_s: Where it begins in the sound, in seconds.
-        stop_s: Where it ends.
-        offset: The byte of the file where the damage was found.
-        reason: What is wrong.
-    """
-
-    start_s: float
-    stop_s: float
-    offset: int
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -93,58 +58,8 @@ class Decompressed:
     damage: tuple[Damage, ...]
 
 
-@dataclass(frozen=True)
-class Base:
-    """A recording as the base layer has it: all that is sent of it at any rate, and what it was heard as.
-
-    Attributes:
-        heard: The recording, to be read by sections.
-        work: How to go through it.
-        codes: (2, S).
-        voicing: (S,), see `vcae.codec.pitch`.
-        place: (S,), of F0.
-        reference: The code of what places are counted from.
-        speaker: (1, speaker_dim), the embedding.
-    """
-
-    heard: Heard
-    work: Workshop
-    codes: np.ndarray
-    voicing: Tensor
-    place: Tensor
-    reference: int
-    speaker: Tensor
-
-
-class Codec:
-    """A codec ready for use: its networks, the checkpoint of its base layer, and the vocoder that this shares.
-
-    Args:
-        name: Name of a shipped codec, or a path.
-        device: See `vcae.tasks.model.choose_device`.
-
-    Raises:
-        CheckpointError: If it cannot be loaded, or the base layer's checkpoint is another one than it was trained on.
-        ConfigError: If the device is not there.
-    """
-
-    def __init__(self, name: str | Path = DEFAULT, device: str = "auto") -> None:
-        from vcae.tasks.model import choose_device
-
-        self.file = files.load_codec(name, choose_device(device))
-        self.model = Model(self.file.config.base, device)
-        have, wanted = self.model.checkpoint.sha256, self.file.metadata["base_sha256"]
-        if have != wanted:
-            raise CheckpointError(
-                f"{self.file.path} was trained on the base layer {wanted[:12]}..., and {self.file.config.base} is {have[:12]}...; "
-                "reinstall vcae, or train the codec again"
-            )
-        self.enhancement = self.file.enhancement
-
-    @property
-    def sample_rate(self) -> int:
-        """Rate of every signal this codec gives, in Hz."""
-        return self.model.sample_rate
+class Codec(Networks):
+    """A codec ready for use; arguments and errors as `Networks`."""
 
     @torch.inference_mode()
     def compress(self, source: Source, kbps: float = 1.5, progress: Callable[[float], object] | None = None) -> bytes:
@@ -210,7 +125,7 @@ class Codec:
         hz = torch.tensor([reference_hz(base.reference)])
         f0 = dequantize_f0(base.voicing[None], self._places(base, block_steps)[None], hz, base.heard.mel.n)
         embedding = self.file.voice.decode(self.file.voice.encode(base.speaker))[0]
-        decoded = decode_base(self, base.codes, f0, embedding, base.reference)
+        decoded = decode_base(self.model, base.codes, f0, embedding, base.reference)
         normalize = self.model.autoencoder.normalize
         return base.work.keep(Computed(decoded.n, lambda start, stop: normalize(decoded.read(start, stop)), multiple=FRAMES))
 
@@ -390,8 +305,6 @@ class Codec:
         Raises:
             BitstreamError: If it is no such file, of another version or codec, or its header is damaged; when iterating, for damage if `strict`.
         """
-        from vcae.tasks.playback import Stream
-
         reader = bitstream.Reader(opened, name, strict)
         own = self.file.sha256[:8]
         if reader.header.checkpoint.hex() != own:
@@ -420,35 +333,11 @@ class Codec:
         Raises:
             BitstreamError: As `stream`, and if nothing could be decoded.
         """
-        from vcae.tasks.playback import MOST_STEPS
-
         playing = self.stream(io.BytesIO(data), voice, strict, name, seed)
         # Nobody waits for the first sound here, and what is done at once is done sooner.
         playing.first_steps = MOST_STEPS
         wav = np.concatenate(list(playing))
         return Decompressed(Sound(wav, self.sample_rate, name), playing.header, tuple(playing.damage))
-
-
-def polished(polish: Polish, mel: Sections, embedding: Tensor) -> Sections:
-    """Return a normalised mel with the texture of a recording's."""
-    return Computed(mel.n, lambda start, stop: polish(mel.read(start, stop), embedding), polish.reach)
-
-
-def quality_share(quality: int) -> float:
-    """Return a quality, 1 to 255, as the networks take it, 0 to 1."""
-    return (quality - 1) / (MAX_QUALITY - 1)
-
-
-def decode_base(codec: Codec, codes: np.ndarray, f0: Tensor, embedding: Tensor, reference: int) -> Sections:
-    """Return the base layer's mel, of T steps, for codes (2, ceil(T / 2)), F0 (1, T) in Hz and a speaker embedding (1, speaker_dim)."""
-    model = codec.model
-    device = model.device
-
-    def latent(start: int, stop: int) -> Tensor:
-        return model.autoencoder.decode_units(torch.from_numpy(codes[None, :, start:stop]).to(device))
-
-    mean = torch.tensor([[math.log(reference_hz(reference))]], device=device)
-    return decode_sections(model, Computed(codes.shape[1], latent), f0.to(device), embedding.to(device), None, mean)
 
 
 @lru_cache(maxsize=1)
@@ -473,7 +362,7 @@ def decompress(
 
     Args:
         data: The bytes of a file.
-        speaker: Another voice to say it in: clips (N,), or a voice measured by `Codec.model.voice`; None for its own.
+        speaker: Another voice to say it in: clips (N,), or a voice measured by `Codec.voice`; None for its own.
         speaker_sample_rate: Of the clips, in Hz.
 
     Returns:
@@ -484,11 +373,9 @@ def decompress(
         ConfigError: For clips without their rate.
         AudioError: For unusable clips.
     """
-    from vcae.tasks.voice import Voice
-
     codec = _shipped()
     if speaker is not None and not isinstance(speaker, Voice):
         if speaker_sample_rate is None:
             raise ConfigError("speaker_sample_rate is None; give the clips' rate in Hz")
-        speaker = codec.model.voice(speaker, speaker_sample_rate)
+        speaker = codec.voice(speaker, speaker_sample_rate)
     return torch.from_numpy(codec.decompress(data, speaker).sound.wav)

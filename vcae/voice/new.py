@@ -1,4 +1,4 @@
-"""The generator: voices that nobody has, voices between two, and babble in any voice."""
+"""New voices: drawn, between two, brought to another checkpoint, and where they lie on the map."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,31 +13,17 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from vcae.audio.sections import Computed, Workshop
+from vcae.engine.decoding import decode_voice
+from vcae.engine.engine import Engine
+from vcae.engine.listening import Analysis
 from vcae.errors import ConfigError
-from vcae.options import BabbleOptions
-from vcae.tasks.babble import babble, sample_units
-from vcae.tasks.convert import move_f0, speak_sections
-from vcae.tasks.detail import source_detail
-from vcae.tasks.matching import Quantiles, measure_errors
-from vcae.tasks.model import Analysis
-from vcae.tasks.retrieval import keep_frames
-from vcae.tasks.voice import Voice, decode_voice, describe_voice, mix_voices
-from vcae.tasks.voice_space import Description, Priors, load_priors
-
-if TYPE_CHECKING:
-    from vcae.tasks.model import Model
-
-__all__ = [
-    "BabbleOptions",
-    "Place",
-    "babble",
-    "between_voices",
-    "carry_voice",
-    "map_voices",
-    "new_voice",
-    "priors",
-    "sample_units",
-]
+from vcae.voice.detail import source_detail
+from vcae.voice.matching import Quantiles, measure_errors
+from vcae.voice.pitch import move_f0
+from vcae.voice.retrieval import keep_frames
+from vcae.voice.space import Description, Priors, load_priors
+from vcae.voice.speaking import speak_sections
+from vcae.voice.voice import Voice, describe_voice, mix_voices
 
 # How far draws may lie from the middle, as a multiple of what the training speakers do.
 MAX_SPREAD = 2.0
@@ -59,7 +44,7 @@ def priors() -> Priors:
 
 
 @torch.inference_mode()
-def new_voice(model: Model, seed: int, spread: float = 1.0) -> Voice:
+def new_voice(model: Engine, seed: int, spread: float = 1.0) -> Voice:
     """Draw a voice that nobody has.
 
     Args:
@@ -98,7 +83,7 @@ def draw(known: Priors, seed: int, spread: float = 1.0) -> Description:
     )
 
 
-def _audible(model: Model, known: Priors, drawn: Description) -> Voice:
+def _audible(model: Engine, known: Priors, drawn: Description) -> Voice:
     """Return the voice that was drawn with errors and frames as a recording of it would have them."""
     autoencoder, device = model.autoencoder, model.device
     mel, f0 = known.bank_mel.to(device), known.bank_f0.to(device)
@@ -114,7 +99,7 @@ def _audible(model: Model, known: Priors, drawn: Description) -> Voice:
 
 
 @torch.inference_mode()
-def between_voices(model: Model, first: Voice, second: Voice, steps: int) -> list[Voice]:
+def between_voices(model: Engine, first: Voice, second: Voice, steps: int) -> list[Voice]:
     """Return voices from the first to the second, both included.
 
     What describes a voice goes straight through the latent space of the prior; what that leaves out of either voice is blended in by
@@ -205,7 +190,7 @@ def map_axes(known: Priors) -> Tensor:
 
 
 @torch.inference_mode()
-def carry_voice(model: Model, voice: Voice, other: Model) -> Voice:
+def carry_voice(model: Engine, voice: Voice, other: Engine) -> Voice:
     """Bring a voice to another checkpoint, which hears it anew in speech of the training data that is converted to it.
 
     Args:

@@ -1,4 +1,4 @@
-"""Jobs on a Ray cluster: the same work as `vcae.tasks.pool`, on any number of machines that see the same files."""
+"""Jobs on a Ray cluster: the same work as `vcae.batch.pool`, on any number of machines that see the same files."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from vcae.batch import workers as batch
+from vcae.batch.pool import THREADS, TRIES
+from vcae.batch.workers import Job, Outcome, Settings
 from vcae.errors import ConfigError, VcaeError
-from vcae.tasks import batch
-from vcae.tasks.batch import Job, Outcome, Settings
-from vcae.tasks.pool import THREADS, TRIES
 
 # Jobs are sent together until their sources have so many bytes: an hour goes alone, and short ones do not wait for the network.
 BATCH_BYTES = 4 << 20

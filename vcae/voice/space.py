@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +19,8 @@ from vcae.config import from_dict, to_dict
 from vcae.errors import CheckpointError, ConfigError
 from vcae.model.config import VoicePriorConfig
 from vcae.model.voice_prior import VoicePrior
-from vcae.tasks.matching import N_QUANTILES, Quantiles
-
-if TYPE_CHECKING:
-    from vcae.tasks.voice import Voice
+from vcae.voice.matching import N_QUANTILES, Quantiles
+from vcae.voice.voice import Voice
 
 FORMAT = 1
 VOICES = "voices"
@@ -44,7 +42,7 @@ class Description:
         speaker_embedding: (1, speaker_dim), unit norm.
         log_f0_median: Natural log of Hz.
         log_f0_spread: In nats.
-        quantiles: Of the mel bands, as `vcae.tasks.matching.band_quantiles` measures them.
+        quantiles: Of the mel bands, as `vcae.voice.matching.band_quantiles` measures them.
     """
 
     speaker_embedding: Tensor
