@@ -11,11 +11,11 @@ import soundfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from vcae.codec.base import level_code, level_of
 
 from tests.conftest import CLIPS, ROOT
 from vcae.audio.io import Sound, read_sound
 from vcae.codec import bitstream
+from vcae.codec.base import level_code, level_of
 from vcae.codec.block import Block, BlockCoder, phase_needed, reachable
 from vcae.codec.codec import Codec
 from vcae.codec.coder import Decoder, Encoder

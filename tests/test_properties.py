@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from vcae import checkpoint
 from vcae.audio.io import BLOCK_SAMPLES, SoundReader, read_sound
-from vcae.batch.workers import plan_pairs, read_report
+from vcae.batch.jobs import plan_pairs, read_report
 from vcae.config import from_dict, load_config, to_dict
 from vcae.errors import AudioError, CheckpointError, ConfigError, DataError, VcaeError
 from vcae.model.config import AutoencoderConfig

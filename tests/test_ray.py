@@ -10,8 +10,9 @@ import pytest
 import soundfile
 
 from tests.conftest import CLIPS
+from vcae.batch.jobs import Job
 from vcae.batch.ray_pool import MAX_BATCH, make_batches, run_jobs_on_ray
-from vcae.batch.workers import Job, Settings
+from vcae.batch.workers import Settings
 from vcae.errors import ConfigError
 
 REFERENCE = str(CLIPS / "reference.flac")

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from faults import SAMPLE_RATE
 from openset import run_open_set
 from peers import NotInstalledError, fit_peer
 from pollution import pollution_rows
@@ -77,7 +78,7 @@ class Scores:
             detector = Detector.fit(recordings, config)
             fitted = time.perf_counter()
             for clip in trial.test:
-                anomaly = detector.score(clip.load())
+                anomaly = detector.score(clip.load(), SAMPLE_RATE)
                 found[system][clip.name] = anomaly.score
                 for member, value in anomaly.members.items():
                     found[member][clip.name] = value

@@ -27,7 +27,7 @@ def location_rows(recipe: AnomalyRecipe, trial: Trial) -> list[list[str]]:
     seconds = 0.0
     for clip in track(trial.test, description="locations", console=Console(stderr=True)):
         wav, faults = clip.make()
-        found = detector.score(wav)
+        found = detector.score(wav, SAMPLE_RATE)
         named = locate(wav, SAMPLE_RATE, found.frame_scores, found.hop_s, limits=detector.limits)
         if not faults:
             places.append(len(named))

@@ -13,7 +13,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from types import FrameType
 
-from vcae.batch.workers import Job, Outcome, Settings
+from vcae.batch.jobs import Job, Outcome
+from vcae.batch.workers import Settings
 from vcae.errors import VcaeError
 
 # How often a job is tried whose worker died.

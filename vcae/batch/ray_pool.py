@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from vcae.batch import workers as batch
+from vcae.batch.jobs import Job, Outcome
 from vcae.batch.pool import THREADS, TRIES
-from vcae.batch.workers import Job, Outcome, Settings
+from vcae.batch.workers import Settings
 from vcae.errors import ConfigError, VcaeError
 
 # Jobs are sent together until their sources have so many bytes: an hour goes alone, and short ones do not wait for the network.

@@ -271,17 +271,17 @@ def _evaluate_detector(
             wav = readings.read(file)
             if wav is not None:
                 try:
-                    found = detector.score(wav)
+                    found = detector.score(wav, detector.config.mel.sample_rate)
                     scored.append(Scored(Path(file), label, found.score, found.probability))
                 except AudioError as error:
                     readings.skip(AudioError(f"{file}: {error}"))
             progress(n + 1, len(given))
     readings.close(len(given))
     usual = gamma_threshold([s.score for s in scored if not s.anomalous]) if sum(not s.anomalous for s in scored) > 2 else None
-    chosen, reason = _threshold_of(detector, threshold)
+    chosen = detector.decide(threshold)
     others = {"best F1 on these recordings": f1_threshold([s.anomalous for s in scored], [s.score for s in scored])}
     others |= {} if usual is None else {"90th percentile of a gamma of these normal scores": usual}
-    judged = judge(scored, chosen, reason, costs, others, seed=seed)
+    judged = judge(scored, chosen.value, chosen.reason, costs, others, seed=seed)
     facts = {"model": path.name, "sha256": str(detector.info.get("sha256", ""))[:16], "recordings": len(scored)}
     facts |= {"skipped": readings.skipped, "bootstrap seed": seed}
 
@@ -294,20 +294,19 @@ def _evaluate_detector(
     figures = {name: vars(found) for name, found in judged.figures.items()}
     sentence = f"wrote {page}: " + ", ".join(f"{name} {found}" for name, found in judged.figures.items())
     sentence += f"; {readings.skipped} of {len(given)} recordings skipped" if readings.skipped else ""
-    report({"page": str(page), **facts, "threshold": chosen, "reason": reason, **figures}, sentence, str(page), quiet, json)
-
-
-def _threshold_of(detector: Detector, given: float | None) -> tuple[float, str]:
-    """Return the threshold and its reason, as `vcae anomaly score` decides."""
-    from vcae.cli.anomaly import _decision
-
-    return _decision(detector, given)
+    report(
+        {"page": str(page), **facts, "threshold": chosen.value, "reason": chosen.reason, **figures},
+        sentence,
+        str(page),
+        quiet,
+        json,
+    )
 
 
 def _draw(detector: Detector, wav: np.ndarray, picture: Path, title: str) -> None:
     from vcae.anomaly.plot import draw_anomaly
 
-    draw_anomaly(picture, detector.score(wav), detector.config.mel, title)
+    draw_anomaly(picture, detector.score(wav, detector.config.mel.sample_rate), detector.config.mel, title)
 
 
 def _evaluate_classes(path: Path, known: Path, unknown: list[str], output: Path, seed: int, quiet: bool, json: bool) -> None:

@@ -9,7 +9,23 @@ from typing import Annotated
 
 import typer
 
-from vcae.cli import anomaly, codec, convert, copy, demo, denoise, embed, evaluate, generate, info, plot, stream, units, voice
+from vcae.cli import (
+    anomaly,
+    anomaly_classes,
+    codec,
+    convert,
+    copy,
+    demo,
+    denoise,
+    embed,
+    evaluate,
+    generate,
+    info,
+    plot,
+    stream,
+    units,
+    voice,
+)
 from vcae.cli.common import EXIT_USER_ERROR
 from vcae.environment import prepare
 from vcae.version import __version__
@@ -39,6 +55,7 @@ app.command("serve")(demo.serve)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(voice.app, name="voice")
 app.add_typer(generate.app, name="generate")
+anomaly_classes.register(anomaly.app)
 app.add_typer(anomaly.app, name="anomaly")
 
 

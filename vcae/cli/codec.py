@@ -52,9 +52,9 @@ def compress(
     from vcae.codec.vcz import SUFFIX, duration_of
 
     if os.path.isdir(source):
-        from vcae.batch.workers import plan_folder
+        from vcae.batch.jobs import plan_folder
+        from vcae.batch.workers import CompressSettings
         from vcae.cli.folder import Run, do_many
-        from vcae.tasks.codec_batch import CompressSettings
 
         run = Run(needed_folder(source, output, out_dir), glob, jobs, resume, force, quiet, json, verb="compressed")
         plan = plan_folder(Path(source), (), run.out_dir, glob, ending=SUFFIX)
@@ -122,9 +122,9 @@ def decompress(
     names = tuple(speaker or ())
     speakers = [parse_speaker(text) for text in names]
     if os.path.isdir(source):
-        from vcae.batch.workers import plan_folder
+        from vcae.batch.jobs import plan_folder
+        from vcae.batch.workers import DecompressSettings
         from vcae.cli.folder import Run, do_many
-        from vcae.tasks.codec_batch import DecompressSettings
 
         run = Run(needed_folder(source, output, out_dir), glob, jobs, resume, force, quiet, json, verb="decompressed")
         settings = DecompressSettings(device=device.value, speakers=names, strict=strict, seed=seed)

@@ -46,10 +46,10 @@ def denoise(
     """Take the noise from the speech of SOURCE; of a folder, from every recording, and exit with 1 if any failed."""
     check_strength(strength)
     from vcae.audio.io import SoundReader, check_output, write_blocks
-    from vcae.tasks.denoise_batch import DenoiseSettings
+    from vcae.batch.workers import DenoiseSettings
 
     if os.path.isdir(source):
-        from vcae.batch.workers import plan_folder
+        from vcae.batch.jobs import plan_folder
         from vcae.cli.folder import Run, do_many
 
         run = Run(needed_folder(source, output, out_dir), glob, jobs, resume, force, quiet, json, verb="denoised")

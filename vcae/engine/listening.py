@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,7 +17,8 @@ from vcae.audio.loudness import SILENCE_LEVEL, LevelMeter
 from vcae.audio.sections import Computed, Kept, Sections, Workshop
 from vcae.engine.engine import Engine
 from vcae.errors import AudioError
-from vcae.model.blocks import KERNEL
+from vcae.model.content import ContentEncoder
+from vcae.model.speaker import AttentivePool
 
 MIN_SOURCE_S = 0.5
 
@@ -260,28 +260,35 @@ def hear_latent(model: Engine, mel: Sections, active: Tensor, work: Workshop) ->
         work: How to go through it.
     """
     autoencoder = model.autoencoder
-    encoder, stride, n = autoencoder.content_encoder, autoencoder.config.content.stride, mel.n
-    x: Sections = Computed(n, lambda start, stop: autoencoder.normalize(mel.read(start, stop)))
-    if encoder.config.n_normalized:
-        x = _normalized(x, active, work)
-    x = _then(x, encoder.input, 2)
-    for stack in encoder.normalized:
-        x = _normalized(work.keep(_then(x, stack, KERNEL // 2)), active, work)
-    reach = len(encoder.free.blocks) * (KERNEL // 2)
-    if not encoder.config.early_pool:
-        x = _then(x, encoder.free, reach)
-    hidden = x
-    x = Computed(-(-n // stride), lambda start, stop: encoder.pool(hidden.read(start * stride, min(stop * stride, n))))
-    if encoder.config.early_pool:
-        x = _then(x, encoder.free, reach)
-    latent: Sections = work.keep(_then(x, encoder.output, 0))
-    if encoder.config.normalize_latent:
-        latent = _normalized(latent, encoder.pool_weight(active), work)
-    return latent
+    start = Computed(mel.n, lambda start, stop: autoencoder.normalize(mel.read(start, stop)))
+    way = _BySections(autoencoder.content_encoder, start, active, work)
+    return way.finish(autoencoder.content_encoder.run(start, way))
 
 
-def _then(x: Sections, function: Callable[[Tensor], Tensor], reach: int) -> Computed:
-    return Computed(x.n, lambda start, stop: function(x.read(start, stop)), reach)
+class _BySections:
+    """The content encoder section by section: what is normalised is kept, so that its moments are those of the whole."""
+
+    def __init__(self, encoder: ContentEncoder, start: Sections, weight: Tensor, work: Workshop) -> None:
+        self._encoder, self._weight, self._work = encoder, weight, work
+        # What costs nothing to read again.
+        self._cheap = start
+
+    def normalize(self, x: Sections) -> Sections:
+        self._cheap = _normalized(self.finish(x), self._weight, self._work)
+        return self._cheap
+
+    def map(self, x: Sections, function: Callable[[Tensor, Tensor | None], Tensor], reach: int) -> Sections:
+        return Computed(x.n, lambda start, stop: function(x.read(start, stop), None), reach)
+
+    def pool(self, x: Sections) -> Sections:
+        stride = self._encoder.config.stride
+        self._weight = self._encoder.pool_weight(self._weight)
+        return Computed(
+            -(-x.n // stride), lambda start, stop: self._encoder.pool(x.read(start * stride, min(stop * stride, x.n)))
+        )
+
+    def finish(self, x: Sections) -> Sections:
+        return x if x is self._cheap else self._work.keep(x)
 
 
 def hear_speaker(model: Engine, mel: Sections, active: Tensor, work: Workshop) -> Tensor:
@@ -290,18 +297,11 @@ def hear_speaker(model: Engine, mel: Sections, active: Tensor, work: Workshop) -
     Raises:
         ConfigError: If this is a plain autoencoder, which has no speaker part.
     """
-    autoencoder = model.autoencoder
-    encoder = autoencoder.the_speaker_encoder()
-    largest, total, sums, squares = (torch.full((1, 1), value, device=work.device) for value in (-math.inf, 0.0, 0.0, 0.0))
+    encoder = model.autoencoder.the_speaker_encoder()
+    pool = AttentivePool(encoder)
     for start, stop in work.walk(mel.n):
         first, last = max(start - encoder.reach, 0), min(stop + encoder.reach, mel.n)
-        attended = encoder.attend(autoencoder.normalize(mel.read(first, last)), active[..., first:last])
+        attended = encoder.attend(model.autoencoder.normalize(mel.read(first, last)), active[..., first:last])
         x, score = (value[..., start - first : stop - first] for value in attended)
-        # A softmax over all time: sums are kept relative to the largest score so far.
-        top = torch.maximum(largest, score.amax(dim=-1))
-        share, fade = torch.exp(score - top[..., None]), torch.exp(largest - top)
-        total = total * fade + share.sum(dim=-1)
-        sums = sums * fade + (x * share).sum(dim=-1)
-        squares = squares * fade + (x.square() * share).sum(dim=-1)
-        largest = top
-    return encoder.embed(sums / total, squares / total)
+        pool.add(x, score)
+    return pool.embed()
