@@ -13,8 +13,8 @@ from vcae.model.config import AutoencoderConfig
 from vcae.model.content import ContentEncoder
 from vcae.model.decoder import Decoder
 from vcae.model.prosody import Prosody
-from vcae.model.reference import Reference
 from vcae.model.quantizer import Quantizer, QuantizerOutput, make_quantizer
+from vcae.model.reference import Reference
 from vcae.model.speaker import SpeakerEncoder
 from vcae.model.variational import Gaussian
 

@@ -11,8 +11,8 @@ from vcae.audio.config import MelConfig
 from vcae.audio.f0 import F0_MAX_HZ, F0_MIN_HZ, continuous_log_f0
 from vcae.audio.mel import mel_filterbank
 from vcae.model.blocks import KERNEL, ConvNeXtStack
-from vcae.model.reference import Reference, ReferenceAttention, ReferenceEncoder
 from vcae.model.config import DecoderConfig
+from vcae.model.reference import Reference, ReferenceAttention, ReferenceEncoder
 
 TEMPLATE_SIZE = 256
 

@@ -69,9 +69,6 @@ def speak_sections(
     autoencoder, n = model.autoencoder, f0.shape[-1]
     stride, trust = autoencoder.config.content.stride, min(1.0, voice.speech_s / FULL_MATCH_S)
     decoded = decode_sections(model, latent, f0, voice.speaker_embedding, voice.decoder, reference=voice.reference)
-    if autoencoder.decoder.attention and isinstance(match, str):
-        # What it looks up in the reference is what the corrections below are for.
-        return decoded if detail is None else _added(decoded, detail, stride)
 
     def corrected(start: int, stop: int) -> Tensor:
         mel = decoded.read(start, stop)
@@ -83,7 +80,8 @@ def speak_sections(
     heard_s = float(active_levels(frame_levels(mel, work)).sum()) / model.mel_config.frame_rate
     distribution = DISTRIBUTION * trust * min(1.0, heard_s / DISTRIBUTION_S)
     mel = _distributed(mel, f0, voice, distribution, work)
-    strength = default_match(voice.speech_s) if isinstance(match, str) else match
+    # A decoder that looks up the reference itself needs no further drawing towards it.
+    strength = match if not isinstance(match, str) else 0.0 if autoencoder.decoder.attention else default_match(voice.speech_s)
     if strength == 0:
         return mel
     matched = mel
@@ -93,10 +91,6 @@ def speak_sections(
         return retrieve(section, autoencoder.normalize(section), f0[:, start:stop], voice.frames, strength)
 
     return _distributed(work.keep(Computed(n, retrieved, REACH)), f0, voice, distribution, work)
-
-
-def _added(mel: Sections, detail: Sections, stride: int) -> Computed:
-    return Computed(mel.n, lambda start, stop: mel.read(start, stop) + detail.read(start, stop), multiple=stride)
 
 
 def _distributed(mel: Sections, f0: Tensor, voice: Voice, strength: float, work: Workshop) -> Computed:
