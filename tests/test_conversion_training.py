@@ -77,7 +77,7 @@ def test_without_the_recording_the_teachers_conversion_is_heard(cache):
 def test_a_crop_never_looks_up_itself(cache, monkeypatch):
     objective = ConversionObjective(recipe_of(cache)).train()
     seen = []
-    monkeypatch.setattr(objective, "_losses", lambda *given: seen.append(given) or {"loss": torch.zeros(())})
+    monkeypatch.setattr(objective, "_losses", lambda *given: seen.append(given) or dict.fromkeys(("mel", "difference"), torch.zeros(())))
     for index in range(20):
         objective(batch_of(objective.recipe, index))
     group = objective.recipe.data.crops_a_speaker
@@ -106,6 +106,15 @@ def test_the_speaker_encoder_stays_and_the_rest_learns(cache, tmp_path):
     changed = {k.split(".")[0] for k, v in trainer.objective.model.state_dict().items() if not torch.equal(v, before[k])}
     assert changed == {"content_encoder", "decoder"}
     assert any(".attention." in k for k, v in trainer.objective.model.state_dict().items() if not torch.equal(v, before[k]))
+
+
+def test_with_a_critic_both_learn(cache, tmp_path):
+    trainer = trainer_of(recipe_of(cache, tmp_path, critic_weight=0.05, feature_weight=0.1))
+    before = {k: v.clone() for k, v in trainer.objective.state_dict().items()}
+    trainer.run(until=3)
+    changed = {k.split(".")[0] for k, v in trainer.objective.state_dict().items() if not torch.equal(v, before[k])}
+    assert changed == {"model", "critic"}
+    assert not any("critic" in key for key in load_file(tmp_path / "last.safetensors"))
 
 
 def test_the_average_is_what_is_saved_and_goes_on_bit_for_bit(cache, tmp_path):
@@ -140,7 +149,7 @@ def test_f0_moves_to_the_others_range():
 
 
 def test_wrong_settings_are_told(cache):
-    with pytest.raises(ConfigError, match="multiple of data.crops_a_speaker"):
+    with pytest.raises(ConfigError, match=r"multiple of data\.crops_a_speaker"):
         recipe_of(cache, data=to_dict(recipe_of(cache).data) | {"batch_size": 5})
     with pytest.raises(ConfigError, match="at least two speakers"):
         recipe_of(cache, data=to_dict(recipe_of(cache).data) | {"batch_size": 2})

@@ -50,7 +50,8 @@ def test_no_socket_is_opened_but_local_ones(fresh, tmp_path):
 
 
 def test_python_use_sets_them_before_torch_is_loaded(fresh):
-    said = "import vcae, os, sys; assert 'torch' not in sys.modules; vcae.load; print(os.environ['ORT_DISABLE_TELEMETRY'], os.environ['OMP_WAIT_POLICY'])"
+    said = "import vcae, os, sys; assert 'torch' not in sys.modules; vcae.load; "
+    said += "print(os.environ['ORT_DISABLE_TELEMETRY'], os.environ['OMP_WAIT_POLICY'])"
     done = subprocess.run([sys.executable, "-c", said], env=fresh[2], check=True, capture_output=True, text=True)
     assert done.stdout.split() == ["1", "PASSIVE"]
 

@@ -168,6 +168,10 @@ class ConversionRecipe:
     # Share of the crops that have no reference to look up, and the most of the reference's steps that are hidden from a crop.
     no_reference: float = 0.15
     hidden_reference: float = 0.3
+    # Weights of passing a critic of mels, and of matching its features; 0 and 0: there is none. Both grow over the first steps.
+    critic_weight: float = 0.0
+    feature_weight: float = 0.0
+    critic_warmup_steps: int = 200
 
     def __post_init__(self) -> None:
         require(
@@ -175,7 +179,7 @@ class ConversionRecipe:
             f"change_min is {self.change_min}; it must not be above change_max ({self.change_max})",
         )
         within(self, 0, 1, "no_reference", "hidden_reference")
-        at_least(self, 0, "difference_weight")
+        at_least(self, 0, "difference_weight", "critic_weight", "feature_weight", "critic_warmup_steps")
         require(self.data.crops_a_speaker >= 2, "data.crops_a_speaker must be at least 2: crops are each other's reference")
         require(
             self.data.batch_size >= 2 * self.data.crops_a_speaker,

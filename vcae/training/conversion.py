@@ -8,7 +8,8 @@ Source: training on one's own conversions as CFLOW-VC and Palindromic VC do; X-V
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,7 @@ from vcae.model.autoencoder import Autoencoder
 from vcae.model.decoder import log_f0_mean
 from vcae.model.reference import Reference
 from vcae.training.config import ConversionRecipe
+from vcae.training.critic import MelCritic, critic_losses
 from vcae.training.draws import Draws
 from vcae.training.objectives import Objective, borrow, set_mel_moments
 from vcae.training.perturb import Perturbation
@@ -60,7 +62,11 @@ class ConversionObjective(Objective):
             raise CheckpointError(f"{recipe.teacher} has another mel than the recipe; take a teacher with the recipe's mel")
         # In a list, so that it is no part of what is trained and saved.
         self._teacher = [teacher]
-        self._losses = torch.compile(self._rebuild) if recipe.train.compile else self._rebuild
+        speaker = recipe.model.speaker
+        assert speaker is not None
+        self.critic = MelCritic(speaker.speaker_dim) if recipe.critic_weight or recipe.feature_weight else None
+        ready: Callable[[Any], Any] = torch.compile if recipe.train.compile else lambda f: f
+        self._losses, self._convert = ready(self._rebuild), ready(self.convert)
 
     def initialize(self, batches: Iterable[dict[str, Tensor]]) -> None:
         """Set the mel's mean and deviation per band from data, unless a checkpoint brought them."""
@@ -75,7 +81,7 @@ class ConversionObjective(Objective):
             mel = self.log_mel(batch["wav"])
             f0 = batch["f0"][:, : mel.shape[-1]]
         change = r.change_min + (r.change_max - r.change_min) * draws.uniform(n, 1, 1)
-        seen = self.perturb(self.convert(mel, f0, change.to(mel.device)), Draws.of(batch, 2))
+        seen = self.perturb(self._convert(mel, f0, change.to(mel.device)).float(), Draws.of(batch, 2))
         # From which of its group's crops a crop hides: itself, all but one to all of the others, and some steps of those.
         hidden = torch.eye(group, dtype=torch.bool).repeat(n // group, 1)
         order = draws.uniform(n, group).masked_fill(hidden, -1.0).argsort(dim=1, descending=True)
@@ -86,7 +92,14 @@ class ConversionObjective(Objective):
         log_weights = torch.where(hidden[..., None] | some, HIDDEN, 0.0).flatten(1).to(mel.device)
         gate = (draws.uniform(n, 1, 1) >= r.no_reference).float().to(mel.device)
         noise = draws.normal(n, r.model.content.latent_dim, steps).to(mel.device) if self.training else None
-        return dict(self._losses(mel, seen, f0, log_weights, gate, noise))
+        losses = dict(self._losses(mel, seen, f0, log_weights, gate, noise))
+        losses["loss"] = losses["mel"] + r.difference_weight * losses["difference"]
+        if self.critic is not None:
+            # A batch's index is its step, so that the weight is the same after a resume; validation's lie past all warm-up.
+            grown = min(1.0, (int(batch["index"]) + 1) / max(r.critic_warmup_steps, 1))
+            passing = r.critic_weight * losses["passing"] + r.feature_weight * losses["features"]
+            losses["loss"] = losses["loss"] + losses["critic"] + grown * passing
+        return losses
 
     def embeddings(self, mel: Tensor) -> Tensor:
         """Return for each crop (B, n_mels, T) the speaker embedding (B, speaker_dim) of the other crops of its group."""
@@ -124,9 +137,10 @@ class ConversionObjective(Objective):
             values = model.decoder.reference_encoder(model.normalize(mel))
             reference = Reference(_shared(content.transpose(1, 2), group), _shared(values, group), log_weights)
         rebuilt = model.decoder(content, f0.shape[-1], embedding, f0, None, log_f0_mean(f0), reference, gate).float()
-        error = rebuilt - model.normalize(mel)
+        wanted = model.normalize(mel)
+        error = rebuilt - wanted
         losses = {"mel": error.abs().mean(), "difference": error.diff(dim=-1).abs().mean()}
-        return {"loss": losses["mel"] + self.recipe.difference_weight * losses["difference"], **losses}
+        return losses if self.critic is None else losses | critic_losses(self.critic, wanted, rebuilt, embedding)
 
 
 def _shared(x: Tensor, group: int) -> Tensor:
