@@ -77,7 +77,9 @@ def test_without_the_recording_the_teachers_conversion_is_heard(cache):
 def test_a_crop_never_looks_up_itself(cache, monkeypatch):
     objective = ConversionObjective(recipe_of(cache)).train()
     seen = []
-    monkeypatch.setattr(objective, "_losses", lambda *given: seen.append(given) or dict.fromkeys(("mel", "difference"), torch.zeros(())))
+    monkeypatch.setattr(
+        objective, "_losses", lambda *given: seen.append(given) or dict.fromkeys(("mel", "difference"), torch.zeros(()))
+    )
     for index in range(20):
         objective(batch_of(objective.recipe, index))
     group = objective.recipe.data.crops_a_speaker

@@ -15,6 +15,7 @@ from vcae.audio.f0 import SAMPLE_RATE, estimate_f0, log_f0_statistics
 from vcae.checkpoint import find
 from vcae.evaluation.scores import NONE, Column, Judge, Reader, Readings, Score, version
 from vcae.evaluation.tables import Conversion, Row
+from vcae.files import hash_file
 
 # Resemblyzer's cosine at which as many utterances of others pass as of the speaker's own fail (LibriSpeech test-other).
 EQUAL_ERROR_COSINE = 0.718

@@ -91,7 +91,7 @@ class ReferenceAttention(nn.Module):
         """Return x with what was found added; `gate` (B, 1, 1) scales it, None for 1."""
 
         def heads(y: Tensor) -> Tensor:
-            return y.unflatten(-1, (N_HEADS, -1)).transpose(1, 2)
+            return y.view(*y.shape[:2], N_HEADS, -1).transpose(1, 2)
 
         bias = None if reference.log_weights is None else reference.log_weights[:, None, None, :].to(x.dtype)
         query, key, value = self.query(self.norm(x)), self.key(reference.keys), self.value(reference.values)

@@ -171,6 +171,7 @@ class ConversionRecipe:
     # Weights of passing a critic of mels, and of matching its features; 0 and 0: there is none. Both grow over the first steps.
     critic_weight: float = 0.0
     feature_weight: float = 0.0
+    critic_width: int = 16
     critic_warmup_steps: int = 200
 
     def __post_init__(self) -> None:

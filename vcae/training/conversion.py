@@ -64,7 +64,7 @@ class ConversionObjective(Objective):
         self._teacher = [teacher]
         speaker = recipe.model.speaker
         assert speaker is not None
-        self.critic = MelCritic(speaker.speaker_dim) if recipe.critic_weight or recipe.feature_weight else None
+        self.critic = MelCritic(speaker.speaker_dim, recipe.critic_width) if recipe.critic_weight or recipe.feature_weight else None
         ready: Callable[[Any], Any] = torch.compile if recipe.train.compile else lambda f: f
         self._losses, self._convert = ready(self._rebuild), ready(self.convert)
 
@@ -103,7 +103,8 @@ class ConversionObjective(Objective):
 
     def embeddings(self, mel: Tensor) -> Tensor:
         """Return for each crop (B, n_mels, T) the speaker embedding (B, speaker_dim) of the other crops of its group."""
-        own = self.model.encode_speaker(mel).unflatten(0, (-1, self.recipe.data.crops_a_speaker))
+        own = self.model.encode_speaker(mel)
+        own = own.view(-1, self.recipe.data.crops_a_speaker, own.shape[-1])
         return F.normalize(own.sum(1, keepdim=True) - own, dim=-1).flatten(0, 1)
 
     @torch.no_grad()
@@ -145,7 +146,7 @@ class ConversionObjective(Objective):
 
 def _shared(x: Tensor, group: int) -> Tensor:
     """Give each row (B, M, D) the rows of its whole group: (B, group M, D)."""
-    return x.unflatten(0, (-1, group)).flatten(1, 2).repeat_interleave(group, dim=0)
+    return x.reshape(-1, group * x.shape[1], x.shape[2]).repeat_interleave(group, dim=0)
 
 
 def _roll(reference: Reference | None, n: int) -> Reference | None:
