@@ -107,7 +107,7 @@ def choose_coders(args: argparse.Namespace) -> tuple[list[Coder], list[str]]:
     """Return what can be run of the systems asked for, and a line for each that cannot."""
     coders: list[Coder] = []
     if "vcae" in args.systems:
-        from vcae.tasks.codec import Codec
+        from vcae.codec.codec import Codec
 
         loaded = Codec(args.checkpoint, "cpu")
         coders += [Ours(loaded, kbps) for kbps in args.kbps]

@@ -16,7 +16,7 @@ import torch
 from codec_peers import PEERS
 
 import vcae
-from vcae.tasks.plot import make_figure
+from vcae.figures.plot import make_figure
 
 SCORES = {
     "moonshine_wer": "WER, Moonshine",

@@ -19,8 +19,10 @@ import vcae
 from vcae.audio.io import Sound, read_sound, resample, write_sound
 from vcae.evaluation.pairs import choose_own_pairs, choose_pairs, read_references
 from vcae.evaluation.tables import Conversion, write_table
-from vcae.tasks.convert import ConvertOptions, convert, hear_voice
+from vcae.options import ConvertOptions
+from vcae.tasks.convert import convert
 from vcae.tasks.live import LiveConverter
+from vcae.voice.voice import hear_voice
 
 
 def convert_live(converter: LiveConverter, sound: Sound) -> np.ndarray:

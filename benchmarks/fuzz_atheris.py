@@ -27,8 +27,8 @@ if WITH_CODEC:
     import torch
 
     torch.set_num_threads(1)
-    with atheris.instrument_imports(include=["vcae.codec", "vcae.tasks.codec", "vcae.tasks.playback"]):
-        from vcae.tasks.codec import Codec
+    with atheris.instrument_imports(include=["vcae.codec", "vcae.codec.codec", "vcae.codec.playback"]):
+        from vcae.codec.codec import Codec
     CODEC = Codec(device="cpu")
 
 

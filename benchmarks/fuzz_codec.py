@@ -117,8 +117,8 @@ def work(pipe: Connection, files: list[bytes] | None) -> None:
     torch.set_num_threads(1)
     from tests.mutations import mutate
     from vcae.audio.io import read_sound
-    from vcae.tasks.codec import Codec
-    from vcae.tasks.convert import hear_voice
+    from vcae.codec.codec import Codec
+    from vcae.voice.voice import hear_voice
 
     codec = Codec(device="cpu")
     if files is None:

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from vcae.audio.io import Sound, read_sound
-from vcae.tasks.convert import convert, hear_voice
+from vcae.tasks.convert import convert
 from vcae.tasks.model import load
+from vcae.voice.voice import hear_voice
 
 
 def main() -> None:

@@ -24,9 +24,9 @@ import torch
 import vcae
 from vcae.audio.io import Sound, read_sound, write_sound
 from vcae.audio.loudness import follow_envelope
+from vcae.engine.engine import DECODED_CORRECTIONS
 from vcae.evaluation.run import judge_table
 from vcae.evaluation.tables import Copy, write_table
-from vcae.tasks.model import DECODED_CORRECTIONS
 from vcae.vocoder.griffin_lim import griffin_lim
 
 METHODS = ("vocoder", "autoencoder", "griffin-lim-32", "griffin-lim-60", "world", "original")

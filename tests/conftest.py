@@ -1,3 +1,5 @@
+import importlib.util
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -6,8 +8,10 @@ import soundfile
 import torch
 
 from vcae import checkpoint
-from vcae.config import AutoencoderConfig, VocoderConfig, from_dict
+from vcae.config import from_dict
 from vcae.model.autoencoder import Autoencoder
+from vcae.model.config import AutoencoderConfig
+from vcae.vocoder.config import VocoderConfig
 from vcae.vocoder.neural import HarmonicNoiseVocoder
 
 ROOT = Path(__file__).parent.parent
@@ -17,6 +21,16 @@ TINY = {
     "speaker": {"width": 16, "n_blocks": 1, "speaker_dim": 8},
     "decoder": {"width": 16, "n_blocks": 2},
 }
+
+
+def settings_of(recipe):
+    """Import the settings of a recipe under a name of its own: every recipe's file is called settings.py."""
+    name = f"settings_of_{recipe}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, ROOT / "recipes" / recipe / "settings.py")
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ import soundfile
 from typer.testing import CliRunner
 
 from vcae.anomaly.calibration import Tail
+from vcae.anomaly.config import AnomalyConfig
 from vcae.anomaly.detector import Detector
 from vcae.anomaly.distance import Gaussian
 from vcae.anomaly.locate import locate
@@ -16,8 +17,8 @@ from vcae.anomaly.members import reject
 from vcae.anomaly.metrics import CostTable
 from vcae.anomaly.threshold import choose_threshold
 from vcae.anomaly.watch import read_pcm, watch
+from vcae.audio.config import MelConfig
 from vcae.cli.app import app
-from vcae.config import AnomalyConfig, MelConfig
 from vcae.errors import AudioError, CheckpointError, ConfigError, DataError
 
 RATE = 16000

@@ -5,12 +5,12 @@ import pytest
 
 from tests.test_anomaly import QUICK, machine
 from vcae.anomaly import exposure
+from vcae.anomaly.config import AnomalyConfig
 from vcae.anomaly.detector import Detector
 from vcae.anomaly.exposure import KINDS, Exposure, leave_out_normal, shipped_bank
 from vcae.anomaly.features import EncoderReader, MelReader
 from vcae.anomaly.members import reject, statistics_of
 from vcae.anomaly.synthetic import SAMPLE_RATE, synthesize
-from vcae.config import AnomalyConfig
 from vcae.errors import CheckpointError, ConfigError
 
 # Of the shipped bank: recordings of speech come first.

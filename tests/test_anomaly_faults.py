@@ -7,10 +7,10 @@ import torch
 
 from tests.conftest import CLIPS
 from vcae.anomaly import faults
+from vcae.anomaly.config import AnomalyConfig
 from vcae.anomaly.detector import Detector
 from vcae.anomaly.faults import HOP, KINDS, SAMPLE_RATE, FaultNet, fault_features, fault_strengths, shipped_fault_net
 from vcae.anomaly.locate import DEFAULT_LIMITS, Limit, Track, limits_of, locate, tracks_of
-from vcae.config import AnomalyConfig
 from vcae.errors import CheckpointError
 
 

@@ -15,10 +15,11 @@ from scipy.signal import lfilter
 from typer.testing import CliRunner
 
 from vcae.anomaly import metrics
+from vcae.anomaly.config import OpenSetConfig
 from vcae.anomaly.openset import Classified, ClassNet, OpenSetClassifier, judge_open_set, split
 from vcae.anomaly.openset_report import confusions
+from vcae.audio.config import MelConfig
 from vcae.cli import anomaly_classes
-from vcae.config import MelConfig, OpenSetConfig
 from vcae.errors import AudioError, CheckpointError, ConfigError, DataError
 
 CONFIG = OpenSetConfig(

@@ -11,15 +11,16 @@ import pytest
 import soundfile
 import torch
 
-from tests.conftest import CLIPS, ROOT
+from tests.conftest import CLIPS, ROOT, settings_of
 from vcae.anomaly import metrics
 from vcae.anomaly.metrics import CostTable
 from vcae.anomaly.plot import draw_anomaly
 from vcae.anomaly.report import Scored, judge, worst, write_report
-from vcae.config import AnomalyRecipe, MelConfig
+from vcae.audio.config import MelConfig
 from vcae.errors import ConfigError, DataError
 
 # A script's own folder comes before the current one: it shall import the package that is tested.
+AnomalyRecipe = settings_of("anomaly").AnomalyRecipe
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
@@ -364,10 +365,11 @@ def test_faults_are_learnt_and_their_places_labelled(tmp_path, speech_manifest):
 
     from vcae.anomaly.faults import HOP
     from vcae.checkpoint import read_tensors
-    from vcae.config import FaultsRecipe
 
     output = tmp_path / "net.safetensors"
-    recipe = FaultsRecipe(speech=str(speech_manifest), n_speech=2, crop_s=2.0, max_steps=3, batch_size=2, output=str(output))
+    recipe = settings_of("anomaly").FaultsRecipe(
+        speech=str(speech_manifest), n_speech=2, crop_s=2.0, max_steps=3, batch_size=2, output=str(output)
+    )
     speech = learn_faults.load_speech(recipe)
     for seed in range(8):
         wav, labels = learn_faults.draw(speech, recipe, np.random.default_rng(seed))

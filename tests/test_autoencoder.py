@@ -2,10 +2,11 @@ import pytest
 import torch
 
 from vcae.audio.mel import LogMel
-from vcae.config import AutoencoderConfig, from_dict
+from vcae.config import from_dict
 from vcae.errors import ConfigError
 from vcae.model.autoencoder import Autoencoder
 from vcae.model.blocks import ConvNeXtStack, InstanceNorm
+from vcae.model.config import AutoencoderConfig
 from vcae.model.decoder import F0Features, harmonic_templates
 
 

@@ -14,9 +14,10 @@ import pytest
 import soundfile
 
 from tests.conftest import CLIPS
+from vcae.batch.jobs import Job, plan_folder, plan_pairs, read_report
+from vcae.batch.pool import TRIES, _hear, _Worker, run_jobs
+from vcae.batch.workers import Converter, Settings
 from vcae.errors import ConfigError, DataError
-from vcae.tasks.batch import Converter, Job, Settings, plan_folder, plan_pairs, read_report
-from vcae.tasks.pool import TRIES, _hear, _Worker, run_jobs
 
 REFERENCE = str(CLIPS / "reference.flac")
 

@@ -284,7 +284,7 @@ def test_rates_and_times_are_counted_over_all_clips(tmp_path, speech):
 
 
 def test_without_a_judge_there_are_rates_and_times(tmp_path, manifest, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "vcae.tasks.codec", SimpleNamespace(Codec=EightBits))
+    monkeypatch.setitem(sys.modules, "vcae.codec.codec", SimpleNamespace(Codec=EightBits))
     no_programs(monkeypatch, tmp_path)
     words = [str(manifest), "--systems", "vcae", "opus", "--timed-s", "1", "--output-dir", str(tmp_path / "out")]
     bench.main([*words, "--no-judge"])

@@ -7,8 +7,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vcae import checkpoint
-from vcae.config import VocoderConfig, from_dict
+from vcae.config import from_dict
 from vcae.errors import CheckpointError
+from vcae.vocoder.config import VocoderConfig
 from vcae.vocoder.neural import HarmonicNoiseVocoder
 
 

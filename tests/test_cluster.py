@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 from tests.conftest import ROOT
 from tests.test_training import _command, _fresh_accelerate, _recipe, _trainer, cache  # noqa: F401
 from vcae import checkpoint
-from vcae.config import AutoencoderRecipe, DataConfig, MelConfig, PerturbConfig
+from vcae.audio.config import MelConfig
 from vcae.errors import CheckpointError
+from vcae.training.config import AutoencoderRecipe, DataConfig, PerturbConfig
 from vcae.training.data import CropDataset, SpeechCache
 from vcae.training.draws import Draws
 from vcae.training.perturb import Perturbation

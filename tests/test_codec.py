@@ -15,8 +15,11 @@ from hypothesis import strategies as st
 from tests.conftest import CLIPS, ROOT
 from vcae.audio.io import Sound, read_sound
 from vcae.codec import bitstream
+from vcae.codec.base import level_code, level_of
 from vcae.codec.block import Block, BlockCoder, phase_needed, reachable
+from vcae.codec.codec import Codec
 from vcae.codec.coder import Decoder, Encoder
+from vcae.codec.config import CodecConfig
 from vcae.codec.files import step_tables
 from vcae.codec.integer import HALF, ONE, IntegerNetwork, Softmax, exponentials, logistic_tables, shift_down, to_integers
 from vcae.codec.model import CodecNetworks
@@ -24,9 +27,7 @@ from vcae.codec.network import Enhancement
 from vcae.codec.pitch import REACH, dequantize_f0, quantize_f0, reference_code, reference_hz, spread_phase, turns
 from vcae.codec.prior import ContextNetwork, logistic_bits, table_sizes
 from vcae.codec.speaker import Levels, fit_levels
-from vcae.config import CodecConfig
 from vcae.errors import BitstreamError, CheckpointError, ConfigError
-from vcae.tasks.codec import Codec, level_code, level_of
 
 SMALL = CodecConfig(width=16, n_blocks=1, latent_dim=6, prior_width=24, pitch_width=8)
 CODES = 16
@@ -275,7 +276,7 @@ def test_rates_are_kept_and_more_bits_bring_it_nearer(codec, recording, written)
 def test_the_same_bytes_with_any_number_of_threads(tmp_path, written):
     path = tmp_path / "out.npy"
     code = (
-        "import torch, numpy, io; from vcae.tasks.codec import Codec; from vcae.codec.bitstream import Reader\n"
+        "import torch, numpy, io; from vcae.codec.codec import Codec; from vcae.codec.bitstream import Reader\n"
         f"torch.set_num_threads(1); codec = Codec(device='cpu'); data = open({str(tmp_path / 'in.vcz')!r}, 'rb').read()\n"
         "reader = Reader(io.BytesIO(data)); blocks = list(reader); steps = [reader.header.steps_of(b.index) for b in blocks]\n"
         "done = codec.file.coder.decode([b.payload for b in blocks], steps, reader.header.quality)\n"
@@ -293,7 +294,7 @@ def test_the_same_bytes_with_any_number_of_threads(tmp_path, written):
 
 
 def test_another_voice_takes_that_voice(codec, written):
-    voice = codec.model.voice(*soundfile.read(CLIPS / "reference.flac", dtype="float32"))
+    voice = codec.voice(*soundfile.read(CLIPS / "reference.flac", dtype="float32"))
     own = codec.model.autoencoder.encode_speaker
 
     def embedding(wav):
@@ -332,7 +333,7 @@ def test_damage_is_silent_and_the_rest_sounds_as_before(codec, recording):
 
 
 def test_pieces_join_to_the_same_sound(codec, recording, monkeypatch):
-    from vcae.tasks import playback
+    from vcae.codec import playback
 
     wav = np.tile(recording.wav, 3)
     for kbps in (0.6, 3):

@@ -18,19 +18,19 @@ from typer.testing import CliRunner
 from tests import codec_standin
 from tests.conftest import CLIPS, ROOT
 from vcae.audio.io import read_comment
+from vcae.batch import pool
 from vcae.cli.app import app
 from vcae.codec.bitstream import Header, Reader, write
-from vcae.tasks import pool
-from vcae.tasks.codec_files import MAX_LINES
+from vcae.codec.vcz import MAX_LINES
 
 SOURCE = CLIPS / "source.flac"
 
 
 @pytest.fixture(autouse=True)
 def _codec(monkeypatch, tmp_path):
-    standin = ModuleType("vcae.tasks.codec")
+    standin = ModuleType("vcae.codec.codec")
     standin.Codec = codec_standin.Codec
-    monkeypatch.setitem(sys.modules, "vcae.tasks.codec", standin)
+    monkeypatch.setitem(sys.modules, "vcae.codec.codec", standin)
     monkeypatch.chdir(tmp_path)
 
 

@@ -13,8 +13,8 @@ from tests.conftest import ROOT
 from tests.mutations import KINDS, mutate, put_together, take_apart
 from vcae.audio.io import Sound
 from vcae.codec.bitstream import Header
+from vcae.codec.codec import Codec
 from vcae.errors import BitstreamError
-from vcae.tasks.codec import Codec
 
 
 @pytest.fixture(scope="module")

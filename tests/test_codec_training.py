@@ -10,12 +10,14 @@ import torch
 from tests.conftest import CLIPS, ROOT
 from vcae.audio.io import read_sound
 from vcae.codec import files
+from vcae.codec.codec import Codec
+from vcae.codec.config import CodecConfig, PolishConfig
 from vcae.codec.polish import MelCritic, Polish
-from vcae.config import CodecConfig, CodecRecipe, PolishConfig, PolishRecipe, from_dict, load_config, to_dict
+from vcae.config import from_dict, load_config, to_dict
 from vcae.errors import CheckpointError
-from vcae.tasks.codec import Codec
 from vcae.training.cache import prepare_cache, read_manifest
 from vcae.training.codec import CodecObjective, base_autoencoder
+from vcae.training.config import CodecRecipe, PolishRecipe
 from vcae.training.data import CropDataset, SpeechCache
 from vcae.training.polish import PolishObjective
 

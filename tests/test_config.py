@@ -1,63 +1,50 @@
 import pytest
 
-from tests.conftest import ROOT
-from vcae.config import (
-    AnomalyRecipe,
-    AutoencoderConfig,
+from tests.conftest import ROOT, settings_of
+from vcae.audio.config import MelConfig
+from vcae.config import from_dict, load_config, to_dict
+from vcae.errors import ConfigError
+from vcae.model.config import AutoencoderConfig
+from vcae.training.config import (
     AutoencoderRecipe,
     CodecRecipe,
-    CodecReleaseRecipe,
     DenoiseRecipe,
-    DenoiseTestRecipe,
     DiscoveryRecipe,
-    EvaluateRecipe,
-    FaultsRecipe,
-    FinetuneRecipe,
     GeneratorRecipe,
-    LadderRecipe,
-    MelConfig,
-    NoiseBankRecipe,
-    OthersRecipe,
     PolishRecipe,
-    ProbeRecipe,
-    ReleaseRecipe,
-    SwapRecipe,
-    UnitsRecipe,
     VocoderRecipe,
-    from_dict,
-    load_config,
-    to_dict,
 )
-from vcae.errors import ConfigError
 
+LadderRecipe, SwapRecipe = settings_of("ladder").LadderRecipe, settings_of("speaker_swap").SwapRecipe
+EvaluateRecipe = settings_of("evaluate").EvaluateRecipe
 RECIPES = {
     "autoencoder": AutoencoderRecipe,
     "vocoder": VocoderRecipe,
     "speaker_swap": SwapRecipe,
-    "release": ReleaseRecipe,
+    "release": settings_of("release").ReleaseRecipe,
     "evaluate": EvaluateRecipe,
-    "finetune": FinetuneRecipe,
-    "units": UnitsRecipe,
+    "finetune": settings_of("finetune").FinetuneRecipe,
+    "units": settings_of("units").UnitsRecipe,
     "discovery": DiscoveryRecipe,
     "vq": AutoencoderRecipe,
-    "anomaly": AnomalyRecipe,
+    "anomaly": settings_of("anomaly").AnomalyRecipe,
     "codec": CodecRecipe,
-    "probe": ProbeRecipe,
+    "probe": settings_of("probe").ProbeRecipe,
     "denoise": DenoiseRecipe,
     "ladder": LadderRecipe,
     "generator": GeneratorRecipe,
 }
 # Recipes of several steps, by the name of the file.
 STEPS = {
-    "others": OthersRecipe,
-    "faults": FaultsRecipe,
+    "others": settings_of("anomaly").OthersRecipe,
+    "faults": settings_of("anomaly").FaultsRecipe,
     "polish": PolishRecipe,
-    "bank": NoiseBankRecipe,
-    "test": DenoiseTestRecipe,
-    "converted": DenoiseTestRecipe,
+    "bank": settings_of("denoise").NoiseBankRecipe,
+    "test": settings_of("denoise").DenoiseTestRecipe,
+    "converted": settings_of("denoise").DenoiseTestRecipe,
 }
 # And of one recipe alone.
-RELEASES = {"codec": CodecReleaseRecipe}
+RELEASES = {"codec": settings_of("codec").CodecReleaseRecipe}
 FILES = sorted((ROOT / "recipes").glob("*/conf/*.yaml"))
 
 
@@ -92,7 +79,7 @@ def test_frame_rate():
         ({"mel": {"n_mels": True}}, "mel.n_mels is True; a value of type int"),
         ({"mel": {"f_max": 9000}}, r"f_max <= 8000.0 Hz; got 0.0 and 9000"),
         ({"mel": 3}, "mel is 3; a mapping"),
-        ({"content": {"stride": 3}}, "content.stride is 3; allowed are 1, 2 and 4"),
+        ({"content": {"stride": 3}}, "content.stride is 3; allowed are 1, 2, 4"),
         ({"content": {"n_normalized": 9}}, "content.n_normalized is 9"),
         ({"content": {"variational": True, "latent_noise": 0.3}}, "latent_noise 0: its own noise is learned"),
         ({"content": {"variational": True}, "quantizer": {}}, "variational and a quantizer exclude each other"),

@@ -9,10 +9,11 @@ import torch
 import vcae
 from vcae.audio.loudness import active_level
 from vcae.errors import AudioError, CheckpointError, ConfigError
-from vcae.tasks.convert import convert_f0, speak
-from vcae.tasks.matching import Errors
-from vcae.tasks.retrieval import Frames, retrieve
-from vcae.tasks.voice import Voice, describe_voice
+from vcae.voice.matching import Errors
+from vcae.voice.pitch import convert_f0
+from vcae.voice.retrieval import Frames, retrieve
+from vcae.voice.speaking import speak
+from vcae.voice.voice import Voice, describe_voice
 
 
 def _voice(median_hz=200.0, spread=0.2):

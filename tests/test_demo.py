@@ -19,7 +19,7 @@ from vcae import Sound, compress, decompress
 from vcae.audio.f0 import estimate_f0
 from vcae.audio.io import read_comment
 from vcae.tasks.copy import reconstruct
-from vcae.tasks.generate import priors
+from vcae.voice.new import priors
 
 pytest.importorskip("gradio", reason="gradio is not installed: pip install 'vcae[demo]'")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install 'vcae[dev]'")

@@ -74,7 +74,7 @@ def test_what_nobody_foresaw_is_logged_and_not_told(studio, caplog):
 
 def test_stop_reaches_the_work_and_only_ones_own(studio, clips):
     from vcae.demo.work import convert_files
-    from vcae.tasks.convert import ConvertOptions
+    from vcae.options import ConvertOptions
 
     shares, said = [], []
 
@@ -157,7 +157,7 @@ def test_what_is_no_compressed_file_or_too_long_is_refused_before_it_is_decoded(
 
 def test_a_voice_is_found_as_the_codec_measured_it(studio):
     from vcae.demo.voices import choose_twins, twin_of
-    from vcae.tasks.shelf import NAME
+    from vcae.voice.shelf import NAME
 
     mine = studio.new_file("alice.safetensors")
     mine.write_bytes(b"x")
@@ -172,7 +172,7 @@ def test_a_voice_is_found_as_the_codec_measured_it(studio):
 
 def test_generating_stops_and_refuses(studio, clips):
     from vcae.demo.generate_work import babble_file, between_file, draw_file
-    from vcae.tasks.babble import BabbleOptions
+    from vcae.options import BabbleOptions
 
     def report(share, what):
         if what == "speaking":
@@ -225,7 +225,8 @@ def test_one_seat_one_job(studio):
 
 
 def test_progress_of_a_conversion_rises_to_the_end(model, clips):
-    from vcae.tasks.convert import convert, hear_voice
+    from vcae.tasks.convert import convert
+    from vcae.voice.voice import hear_voice
 
     shares = []
     convert(model, read_sound(clips["source"]), hear_voice(model, [read_sound(clips["reference"])]), progress=shares.append)

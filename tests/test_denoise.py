@@ -13,11 +13,14 @@ import vcae
 from tests.conftest import CLIPS, ROOT
 from vcae import checkpoint
 from vcae.audio.io import Sound, read_comment, read_sound
-from vcae.config import DenoiserConfig, to_dict
+from vcae.config import to_dict
+from vcae.engine.denoise import Cleaner
 from vcae.errors import AudioError, CheckpointError, ConfigError
+from vcae.model.config import DenoiserConfig
 from vcae.model.denoiser import PART, Denoiser, compress_spectrum, denoiser_of
-from vcae.tasks.convert import ConvertOptions, convert, hear_voice
-from vcae.tasks.denoise import Cleaner
+from vcae.options import ConvertOptions
+from vcae.tasks.convert import convert
+from vcae.voice.voice import hear_voice
 
 TINY = DenoiserConfig(width=16, n_blocks=2)
 

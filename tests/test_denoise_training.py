@@ -10,13 +10,15 @@ import soundfile
 import torch
 
 from tests.conftest import CLIPS, ROOT
+from vcae.audio.config import MelConfig
 from vcae.audio.f0 import SAMPLE_RATE
 from vcae.audio.mel import LogMel
 from vcae.checkpoint import load_module, write_tensors
-from vcae.config import DenoiseRecipe, MelConfig, NoisingConfig, from_dict, load_config, to_dict
+from vcae.config import from_dict, load_config, to_dict
 from vcae.errors import DataError
 from vcae.model.denoiser import PART, denoiser_of
 from vcae.training.cache import prepare_cache, read_manifest
+from vcae.training.config import DenoiseRecipe, NoisingConfig
 from vcae.training.data import CropDataset, SpeechCache
 from vcae.training.denoise import CODECS, DenoiseObjective, Noising, codec_damage
 from vcae.training.draws import Draws

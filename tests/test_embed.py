@@ -199,8 +199,9 @@ def test_parquet_without_pyarrow_is_told_before_work(tmp_path, clips):
 
 def test_a_checkpoint_without_a_speaker_part_is_refused(tmp_path, speech):
     from vcae import checkpoint, load
-    from vcae.config import AutoencoderConfig, from_dict
+    from vcae.config import from_dict
     from vcae.model.autoencoder import Autoencoder
+    from vcae.model.config import AutoencoderConfig
 
     plain = from_dict(AutoencoderConfig, {**TINY, "speaker": None})
     checkpoint.save(tmp_path / "plain.safetensors", Autoencoder(plain).eval(), None, {"author": "a test"})

@@ -14,15 +14,16 @@ import torch
 from tests.conftest import CLIPS, ROOT
 from vcae import load_voice, save_voice
 from vcae.audio.io import read_sound
-from vcae.config import GeneratorRecipe, VoicePriorConfig
 from vcae.errors import CheckpointError, ConfigError
+from vcae.model.config import VoicePriorConfig
 from vcae.model.voice_prior import VoicePrior, annealed, free_divergence, gaussian_divergence, gaussian_log_density
 from vcae.tasks.babble import nucleus, unit_prior
-from vcae.tasks.convert import hear_voice
-from vcae.tasks.generate import between_voices, carry_voice, draw, map_voices, priors
-from vcae.tasks.voice_space import load_priors, save_priors
 from vcae.training.cache import prepare_cache, read_manifest
+from vcae.training.config import GeneratorRecipe
 from vcae.training.voices import fit_voice_prior, gaussian_likelihood, likelihoods, whiten_voices
+from vcae.voice.new import between_voices, carry_voice, draw, map_voices, priors
+from vcae.voice.space import load_priors, save_priors
+from vcae.voice.voice import hear_voice
 
 
 def test_divergence_is_that_of_torch():

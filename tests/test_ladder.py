@@ -13,18 +13,20 @@ import soundfile
 import torch
 
 import vcae
-from tests.conftest import CLIPS, ROOT
+from tests.conftest import CLIPS, ROOT, settings_of
 from tests.test_cli import vcae as command
 from tests.test_hostile import invoke, refused
 from vcae import checkpoint
 from vcae.audio.frames import active_frames
 from vcae.audio.io import Sound, read_comment, read_sound
-from vcae.config import AutoencoderConfig, LadderRecipe, from_dict, load_config
+from vcae.config import from_dict, load_config
 from vcae.errors import CheckpointError, ConfigError
 from vcae.model.autoencoder import Autoencoder
+from vcae.model.config import AutoencoderConfig
 from vcae.tasks.copy import reconstruct
 from vcae.tasks.ladder import describe_ladder, load_rung, save_ladder, with_dim
 
+LadderRecipe = settings_of("ladder").LadderRecipe
 RECIPE = ROOT / "recipes" / "ladder"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 PLAIN = {

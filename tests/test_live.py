@@ -18,7 +18,7 @@ from vcae.audio.f0 import estimate_f0
 from vcae.audio.loudness import active_level
 from vcae.audio.pcm import PcmReader, QuickResampler, to_pcm, wav_header
 from vcae.errors import AudioError, CheckpointError, ConfigError
-from vcae.tasks.convert import ConvertOptions
+from vcae.options import ConvertOptions
 from vcae.tasks.live import LiveConverter
 
 REFERENCE = str(CLIPS / "reference.flac")

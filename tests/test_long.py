@@ -16,9 +16,10 @@ from vcae.audio.f0 import BLOCK_FRAMES, _detector, estimate_f0
 from vcae.audio.io import Sound, SoundReader, read_sound, resample, resample_blocks, write_blocks
 from vcae.audio.loudness import LevelMeter, follow_envelope, follow_envelope_sections, limit_peaks
 from vcae.audio.sections import Computed, Kept, Workshop
+from vcae.engine.listening import hear_content, hear_speaker, listen
 from vcae.errors import AudioError
-from vcae.tasks.convert import ConvertOptions, convert_long
-from vcae.tasks.listening import hear_content, hear_speaker, listen
+from vcae.options import ConvertOptions
+from vcae.tasks.convert import convert_long
 
 CPU = torch.device("cpu")
 

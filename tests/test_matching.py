@@ -1,12 +1,6 @@
 import torch
 
-from vcae.tasks.matching import (
-    MAX_MEMORY,
-    band_quantiles,
-    correct_errors,
-    match_quantiles,
-    measure_errors,
-)
+from vcae.voice.matching import MAX_MEMORY, band_quantiles, correct_errors, match_quantiles, measure_errors
 
 
 def _f0(n, voiced_from=0):

@@ -2,8 +2,8 @@ import numpy as np
 import torch
 
 from tests.conftest import ROOT
+from vcae.audio.config import MelConfig
 from vcae.audio.mel import LogMel, hz_to_mel, mel_band_edges, mel_filterbank, mel_to_hz
-from vcae.config import MelConfig
 
 
 def test_equals_librosa_on_speech(speech):

@@ -12,7 +12,7 @@ import torch
 from tests.conftest import ROOT
 from vcae.audio.io import Sound, read_sound
 from vcae.errors import DataError
-from vcae.tasks.plot import F0_RANGE_HZ, draw_views, f0_limits, picture_format, view_sound
+from vcae.figures.plot import F0_RANGE_HZ, draw_views, f0_limits, picture_format, view_sound
 
 PIL = pytest.importorskip("PIL.Image")
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.conftest import CLIPS, ROOT
-from vcae.config import ProbeRecipe, from_dict
+from tests.conftest import CLIPS, ROOT, settings_of
+from vcae.config import from_dict
 from vcae.errors import ConfigError, DataError
 from vcae.evaluation.alignment import Alignment, Interval
 from vcae.evaluation.probes import (
@@ -26,6 +26,7 @@ from vcae.evaluation.probes import (
     within_whitening,
 )
 
+ProbeRecipe = settings_of("probe").ProbeRecipe
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 RECIPE = ROOT / "recipes" / "probe"
 

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 from vcae import checkpoint
 from vcae.audio.io import BLOCK_SAMPLES, SoundReader, read_sound
-from vcae.config import AutoencoderConfig, VocoderConfig, from_dict, load_config, to_dict
+from vcae.batch.jobs import plan_pairs, read_report
+from vcae.config import from_dict, load_config, to_dict
 from vcae.errors import AudioError, CheckpointError, ConfigError, DataError, VcaeError
-from vcae.tasks.batch import plan_pairs, read_report
-from vcae.tasks.convert import ConvertOptions
+from vcae.model.config import AutoencoderConfig
+from vcae.options import ConvertOptions
+from vcae.vocoder.config import VocoderConfig
 
 EASY = settings(
     deadline=None,
@@ -181,7 +183,7 @@ def shared_checkpoint(tmp_path_factory):
 @EASY
 @given(text=st.text(max_size=30) | st.floats().map(str))
 def test_any_speaker_is_one_or_an_error(text):
-    from vcae.tasks.speakers import Speaker, parse_speaker
+    from vcae.voice.speakers import Speaker, parse_speaker
 
     made = _outcome(VcaeError, parse_speaker, text)
     if isinstance(made, Speaker):

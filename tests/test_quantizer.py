@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vcae.config import QuantizerConfig
 from vcae.errors import ConfigError
+from vcae.model.config import QuantizerConfig
 from vcae.model.quantizer import (
     BinaryQuantizer,
     Codebook,

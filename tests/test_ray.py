@@ -10,9 +10,10 @@ import pytest
 import soundfile
 
 from tests.conftest import CLIPS
+from vcae.batch.jobs import Job
+from vcae.batch.ray_pool import MAX_BATCH, make_batches, run_jobs_on_ray
+from vcae.batch.workers import Settings
 from vcae.errors import ConfigError
-from vcae.tasks.batch import Job, Settings
-from vcae.tasks.ray_pool import MAX_BATCH, make_batches, run_jobs_on_ray
 
 REFERENCE = str(CLIPS / "reference.flac")
 
@@ -84,7 +85,7 @@ def _our_workers():
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="finds the worker in /proc")
 def test_a_killed_worker_loses_nothing(folder, tmp_path, monkeypatch):
     ray = pytest.importorskip("ray")
-    monkeypatch.setattr("vcae.tasks.ray_pool.MAX_BATCH", 3)
+    monkeypatch.setattr("vcae.batch.ray_pool.MAX_BATCH", 3)
     jobs = [Job(str(path), (REFERENCE,), str(tmp_path / "out" / path.name)) for path in sorted(folder.iterdir())]
     outcomes, killed = [], []
     for outcome in run_jobs_on_ray(jobs, Settings(), 2):

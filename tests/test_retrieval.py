@@ -4,9 +4,9 @@ import soundfile
 import torch
 
 from vcae.audio.frames import gaussian_smooth
-from vcae.tasks.convert import MATCH_BY_LENGTH, default_match
-from vcae.tasks.detail import source_detail
-from vcae.tasks.retrieval import MAX_FRAMES, keep_frames, retrieve
+from vcae.voice.detail import source_detail
+from vcae.voice.retrieval import MAX_FRAMES, keep_frames, retrieve
+from vcae.voice.speaking import MATCH_BY_LENGTH, default_match
 
 
 def _f0(n, voiced_from=0):

@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def server(folder):
     from vcae import load, read_sound, save_voice
-    from vcae.tasks.convert import hear_voice
+    from vcae.voice.voice import hear_voice
 
     model = load(device="cpu")
     voice = hear_voice(model, [read_sound(CLIPS / "reference2.flac")])

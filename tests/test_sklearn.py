@@ -98,8 +98,9 @@ def test_another_checkpoint_under_the_same_name_is_refused(clips, tiny_checkpoin
 
     from tests.conftest import TINY
     from vcae import checkpoint
-    from vcae.config import AutoencoderConfig, from_dict
+    from vcae.config import from_dict
     from vcae.model.autoencoder import Autoencoder
+    from vcae.model.config import AutoencoderConfig
 
     wavs, _ = clips
     embedder = SpeakerEmbedder(str(tiny_checkpoint), device="cpu").fit(wavs[:2])

@@ -17,15 +17,18 @@ from typer.testing import CliRunner
 from tests.conftest import CLIPS, TINY
 from vcae import checkpoint
 from vcae.audio.io import Sound, read_sound
-from vcae.config import AutoencoderConfig, VocoderConfig, from_dict
+from vcae.config import from_dict
 from vcae.errors import CheckpointError, ConfigError, DataError
 from vcae.model.autoencoder import Autoencoder
+from vcae.model.config import AutoencoderConfig
 from vcae.model.prosody import Contour
-from vcae.tasks.convert import hear_voice
+from vcae.options import SpeakOptions
 from vcae.tasks.model import load
 from vcae.tasks.unit_files import Units, count_steps, format_units, parse_units, read_units
-from vcae.tasks.units import SpeakOptions, check_units, clean_voicing, contour_f0, encode_units, round_durations, speak_units
+from vcae.tasks.units import check_units, clean_voicing, contour_f0, encode_units, round_durations, speak_units
+from vcae.vocoder.config import VocoderConfig
 from vcae.vocoder.neural import HarmonicNoiseVocoder
+from vcae.voice.voice import hear_voice
 
 N_CODES = 16
 UNITS = {"quantizer": {"codebook_size": N_CODES}, "prosody": {"width": 16, "n_blocks": 2}}

@@ -12,11 +12,12 @@ import soxr
 from tests.conftest import CLIPS, TINY
 from tests.test_recipes import run
 from vcae import checkpoint
-from vcae.config import AutoencoderConfig, from_dict
+from vcae.config import from_dict
 from vcae.errors import DataError
 from vcae.evaluation import units
 from vcae.evaluation.alignment import SILENT_PHONES, Interval, align, normalize_transcript, spell_number
 from vcae.model.autoencoder import Autoencoder
+from vcae.model.config import AutoencoderConfig
 
 needs_pocketsphinx = pytest.mark.skipif(
     importlib.util.find_spec("pocketsphinx") is None, reason="pocketsphinx not installed; the extra eval brings it"

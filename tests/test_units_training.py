@@ -6,9 +6,11 @@ from scipy.fft import dct
 from tests.conftest import ROOT
 from tests.test_training import _fresh_accelerate, cache  # noqa: F401
 from vcae import checkpoint
+from vcae.audio.config import MelConfig
 from vcae.audio.mel import LogMel
-from vcae.config import AutoencoderRecipe, DiscoveryRecipe, MelConfig, from_dict, load_config, to_dict
+from vcae.config import from_dict, load_config, to_dict
 from vcae.errors import CheckpointError
+from vcae.training.config import AutoencoderRecipe, DiscoveryRecipe
 from vcae.training.data import CropDataset, SpeechCache
 from vcae.training.discovery import MaskedPredictionObjective, mfcc
 from vcae.training.objectives import AutoencoderObjective, borrow

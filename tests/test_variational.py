@@ -9,11 +9,13 @@ from safetensors.torch import load_file
 import vcae
 from tests.conftest import CLIPS, ROOT, TINY
 from vcae import checkpoint
-from vcae.config import AutoencoderConfig, AutoencoderRecipe, DataConfig, from_dict, load_config, to_dict
+from vcae.config import from_dict, load_config, to_dict
 from vcae.errors import ConfigError
 from vcae.model.autoencoder import Autoencoder
+from vcae.model.config import AutoencoderConfig
 from vcae.model.variational import Gaussian, free_bits, kl_weight
 from vcae.training.cache import prepare_cache, read_manifest
+from vcae.training.config import AutoencoderRecipe, DataConfig
 from vcae.training.data import CropDataset, SpeechCache
 from vcae.training.objectives import AutoencoderObjective
 from vcae.training.trainer import VALIDATION_INDEX, Trainer

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from vcae.audio.config import MelConfig
 from vcae.audio.f0 import estimate_f0
 from vcae.audio.mel import LogMel
-from vcae.config import MelConfig, VocoderConfig
+from vcae.vocoder.config import VocoderConfig
 from vcae.vocoder.excitation import PitchTrack, pulse_train, white_noise
 from vcae.vocoder.griffin_lim import griffin_lim
 from vcae.vocoder.neural import HarmonicNoiseVocoder, _inverse_stft, _stft

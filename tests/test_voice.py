@@ -10,9 +10,10 @@ import torch
 import vcae
 from tests.test_cli import vcae as command
 from vcae.errors import CheckpointError, ConfigError
-from vcae.tasks.matching import correct_errors
-from vcae.tasks.shelf import voice_path, voices_folder
-from vcae.tasks.voice import interpolate_voices, load_voice, mix_voices, save_voice
+from vcae.voice.file import load_voice, save_voice
+from vcae.voice.matching import correct_errors
+from vcae.voice.shelf import voice_path, voices_folder
+from vcae.voice.voice import interpolate_voices, mix_voices
 
 
 @pytest.fixture(autouse=True)

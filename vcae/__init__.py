@@ -8,29 +8,38 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vcae.errors import AudioError, BitstreamError, CheckpointError, ConfigError, DataError, VcaeError
+from vcae.version import __version__
 
 if TYPE_CHECKING:
+    from vcae.anomaly.config import AnomalyConfig
     from vcae.anomaly.detector import Detector
     from vcae.audio.io import Sound, read_sound, resample, write_sound
-    from vcae.config import AnomalyConfig
-    from vcae.tasks.codec import Codec, compress, decompress
-    from vcae.tasks.denoise import denoise
+    from vcae.codec.codec import Codec, compress, decompress
+    from vcae.engine.denoise import denoise
+    from vcae.options import BabbleOptions, ConvertOptions, SpeakOptions
+    from vcae.tasks.live import LiveConverter
     from vcae.tasks.model import Encoding, Model, load
-    from vcae.tasks.voice import Voice, load_voice, mix_voices, save_voice
+    from vcae.tasks.unit_files import Units
+    from vcae.voice.file import load_voice, save_voice
+    from vcae.voice.voice import Voice, mix_voices
 
-__version__ = "0.1.0"
 __all__ = [
     "AnomalyConfig",
     "AudioError",
+    "BabbleOptions",
     "BitstreamError",
     "CheckpointError",
     "Codec",
     "ConfigError",
+    "ConvertOptions",
     "DataError",
     "Detector",
     "Encoding",
+    "LiveConverter",
     "Model",
     "Sound",
+    "SpeakOptions",
+    "Units",
     "VcaeError",
     "Voice",
     "__version__",
@@ -48,11 +57,15 @@ __all__ = [
 # Where the names lie that are imported when they are asked for.
 _ROOMS = {
     **dict.fromkeys(("Encoding", "Model", "load"), "tasks.model"),
-    **dict.fromkeys(("Voice", "load_voice", "mix_voices", "save_voice"), "tasks.voice"),
+    **dict.fromkeys(("Voice", "mix_voices"), "voice.voice"),
+    **dict.fromkeys(("load_voice", "save_voice"), "voice.file"),
     **dict.fromkeys(("Sound", "read_sound", "resample", "write_sound"), "audio.io"),
-    **dict.fromkeys(("Codec", "compress", "decompress"), "tasks.codec"),
-    "AnomalyConfig": "config",
-    "denoise": "tasks.denoise",
+    **dict.fromkeys(("Codec", "compress", "decompress"), "codec.codec"),
+    **dict.fromkeys(("BabbleOptions", "ConvertOptions", "SpeakOptions"), "options"),
+    "AnomalyConfig": "anomaly.config",
+    "LiveConverter": "tasks.live",
+    "Units": "tasks.unit_files",
+    "denoise": "engine.denoise",
     "Detector": "anomaly.detector",
 }
 
@@ -62,5 +75,12 @@ def __getattr__(name: str) -> Any:
     if name in _ROOMS:
         from importlib import import_module
 
+        from vcae.environment import prepare
+
+        prepare()
         return getattr(import_module(f"vcae.{_ROOMS[name]}"), name)
     raise AttributeError(f"module 'vcae' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -17,9 +17,10 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from vcae.audio.io import Sound, check_sound, read_sound
+from vcae.engine.listening import MIN_SOURCE_S
 from vcae.errors import CheckpointError, ConfigError
 from vcae.tasks.embed import N_STEPS, embed
-from vcae.tasks.model import MIN_SOURCE_S, Model, load
+from vcae.tasks.model import Model, load
 
 Clip = np.ndarray | str | Path
 

@@ -18,19 +18,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from faults import SAMPLE_RATE
 from openset import run_open_set
 from peers import NotInstalledError, fit_peer
 from pollution import pollution_rows
 from rich.console import Console
 from rich.progress import track
+from settings import AnomalyRecipe
 from thresholds import threshold_rows
 from trials import Trial, fault_trials, machine_trials, polluted_trials, sound_trials
 
 import vcae
 from vcae.anomaly import metrics
+from vcae.anomaly.config import AnomalyConfig
 from vcae.anomaly.detector import Detector
-from vcae.config import AnomalyConfig, AnomalyRecipe, load_config, to_dict
+from vcae.config import load_config, to_dict
 from vcae.errors import ConfigError, VcaeError
+from vcae.files import write_file
 
 # Labels and scores of the recordings of each group (a machine, a class, a kind of fault).
 Groups = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -74,7 +78,7 @@ class Scores:
             detector = Detector.fit(recordings, config)
             fitted = time.perf_counter()
             for clip in trial.test:
-                anomaly = detector.score(clip.load())
+                anomaly = detector.score(clip.load(), SAMPLE_RATE)
                 found[system][clip.name] = anomaly.score
                 for member, value in anomaly.members.items():
                     found[member][clip.name] = value
@@ -83,11 +87,8 @@ class Scores:
             fitted = time.perf_counter()
             found[system] = {clip.name: score(clip.load()) for clip in trial.test}
         end = time.perf_counter()
-        kept.parent.mkdir(parents=True, exist_ok=True)
         values = {"fit_s": round(fitted - start, 2), "score_s": round(end - fitted, 2), "facts": facts, "scores": found}
-        part = kept.with_suffix(".part")
-        part.write_text(json.dumps(values))
-        part.replace(kept)
+        write_file(kept, json.dumps(values))
         return dict(found)
 
     def systems(self, trials: Sequence[Trial]) -> dict[str, Groups]:

@@ -12,6 +12,7 @@ import torch
 from faults import KINDS, SAMPLE_RATE, Fault, make_fault
 from rich.console import Console
 from rich.progress import track
+from settings import FaultsRecipe
 from torch.nn import functional as F
 from trials import read_manifest
 
@@ -19,9 +20,10 @@ import vcae
 from vcae.anomaly import faults as found_faults
 from vcae.anomaly.faults import HOP, FaultNet
 from vcae.audio.io import read_sound, resample
-from vcae.checkpoint import sha256, write_tensors
-from vcae.config import FaultsRecipe, load_config, to_dict
+from vcae.checkpoint import write_tensors
+from vcae.config import load_config, to_dict
 from vcae.errors import ConfigError, VcaeError
+from vcae.files import hash_file
 
 # A frame counts as faulty up to this far from the fault, in s; a splice, a point, to either side.
 NEAR_S = 0.008
@@ -172,7 +174,7 @@ def save(net: FaultNet, recipe: FaultsRecipe) -> str:
         "version": vcae.__version__,
     }
     write_tensors(path, {name: value.half() for name, value in net.state_dict().items()}, info)
-    digest = sha256(path)
+    digest = hash_file(path)
     path.with_suffix(".sha256").write_text(f"{digest}  {path.name}\n")
     return digest
 

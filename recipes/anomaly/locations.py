@@ -6,11 +6,11 @@ import numpy as np
 from faults import SAMPLE_RATE, Fault
 from rich.console import Console
 from rich.progress import track
+from settings import AnomalyRecipe
 from trials import Trial
 
 from vcae.anomaly.detector import Detector
 from vcae.anomaly.locate import Place, locate
-from vcae.config import AnomalyRecipe
 
 WITHIN_S = 0.1
 
@@ -27,7 +27,7 @@ def location_rows(recipe: AnomalyRecipe, trial: Trial) -> list[list[str]]:
     seconds = 0.0
     for clip in track(trial.test, description="locations", console=Console(stderr=True)):
         wav, faults = clip.make()
-        found = detector.score(wav)
+        found = detector.score(wav, SAMPLE_RATE)
         named = locate(wav, SAMPLE_RATE, found.frame_scores, found.hop_s, limits=detector.limits)
         if not faults:
             places.append(len(named))

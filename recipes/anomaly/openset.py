@@ -9,11 +9,12 @@ from collections import defaultdict
 import numpy as np
 from rich.console import Console
 from rich.progress import track
+from settings import AnomalyRecipe
 from trials import Clip, sound_rows
 
 from vcae.anomaly import metrics
+from vcae.anomaly.config import UNKNOWN_SCORES
 from vcae.anomaly.openset import OpenSetClassifier, judge_open_set
-from vcae.config import UNKNOWN_SCORES, AnomalyRecipe
 
 
 def run_open_set(recipe: AnomalyRecipe) -> list[list[str]]:

@@ -12,17 +12,23 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
+from settings import OthersRecipe
 from trials import read_manifest
 
 import vcae
+from vcae.anomaly.config import AnomalyConfig
 from vcae.anomaly.exposure import KINDS
 from vcae.anomaly.features import EncoderReader, MelReader
 from vcae.anomaly.members import statistics_of
 from vcae.anomaly.synthetic import SAMPLE_RATE, synthesize
 from vcae.audio.io import read_sound, resample
-from vcae.checkpoint import sha256, write_tensors
-from vcae.config import AnomalyConfig, OthersRecipe, load_config, to_dict
+from vcae.checkpoint import write_tensors
+from vcae.config import load_config, to_dict
 from vcae.errors import ConfigError, VcaeError
+from vcae.files import hash_file
+
+# Clips of one speaker at most.
+PER_SPEAKER = 2
 
 
 def speech_paths(recipe: OthersRecipe) -> list[str]:
@@ -41,8 +47,8 @@ def speech_paths(recipe: OthersRecipe) -> list[str]:
             by_speaker[row["speaker"]].append(row["path"])
     rng = random.Random(recipe.seed)
     speakers = rng.sample(sorted(by_speaker), len(by_speaker))
-    drawn = {s: rng.sample(by_speaker[s], min(recipe.n_per_speaker, len(by_speaker[s]))) for s in speakers}
-    found = [drawn[s][k] for k in range(recipe.n_per_speaker) for s in speakers if k < len(drawn[s])][: recipe.n_speech]
+    drawn = {s: rng.sample(by_speaker[s], min(PER_SPEAKER, len(by_speaker[s]))) for s in speakers}
+    found = [drawn[s][k] for k in range(PER_SPEAKER) for s in speakers if k < len(drawn[s])][: recipe.n_speech]
     if len(found) < recipe.n_speech:
         raise ConfigError(f"{recipe.speech} has {len(found)} such recordings, and n_speech is {recipe.n_speech}; lower it")
     return found
@@ -82,7 +88,7 @@ def main() -> None:
         "version": vcae.__version__,
     }
     write_tensors(path, bank, {k: v if isinstance(v, str) else repr(v) for k, v in info.items()})
-    digest = sha256(path)
+    digest = hash_file(path)
     path.with_suffix(".sha256").write_text(f"{digest}  {path.name}\n")
     print(f"wrote {path}: {len(bank[KINDS[0]])} sounds, {path.stat().st_size / 1e6:.1f} MB, sha256 {digest}")
 

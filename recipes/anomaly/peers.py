@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from vcae.audio.config import MelConfig
 from vcae.audio.mel import LogMel
-from vcae.config import MelConfig
 from vcae.errors import ConfigError
 
 Score = Callable[[np.ndarray], float]

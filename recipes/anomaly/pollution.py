@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 from rich.console import Console
 from rich.progress import track
+from settings import AnomalyRecipe
 from trials import Trial
 
 from vcae.anomaly import metrics
-from vcae.config import AnomalyConfig, AnomalyRecipe
+from vcae.anomaly.config import AnomalyConfig
 
 Get = Callable[[Trial, str, AnomalyConfig], dict[str, dict[str, float]]]
 Pairs = dict[tuple[str, str], dict[float, list[tuple[np.ndarray, np.ndarray]]]]

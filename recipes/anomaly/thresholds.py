@@ -1,10 +1,10 @@
 """Thresholds chosen on one half of the scored recordings, and what their decisions cost on the other half."""
 
 import numpy as np
+from settings import AnomalyRecipe
 
 from vcae.anomaly import metrics
 from vcae.anomaly.metrics import CostTable
-from vcae.config import AnomalyRecipe
 
 CHOICES = {
     "cost table": lambda labels, scores, costs: metrics.cost_threshold(labels, scores, costs),

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 from faults import KINDS, Fault, make_fault
+from settings import AnomalyRecipe
 
 from vcae.audio.io import read_sound, resample
-from vcae.config import AnomalyRecipe
 from vcae.errors import DataError
 
 SAMPLE_RATE = 16000

@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 from vcae import checkpoint
-from vcae.config import AutoencoderRecipe, load_config, to_dict
+from vcae.config import load_config, to_dict
+from vcae.training.config import AutoencoderRecipe
 from vcae.training.objectives import AutoencoderObjective
 from vcae.training.run import train
 

@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 from vcae.codec import files
-from vcae.config import PolishRecipe, load_config, to_dict
+from vcae.config import load_config, to_dict
+from vcae.training.config import PolishRecipe
 from vcae.training.polish import PolishObjective
 from vcae.training.run import train
 

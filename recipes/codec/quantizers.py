@@ -11,8 +11,8 @@ import torch
 
 from vcae.audio.io import Sound
 from vcae.codec.block import PHASE_STEPS, Block
+from vcae.codec.codec import BLOCK_STEPS, Codec
 from vcae.model.quantizer import kmeans
-from vcae.tasks.codec import BLOCK_STEPS, Codec
 from vcae.training.data import SpeechCache
 
 KMEANS_STEPS = 15

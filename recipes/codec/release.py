@@ -10,15 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from settings import CodecReleaseRecipe
 from torch import Tensor
 
 from vcae.audio.io import Sound
 from vcae.codec import files
 from vcae.codec.block import MAX_QUALITY, PHASES
+from vcae.codec.codec import Codec
 from vcae.codec.speaker import fit_levels
-from vcae.config import CodecReleaseRecipe, load_config
+from vcae.config import load_config
 from vcae.errors import VcaeError
-from vcae.tasks.codec import Codec
 from vcae.tasks.model import Model
 from vcae.training.data import SpeechCache
 
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 # Of the speaker's utterances, so much is heard.
 HEARD_FRAMES = 500
+# Utterances that the levels of the speaker embedding are fitted to.
+SPEAKER_UTTERANCES = 4000
 # Qualities whose rate is measured; between them it is interpolated, in octaves.
 MEASURED = (1, 20, 45, 75, 110, 150, 190, 225, 255)
 
@@ -39,8 +42,8 @@ def release(recipe: CodecReleaseRecipe) -> None:
     base = Model(networks.config.base)
     config = base.autoencoder.config
     assert config.quantizer is not None
-    log.info("hearing %d voices", min(recipe.speaker_utterances, len(cache.utterances)))
-    levels = fit_levels(_embeddings(base, cache, recipe.speaker_utterances), recipe.speaker_bytes)
+    log.info("hearing %d voices", min(SPEAKER_UTTERANCES, len(cache.utterances)))
+    levels = fit_levels(_embeddings(base, cache, SPEAKER_UTTERANCES), recipe.speaker_bytes)
     extra = {f"speaker.{key}": value for key, value in levels.items()}
     # Until it is known what the base layer lacks: any levels.
     extra |= {f"timbre.{key}": value for key, value in fit_levels(torch.randn(64, config.mel.n_mels), 1).items()}

@@ -4,8 +4,9 @@ import sys
 from pathlib import Path
 
 from vcae.codec import files
-from vcae.config import CodecRecipe, load_config, to_dict
+from vcae.config import load_config, to_dict
 from vcae.training.codec import CodecObjective
+from vcae.training.config import CodecRecipe
 from vcae.training.run import train
 
 

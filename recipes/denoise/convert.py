@@ -11,10 +11,11 @@ import soundfile
 from mixtures import PEAK, mix, noises, speech
 from rich.console import Console
 from rich.progress import track
+from settings import DenoiseTestRecipe
 
 import vcae
 from vcae.audio.f0 import SAMPLE_RATE
-from vcae.config import DenoiseTestRecipe, load_config
+from vcae.config import load_config
 from vcae.errors import VcaeError
 from vcae.evaluation.report import table
 from vcae.evaluation.run import judge_table

@@ -9,10 +9,11 @@ import soundfile
 from mixtures import Mixture, mixtures
 from rich.console import Console
 from rich.progress import track
+from settings import DenoiseTestRecipe
 from systems import build
 
 from vcae.audio.f0 import SAMPLE_RATE
-from vcae.config import DenoiseTestRecipe, load_config
+from vcae.config import load_config
 from vcae.errors import VcaeError
 from vcae.evaluation.run import judge_table
 from vcae.evaluation.tables import Copy, write_table

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 from scipy.signal import fftconvolve
+from settings import DenoiseTestRecipe
 
 from vcae.audio.f0 import SAMPLE_RATE
 from vcae.audio.io import read_sound, resample
-from vcae.config import DenoiseTestRecipe
 from vcae.errors import DataError
 from vcae.training.denoise import CODECS, codec_damage
 

@@ -6,12 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from settings import NoiseBankRecipe
 
 from vcae.audio.f0 import SAMPLE_RATE
 from vcae.audio.io import read_sound, resample
 from vcae.checkpoint import write_tensors
-from vcae.config import NoiseBankRecipe, load_config
+from vcae.config import load_config
 from vcae.errors import DataError, VcaeError
+
+# Seconds of a room's response.
+ROOM_S = 0.6
 
 
 def read_noises(recipe: NoiseBankRecipe) -> list[np.ndarray]:
@@ -57,7 +61,7 @@ def main() -> None:
         noises = read_noises(recipe)
     except VcaeError as error:
         sys.exit(f"error: {error}")
-    rng, n = np.random.default_rng(recipe.seed), round(recipe.room_s * SAMPLE_RATE)
+    rng, n = np.random.default_rng(recipe.seed), round(ROOM_S * SAMPLE_RATE)
     rooms = np.stack([simulate_room(rng, n) for _ in range(recipe.n_rooms)])
     bounds = np.cumsum([0, *(len(noise) for noise in noises)])
     tensors = {

@@ -3,8 +3,9 @@
 import sys
 from pathlib import Path
 
-from vcae.checkpoint import load_module, save_module, sha256
+from vcae.checkpoint import load_module, save_module
 from vcae.config import to_dict
+from vcae.files import hash_file
 from vcae.model.denoiser import PART, denoiser_of
 
 INFO = {
@@ -20,9 +21,9 @@ def main() -> None:
     source, target = map(Path, sys.argv[1:3])
     network, found = load_module(source, PART, denoiser_of)
     save_module(target, PART, network, to_dict(network.config), INFO | found.metadata["info"], half=True)
-    target.with_suffix(".sha256").write_text(f"{sha256(target)}  {target.name}\n")
+    target.with_suffix(".sha256").write_text(f"{hash_file(target)}  {target.name}\n")
     load_module(target, PART, denoiser_of)
-    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, sha256 {sha256(target)}")
+    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, sha256 {hash_file(target)}")
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ import torch
 from vcae.audio.f0 import SAMPLE_RATE
 from vcae.audio.io import Sound, resample
 from vcae.audio.loudness import TARGET_LEVEL
+from vcae.engine.denoise import Cleaner
 from vcae.errors import ConfigError
-from vcae.tasks.denoise import Cleaner
 from vcae.tasks.model import load
 
 System = Callable[[np.ndarray], np.ndarray]

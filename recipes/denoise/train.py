@@ -4,8 +4,9 @@ import sys
 from pathlib import Path
 
 from vcae.checkpoint import save_module
-from vcae.config import DenoiseRecipe, load_config, to_dict
+from vcae.config import load_config, to_dict
 from vcae.model.denoiser import PART
+from vcae.training.config import DenoiseRecipe
 from vcae.training.denoise import DenoiseObjective
 from vcae.training.run import train
 

@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 from vcae import checkpoint
-from vcae.config import DiscoveryRecipe, load_config, to_dict
+from vcae.config import load_config, to_dict
+from vcae.training.config import DiscoveryRecipe
 from vcae.training.discovery import MaskedPredictionObjective
 from vcae.training.run import train
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 from rich.progress import Progress, track
+from settings import EvaluateRecipe
 from world import convert as convert_by_world
 
 import vcae
 from vcae.audio.io import Sound, read_sound, write_sound
-from vcae.config import EvaluateRecipe, load_config
+from vcae.config import load_config
 from vcae.errors import ConfigError, VcaeError
 from vcae.evaluation.page import write_page
 from vcae.evaluation.pairs import Pair, choose_pairs, read_references
@@ -20,7 +21,9 @@ from vcae.evaluation.report import table
 from vcae.evaluation.run import judge_table
 from vcae.evaluation.scores import load_wav
 from vcae.evaluation.tables import Conversion, write_table
-from vcae.tasks.convert import ConvertOptions, convert, hear_voice
+from vcae.options import ConvertOptions
+from vcae.tasks.convert import convert
+from vcae.voice.voice import hear_voice
 
 SYSTEMS = ("vcae", "world-statistics", "world-nearest", "target")
 

@@ -10,17 +10,20 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from settings import FinetuneRecipe
+
 import vcae
 from vcae import checkpoint
 from vcae.audio.io import read_sound
-from vcae.config import AutoencoderRecipe, DataConfig, FinetuneRecipe, load_config, to_dict
+from vcae.config import load_config, to_dict
 from vcae.errors import AudioError, VcaeError
-from vcae.tasks.convert import MIN_REFERENCE_S
-from vcae.tasks.shelf import voice_path
-from vcae.tasks.voice import describe_voice, save_voice
 from vcae.training.cache import Row, prepare_cache
+from vcae.training.config import AutoencoderRecipe, DataConfig
 from vcae.training.objectives import AutoencoderObjective
 from vcae.training.run import train
+from vcae.voice.file import save_voice
+from vcae.voice.shelf import voice_path
+from vcae.voice.voice import MIN_REFERENCE_S, describe_voice
 
 SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif"}
 

@@ -16,9 +16,10 @@ import vcae
 from vcae.audio.io import Sound, read_sound, write_sound
 from vcae.errors import DataError, VcaeError
 from vcae.evaluation.tables import Conversion, write_table
-from vcae.tasks.convert import MIN_REFERENCE_S, convert, hear_voice
-from vcae.tasks.shelf import voice_path
-from vcae.tasks.voice import load_voice, read_voice_facts
+from vcae.tasks.convert import convert
+from vcae.voice.file import load_voice, read_voice_facts
+from vcae.voice.shelf import voice_path
+from vcae.voice.voice import MIN_REFERENCE_S, hear_voice
 
 
 def main() -> None:

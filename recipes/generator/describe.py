@@ -14,11 +14,15 @@ from vcae.audio.f0 import HOP_LENGTH, log_f0_statistics
 from vcae.audio.frames import active_frames
 from vcae.audio.mel import LogMel
 from vcae.checkpoint import load, write_tensors
-from vcae.config import GeneratorRecipe, load_config
+from vcae.config import load_config
 from vcae.errors import CheckpointError, VcaeError
 from vcae.model.autoencoder import Autoencoder
-from vcae.tasks.matching import band_quantiles
+from vcae.training.config import GeneratorRecipe
 from vcae.training.data import SpeechCache
+from vcae.voice.matching import band_quantiles
+
+# Random groups are of 2 to so many crops.
+GROUP_SIZE = 5
 
 
 def crops(
@@ -46,14 +50,14 @@ def describe(
     recipe: GeneratorRecipe,
     rng: np.random.Generator,
 ) -> list[tuple[torch.Tensor, ...]]:
-    """Describe random groups of a speaker's crops as `vcae.tasks.voice.describe_voice` does a voice."""
+    """Describe random groups of a speaker's crops as `vcae.voice.voice.describe_voice` does a voice."""
     mels = log_mel(wavs)
     f0s = f0s[:, : mels.shape[-1]]
     seconds = active_frames(mels).sum(dim=(1, 2))
     embeddings = autoencoder.encode_speaker(mels) * seconds[:, None]
     found = []
     for _ in range(recipe.n_groups):
-        chosen = rng.permutation(len(wavs))[: int(rng.integers(1, recipe.group_size + 1)) + 1].tolist()
+        chosen = rng.permutation(len(wavs))[: int(rng.integers(1, GROUP_SIZE + 1)) + 1].tolist()
         median, spread = log_f0_statistics(f0s[chosen].flatten())
         unvoiced, voiced = band_quantiles([mels[i : i + 1] for i in chosen], [f0s[i : i + 1] for i in chosen])
         if unvoiced is None or voiced is None or not np.isfinite(median + spread):

@@ -15,18 +15,21 @@ import numpy as np
 import vcae
 from vcae.audio.f0 import SAMPLE_RATE
 from vcae.audio.io import Sound, read_sound, write_sound
-from vcae.config import GeneratorRecipe, load_config
+from vcae.config import load_config
 from vcae.errors import DataError, VcaeError
 from vcae.evaluation.naturalness import Dnsmos
 from vcae.evaluation.voices import Resemblyzer
-from vcae.tasks.convert import convert, hear_voice
+from vcae.tasks.convert import convert
 from vcae.tasks.model import Model
-from vcae.tasks.voice import Voice
+from vcae.training.config import GeneratorRecipe
 from vcae.training.data import SpeechCache
+from vcae.voice.voice import Voice, hear_voice
 
 # Lengths of sources and of real voices' clips, in seconds.
 LENGTHS_S = (2.5, 6.0)
 CLIP_FRAMES = 312
+# Of a training speaker, that a voice to compare with is measured from.
+CLIPS_PER_SPEAKER = 8
 
 
 def read_clips(recipe: GeneratorRecipe) -> list[tuple[Sound, Sound]]:
@@ -59,7 +62,7 @@ def train_clips(recipe: GeneratorRecipe) -> tuple[list[np.ndarray], list[str]]:
     cache, clips, names = SpeechCache(recipe.data), [], []
     for name, utterances in zip(cache.speakers, cache.by_speaker, strict=True):
         if "@" not in name:
-            for one in utterances[: recipe.clips_per_speaker]:
+            for one in utterances[:CLIPS_PER_SPEAKER]:
                 clips.append(cache.crop(one, 0, min(one.n_frames - 1, CLIP_FRAMES))[0])
                 names.append(name)
     return clips, names

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from vcae.checkpoint import read_header, read_tensors
-from vcae.config import GeneratorRecipe, load_config
+from vcae.config import load_config
 from vcae.errors import VcaeError
-from vcae.tasks.generate import draw, map_axes, map_voices
-from vcae.tasks.plot import need_matplotlib
-from vcae.tasks.voice_space import load_priors
+from vcae.figures.plot import need_matplotlib
+from vcae.training.config import GeneratorRecipe
+from vcae.voice.new import draw, map_axes, map_voices
+from vcae.voice.space import load_priors
 
 
 def run(recipe: GeneratorRecipe) -> None:

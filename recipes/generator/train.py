@@ -14,11 +14,12 @@ import torch
 
 from vcae.audio.mel import LogMel
 from vcae.checkpoint import find, load, read_header, read_tensors
-from vcae.config import GeneratorRecipe, load_config
+from vcae.config import load_config
 from vcae.errors import CheckpointError, VcaeError
-from vcae.tasks.voice_space import VoiceSpace, save_priors
+from vcae.training.config import GeneratorRecipe
 from vcae.training.data import SpeechCache
 from vcae.training.voices import WhitenedVoices, fit_voice_prior, likelihoods, whiten_voices
+from vcae.voice.space import VoiceSpace, save_priors
 
 # Whose speech makes voices audible.
 BANK_SPEAKERS = 2

@@ -16,9 +16,10 @@ from vcae.audio.f0 import HOP_LENGTH
 from vcae.audio.mel import LogMel
 from vcae.checkpoint import load, write_tensors
 from vcae.codec.prior import CODE_CONTEXT, shifted
-from vcae.config import GeneratorRecipe, load_config
+from vcae.config import load_config
 from vcae.errors import CheckpointError, VcaeError
 from vcae.tasks.babble import unit_prior
+from vcae.training.config import GeneratorRecipe
 from vcae.training.data import SpeechCache
 
 # What is added to the counts of what follows a unit, in all, shared out as units are.

@@ -14,16 +14,18 @@ import numpy as np
 from measure import Copy, decode_draw, decode_mean, fit_components, rate, rms_db, squared_errors, training_mels
 from picture import draw
 from rungs import rungs
+from settings import LadderRecipe
 
 import vcae
 from vcae import checkpoint
 from vcae.audio.io import read_sound, write_sound
-from vcae.config import LadderRecipe, load_config
+from vcae.config import load_config
+from vcae.engine.engine import DECODED_CORRECTIONS
+from vcae.engine.listening import Analysis
 from vcae.errors import DataError, VcaeError
 from vcae.evaluation import tables as listed
 from vcae.evaluation.run import judge_table
 from vcae.tasks.copy import resynthesise
-from vcae.tasks.model import DECODED_CORRECTIONS, Analysis
 
 Row = dict[str, float | str]
 JUDGES = ("pesq", "stoi", "distillmos")

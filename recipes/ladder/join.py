@@ -3,9 +3,12 @@
 import sys
 from pathlib import Path
 
+from settings import LadderRecipe
+
 from vcae import checkpoint
-from vcae.config import LadderRecipe, load_config
+from vcae.config import load_config
 from vcae.errors import VcaeError
+from vcae.files import hash_file
 from vcae.tasks.ladder import describe_ladder, save_ladder
 
 
@@ -17,7 +20,7 @@ def main() -> None:
     training = {str(dim): part.metadata["info"] for dim, part in parts.items()}
     path = Path(recipe.output)
     save_ladder(path, rungs, {**recipe.info, "training": training})
-    digest = checkpoint.sha256(path)
+    digest = hash_file(path)
     path.with_suffix(".sha256").write_text(f"{digest}  {path.name}\n")
     sizes = describe_ladder(path)["parameters"]
     print(f"wrote {path}: {len(sizes)} rungs, {path.stat().st_size / 1e6:.1f} MB, sha256 {digest}")

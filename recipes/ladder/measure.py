@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from settings import LadderRecipe
 from torch import Tensor
 
 from vcae.audio.frames import active_frames
 from vcae.audio.mel import LogMel
-from vcae.config import LadderRecipe
 from vcae.model.autoencoder import Autoencoder
 from vcae.training.data import CropDataset, SpeechCache
 from vcae.training.trainer import VALIDATION_INDEX

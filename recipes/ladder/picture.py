@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vcae.tasks.plot import make_figure
+from vcae.figures.plot import make_figure
 
 AE, PCA, DRAWN = "#1f6fb2", "#c2571a", "#5b8c2a"
 

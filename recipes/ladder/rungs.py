@@ -3,7 +3,9 @@
 import dataclasses
 from pathlib import Path
 
-from vcae.config import AutoencoderRecipe, LadderRecipe
+from settings import LadderRecipe
+
+from vcae.training.config import AutoencoderRecipe
 
 
 def rungs(ladder: LadderRecipe) -> dict[str, AutoencoderRecipe]:

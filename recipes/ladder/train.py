@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 from rungs import rungs
+from settings import LadderRecipe
 
 from vcae import checkpoint
-from vcae.config import AutoencoderRecipe, LadderRecipe, load_config, to_dict
+from vcae.config import load_config, to_dict
 from vcae.errors import VcaeError
+from vcae.training.config import AutoencoderRecipe
 from vcae.training.objectives import AutoencoderObjective
 from vcae.training.run import train
 

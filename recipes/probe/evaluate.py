@@ -12,6 +12,7 @@ from pathlib import Path
 
 from features import Steps, measure, speaker_vectors, step_features
 from recordings import Recording, align_all, load, parallel, read_rows, train_rows
+from settings import ProbeRecipe
 from tasks import (
     WORD_PARTS,
     Table,
@@ -27,7 +28,7 @@ from tasks import (
 )
 
 import vcae
-from vcae.config import ProbeRecipe, load_config, to_dict
+from vcae.config import load_config, to_dict
 from vcae.errors import DataError, VcaeError
 
 # Of the training recordings, so many give the features their scale.

@@ -10,10 +10,11 @@ import torch
 from recordings import Recording
 from scipy.fft import dct
 from scipy.signal import savgol_filter
+from settings import ProbeRecipe
 
 import vcae
+from vcae.audio.config import MelConfig
 from vcae.audio.frames import active_frames
-from vcae.config import MelConfig, ProbeRecipe
 from vcae.errors import ConfigError
 from vcae.model.autoencoder import Autoencoder
 from vcae.tasks.ladder import LADDER, load_rung

@@ -18,8 +18,9 @@ from features import (
     speaker_vectors,
 )
 from recordings import Recording
+from settings import ProbeRecipe
 
-from vcae.config import MelConfig, ProbeRecipe
+from vcae.audio.config import MelConfig
 from vcae.evaluation.alignment import SILENT_PHONES, Alignment
 from vcae.evaluation.probes import (
     accuracy,

@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from settings import ReleaseRecipe
+
 from vcae import checkpoint
-from vcae.config import ReleaseRecipe, load_config
+from vcae.config import load_config
+from vcae.files import hash_file
 
 
 def training(part: checkpoint.Checkpoint, name: str) -> dict[str, Any]:
@@ -27,7 +30,7 @@ def main() -> None:
     path = Path(recipe.output)
     own, shared = (None, recipe.vocoder) if recipe.share_vocoder else (parts[1].vocoder, None)
     checkpoint.save(path, parts[0].autoencoder, own, info, half=True, shared_vocoder=shared)
-    digest = checkpoint.sha256(path)
+    digest = hash_file(path)
     path.with_suffix(".sha256").write_text(f"{digest}  {path.name}\n")
     checkpoint.load(path)
     print(f"wrote {path}: {path.stat().st_size / 1e6:.1f} MB, sha256 {digest}")

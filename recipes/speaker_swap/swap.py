@@ -6,11 +6,15 @@ Writes four sounds and a picture of their mels: rows say what is said, columns w
 import sys
 from pathlib import Path
 
+from settings import SwapRecipe
+
 import vcae
 from vcae.audio.io import Sound, read_sound, write_sound
-from vcae.config import SwapRecipe, load_config
-from vcae.tasks.convert import ConvertOptions, convert, hear_voice
-from vcae.tasks.plot import DPI, draw_mel, make_figure
+from vcae.config import load_config
+from vcae.figures.plot import DPI, draw_mel, make_figure
+from vcae.options import ConvertOptions
+from vcae.tasks.convert import convert
+from vcae.voice.voice import hear_voice
 
 
 def main() -> None:

@@ -19,10 +19,12 @@ from peers import POOL, Peer, learn
 from recordings import Recording, find_words, load_recordings, mel_of, parallel_rows, read_rows
 from rich.console import Console
 from rich.progress import track
+from settings import UnitsRecipe
 
 import vcae
+from vcae.audio.config import MelConfig
 from vcae.audio.frames import active_frames
-from vcae.config import MelConfig, UnitsRecipe, load_config, to_dict
+from vcae.config import load_config, to_dict
 from vcae.errors import DataError, VcaeError
 from vcae.evaluation import units
 

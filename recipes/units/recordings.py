@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
+from settings import UnitsRecipe
 
+from vcae.audio.config import MelConfig
 from vcae.audio.io import read_sound, resample
 from vcae.audio.loudness import normalize_level
 from vcae.audio.mel import LogMel
-from vcae.config import MelConfig, UnitsRecipe
 from vcae.errors import DataError
 from vcae.evaluation import units
 from vcae.evaluation.alignment import SAMPLE_RATE, Alignment, Interval, align

@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 from vcae import checkpoint
-from vcae.config import VocoderRecipe, load_config, to_dict
+from vcae.config import load_config, to_dict
+from vcae.training.config import VocoderRecipe
 from vcae.training.objectives import VocoderObjective
 from vcae.training.run import train
 

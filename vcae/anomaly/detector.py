@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from vcae.anomaly import exposure
 from vcae.anomaly.calibration import Tail, combine
+from vcae.anomaly.config import AnomalyConfig
 from vcae.anomaly.distance import Gaussian
 from vcae.anomaly.exposure import Exposure
 from vcae.anomaly.features import EncoderReader, MelReader, check_wav, cut, split_recordings
@@ -30,9 +32,12 @@ from vcae.anomaly.members import (
     statistics_of,
 )
 from vcae.anomaly.models import NETWORKS, Network, make_network, reconstruct
-from vcae.checkpoint import find, read_header, sha256, write_tensors
-from vcae.config import AnomalyConfig, MelConfig, from_dict, to_dict
+from vcae.audio.config import MelConfig
+from vcae.audio.io import resample
+from vcae.checkpoint import find, read_header, write_tensors
+from vcae.config import from_dict, to_dict
 from vcae.errors import CheckpointError, ConfigError, DataError
+from vcae.files import hash_file
 
 FORMAT = 1
 KEY = "vcae_anomaly"
@@ -40,6 +45,8 @@ KEY = "vcae_anomaly"
 MIN_SEGMENT_S = 1.0
 # Of members in a combination, 1 for the others: what few recordings teach a network adds less than distances do, other sounds more.
 WEIGHTS = {**dict.fromkeys(NETWORKS, 0.25), "latent": 0.25, "exposure": 6.0}
+# Share of normal recordings that are called anomalous as long as no threshold was chosen.
+DEFAULT_ALARMS = 0.01
 
 
 @dataclass(frozen=True)
@@ -147,6 +154,18 @@ class Detector:
             return float(np.quantile(self._tail.scores, 1 - probability))
         return float(brentq(lambda score: self._tail.probability(score) - probability, low, high))
 
+    def decide(self, given: float | None = None) -> Threshold:
+        """Return the threshold to decide by: the one given, the detector's own, or where 1 % of normal recordings would be anomalous."""
+        if given is not None:
+            return Threshold(given, f"{given:g}, as given")
+        if self.decision is not None:
+            return replace(self.decision, reason=f"{self.decision.value:.4g}, {self.decision.reason}")
+        at = self.score_at(DEFAULT_ALARMS)
+        share = f"{100 * DEFAULT_ALARMS:g} %"
+        return Threshold(
+            at, f"{at:.4g}, as high as {share} of normal recordings score (none chosen by cost; see vcae anomaly threshold)"
+        )
+
     @classmethod
     def fit(
         cls,
@@ -190,11 +209,12 @@ class Detector:
         return float(self._tensors["segment_s"])
 
     @torch.no_grad()
-    def score(self, wav: np.ndarray) -> Anomaly:
+    def score(self, wav: np.ndarray, sample_rate: int | None = None) -> Anomaly:
         """Score a recording.
 
         Args:
-            wav: (N,), at the mel's sample rate.
+            wav: (N,).
+            sample_rate: Hz. Without it, which the next version refuses, the mel's is taken.
 
         Returns:
             Of a recording longer than a segment: the score of its least normal segment, and the probability that any of so
@@ -203,8 +223,12 @@ class Detector:
         Raises:
             AudioError: If it is shorter than a window, silent, or not finite.
         """
-        config = self.config
-        wav = check_wav(np.asarray(wav), config)
+        config, wav = self.config, np.asarray(wav)
+        if sample_rate is None:
+            warnings.warn("Detector.score without sample_rate takes the mel's; give it", DeprecationWarning, stacklevel=2)
+        elif sample_rate != config.mel.sample_rate and wav.ndim == 1:
+            wav = resample(wav, sample_rate, config.mel.sample_rate)
+        wav = check_wav(wav, config)
         parts = cut(wav, int(max(self.segment_s, MIN_SEGMENT_S) * config.mel.sample_rate))
         found = [self._hear(part) for part in parts]
         totals = combine(self._tails, {m: np.array([f.scores[m] for f in found]) for m in config.parts}, WEIGHTS)
@@ -306,5 +330,5 @@ class Detector:
             ) from error
         if not all(bool(v.isfinite().all()) for v in tensors.values()):
             raise CheckpointError(f"{file} holds numbers that are not finite; get a fresh copy of it")
-        found.info["sha256"] = sha256(file)
+        found.info["sha256"] = hash_file(file)
         return found

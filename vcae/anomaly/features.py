@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vcae.anomaly.config import AnomalyConfig
+from vcae.audio.config import MelConfig
 from vcae.audio.mel import LogMel
-from vcae.config import AnomalyConfig, MelConfig
 from vcae.errors import AudioError, DataError
 from vcae.model.blocks import ConvNeXtStack
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vcae.anomaly.config import AnomalyConfig
 from vcae.anomaly.models import Network, make_network, window_length
-from vcae.config import AnomalyConfig
 
 # Share of the training after which a trimmed loss begins to trim: before, all frames are hard.
 TRIM_AFTER = 0.1

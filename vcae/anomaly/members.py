@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vcae.anomaly import exposure
+from vcae.anomaly.config import AnomalyConfig
 from vcae.anomaly.distance import Gaussian
 from vcae.anomaly.exposure import Exposure
 from vcae.anomaly.features import LEAST_SPREAD, EncoderReader, MelReader, clip_statistics, modulation_statistics
@@ -19,7 +20,7 @@ from vcae.anomaly.fitting import train_network
 from vcae.anomaly.locate import Limit, limits_of, strongest, tracks_of
 from vcae.anomaly.models import NETWORKS, Network, make_network, reconstruct
 from vcae.checkpoint import read_header, write_tensors
-from vcae.config import AnomalyConfig, to_dict
+from vcae.config import to_dict
 
 STATE_KEY = "vcae_anomaly_state"
 # The network whose code `latent` measures distances in.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vcae.config import AnomalyConfig
+from vcae.anomaly.config import AnomalyConfig
 from vcae.model.blocks import ConvNeXtStack
 
 NETWORKS = ("frames", "interpolation", "denoising", "convolutional")

@@ -25,10 +25,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vcae.anomaly import metrics
+from vcae.anomaly.config import UNKNOWN_SCORES, OpenSetConfig
 from vcae.anomaly.features import SILENCE
 from vcae.audio.mel import LogMel
 from vcae.checkpoint import FORMAT, find, read_metadata, write_tensors
-from vcae.config import UNKNOWN_SCORES, OpenSetConfig, from_dict, to_dict
+from vcae.config import from_dict, to_dict
 from vcae.errors import AudioError, CheckpointError, ConfigError, DataError
 from vcae.model.blocks import ConvNeXtStack
 

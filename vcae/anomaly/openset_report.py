@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from vcae.anomaly import metrics
+from vcae.anomaly.config import UNKNOWN_SCORES
 from vcae.anomaly.openset import Classified
 from vcae.audio.io import read_sound
-from vcae.config import UNKNOWN_SCORES
-from vcae.tasks.page import add_player, make_page, make_table
-from vcae.tasks.plot import make_figure
+from vcae.figures.page import add_player, make_page, make_table
+from vcae.figures.plot import make_figure
 
 UNKNOWN = "unknown"
 COLOURS = {"softmax": "#2a7fb8", "energy": "#e69f00", "distance": "#009e73"}

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from vcae.config import MelConfig
-from vcae.tasks.plot import DPI, RANGE, draw_mel, make_figure
-from vcae.tasks.unit_files import write_file
+from vcae.audio.config import MelConfig
+from vcae.figures.plot import DPI, RANGE, draw_mel, make_figure
+from vcae.files import write_file
 
 if TYPE_CHECKING:
     from vcae.anomaly.detector import Anomaly

@@ -16,8 +16,8 @@ import numpy as np
 from vcae.anomaly import metrics
 from vcae.anomaly.metrics import CostTable, Curve, Interval
 from vcae.audio.io import read_sound
-from vcae.tasks.page import add_player, make_page, make_table
-from vcae.tasks.plot import make_figure
+from vcae.figures.page import add_player, make_page, make_table
+from vcae.figures.plot import make_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -168,7 +168,7 @@ def _resampled(pieces: Iterator[np.ndarray], sample_rate: int, rate: int) -> Ite
 def _score(detector: Detector, wav: np.ndarray, start_s: float) -> Window:
     end_s = start_s + len(wav) / detector.config.mel.sample_rate
     try:
-        found = detector.score(wav)
+        found = detector.score(wav, detector.config.mel.sample_rate)
     except AudioError:
         # Silent, or broken samples: said as such, and the watch goes on.
         return Window(start_s, end_s, None, None, None)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -14,6 +13,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 from vcae.errors import AudioError
+from vcae.files import STDIO, check_target, replacing, writing
 
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 8000, 192000
 # Of a file whose length is limited: more would take memory that the limit is to save.
@@ -28,7 +28,6 @@ FORMATS = {
     ".aif": ("AIFF", "PCM_16"),
     ".mp3": ("MP3", "MPEG_LAYER_III"),
 }
-STDIO = "-"
 # Samples of all channels that are read at a time.
 BLOCK_SAMPLES = 1 << 19
 
@@ -290,32 +289,17 @@ def resample_blocks(blocks: Iterable[np.ndarray], sample_rate: int, new_sample_r
     yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
-def check_output(path: str | Path, force: bool = False, suffixes: Collection[str] = tuple(FORMATS)) -> None:
-    """Refuse an output path that could not be written, before any work is done.
+def check_output(path: str | Path, force: bool = False) -> None:
+    """Refuse the path of a sound file that could not be written, before any work is done.
 
     Args:
         path: Of the output; `-` for standard output.
         force: Replace an existing file.
-        suffixes: That it may have, in lower case.
 
     Raises:
         AudioError: If the suffix is unknown, the file exists and `force` is off, it is a folder, or the place is not writable.
     """
-    if str(path) == STDIO:
-        return
-    file = Path(path)
-    if file.suffix.lower() not in suffixes:
-        allowed = f"allowed are {', '.join(suffixes)}" if len(suffixes) > 1 else f"allowed is {', '.join(suffixes)}"
-        raise AudioError(f"{file} has the suffix {file.suffix!r}; {allowed}")
-    if os.path.isdir(file):
-        raise AudioError(f"{file} is a folder; give a file name for the output")
-    if os.path.lexists(file) and not force:
-        raise AudioError(f"{file} exists; add --force to replace it or choose another name with -o")
-    parent = file.absolute().parent
-    while not os.path.exists(parent):
-        parent = parent.parent
-    if not os.path.isdir(parent) or not os.access(parent, os.W_OK | os.X_OK):
-        raise AudioError(f"{file} cannot be written: {parent} is not a writable folder; choose another place with -o")
+    check_target(path, force, tuple(FORMATS), AudioError)
 
 
 def write_sound(path: str | Path, sound: Sound, comment: str, force: bool = False, stdout: BinaryIO | None = None) -> None:
@@ -348,80 +332,14 @@ def write_blocks(
         if stdout is None:
             raise AudioError("there is no standard output to write to; name a file with -o")
         # A wav's header says how long it is, so it is made before it is sent.
-        with _writing("standard output"), tempfile.TemporaryFile(prefix="vcae-", buffering=0) as made:
+        with writing("standard output", AudioError), tempfile.TemporaryFile(prefix="vcae-", buffering=0) as made:
             _encode(made, blocks, sample_rate, ("WAV", "PCM_16"), comment, path)
             made.seek(0)
             shutil.copyfileobj(made, stdout, 1 << 20)
             stdout.flush()
         return
-    file = Path(path)
-    with _replacing(file) as out:
-        _encode(out, blocks, sample_rate, FORMATS[file.suffix.lower()], comment, path)
-
-
-def write_bytes(path: str | Path, data: bytes, stdout: BinaryIO | None = None) -> None:
-    """Write a file under a temporary name, then rename it; `-` writes to `stdout`.
-
-    Raises:
-        AudioError: If writing fails.
-    """
-    if str(path) != STDIO:
-        with _replacing(Path(path)) as out:
-            left = memoryview(data)
-            while left:
-                left = left[out.write(left) :]
-        return
-    if stdout is None:
-        raise AudioError("there is no standard output to write to; name a file with -o")
-    with _writing("standard output"):
-        stdout.write(data)
-        stdout.flush()
-
-
-@contextmanager
-def _replacing(file: Path) -> Iterator[BinaryIO]:
-    """Open an unbuffered temporary file that takes another's place if all goes well."""
-    temporary = ""
-    try:
-        with _writing(str(file)):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".vcae-{os.getpid()}-", suffix=".part")
-            with os.fdopen(handle, "w+b", buffering=0) as out:
-                yield cast(BinaryIO, out)
-                os.fsync(out.fileno())
-            os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, file)
-    finally:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed process left half-written in a folder."""
-    for file in folder.glob(".vcae-*-*.part"):
-        try:
-            os.kill(int(file.name.split("-")[1]), 0)
-        except (ProcessLookupError, ValueError):
-            file.unlink(missing_ok=True)
-        except OSError:
-            continue
-
-
-@contextmanager
-def _writing(name: str) -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise AudioError(f"{name} could not be written ({reason}); choose another place with -o") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    with replacing(path, AudioError) as temporary, temporary.open("w+b", buffering=0) as out:
+        _encode(cast(BinaryIO, out), blocks, sample_rate, FORMATS[Path(path).suffix.lower()], comment, path)
 
 
 class _CarefulFile:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vcae.config import MelConfig
+from vcae.audio.config import MelConfig
 
 
 def hz_to_mel(hz: Tensor) -> Tensor:

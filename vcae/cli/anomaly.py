@@ -14,25 +14,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vcae.cli import anomaly_classes
 from vcae.cli.common import ForceOption, JsonOption, QuietOption, Stopwatch, report, user_errors
 from vcae.cli.units import find_recordings, name_targets
 from vcae.errors import AudioError, CheckpointError, ConfigError, DataError
+from vcae.files import STDIO, check_target, write_file
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from vcae.anomaly.detector import Anomaly, Detector
+    from vcae.anomaly.detector import Anomaly, Detector, Threshold
     from vcae.anomaly.locate import Place
 
 app = typer.Typer(
     help="Anomalies: learn from normal recordings alone, then say how unlike them others are, where and when.",
     no_args_is_help=True,
 )
-anomaly_classes.register(app)
-STDIO = "-"
-# Share of normal recordings that are called anomalous as long as no threshold was chosen.
-DEFAULT_ALARMS = 0.01
 # Places named a recording; --json has them all.
 MAX_NAMED = 8
 
@@ -120,13 +116,9 @@ def fit(
     json: JsonOption = False,
 ) -> None:
     """Fit a detector to the normal recordings in FOLDER. Stopped, the same command goes on where it was."""
-    if output.suffix != ".safetensors":
-        raise CheckpointError(f"{output} has the suffix {output.suffix!r}; a detector is called .safetensors")
-    if output.is_dir():
-        raise CheckpointError(f"{output} is a folder; give a file name with -o")
-    if output.exists() and not force:
-        raise CheckpointError(f"{output} exists; add --force to replace it or choose another name with -o")
-    from vcae.config import AnomalyConfig, load_config
+    check_target(output, force, (".safetensors",), CheckpointError)
+    from vcae.anomaly.config import AnomalyConfig
+    from vcae.config import load_config
 
     overrides = [f"model={model.value}", f"robust={robust.value}", f"trim={trim}", f"seed={seed}"]
     overrides += [] if steps is None else [f"max_steps={steps}"]
@@ -155,7 +147,7 @@ def fit(
     state = output.with_name(f".{output.stem}.state.safetensors")
     with _bar("fitting", quiet) as progress:
         detector = Detector.fit(recordings, chosen, progress, state)
-    from vcae import __version__
+    from vcae.version import __version__
 
     facts = {"vcae": __version__, "recordings": len(recordings), "skipped": len(skipped.names), **detector.info}
     detector.save(output, facts)
@@ -182,7 +174,7 @@ def _score_all(
         for n, (path, name) in enumerate(found):
             try:
                 wav = _read(path, detector.config.mel.sample_rate)
-                yield path, name, wav, detector.score(wav)
+                yield path, name, wav, detector.score(wav, detector.config.mel.sample_rate)
             except AudioError as error:
                 skipped.add(path, error)
             progress(n + 1, len(found))
@@ -211,20 +203,20 @@ def score(
     if csv_file is not None and csv_file.exists() and not force:
         raise DataError(f"{csv_file} exists; add --force to replace it or choose another name with --csv")
     if plot is not None:
-        from vcae.tasks.plot import need_matplotlib
+        from vcae.figures.plot import need_matplotlib
 
         need_matplotlib()
     from vcae.anomaly.detector import Detector
     from vcae.anomaly.locate import locate
 
     detector = Detector.load(model)
-    at, reason = _decision(detector, threshold)
+    at = detector.decide(threshold)
     skipped, rows, names = _Skipped(), [], []
     for path, name, wav, found in _score_all(detector, recordings, skipped, quiet):
         spots: list[Place] = []
         if places or plot is not None:
             spots = locate(wav, detector.config.mel.sample_rate, found.frame_scores, found.hop_s, limits=detector.limits)
-        row = _row(path, found, at, reason)
+        row = _row(path, found, at)
         if places:
             row["places"] = [
                 {"time_s": round(s.time_s, 3), "start_s": round(s.start_s, 3), "end_s": round(s.end_s, 3), "kind": s.kind}
@@ -247,30 +239,17 @@ def score(
     if dcase is not None:
         _write_dcase(dcase, model.stem, names, rows)
     if not quiet and not json:
-        sys.stdout.write(f"{len(rows)} recordings scored{skipped}; threshold: {reason}\n")
+        sys.stdout.write(f"{len(rows)} recordings scored{skipped}; threshold: {at.reason}\n")
 
 
-def _decision(detector: Detector, given: float | None) -> tuple[float, str]:
-    """Return the threshold and its reason; without a chosen one, where 1 % of normal recordings would be called anomalous."""
-    if given is not None:
-        return given, f"{given:g}, as given"
-    if detector.decision is not None:
-        return detector.decision.value, f"{detector.decision.value:.4g}, {detector.decision.reason}"
-    at = detector.score_at(DEFAULT_ALARMS)
-    return (
-        at,
-        f"{at:.4g}, as high as {100 * DEFAULT_ALARMS:g} % of normal recordings score (none chosen by cost; see vcae anomaly threshold)",
-    )
-
-
-def _row(path: str, found: Anomaly, threshold: float, reason: str) -> dict[str, Any]:
+def _row(path: str, found: Anomaly, at: Threshold) -> dict[str, Any]:
     return {
         "path": path,
         "score": found.score,
         "probability": found.probability,
-        "anomalous": found.score >= threshold,
-        "threshold": threshold,
-        "reason": reason,
+        "anomalous": found.score >= at.value,
+        "threshold": at.value,
+        "reason": at.reason,
         "peak_s": round(float(found.frame_scores.argmax()) * found.hop_s, 3),
         "members": dict(found.members),
     }
@@ -285,7 +264,6 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    from vcae.tasks.unit_files import write_file
 
     out = io.StringIO()
     keys = ["path", "score", "probability", "anomalous", "threshold", "peak_s", "reason"]
@@ -297,8 +275,6 @@ def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def _write_dcase(folder: Path, name: str, names: list[str], rows: list[dict[str, Any]]) -> None:
     """Write file,score and file,0 or 1 without a header, as DCASE task 2 wants them."""
-    from vcae.tasks.unit_files import write_file
-
     scores = "".join(f"{_quoted(n)},{row['score']:.6f}\n" for n, row in zip(names, rows, strict=True))
     decisions = "".join(f"{_quoted(n)},{int(row['anomalous'])}\n" for n, row in zip(names, rows, strict=True))
     write_file(folder / f"anomaly_score_{name}.csv", scores.encode())
@@ -395,7 +371,7 @@ def watch(
     from vcae.anomaly.watch import watch as watch_stream
 
     detector = Detector.load(model)
-    at, reason = _decision(detector, threshold)
+    at = detector.decide(threshold)
     with ExitStack() as opened:
         if raw:
             assert rate is not None
@@ -408,10 +384,10 @@ def watch(
             sample_rate, pieces = read_growing(Path(recording), follow)
         for n, found in enumerate(watch_stream(detector, pieces, sample_rate, window, hop)):
             row: dict[str, Any] = {k: None if v is None else round(v, 6) for k, v in vars(found).items()}
-            row["anomalous"] = None if found.score is None else found.score >= at
-            row["threshold"] = at
+            row["anomalous"] = None if found.score is None else found.score >= at.value
+            row["threshold"] = at.value
             if n == 0:
-                row["reason"] = reason
+                row["reason"] = at.reason
             if found.score is None:
                 row["note"] = "silent"
             sys.stdout.write(json_module.dumps(row) + "\n")

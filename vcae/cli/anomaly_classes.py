@@ -17,6 +17,7 @@ import typer
 from vcae.cli.common import EXIT_USER_ERROR, ForceOption, JsonOption, QuietOption, report, user_errors
 from vcae.cli.units import find_recordings
 from vcae.errors import AudioError, CheckpointError, ConfigError, DataError, VcaeError
+from vcae.files import check_target, write_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,15 +91,6 @@ class _Readings:
             raise AudioError(f"none of the {n_given} recordings could be used; the lines above say why")
 
 
-def _check_model_path(path: Path, force: bool) -> None:
-    if path.suffix != ".safetensors":
-        raise CheckpointError(f"{path} has the suffix {path.suffix!r}; a model file is called .safetensors")
-    if path.is_dir():
-        raise CheckpointError(f"{path} is a folder; give a file name with -o")
-    if path.exists() and not force:
-        raise CheckpointError(f"{path} exists; add --force to replace it or choose another name with -o")
-
-
 def _class_folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder; give a folder that holds a folder of recordings for each class")
@@ -121,9 +113,9 @@ def fit_classes(
     json: JsonOption = False,
 ) -> None:
     """Learn the classes of FOLDER, and when a sound is none of them."""
-    from vcae.config import OpenSetConfig
+    from vcae.anomaly.config import OpenSetConfig
 
-    _check_model_path(output, force)
+    check_target(output, force, (".safetensors",), CheckpointError)
     settings = {"keep": keep, "max_steps": steps, "seed": seed} | ({} if by is None else {"by": by.value})
     config = OpenSetConfig(**settings)  # type: ignore[arg-type]
     listed: list[tuple[str, str]] = []
@@ -169,8 +161,6 @@ def classify(
     json: JsonOption = False,
 ) -> None:
     """Say which class each of SOURCES is, how surely, or that it is unknown."""
-    from vcae.tasks.unit_files import check_target, write_file
-
     if output is not None:
         check_target(output, force)
     recordings = find_recordings(sources)
@@ -269,7 +259,7 @@ def _evaluate_detector(
     from vcae.anomaly.detector import Detector
     from vcae.anomaly.metrics import f1_threshold, gamma_threshold
     from vcae.anomaly.report import Scored, judge, write_report
-    from vcae.tasks.plot import need_matplotlib
+    from vcae.figures.plot import need_matplotlib
 
     need_matplotlib()
     detector = Detector.load(path)
@@ -281,17 +271,17 @@ def _evaluate_detector(
             wav = readings.read(file)
             if wav is not None:
                 try:
-                    found = detector.score(wav)
+                    found = detector.score(wav, detector.config.mel.sample_rate)
                     scored.append(Scored(Path(file), label, found.score, found.probability))
                 except AudioError as error:
                     readings.skip(AudioError(f"{file}: {error}"))
             progress(n + 1, len(given))
     readings.close(len(given))
     usual = gamma_threshold([s.score for s in scored if not s.anomalous]) if sum(not s.anomalous for s in scored) > 2 else None
-    chosen, reason = _threshold_of(detector, threshold)
+    chosen = detector.decide(threshold)
     others = {"best F1 on these recordings": f1_threshold([s.anomalous for s in scored], [s.score for s in scored])}
     others |= {} if usual is None else {"90th percentile of a gamma of these normal scores": usual}
-    judged = judge(scored, chosen, reason, costs, others, seed=seed)
+    judged = judge(scored, chosen.value, chosen.reason, costs, others, seed=seed)
     facts = {"model": path.name, "sha256": str(detector.info.get("sha256", ""))[:16], "recordings": len(scored)}
     facts |= {"skipped": readings.skipped, "bootstrap seed": seed}
 
@@ -304,26 +294,25 @@ def _evaluate_detector(
     figures = {name: vars(found) for name, found in judged.figures.items()}
     sentence = f"wrote {page}: " + ", ".join(f"{name} {found}" for name, found in judged.figures.items())
     sentence += f"; {readings.skipped} of {len(given)} recordings skipped" if readings.skipped else ""
-    report({"page": str(page), **facts, "threshold": chosen, "reason": reason, **figures}, sentence, str(page), quiet, json)
-
-
-def _threshold_of(detector: Detector, given: float | None) -> tuple[float, str]:
-    """Return the threshold and its reason, as `vcae anomaly score` decides."""
-    from vcae.cli.anomaly import _decision
-
-    return _decision(detector, given)
+    report(
+        {"page": str(page), **facts, "threshold": chosen.value, "reason": chosen.reason, **figures},
+        sentence,
+        str(page),
+        quiet,
+        json,
+    )
 
 
 def _draw(detector: Detector, wav: np.ndarray, picture: Path, title: str) -> None:
     from vcae.anomaly.plot import draw_anomaly
 
-    draw_anomaly(picture, detector.score(wav), detector.config.mel, title)
+    draw_anomaly(picture, detector.score(wav, detector.config.mel.sample_rate), detector.config.mel, title)
 
 
 def _evaluate_classes(path: Path, known: Path, unknown: list[str], output: Path, seed: int, quiet: bool, json: bool) -> None:
     from vcae.anomaly.openset import OpenSetClassifier, judge_open_set
     from vcae.anomaly.openset_report import write_open_set
-    from vcae.tasks.plot import need_matplotlib
+    from vcae.figures.plot import need_matplotlib
 
     need_matplotlib()
     classifier = OpenSetClassifier.load(path)

@@ -9,9 +9,26 @@ from typing import Annotated
 
 import typer
 
-from vcae import __version__
-from vcae.cli import anomaly, codec, convert, copy, demo, denoise, embed, evaluate, generate, info, plot, stream, units, voice
+from vcae.cli import (
+    anomaly,
+    anomaly_classes,
+    codec,
+    convert,
+    copy,
+    demo,
+    denoise,
+    embed,
+    evaluate,
+    generate,
+    info,
+    plot,
+    stream,
+    units,
+    voice,
+)
 from vcae.cli.common import EXIT_USER_ERROR
+from vcae.environment import prepare
+from vcae.version import __version__
 
 app = typer.Typer(
     help="Voice conversion on a laptop, offline: the words of one recording in the voice of another.",
@@ -38,6 +55,7 @@ app.command("serve")(demo.serve)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(voice.app, name="voice")
 app.add_typer(generate.app, name="generate")
+anomaly_classes.register(anomaly.app)
 app.add_typer(anomaly.app, name="anomaly")
 
 
@@ -58,6 +76,7 @@ def root(
 
 def main() -> None:
     """Run the command line."""
+    prepare()
     _fill_in_closed_streams()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     code: object = 0

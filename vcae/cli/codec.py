@@ -25,8 +25,9 @@ from vcae.cli.common import (
     working,
 )
 from vcae.cli.folder import GlobOption, JobsOption, OutDirOption, ResumeOption, needed_folder, refuse_folder_options
-from vcae.tasks.provenance import provenance
-from vcae.tasks.speakers import find_voice, parse_speaker, read_clips
+from vcae.files import check_target, provenance, write_file
+from vcae.options import check_kbps
+from vcae.voice.speakers import find_voice, parse_speaker, read_clips
 
 
 @user_errors
@@ -46,15 +47,14 @@ def compress(
     resume: ResumeOption = False,
 ) -> None:
     """Compress the speech of SOURCE; of a folder, every recording, and exit with 1 if any failed."""
-    from vcae.audio.io import SoundReader, check_output, write_bytes
-    from vcae.codec.bitstream import check_kbps
-    from vcae.tasks.codec_files import SUFFIX, duration_of
-
     check_kbps(kbps)
+    from vcae.audio.io import SoundReader
+    from vcae.codec.vcz import SUFFIX, duration_of
+
     if os.path.isdir(source):
+        from vcae.batch.jobs import plan_folder
+        from vcae.batch.workers import CompressSettings
         from vcae.cli.folder import Run, do_many
-        from vcae.tasks.batch import plan_folder
-        from vcae.tasks.codec_batch import CompressSettings
 
         run = Run(needed_folder(source, output, out_dir), glob, jobs, resume, force, quiet, json, verb="compressed")
         plan = plan_folder(Path(source), (), run.out_dir, glob, ending=SUFFIX)
@@ -62,14 +62,14 @@ def compress(
         return
     refuse_folder_options(source, out_dir, glob, jobs, resume)
     target = output_path(output, [source], SUFFIX.removeprefix("."), ending="")
-    check_output(target, force, (SUFFIX,))
+    check_target(target, force, (SUFFIX,))
     with SoundReader(source, sys.stdin.buffer) as sound, working("compressing", quiet):
-        from vcae.tasks.codec import Codec
+        from vcae.codec.codec import Codec
 
         watch = Stopwatch()
         codec = Codec(device=device.value)
         data = codec.compress(sound, kbps)
-    write_bytes(target, data, sys.stdout.buffer)
+    write_file(target, data, sys.stdout.buffer)
     seconds = duration_of(data)
     measured = 8e-3 * len(data) / seconds
     checkpoint = codec.file
@@ -117,14 +117,14 @@ def decompress(
 ) -> None:
     """Make sound of a compressed SOURCE; of a folder, of every file, and exit with 1 if any failed. Damage is told and concealed."""
     from vcae.audio.io import check_output, write_blocks
-    from vcae.tasks.codec_files import SUFFIX, Heard, damage_lines, open_code
+    from vcae.codec.vcz import SUFFIX, CheckedStream, damage_lines, open_code
 
     names = tuple(speaker or ())
     speakers = [parse_speaker(text) for text in names]
     if os.path.isdir(source):
+        from vcae.batch.jobs import plan_folder
+        from vcae.batch.workers import DecompressSettings
         from vcae.cli.folder import Run, do_many
-        from vcae.tasks.batch import plan_folder
-        from vcae.tasks.codec_batch import DecompressSettings
 
         run = Run(needed_folder(source, output, out_dir), glob, jobs, resume, force, quiet, json, verb="decompressed")
         settings = DecompressSettings(device=device.value, speakers=names, strict=strict, seed=seed)
@@ -137,14 +137,14 @@ def decompress(
         clips = read_clips(speakers)
         watch = Stopwatch()
         with working("decompressing", quiet):
-            from vcae.tasks.codec import Codec
+            from vcae.codec.codec import Codec
 
             codec = Codec(device=device.value)
             voice = find_voice(codec.model, speakers, clips) if speakers else None
             shown = "standard input" if source == "-" else source
             stream = codec.stream(opened, voice, strict, shown, seed)
             comment = provenance(codec.file, "decompressed")
-            sound = Heard(stream, shown)
+            sound = CheckedStream(stream, shown)
             write_blocks(target, sound, codec.sample_rate, comment, force, sys.stdout.buffer)
     lines = damage_lines(stream.damage)
     for line in lines:

@@ -25,8 +25,9 @@ from vcae.cli.common import (
     working,
 )
 from vcae.errors import ConfigError
-from vcae.tasks.provenance import provenance
-from vcae.tasks.speakers import find_voice, parse_speaker, read_clips
+from vcae.files import provenance
+from vcae.options import ConvertOptions
+from vcae.voice.speakers import find_voice, parse_speaker, read_clips
 
 if TYPE_CHECKING:
     from vcae.cli.folder import Run
@@ -103,6 +104,7 @@ def convert(
         "seed": seed,
         "denoise": denoise,
     }
+    chosen = ConvertOptions(**options)
     if is_many(source):
         run = Run(needed_folder(source, output, out_dir), glob, jobs, resume, force, quiet, json, engine.value, address)
         _convert_many(source, speaker or [], checkpoint, device.value, options, run)
@@ -120,10 +122,9 @@ def convert(
     with SoundReader(source, sys.stdin.buffer) as sound:
         clips = read_clips(speakers)
         with working("loading the model", quiet):
-            from vcae.tasks.convert import ConvertOptions, convert_long
+            from vcae.tasks.convert import convert_long
             from vcae.tasks.model import load
 
-            chosen = ConvertOptions(**options)
             watch = Stopwatch()
             model = load(checkpoint, device.value)
         with working("converting", quiet):
@@ -160,8 +161,8 @@ def _needed_speakers(speaker: list[str] | None) -> list[str]:
 
 
 def _convert_many(source: str, speaker: list[str], checkpoint: str, device: str, options: dict[str, Any], run: Run) -> None:
+    from vcae.batch.workers import Settings
     from vcae.cli.folder import convert_many
-    from vcae.tasks.batch import Settings
 
     if Path(source).is_dir():
         for text in _needed_speakers(speaker):

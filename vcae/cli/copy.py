@@ -22,7 +22,7 @@ from vcae.cli.common import (
     user_errors,
     working,
 )
-from vcae.tasks.provenance import provenance
+from vcae.files import provenance
 
 if TYPE_CHECKING:
     from collections.abc import Callable

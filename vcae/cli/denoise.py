@@ -23,7 +23,8 @@ from vcae.cli.common import (
     working,
 )
 from vcae.cli.folder import GlobOption, JobsOption, OutDirOption, ResumeOption, needed_folder, refuse_folder_options
-from vcae.tasks.provenance import provenance
+from vcae.files import provenance
+from vcae.options import check_strength
 
 SourceArgument = Annotated[str, typer.Argument(help="A sound file, '-' for a wav on standard input; or a folder.")]
 
@@ -43,13 +44,13 @@ def denoise(
     resume: ResumeOption = False,
 ) -> None:
     """Take the noise from the speech of SOURCE; of a folder, from every recording, and exit with 1 if any failed."""
-    from vcae.audio.io import SoundReader, check_output, write_blocks
-    from vcae.tasks.denoise_batch import DenoiseSettings, check_strength
-
     check_strength(strength)
+    from vcae.audio.io import SoundReader, check_output, write_blocks
+    from vcae.batch.workers import DenoiseSettings
+
     if os.path.isdir(source):
+        from vcae.batch.jobs import plan_folder
         from vcae.cli.folder import Run, do_many
-        from vcae.tasks.batch import plan_folder
 
         run = Run(needed_folder(source, output, out_dir), glob, jobs, resume, force, quiet, json, verb="denoised")
         plan = plan_folder(Path(source), (), run.out_dir, glob)
@@ -61,7 +62,7 @@ def denoise(
     with SoundReader(source, sys.stdin.buffer) as sound:
         watch = Stopwatch()
         with working("denoising", quiet):
-            from vcae.tasks.denoise import Cleaner
+            from vcae.engine.denoise import Cleaner
 
             cleaner = Cleaner(device=device.value)
             cleaned = cleaner.clean(sound, strength)

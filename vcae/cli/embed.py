@@ -28,13 +28,13 @@ from vcae.cli.common import (
 )
 from vcae.cli.units import find_recordings, progress
 from vcae.errors import AudioError
+from vcae.files import STDIO, check_target, write_file
 
 if TYPE_CHECKING:
     from vcae.tasks.embed import Embedding
     from vcae.tasks.model import Model
 
 FAILED = 1
-STDIO = "-"
 
 
 class What(str, Enum):
@@ -97,12 +97,11 @@ def embed(
     json: JsonOption = False,
 ) -> None:
     """Write features of FILES for other tasks: who speaks, what is said, or the mel, with names and times."""
-    from vcae.audio.io import check_output, write_bytes
     from vcae.tasks.embed_files import SUFFIXES, format_embeddings, need_writer
 
     recordings = find_recordings(expand(files))
     target = output_path(output, [path for path, _ in recordings], what.value, ".npz")
-    check_output(target, force, SUFFIXES)
+    check_target(target, force, SUFFIXES)
     need_writer(target)
     watch = Stopwatch()
     with working("loading the model", quiet):
@@ -117,7 +116,7 @@ def embed(
         "sha256": model.checkpoint.sha256,
     }
     suffix = ".npz" if target == STDIO else Path(target).suffix.lower()
-    write_bytes(target, format_embeddings(made, suffix, facts), sys.stdout.buffer)
+    write_file(target, format_embeddings(made, suffix, facts), sys.stdout.buffer)
     n_rows, dim, elapsed = sum(len(e.values) for e in made), made[0].values.shape[1], watch()
     values = {
         "output": target,

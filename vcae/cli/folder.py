@@ -16,11 +16,13 @@ import typer
 
 from vcae.cli.common import Stopwatch, say
 from vcae.errors import ConfigError
+from vcae.files import remove_leftovers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vcae.tasks.batch import Job, Outcome, Settings
+    from vcae.batch.jobs import Job, Outcome
+    from vcae.batch.workers import Settings
 
 FAILED = 1
 INTERRUPTED = 130
@@ -94,7 +96,7 @@ def convert_many(source: str, settings: Settings, run: Run) -> None:
         DataError: For an unusable table.
         typer.Exit: 1 if a conversion failed, 130 after Ctrl-C.
     """
-    from vcae.tasks.batch import plan_folder, plan_pairs
+    from vcae.batch.jobs import plan_folder, plan_pairs
 
     folder = Path(source)
     jobs = plan_folder(folder, settings.speakers, run.out_dir, run.glob) if folder.is_dir() else plan_pairs(folder, run.out_dir)
@@ -108,8 +110,7 @@ def do_many(jobs: list[Job], settings: Settings, run: Run) -> None:
         ConfigError: If outputs exist and neither --resume nor --force is given.
         typer.Exit: 1 if one failed, 130 after Ctrl-C.
     """
-    from vcae.audio.io import remove_leftovers
-    from vcae.tasks.batch import REPORT, write_report
+    from vcae.batch.jobs import REPORT, write_report
 
     report = run.out_dir / REPORT
     jobs = _with_history(jobs, report, run)
@@ -135,7 +136,7 @@ def do_many(jobs: list[Job], settings: Settings, run: Run) -> None:
 
 
 def _with_history(jobs: list[Job], report: Path, run: Run) -> list[Job]:
-    from vcae.tasks.batch import read_report
+    from vcae.batch.jobs import read_report
 
     if run.resume:
         known = read_report(report)
@@ -161,9 +162,9 @@ def _make_folder(folder: Path) -> None:
 
 def _outcomes(jobs: list[Job], settings: Settings, run: Run, report: Path) -> Iterator[Outcome]:
     """Do the jobs, and add a line to the report after each, so that a killed run knows what it did."""
-    from vcae.tasks.batch import report_line
-    from vcae.tasks.pool import run_jobs
-    from vcae.tasks.ray_pool import run_jobs_on_ray
+    from vcae.batch.jobs import report_line
+    from vcae.batch.pool import run_jobs
+    from vcae.batch.ray_pool import run_jobs_on_ray
 
     def size(job: Job) -> int:
         try:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vcae import __version__
 from vcae.cli.common import (
     CheckpointOption,
     Device,
@@ -26,13 +25,15 @@ from vcae.cli.common import (
     working,
 )
 from vcae.errors import ConfigError
-from vcae.tasks.provenance import provenance
-from vcae.tasks.speakers import Speaker, find_voice, parse_speaker, read_clips
+from vcae.files import check_target, provenance
+from vcae.options import BabbleOptions, ConvertOptions
+from vcae.version import __version__
+from vcae.voice.speakers import Speaker, find_voice, parse_speaker, read_clips
 
 if TYPE_CHECKING:
     from vcae.audio.io import Sound
     from vcae.tasks.model import Model
-    from vcae.tasks.voice import Voice
+    from vcae.voice.voice import Voice
 
 app = typer.Typer(help="Voices that nobody has, and babble.", no_args_is_help=True)
 
@@ -47,22 +48,9 @@ def voice_target(name: str) -> Path:
     Raises:
         ConfigError: If the name cannot be a saved voice's.
     """
-    from vcae.tasks.shelf import SUFFIX, voice_path
+    from vcae.voice.shelf import SUFFIX, voice_path
 
     return Path(name) if name.endswith(SUFFIX) else voice_path(name)
-
-
-def check_targets(targets: list[Path], force: bool) -> None:
-    """Refuse to replace files, unless it is wanted.
-
-    Raises:
-        ConfigError: If one exists.
-    """
-    for target in targets:
-        if target.is_dir():
-            raise ConfigError(f"{target} is a folder; give a file's name")
-        if target.exists() and not force:
-            raise ConfigError(f"{target} exists; add --force to replace it, or take another name with -o")
 
 
 def _pitch(voice: Voice) -> str:
@@ -86,11 +74,11 @@ def voice(
     """Draw a voice that nobody has and save it, for --speaker."""
     name = f"new-{seed}" if output is None else output
     path = voice_target(name)
-    check_targets([path], force)
+    check_target(path, force)
     with working("drawing a voice", quiet):
-        from vcae.tasks.generate import new_voice
         from vcae.tasks.model import load
-        from vcae.tasks.voice import save_voice
+        from vcae.voice.file import save_voice
+        from vcae.voice.new import new_voice
 
         model = load(checkpoint, device.value)
         drawn = new_voice(model, seed, spread)
@@ -122,6 +110,7 @@ def speech(
     json: JsonOption = False,
 ) -> None:
     """Babble in the voice of --speaker: the sounds of speech in an order that speech has, without words."""
+    options = BabbleOptions(seconds, seed, temperature, top_p)
     from vcae.audio.io import Sound, check_output, write_sound
 
     speakers = [parse_speaker(text) for text in speaker]
@@ -129,10 +118,10 @@ def speech(
     check_output(target, force)
     clips = read_clips(speakers)
     with working("babbling", quiet):
-        from vcae.tasks.generate import BabbleOptions, babble
+        from vcae.tasks.babble import babble
         from vcae.tasks.model import load
 
-        options, watch = BabbleOptions(seconds, seed, temperature, top_p), Stopwatch()
+        watch = Stopwatch()
         model = load(DISCRETE, device.value)
         done = babble(model, _voice_for(model, speakers, clips, device), options)
     sound = Sound(done.wav.numpy(), model.sample_rate)
@@ -155,9 +144,9 @@ def speech(
 
 def _voice_for(model: Model, speakers: list[Speaker], clips: dict[Path, Sound], device: Device) -> Voice:
     """Return a voice for `model`; where a saved one is of the default checkpoint, all are made by it and brought over."""
-    from vcae.tasks.generate import carry_voice
     from vcae.tasks.model import load
-    from vcae.tasks.voice import read_voice_facts
+    from vcae.voice.file import read_voice_facts
+    from vcae.voice.new import carry_voice
 
     owners = {read_voice_facts(s.path)["sha256"] for s in speakers if s.saved}
     if not owners - {model.checkpoint.sha256}:
@@ -188,15 +177,16 @@ def interpolate(
         raise ConfigError("voices to interpolate have no weights: each step has its own; leave out what follows the ':'")
     targets = _step_targets(Path(output), steps)
     wavs = [str(target.with_suffix(".wav")) for target in targets] if source is not None else []
-    check_targets(targets, force)
+    for target in targets:
+        check_target(target, force)
     for wav in wavs:
         check_output(wav, force)
     clips = read_clips(speakers)
     sound = read_sound(source) if source is not None else None
     with working("interpolating", quiet):
-        from vcae.tasks.generate import between_voices
         from vcae.tasks.model import load
-        from vcae.tasks.voice import save_voice
+        from vcae.voice.file import save_voice
+        from vcae.voice.new import between_voices
 
         model = load(checkpoint, device.value)
         ends = [find_voice(model, [speaker], clips) for speaker in speakers]
@@ -222,7 +212,7 @@ def _step_targets(folder: Path, steps: int) -> list[Path]:
 
 def _convert_to(model: Model, sound: Sound, voices: list[Voice], wavs: list[str], seed: int, force: bool) -> None:
     from vcae.audio.io import Sound, write_sound
-    from vcae.tasks.convert import ConvertOptions, convert
+    from vcae.tasks.convert import convert
 
     for voice, wav in zip(voices, wavs, strict=True):
         done = Sound(convert(model, sound, voice, ConvertOptions(seed=seed)).wav.numpy(), model.sample_rate)

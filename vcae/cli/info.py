@@ -20,7 +20,7 @@ def info(
     json: JsonOption = False,
 ) -> None:
     """Explain a checkpoint, a sound file, or a compressed one."""
-    from vcae.tasks.codec_files import describe_code, is_code
+    from vcae.codec.vcz import describe_code, is_code
 
     describe = describe_code if is_code(what) else _describe_checkpoint if _is_checkpoint(what) else _describe_sound
     values = describe(what)

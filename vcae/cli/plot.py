@@ -20,10 +20,11 @@ from vcae.cli.common import (
     working,
 )
 from vcae.errors import DataError
+from vcae.files import check_target, write_file
 
 if TYPE_CHECKING:
     from vcae.audio.io import Sound
-    from vcae.tasks.plot import View
+    from vcae.figures.plot import View
 
 MAX_FILES = 12
 # A column of a longer one would show nothing.
@@ -49,14 +50,12 @@ def plot(
     json: JsonOption = False,
 ) -> None:
     """Draw the mel and F0 of each AUDIO on one scale of time, loudness and pitch."""
-    from vcae.tasks.unit_files import check_target, write_file
-
     if len(audio) > MAX_FILES:
         raise DataError(f"{len(audio)} recordings do not fit into a picture; at most {MAX_FILES} do, so draw fewer")
     target = output or Path("recording.png" if audio[0] == "-" else f"{Path(audio[0]).stem}.png")
     check_target(target, force)
     from vcae.audio.io import read_sound
-    from vcae.tasks.plot import draw_views, need_matplotlib, picture_format
+    from vcae.figures.plot import draw_views, need_matplotlib, picture_format
 
     form = picture_format(target)
     need_matplotlib()
@@ -73,7 +72,7 @@ def plot(
 
 
 def _views(sounds: list[Sound], checkpoint: str | None, device: str) -> list[View]:
-    from vcae.tasks.plot import view_sound
+    from vcae.figures.plot import view_sound
 
     names = [Path(sound.name).name for sound in sounds]
     if checkpoint is None:

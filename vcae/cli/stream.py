@@ -23,7 +23,8 @@ from vcae.cli.common import (
 )
 from vcae.cli.convert import Loudness
 from vcae.errors import AudioError, ConfigError
-from vcae.tasks.speakers import find_voice, parse_speaker, read_clips
+from vcae.options import ConvertOptions
+from vcae.voice.speakers import find_voice, parse_speaker, read_clips
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,6 +77,7 @@ def stream(
     What comes out has 16 kHz; it is a wav if a wav came in, and raw PCM otherwise. Underruns, which are blocks that took longer than they
     last or that a device missed, are told at the end.
     """
+    options = ConvertOptions(pitch, 1.0, match, detail, loudness.value, seed)
     from vcae.audio.io import read_sound
 
     speakers = [parse_speaker(text) for text in speaker]
@@ -87,12 +89,10 @@ def stream(
     with working("loading the model", quiet):
         import numpy as np
 
-        from vcae.tasks.convert import ConvertOptions
         from vcae.tasks.live import LiveConverter
         from vcae.tasks.model import load
 
         model = load(checkpoint, device.value)
-        options = ConvertOptions(pitch, 1.0, match, detail, loudness.value, seed)
         prior = model.analyse_sound(own or first)  # type: ignore[arg-type]
         voice = find_voice(model, speakers, clips)
         # The first block of all takes longer; it shall not come late.

@@ -29,8 +29,9 @@ from vcae.cli.common import (
     working,
 )
 from vcae.errors import AudioError, ConfigError, DataError
-from vcae.tasks.provenance import provenance
-from vcae.tasks.speakers import find_voice, parse_speaker, read_clips
+from vcae.files import STDIO, check_target, provenance, write_file
+from vcae.options import SpeakOptions
+from vcae.voice.speakers import find_voice, parse_speaker, read_clips
 
 if TYPE_CHECKING:
     from vcae.audio.io import Sound
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from vcae.tasks.unit_files import Units
 
 CHECKPOINT = "vq"
-STDIO = "-"
 # Of the files taken from a folder; a file that is named is tried whatever its suffix.
 SOUND_SUFFIXES = (
     *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".aifc"),
@@ -171,7 +171,7 @@ def units(
 ) -> None:
     """Write what SOURCES say as sequences of discrete units with their times."""
     from vcae.audio.io import read_sound
-    from vcae.tasks.unit_files import SUFFIXES, check_target, format_units, write_file
+    from vcae.tasks.unit_files import SUFFIXES, format_units
 
     output = None if output == STDIO else output
     recordings = find_recordings(sources)
@@ -188,8 +188,8 @@ def units(
     ready = {} if several else {paths[0]: read_sound(paths[0], sys.stdin.buffer)}
     failed = 0
     with working("loading the model", quiet):
+        from vcae.figures.plot import need_matplotlib
         from vcae.tasks.model import load
-        from vcae.tasks.plot import need_matplotlib
 
         if pictures:
             need_matplotlib()
@@ -230,7 +230,7 @@ def units(
 
 def _encode(model: Model, sound: Sound, name: str, collapse: bool, picture: Path | None) -> Units:
     """Return the units of a recording, and draw them if a picture is wanted."""
-    from vcae.tasks.plot import draw_units
+    from vcae.figures.plot import draw_units
     from vcae.tasks.units import recording_units
 
     seen = model.analyse(sound.wav, sound.sample_rate, sound.name)
@@ -306,6 +306,7 @@ def speak(
     json: JsonOption = False,
 ) -> None:
     """Say UNITS in the voice of --speaker, without any recording of the words."""
+    options = SpeakOptions(pitch, durations.value, match, seed)
     from vcae.audio.io import Sound, check_output, write_sound
     from vcae.tasks.unit_files import read_units
 
@@ -317,9 +318,8 @@ def speak(
     clips = read_clips(speakers)
     with working("loading the model", quiet):
         from vcae.tasks.model import load
-        from vcae.tasks.units import SpeakOptions, check_units, speak_units
+        from vcae.tasks.units import check_units, speak_units
 
-        options = SpeakOptions(pitch, durations.value, match, seed)
         watch = Stopwatch()
         model = load(checkpoint, device.value)
         # All of them first: nothing is written when one cannot be spoken.

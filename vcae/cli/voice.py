@@ -6,17 +6,14 @@ import datetime
 import json as json_module
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from vcae import __version__
 from vcae.cli.common import CheckpointOption, Device, DeviceOption, ForceOption, JsonOption, QuietOption, user_errors, working
 from vcae.errors import ConfigError
-from vcae.tasks.speakers import find_voice, parse_speaker, read_clips
-
-if TYPE_CHECKING:
-    pass
+from vcae.version import __version__
+from vcae.voice.speakers import find_voice, parse_speaker, read_clips
 
 app = typer.Typer(help="Voices saved under a name, for --speaker NAME.", no_args_is_help=True)
 
@@ -37,7 +34,7 @@ def save(
     json: JsonOption = False,
 ) -> None:
     """Measure a voice from CLIPS and save it as NAME."""
-    from vcae.tasks.shelf import voice_path
+    from vcae.voice.shelf import voice_path
 
     path = voice_path(name)
     if path.exists() and not force:
@@ -46,7 +43,7 @@ def save(
     sounds = read_clips(speakers)
     with working("measuring the voice", quiet):
         from vcae.tasks.model import load
-        from vcae.tasks.voice import save_voice
+        from vcae.voice.file import save_voice
 
         model = load(checkpoint, device.value)
         voice = find_voice(model, speakers, sounds, denoise)
@@ -68,7 +65,7 @@ def save(
 @user_errors
 def list_voices(json: JsonOption = False) -> None:
     """List the saved voices."""
-    from vcae.tasks.shelf import SUFFIX, voices_folder
+    from vcae.voice.shelf import SUFFIX, voices_folder
 
     rows = [_describe(path) for path in sorted(voices_folder().glob(f"*{SUFFIX}"))]
     if json:
@@ -82,7 +79,7 @@ def list_voices(json: JsonOption = False) -> None:
 
 def _describe(path: Path) -> dict[str, Any]:
     from vcae.errors import CheckpointError
-    from vcae.tasks.voice import read_voice_facts
+    from vcae.voice.file import read_voice_facts
 
     try:
         return {"name": path.stem, "path": str(path), **read_voice_facts(path)}

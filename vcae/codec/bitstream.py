@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from vcae.errors import BitstreamError, ConfigError
+from vcae.errors import BitstreamError
 
 MAGIC, VERSION = b"VCZ", 1
 SAMPLE_RATE = 16000
@@ -19,7 +19,6 @@ HOP_SAMPLES = 256
 FRAMES_A_STEP = 2
 STEP_SAMPLES = FRAMES_A_STEP * HOP_SAMPLES
 # What may be asked for, in kbit/s.
-MIN_KBPS, MAX_KBPS = 0.6, 6.0
 # Steps of a block come in this unit: 16 to 256 of them, 0.5 to 8.2 s.
 STEPS_UNIT = 16
 MAX_BLOCK_UNITS = 16
@@ -205,12 +204,6 @@ def pack(header: Header, payloads: Iterable[bytes]) -> Iterator[bytes]:
             )
         body = _varint(len(payload)) + payload
         yield body + _crc_bytes(crc_hqx(struct.pack("<I", index), crc_hqx(body, seed)))
-
-
-def check_kbps(kbps: float) -> None:
-    """Raise ConfigError for a rate that cannot be asked for."""
-    if not MIN_KBPS <= kbps <= MAX_KBPS:
-        raise ConfigError(f"kbps is {kbps:g}; allowed are {MIN_KBPS:g} to {MAX_KBPS:g}")
 
 
 def _name_of(opened: BinaryIO) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vcae import checkpoint
 from vcae.codec.block import INVERSE_BITS, MAX_QUALITY, PHASES, BlockCoder
+from vcae.codec.config import CodecConfig, PolishConfig
 from vcae.codec.integer import (
     EXP_RANGE,
     EXP_STEPS,
@@ -30,7 +31,7 @@ from vcae.codec.network import Enhancement
 from vcae.codec.polish import Polish
 from vcae.codec.prior import QUALITIES, table_sizes
 from vcae.codec.speaker import Levels, VoiceLevels
-from vcae.config import CodecConfig, PolishConfig, from_dict, to_dict
+from vcae.config import from_dict, to_dict
 from vcae.errors import CheckpointError, ConfigError
 
 FORMAT = 1

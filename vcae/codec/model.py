@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
+from vcae.codec.config import CodecConfig
 from vcae.codec.network import Enhancement
 from vcae.codec.prior import Priors
-from vcae.config import CodecConfig
 
 
 class CodecNetworks(nn.Module):

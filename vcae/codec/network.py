@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vcae.config import CodecConfig
+from vcae.codec.config import CodecConfig
 from vcae.model.blocks import ConvNeXtStack
 
 # Powers of the quality that condition the networks.

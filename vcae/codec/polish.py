@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vcae.config import PolishConfig
+from vcae.codec.config import PolishConfig
 from vcae.model.blocks import ConvNeXtStack
 
 

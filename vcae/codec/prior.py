@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vcae.codec.config import CodecConfig
 from vcae.codec.pitch import MAX_MOVE, N_MOVES, N_PLACES, N_VOICINGS, REACH
-from vcae.config import CodecConfig
 
 # Hidden numbers lie between 0 and this.
 CEILING = 8.0

@@ -20,8 +20,6 @@ from vcae.demo.studio import Studio, session_of, shown
 # Pictures drawn of one run; the table has all recordings.
 MAX_PICTURES = 6
 MAX_PLACES = 3
-# Share of normal recordings that are called anomalous where the file has no threshold of its own.
-ALARMS = 0.01
 # A detector's file says how large its networks are; more than these is no detector that anybody needs.
 MOST = {"width": 1024, "code": 256, "n_blocks": 16, "folds": 20, "context": 63}
 MOST_MEL = {"n_fft": 8192, "n_mels": 512, "sample_rate": 192000}
@@ -89,7 +87,7 @@ def build(studio: Studio) -> None:
         with studio.job(session_of(request)) as check:
             detector = _detector(studio, file, fitted)
             sounds = _read(studio, others or [], "the recordings to judge", detector.config.mel.sample_rate)
-            at = detector.score_at(ALARMS) if detector.threshold is None else detector.threshold
+            at = detector.decide().value
             rows: list[tuple[str, ...]] = []
             pictures: list[str] = []
             for n, (name, wav) in enumerate(sounds):
@@ -166,7 +164,7 @@ def _judge(
     studio: Studio, detector: Detector, name: str, wav: Any, threshold: float, draw: bool
 ) -> tuple[tuple[str, ...], list[str]]:
     """Return a recording's row of the table, and its picture if it is to be drawn."""
-    found = detector.score(wav)
+    found = detector.score(wav, detector.config.mel.sample_rate)
     spots = locate(wav, detector.config.mel.sample_rate, found.frame_scores, found.hop_s, limits=detector.limits)
     where = ", ".join(f"{spot.kind} at {spot.time_s:.1f} s" for spot in spots[:MAX_PLACES]) or "-"
     verdict = "anomalous" if found.score >= threshold else "normal"

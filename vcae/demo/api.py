@@ -13,7 +13,7 @@ from vcae.demo.limits import MAX_REFERENCES, read_upload
 from vcae.demo.studio import Studio, session_of, told
 from vcae.demo.voices import SHARED, choose_files, choose_twins
 from vcae.demo.work import compress_file, convert_files, decompress_file, denoise_file
-from vcae.tasks.convert import ConvertOptions
+from vcae.options import ConvertOptions
 from vcae.tasks.units import encode_units
 
 PAGE = """

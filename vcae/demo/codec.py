@@ -8,13 +8,13 @@ from typing import Any
 import gradio as gr
 
 from vcae import ConfigError
+from vcae.codec.vcz import damage_lines
 from vcae.demo.clips import clip
 from vcae.demo.pictures import facts_html, list_html, note_html, views_html
 from vcae.demo.studio import Studio, session_of, shown
 from vcae.demo.voices import Shelf, choose_twins
 from vcae.demo.work import Compressed, Decoded, compress_file, decompress_file
-from vcae.tasks.codec_files import damage_lines
-from vcae.tasks.plot import view_sound
+from vcae.figures.plot import view_sound
 
 RATES = (0.6, 1.5, 3.0, 6.0)
 # Of a file whose rate is as far from what was asked for, the page says so.

@@ -12,8 +12,8 @@ from vcae.demo.pictures import note_html, views_html
 from vcae.demo.studio import Studio, session_of, shown
 from vcae.demo.voices import Shelf, choose_files
 from vcae.demo.work import convert_files, hertz
-from vcae.tasks.convert import ConvertOptions
-from vcae.tasks.plot import view_sound
+from vcae.figures.plot import view_sound
+from vcae.options import ConvertOptions
 
 SHARES = ["auto", "0", "0.25", "0.5", "0.75", "1"]
 WAITING = "The result appears here: to hear, to compare and to download."

@@ -11,7 +11,7 @@ from vcae.demo.clips import clip
 from vcae.demo.pictures import note_html, views_html
 from vcae.demo.studio import Studio, session_of, shown
 from vcae.demo.work import denoise_file
-from vcae.tasks.plot import view_sound
+from vcae.figures.plot import view_sound
 
 WAITING = "The cleaned recording appears here, beside the one it was made of."
 

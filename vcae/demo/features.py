@@ -11,8 +11,8 @@ from vcae.demo.clips import clip
 from vcae.demo.pictures import facts_html, note_html, views_html
 from vcae.demo.studio import Studio, session_of, shown
 from vcae.demo.work import embed_file, rebuild_file
+from vcae.figures.plot import view_sound
 from vcae.tasks.ladder import ladder_dims
-from vcae.tasks.plot import view_sound
 
 KINDS = (("speaker: one vector", "speaker"), ("content: 31 a second", "content"), ("mel: 62.5 a second", "mel"))
 MEASURED = "The vectors appear here, for a download; and with a second recording, how alike the two voices are."

@@ -17,9 +17,9 @@ from vcae.demo.studio import Studio, session_of, shown
 from vcae.demo.voice_map import SEEDS, map_html
 from vcae.demo.voices import TWIN_CHECKPOINT, Shelf, check_voice_name, choose_files, keep_voice
 from vcae.demo.work import hertz
-from vcae.tasks.babble import BabbleOptions
-from vcae.tasks.generate import MAX_SPREAD, carry_voice, priors
-from vcae.tasks.voice import read_voice_facts
+from vcae.options import BabbleOptions
+from vcae.voice.file import read_voice_facts
+from vcae.voice.new import MAX_SPREAD, carry_voice, priors
 
 CONSENT = "What is generated is synthetic, even where nobody has the voice: say so, and leave its comment tag in."
 WAITING = "The new voice is heard here, on the bundled clip or on yours."

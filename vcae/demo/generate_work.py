@@ -11,9 +11,10 @@ from vcae import ConfigError, Sound, Voice, __version__, load_voice, save_voice,
 from vcae.demo.clips import clip
 from vcae.demo.studio import SAVED, Studio
 from vcae.demo.work import Converted, Report, convert_files, gather_voice
-from vcae.tasks.convert import ConvertOptions
-from vcae.tasks.generate import BabbleOptions, Place, babble, between_voices, carry_voice, map_voices, new_voice, priors
-from vcae.tasks.provenance import provenance
+from vcae.files import provenance
+from vcae.options import BabbleOptions, ConvertOptions
+from vcae.tasks.babble import babble
+from vcae.voice.new import Place, between_voices, carry_voice, map_voices, new_voice, priors
 
 # The checkpoint whose units babble is made of.
 BABBLER = "vq"
@@ -67,7 +68,7 @@ def draw_file(
     Args:
         studio: Whose models and folder are used.
         source: Sound file; None for the bundled clip.
-        seed: As `vcae.tasks.generate.new_voice`, as `spread`.
+        seed: As `vcae.voice.new.new_voice`, as `spread`.
         spread: How far from the average voice to draw.
         check: Called often; what it raises ends the work.
         report: Told the share done, 0 to 1, and what is being done.

@@ -6,7 +6,7 @@ import base64
 import html
 from collections.abc import Sequence
 
-from vcae.tasks.plot import View, draw_views
+from vcae.figures.plot import View, draw_views
 
 # Inches of a picture that is shown as wide as a phone: its letters stay legible.
 NARROW_IN = 5.6

@@ -63,7 +63,7 @@ class Studio:
         self._private.mkdir()
         self._models: dict[str, Model] = {}
         self._codec: Codec | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         # Threads that stay: what torch keeps for each thread that ever worked would else grow with the number of gradio's.
         self._pool = ThreadPoolExecutor(limits.jobs, "vcae")
         self._stops: dict[str, threading.Event] = {}
@@ -78,11 +78,10 @@ class Studio:
             return self._models[name]
 
     def codec(self) -> Codec:
-        """Return the shipped codec, loaded once. The checkpoint that it stands on is then the one that `model` gives."""
+        """Return the shipped codec, loaded once; the checkpoint that it stands on is the one that `model` gives."""
         with self._lock:
             if self._codec is None:
-                self._codec = Codec(device=self.device)
-                self._models[self._codec.file.config.base] = self._codec.model
+                self._codec = Codec(device=self.device, load=self.model)
             return self._codec
 
     def new_file(self, name: str) -> Path:

@@ -13,10 +13,11 @@ from vcae.demo.limits import read_upload
 from vcae.demo.pictures import note_html, views_html
 from vcae.demo.studio import Studio, session_of, shown
 from vcae.demo.work import gather_voice, hertz
-from vcae.tasks.plot import view_sound
-from vcae.tasks.provenance import provenance
-from vcae.tasks.unit_files import Units, format_units, write_file
-from vcae.tasks.units import SpeakOptions, encode_units, speak_units
+from vcae.figures.plot import view_sound
+from vcae.files import provenance, write_file
+from vcae.options import SpeakOptions
+from vcae.tasks.unit_files import Units, format_units
+from vcae.tasks.units import encode_units, speak_units
 
 CHECKPOINT = "vq"
 

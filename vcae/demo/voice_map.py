@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from vcae.demo.pictures import figure_html
-from vcae.tasks.generate import Place, map_axes, map_voices, priors
-from vcae.tasks.generate import draw as draw_voice
-from vcae.tasks.plot import NEUTRAL, make_figure, need_matplotlib
+from vcae.figures.plot import NEUTRAL, make_figure, need_matplotlib
+from vcae.voice.new import Place, map_axes, map_voices, priors
+from vcae.voice.new import draw as draw_voice
 
 SEEDS = tuple(range(1, 13))
 # Small and fine, so that its letters are legible on a phone and sharp on a screen.

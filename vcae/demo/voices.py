@@ -14,9 +14,9 @@ from vcae import CheckpointError, ConfigError, Voice, __version__, load_voice, m
 from vcae.demo.limits import MAX_REFERENCES, MAX_VOICES, read_uploads
 from vcae.demo.pictures import note_html, table_html
 from vcae.demo.studio import SAVED, Studio, session_of, shown
-from vcae.tasks.convert import hear_voice
-from vcae.tasks.shelf import NAME
-from vcae.tasks.voice import read_voice_facts
+from vcae.voice.file import read_voice_facts
+from vcae.voice.shelf import NAME
+from vcae.voice.voice import hear_voice
 
 SHARED = " (shared)"
 # The checkpoint that the codec stands on. A voice is kept as that measures it too, beside its file, under a name that no voice can have.

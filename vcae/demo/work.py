@@ -10,17 +10,20 @@ from pathlib import Path
 
 import numpy as np
 
-from vcae import AudioError, BitstreamError, Model, Sound, Voice, load_voice, mix_voices, write_sound
+from vcae import AudioError, BitstreamError, Sound, Voice, load_voice, mix_voices, write_sound
+from vcae.codec.base import Damage
+from vcae.codec.vcz import SUFFIX, CheckedStream
 from vcae.demo.limits import MAX_REFERENCES, read_code, read_upload, read_uploads
 from vcae.demo.studio import Studio
-from vcae.tasks.codec import Damage
-from vcae.tasks.codec_files import SUFFIX, Heard
-from vcae.tasks.convert import Conversion, ConvertOptions, convert, hear_voice
+from vcae.engine.denoise import shared_cleaner
+from vcae.engine.engine import Engine
+from vcae.files import provenance
+from vcae.options import ConvertOptions
+from vcae.tasks.convert import Conversion, convert
 from vcae.tasks.copy import reconstruct
-from vcae.tasks.denoise import shared_cleaner
 from vcae.tasks.embed import embed
 from vcae.tasks.embed_files import format_embeddings
-from vcae.tasks.provenance import provenance
+from vcae.voice.voice import hear_voice
 
 Report = Callable[[float, str], None]
 
@@ -94,7 +97,7 @@ class Decoded:
 
 
 def gather_voice(
-    studio: Studio, model: Model, clips: Sequence[str | Path], saved: Sequence[str | Path], denoise: bool = False
+    studio: Studio, model: Engine, clips: Sequence[str | Path], saved: Sequence[str | Path], denoise: bool = False
 ) -> Voice:
     """Return the voice of clips and of saved voices; where there are both, or several saved ones, all are mixed evenly.
 
@@ -263,7 +266,7 @@ def decompress_file(
 
     progress(0.0)
     stream = codec.stream(io.BytesIO(data), other, strict, name, seed, progress)
-    sound = Sound(np.concatenate(list(Heard(stream, name))), codec.sample_rate, "decompressed")
+    sound = Sound(np.concatenate(list(CheckedStream(stream, name))), codec.sample_rate, "decompressed")
     path = studio.new_file(f"{_stem(file)}.decompressed.wav")
     write_sound(path, sound, provenance(codec.file, "decompressed"))
     return Decoded(path, sound, data, whole_s, tuple(stream.damage), 0.0 if other is None else other.speech_s)

@@ -9,15 +9,15 @@ from typing import Any
 
 import torch
 
+from vcae.audio.config import MelConfig
 from vcae.audio.f0 import SAMPLE_RATE
 from vcae.audio.mel import LogMel
-from vcae.config import MelConfig
 from vcae.errors import ConfigError, VcaeError
 from vcae.evaluation.paired import Difference, differences_table
 from vcae.evaluation.report import Judged, Report, is_best, number, worst_first
 from vcae.evaluation.scores import load_wav
-from vcae.tasks.page import add_player, make_page, make_table
-from vcae.tasks.plot import draw_mel, make_figure
+from vcae.figures.page import add_player, make_page, make_table
+from vcae.figures.plot import draw_mel, make_figure
 
 STYLE = """<style>
 .words del { background: #d33a; text-decoration-color: #d33; border-radius: .2em; padding: 0 .15em; }

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from vcae.checkpoint import sha256
 from vcae.errors import ConfigError, VcaeError
 from vcae.evaluation.scores import Judge, Reader, load_wav
 from vcae.evaluation.tables import Row
+from vcae.files import hash_file
 
 CACHE = "readings.jsonl"
 # Part of every key: what judges hear of a file is decided by `load_wav`.
@@ -122,7 +122,7 @@ def _keys(wanted: Iterable[tuple[int, Files]], judges: Sequence[Judge]) -> dict[
     @functools.cache
     def digest(path: Path) -> str | None:
         try:
-            return sha256(path)
+            return hash_file(path)
         except OSError:
             return None
 

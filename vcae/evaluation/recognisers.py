@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from vcae.checkpoint import sha256
 from vcae.errors import DataError
 from vcae.evaluation.scores import NONE, Column, Judge, Reader, Readings, Score, version
 from vcae.evaluation.tables import Row
+from vcae.files import hash_file
 
 WHISPER = "tiny.en"
 COMPARING = {"whisper-normalizer": "whisper_normalizer", "rapidfuzz": "rapidfuzz"}
@@ -126,7 +126,7 @@ class Whisper(Recogniser):
     def identity(self) -> str:
         """Return the versions and the weights' hash."""
         folder = self.folder()
-        digest = sha256(folder / "model.bin")[:16]
+        digest = hash_file(folder / "model.bin")[:16]
         return f"{self.model} from {_origin(folder)}, model.bin {digest}, {version('faster-whisper')}, int8, beam 5"
 
     def open(self) -> Reader:

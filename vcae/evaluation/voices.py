@@ -12,9 +12,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vcae.audio.f0 import SAMPLE_RATE, estimate_f0, log_f0_statistics
-from vcae.checkpoint import find, sha256
+from vcae.checkpoint import find
 from vcae.evaluation.scores import NONE, Column, Judge, Reader, Readings, Score, version
 from vcae.evaluation.tables import Conversion, Row
+from vcae.files import hash_file
 
 # Resemblyzer's cosine at which as many utterances of others pass as of the speaker's own fail (LibriSpeech test-other).
 EQUAL_ERROR_COSINE = 0.718
@@ -99,7 +100,7 @@ class OwnSpeaker(Judge):
     def identity(self) -> str:
         """Return the checkpoint's hash."""
         path = find(self.checkpoint)
-        return f"{path.stem} {sha256(path)[:16]}"
+        return f"{path.stem} {hash_file(path)[:16]}"
 
     def columns(self, copies: bool) -> Sequence[Column]:
         """Return what it scores, of conversions alone."""

@@ -61,6 +61,11 @@ class ConvNeXtStack(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(_Block(width, condition_dim, 1 / n_blocks) for _ in range(n_blocks))
 
+    @property
+    def reach(self) -> int:
+        """Frames to each side that a frame of the output depends on."""
+        return len(self.blocks) * (KERNEL // 2)
+
     def forward(self, x: Tensor, mask: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         x = x.transpose(1, 2)
         mask = None if mask is None else mask.transpose(1, 2)

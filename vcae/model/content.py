@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vcae.config import ContentConfig
 from vcae.errors import ConfigError
 from vcae.model.blocks import ConvNeXtStack, InstanceNorm
+from vcae.model.config import ContentConfig
 from vcae.model.variational import Gaussian, log_variance_head
+
+X = TypeVar("X")
+# Kernel of the first convolution.
+INPUT_KERNEL = 5
+
+
+class Way(Protocol[X]):
+    """A way to run the encoder: on a whole mel, by sections, live. The encoder says in which order; a way says how each step is done."""
+
+    def normalize(self, x: X) -> X:
+        """Give each channel zero mean and unit deviation over time, as `InstanceNorm` does."""
+
+    def map(self, x: X, function: Callable[[Tensor, Tensor | None], Tensor], reach: int) -> X:
+        """Apply a function of x (B, D, T) and mask (B, 1, T), each step of whose result depends on `reach` steps to each side."""
+
+    def pool(self, x: X) -> X:
+        """Average over each stride, as `ContentEncoder.pool` does. Steps are pooled ones from here on."""
 
 
 class ContentEncoder(nn.Module):
@@ -25,7 +45,7 @@ class ContentEncoder(nn.Module):
     def __init__(self, config: ContentConfig, n_mels: int) -> None:
         super().__init__()
         self.config = config
-        self.input = nn.Conv1d(n_mels, config.width, 5, padding=2)
+        self.input = nn.Conv1d(n_mels, config.width, INPUT_KERNEL, padding=INPUT_KERNEL // 2)
         self.normalized = nn.ModuleList(ConvNeXtStack(config.width, 1) for _ in range(config.n_normalized))
         self.free = ConvNeXtStack(config.width, max(config.n_blocks - config.n_normalized, 1))
         self.instance_norm = InstanceNorm()
@@ -33,8 +53,8 @@ class ContentEncoder(nn.Module):
         self.log_variance = log_variance_head(config.width, config.latent_dim) if config.variational else None
 
     def forward(self, mel: Tensor, weight: Tensor, mask: Tensor | None = None) -> Tensor:
-        x, kept = self._steps(mel, weight, mask)
-        return self._mean(x, weight, kept)
+        way = _Whole(self, weight, mask)
+        return way.masked(self.run(mel, way))
 
     def posterior(self, mel: Tensor, weight: Tensor, mask: Tensor | None = None) -> Gaussian:
         """Return the Gaussian of a variational latent, whose mean is what `forward` gives.
@@ -44,41 +64,93 @@ class ContentEncoder(nn.Module):
         """
         if self.log_variance is None:
             raise ConfigError("this encoder is not variational; set content.variational to true and train it")
-        x, kept = self._steps(mel, weight, mask)
-        log_variance = self.log_variance(x)
-        return Gaussian(self._mean(x, weight, kept), log_variance if kept is None else log_variance * kept)
+        way = _Whole(self, weight, mask)
+        x = self.features(mel, way)
+        return Gaussian(way.masked(self.latent(x, way)), way.masked(self.log_variance(x)))
 
-    def _steps(self, mel: Tensor, weight: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Return the features (B, width, ceil(T / stride)) that the latent is read from, and which steps are valid, or None for all."""
-        c = self.config
-        x = self.instance_norm(mel, weight) if c.n_normalized else mel
-        x = self.input(x if mask is None else x * mask)
+    def run(self, mel: X, way: Way[X]) -> X:
+        """Return the latent of a normalised mel in any way: the one place that says what follows what."""
+        return self.latent(self.features(mel, way), way)
+
+    def features(self, mel: X, way: Way[X]) -> X:
+        """Return the features (B, width, ceil(T / stride)) that the latent is read from."""
+        x = way.normalize(mel) if self.config.n_normalized else mel
+        x = way.map(x, self._enter, INPUT_KERNEL // 2)
         for stack in self.normalized:
-            x = self.instance_norm(stack(x, mask), weight)
-        valid = torch.ones_like(weight) if mask is None else mask
-        kept = (self._pool(valid) > 0).float()
-        x = self._pool_valid(x if c.early_pool else self.free(x, mask), valid)
-        if c.early_pool:
-            x = self.free(x, None if mask is None else kept)
-        return x, None if mask is None else kept
+            assert isinstance(stack, ConvNeXtStack)
+            x = way.normalize(way.map(x, stack, stack.reach))
+        if self.config.early_pool:
+            return way.map(way.pool(x), self.free, self.free.reach)
+        return way.pool(way.map(x, self.free, self.free.reach))
 
-    def _mean(self, x: Tensor, weight: Tensor, kept: Tensor | None) -> Tensor:
-        latent: Tensor = self.output(x)
-        if self.config.normalize_latent:
-            latent = self.instance_norm(latent, self.pool_weight(weight))
-        return latent if kept is None else latent * kept
+    def latent(self, features: X, way: Way[X]) -> X:
+        """Return the latent of what `features` gives."""
+        latent = way.map(features, self._leave, 0)
+        return way.normalize(latent) if self.config.normalize_latent else latent
 
-    def pool(self, x: Tensor) -> Tensor:
+    def _enter(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        entered: Tensor = self.input(x if mask is None else x * mask)
+        return entered
+
+    def _leave(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        left: Tensor = self.output(x)
+        return left
+
+    @property
+    def reach(self) -> int:
+        """Frames to each side that a step of the latent depends on, beside the moments of the whole."""
+        way = _Reach(self.config.stride)
+        self.run(None, way)
+        return way.frames
+
+    def pool(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Average x (B, D, T) over each stride: (B, D, ceil(T / stride)), the last one over what is there."""
-        return self._pool_valid(x, torch.ones_like(x[:, :1]))
+        valid = torch.ones_like(x[:, :1]) if mask is None else mask
+        return self._pool(x * valid) / self._pool(valid).clamp(min=1e-3)
 
     def pool_weight(self, weight: Tensor) -> Tensor:
         """Return how much each pooled step counts (B, 1, ceil(T / stride)) from what each frame counts (B, 1, T)."""
         return self._pool(weight)
 
-    def _pool_valid(self, x: Tensor, valid: Tensor) -> Tensor:
-        return self._pool(x * valid) / self._pool(valid).clamp(min=1e-3)
-
     def _pool(self, x: Tensor) -> Tensor:
         stride = self.config.stride
         return F.avg_pool1d(F.pad(x, (0, -x.shape[-1] % stride)), stride)
+
+
+class _Whole:
+    """A whole mel at once, padded where there is a mask."""
+
+    def __init__(self, encoder: ContentEncoder, weight: Tensor, mask: Tensor | None) -> None:
+        self._encoder, self._weight, self._mask = encoder, weight, mask
+
+    def normalize(self, x: Tensor) -> Tensor:
+        normalized: Tensor = self._encoder.instance_norm(x, self._weight)
+        return normalized
+
+    def map(self, x: Tensor, function: Callable[[Tensor, Tensor | None], Tensor], reach: int) -> Tensor:
+        return function(x, self._mask)
+
+    def pool(self, x: Tensor) -> Tensor:
+        pooled = self._encoder.pool(x, self._mask)
+        self._weight = self._encoder.pool_weight(self._weight)
+        self._mask = None if self._mask is None else (self._encoder.pool_weight(self._mask) > 0).float()
+        return pooled
+
+    def masked(self, x: Tensor) -> Tensor:
+        return x if self._mask is None else x * self._mask
+
+
+class _Reach:
+    """Nothing is computed: how far a step sees is added up."""
+
+    def __init__(self, stride: int) -> None:
+        self.frames, self._stride, self._frames_a_step = 0, stride, 1
+
+    def normalize(self, x: None) -> None:
+        return None
+
+    def map(self, x: None, function: Callable[[Tensor, Tensor | None], Tensor], reach: int) -> None:
+        self.frames += reach * self._frames_a_step
+
+    def pool(self, x: None) -> None:
+        self._frames_a_step = self._stride

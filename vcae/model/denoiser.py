@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from vcae.audio.mel import LogMel
-from vcae.config import DenoiserConfig, from_dict
+from vcae.config import from_dict
 from vcae.model.blocks import KERNEL, ConvNeXtStack
+from vcae.model.config import DenoiserConfig
 
 # Magnitudes are raised to this power before the network and in its loss: quiet parts count as an ear counts them.
 # Source: Ephrat et al., Looking to listen (2018).

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vcae.config import MelConfig, ProsodyConfig
+from vcae.audio.config import MelConfig
 from vcae.model.blocks import ConvNeXtStack
+from vcae.model.config import ProsodyConfig
 
 # What relative log-F0 can be, in nats either side of the mean.
 MAX_RELATIVE = 0.7

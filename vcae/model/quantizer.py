@@ -11,8 +11,8 @@ import torch.distributed
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vcae.config import QuantizerConfig
 from vcae.errors import ConfigError
+from vcae.model.config import QuantizerConfig
 
 KMEANS_STEPS = 10
 EPSILON = 1e-5

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vcae.config import SpeakerConfig
-from vcae.model.blocks import KERNEL, ConvNeXtStack
+from vcae.model.blocks import ConvNeXtStack
+from vcae.model.config import SpeakerConfig
 
 
 class SpeakerEncoder(nn.Module):
@@ -25,9 +27,9 @@ class SpeakerEncoder(nn.Module):
     def __init__(self, config: SpeakerConfig, n_mels: int) -> None:
         super().__init__()
         self.input = nn.Conv1d(n_mels, config.width, 5, padding=2)
-        # Frames to each side that what is pooled of a frame depends on.
-        self.reach = 2 + config.n_blocks * (KERNEL // 2)
         self.stack = ConvNeXtStack(config.width, config.n_blocks)
+        # Frames to each side that what is pooled of a frame depends on.
+        self.reach = 2 + self.stack.reach
         self.attention = nn.Sequential(nn.Conv1d(config.width, 64, 1), nn.Tanh(), nn.Conv1d(64, config.width, 1))
         self.output = nn.Linear(2 * config.width, config.speaker_dim)
 
@@ -45,3 +47,39 @@ class SpeakerEncoder(nn.Module):
         """Return the embedding (B, speaker_dim) of what was pooled, two tensors (B, width)."""
         pooled = torch.cat([mean, (mean_square - mean.square()).clamp(min=1e-4).sqrt()], dim=1)
         return F.normalize(self.output(pooled).float(), dim=-1)
+
+
+class AttentivePool:
+    """What `SpeakerEncoder.forward` pools over all time, added up section by section.
+
+    A softmax over all time: sums are kept relative to the largest score so far.
+
+    Args:
+        encoder: Whose pool it is.
+    """
+
+    def __init__(self, encoder: SpeakerEncoder) -> None:
+        self._encoder = encoder
+        device = encoder.output.weight.device
+        self._largest, self._total, self._sums, self._squares = (
+            torch.full((1, 1), value, device=device) for value in (-math.inf, 0.0, 0.0, 0.0)
+        )
+
+    def add(self, x: Tensor, score: Tensor) -> None:
+        """Add frames of what `SpeakerEncoder.attend` gave, two tensors (1, width, n)."""
+        if not x.shape[-1]:
+            return
+        top = torch.maximum(self._largest, score.amax(dim=-1))
+        share, fade = torch.exp(score - top[..., None]), torch.exp(self._largest - top)
+        self._total = self._total * fade + share.sum(dim=-1)
+        self._sums = self._sums * fade + (x * share).sum(dim=-1)
+        self._squares = self._squares * fade + (x.square() * share).sum(dim=-1)
+        self._largest = top
+
+    def scale(self, factor: float) -> None:
+        """Let what was added so far count by a factor."""
+        self._total, self._sums, self._squares = self._total * factor, self._sums * factor, self._squares * factor
+
+    def embed(self) -> Tensor:
+        """Return the embedding (1, speaker_dim) of what was added."""
+        return self._encoder.embed(self._sums / self._total, self._squares / self._total)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from vcae.config import VoicePriorConfig
+from vcae.model.config import VoicePriorConfig
 
 # Logarithms of deviations lie within this of 0.
 MAX_LOG_DEVIATION = 5.0

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,46 +11,14 @@ import torch
 from vcae import checkpoint
 from vcae.codec.integer import ONE, IntegerNetwork
 from vcae.codec.prior import CODE_CONTEXT, table_sizes
-from vcae.errors import CheckpointError, ConfigError
+from vcae.engine.engine import Engine
+from vcae.errors import CheckpointError
+from vcae.options import BabbleOptions, SpeakOptions
 from vcae.tasks.unit_files import STEP_S, Units
-from vcae.tasks.units import SpeakOptions, Speech, speak_units
+from vcae.tasks.units import Speech, speak_units
+from vcae.voice.voice import Voice
 
-if TYPE_CHECKING:
-    from vcae.tasks.model import Model
-    from vcae.tasks.voice import Voice
-
-MAX_BABBLE_S = 600.0
 CODEC = "codec"
-
-
-@dataclass(frozen=True)
-class BabbleOptions:
-    """How to babble.
-
-    Attributes:
-        seconds: How long.
-        seed: The same seed gives the same babble.
-        temperature: Under 1 what is likely comes more often, over 1 less.
-        top_p: Only the likeliest units are drawn that together have this probability.
-
-    Raises:
-        ConfigError: For a value that is not allowed.
-    """
-
-    seconds: float = 5.0
-    seed: int = 0
-    temperature: float = 1.0
-    top_p: float = 0.9
-
-    def __post_init__(self) -> None:
-        if not 0.5 <= self.seconds <= MAX_BABBLE_S:
-            raise ConfigError(f"seconds is {self.seconds:g}; allowed are 0.5 to {MAX_BABBLE_S:g}")
-        if self.seed < 0:
-            raise ConfigError(f"seed is {self.seed}; it must be 0 or more")
-        if not 0 < self.temperature <= 3:
-            raise ConfigError(f"temperature is {self.temperature:g}; allowed are more than 0, to 3")
-        if not 0 < self.top_p <= 1:
-            raise ConfigError(f"top_p is {self.top_p:g}; allowed are more than 0, to 1")
 
 
 def nucleus(share: np.ndarray, top_p: float) -> np.ndarray:
@@ -120,7 +86,7 @@ def unit_prior() -> UnitPrior:
     return UnitPrior()
 
 
-def sample_units(model: Model, options: BabbleOptions) -> Units:
+def sample_units(model: Engine, options: BabbleOptions) -> Units:
     """Draw units that follow each other as in speech, and mean nothing.
 
     Raises:
@@ -136,12 +102,12 @@ def sample_units(model: Model, options: BabbleOptions) -> Units:
 
 
 @torch.inference_mode()
-def babble(model: Model, voice: Voice, options: BabbleOptions | None = None) -> Speech:
+def babble(model: Engine, voice: Voice, options: BabbleOptions | None = None) -> Speech:
     """Babble in a voice: units drawn from the prior, spoken as `vcae speak` does.
 
     Args:
         model: `vq`.
-        voice: Measured by it, or brought to it by `vcae.tasks.generate.carry_voice`.
+        voice: Measured by it, or brought to it by `vcae.voice.new.carry_voice`.
         options: How; the defaults when None.
 
     Raises:

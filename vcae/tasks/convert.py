@@ -3,48 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vcae.audio.f0 import F0_MAX_HZ, F0_MIN_HZ, log_f0_statistics
-from vcae.audio.frames import active_levels
+from vcae.audio.f0 import log_f0_statistics
 from vcae.audio.loudness import LevelMeter, follow_envelope_sections, set_level_sections
-from vcae.audio.sections import Computed, Kept, Sections, Workshop
-from vcae.errors import AudioError, ConfigError
-from vcae.model.decoder import log_f0_mean
-from vcae.tasks.denoise import shared_cleaner
-from vcae.tasks.detail import hear_detail
-from vcae.tasks.listening import Heard, Source, frame_levels, hear_content, hear_speaker, listen
-from vcae.tasks.matching import FULL_MATCH_S, correct_errors, map_quantiles, section_quantiles
-from vcae.tasks.model import DECODED_CORRECTIONS, MIN_SOURCE_S, Analysis
-from vcae.tasks.retrieval import REACH as RETRIEVAL_REACH
-from vcae.tasks.retrieval import retrieve
-from vcae.tasks.voice import Voice, decode_voice, describe_voice, interpolate_voices
+from vcae.audio.sections import Kept, Sections, Workshop
+from vcae.engine.decoding import decode_sections
+from vcae.engine.denoise import shared_cleaner
+from vcae.engine.engine import DECODED_CORRECTIONS, Engine
+from vcae.engine.listening import MIN_SOURCE_S, Analysis, Heard, Source, hear_content, hear_speaker, listen
+from vcae.options import ConvertOptions, parse_share
+from vcae.voice.detail import hear_detail
+from vcae.voice.pitch import convert_f0
+from vcae.voice.speaking import speak_sections
+from vcae.voice.voice import MAX_REFERENCE_S, Voice, describe_voice, interpolate_voices
 
-if TYPE_CHECKING:
-    from vcae.audio.io import Sound
-    from vcae.model.decoder import Decoder
-    from vcae.tasks.model import Model
-
-MIN_REFERENCE_S = 1.0
-# Of a longer recording of a voice, so much of its beginning is heard.
-MAX_REFERENCE_S = 600.0
 # Seconds of a source that are in memory at a time.
 SECTION_S = 10.0
-# The reference's spread of log-F0 is taken over within these bounds: short clips measure it badly.
-SPREAD_BOUNDS = (0.7, 1.4)
-LOUDNESS = ("source", "flat")
-# How far each band is distributed as the reference's: fully, it takes more of the voice's average and costs a quarter of the words.
-DISTRIBUTION = 0.25
-# Seconds of sound in the source from which it counts so much, and in proportion less: a short one does not know its own distribution.
-DISTRIBUTION_S = 6.0
-# How far frames are drawn to the reference's own, and the seconds of speech from which they are.
-MATCH_BY_LENGTH = (0.5, 10.0)
 
 
 @dataclass(frozen=True)
@@ -68,232 +48,6 @@ class Conversion:
     reference_speech_s: float
 
 
-def default_match(speech_s: float) -> float:
-    """Return how far to draw frames to a reference's own by default, from its seconds of speech.
-
-    With little to choose from, the nearest frame says something else too often; with a minute it seldom does.
-    """
-    return MATCH_BY_LENGTH[0] * min(1.0, speech_s / MATCH_BY_LENGTH[1])
-
-
-@torch.inference_mode()
-def speak(model: Model, latent: Tensor, f0: Tensor, voice: Voice, match: float | str = "auto") -> Tensor:
-    """Decode content in a voice, put its averages right by the voice's own frames, and draw it towards these.
-
-    Args:
-        model: With an autoencoder that has a speaker part.
-        latent: (1, D, ceil(T / stride)).
-        f0: (1, T) in Hz, 0 where unvoiced.
-        voice: Whose.
-        match: 0 to 1, how far frames are drawn to the voice's own; `auto` decides by how much of it was heard.
-
-    Returns:
-        (1, n_mels, T), natural log magnitude.
-    """
-    n = f0.shape[-1]
-    whole = Computed(latent.shape[-1], lambda start, stop: latent[..., start:stop])
-    return speak_sections(model, whole, f0, voice, match, None, Workshop(n, False, model.device)).read(0, n)
-
-
-def speak_sections(
-    model: Model, latent: Sections, f0: Tensor, voice: Voice, match: float | str, detail: Sections | None, work: Workshop
-) -> Sections:
-    """Do what `speak` does by sections: what hangs on the whole is measured in passes over what is kept.
-
-    Args:
-        model: As in `speak`.
-        latent: Of ceil(T / stride) steps.
-        f0: (1, T) in Hz, 0 where unvoiced.
-        voice: Whose.
-        match: As in `speak`.
-        detail: Of T steps, to add to the decoder's mel, from `hear_detail`; or None.
-        work: How to go through it.
-
-    Returns:
-        The mel, of T steps.
-    """
-    autoencoder, n = model.autoencoder, f0.shape[-1]
-    stride, trust = autoencoder.config.content.stride, min(1.0, voice.speech_s / FULL_MATCH_S)
-    decoded = decode_sections(model, latent, f0, voice.speaker_embedding, voice.decoder)
-
-    def corrected(start: int, stop: int) -> Tensor:
-        mel = decoded.read(start, stop)
-        mel = mel if detail is None else mel + detail.read(start, stop)
-        code = latent.read(start // stride, -(-stop // stride))
-        return correct_errors(mel, code, f0[:, start:stop], stride, voice.errors, trust)
-
-    mel: Sections = work.keep(Computed(n, corrected, multiple=stride))
-    heard_s = float(active_levels(frame_levels(mel, work)).sum()) / model.mel_config.frame_rate
-    distribution = DISTRIBUTION * trust * min(1.0, heard_s / DISTRIBUTION_S)
-    mel = _distributed(mel, f0, voice, distribution, work)
-    strength = default_match(voice.speech_s) if isinstance(match, str) else match
-    if strength == 0:
-        return mel
-    matched = mel
-
-    def retrieved(start: int, stop: int) -> Tensor:
-        section = matched.read(start, stop)
-        return retrieve(section, autoencoder.normalize(section), f0[:, start:stop], voice.frames, strength)
-
-    return _distributed(work.keep(Computed(n, retrieved, RETRIEVAL_REACH)), f0, voice, distribution, work)
-
-
-def _distributed(mel: Sections, f0: Tensor, voice: Voice, strength: float, work: Workshop) -> Computed:
-    have = section_quantiles(mel, f0, active_levels(frame_levels(mel, work))[0, 0] > 0, work)
-    return Computed(
-        mel.n, lambda start, stop: map_quantiles(mel.read(start, stop), f0[:, start:stop], have, voice.quantiles, strength)
-    )
-
-
-def decode_sections(
-    model: Model,
-    latent: Sections,
-    f0: Tensor,
-    speaker_embedding: Tensor,
-    decoder: Decoder | None = None,
-    f0_mean: Tensor | None = None,
-) -> Computed:
-    """Decode as `decode_voice` does, by sections: content of ceil(T / stride) steps and F0 (1, T) to a mel of T steps.
-
-    `f0_mean` (1, 1) is the mean log-F0 to relate F0 to, its own when None.
-    """
-    stride, mean = model.autoencoder.config.content.stride, log_f0_mean(f0) if f0_mean is None else f0_mean
-    reach = (decoder or model.autoencoder.decoder).reach
-
-    def compute(start: int, stop: int) -> Tensor:
-        code = latent.read(start // stride, -(-stop // stride))
-        return decode_voice(model, code, f0[:, start:stop], speaker_embedding, decoder, mean)
-
-    return Computed(f0.shape[-1], compute, reach, stride)
-
-
-def parse_pitch(pitch: str | float) -> str | float:
-    """Check a pitch setting: `auto`, `keep`, or semitones from -36 to 36.
-
-    Raises:
-        ConfigError: For anything else.
-    """
-    if pitch in ("auto", "keep"):
-        return pitch
-    try:
-        semitones = float(pitch)
-    except ValueError:
-        semitones = math.nan
-    if not abs(semitones) <= 36:
-        raise ConfigError(f"pitch is {pitch!r}; allowed are auto, keep, or semitones from -36 to 36")
-    return semitones
-
-
-def parse_share(name: str, value: str | float) -> str | float:
-    """Check a setting that is `auto`, or 0 to 1.
-
-    Raises:
-        ConfigError: For anything else.
-    """
-    if value == "auto":
-        return value
-    try:
-        share = float(value)
-    except ValueError:
-        share = math.nan
-    if not 0 <= share <= 1:
-        raise ConfigError(f"{name} is {value!r}; allowed are auto, or 0 to 1")
-    return share
-
-
-def convert_f0(f0: Tensor, voice: Voice, pitch: str | float = "auto") -> Tensor:
-    """Move F0 to the reference's range, keep it, or shift it.
-
-    Args:
-        f0: (1, T) in Hz, 0 where unvoiced.
-        voice: Whose median and (bounded) spread of log-F0 are taken with `auto`.
-        pitch: `auto`, `keep`, or semitones.
-
-    Returns:
-        (1, T) in Hz, 0 where unvoiced.
-    """
-    return move_f0(f0, voice, pitch, log_f0_statistics(f0[0]))
-
-
-class Pitched(Protocol):
-    """A voice, or whatever else has a range of F0."""
-
-    @property
-    def log_f0_median(self) -> float:
-        """Natural log of Hz; nan when nothing is known."""
-
-    @property
-    def log_f0_spread(self) -> float:
-        """In nats; nan likewise."""
-
-
-def move_f0(f0: Tensor, voice: Pitched, pitch: str | float, statistics: tuple[float, float]) -> Tensor:
-    """Do what `convert_f0` does with F0 (1, T) of a recording whose median and spread of log-F0 are known."""
-    pitch = parse_pitch(pitch)
-    voiced = f0 > 0
-    if pitch == "keep" or not bool(voiced.any()):
-        return f0
-    log_f0 = torch.log(f0.clamp(min=F0_MIN_HZ))
-    if pitch == "auto":
-        median, spread = statistics
-        if math.isnan(voice.log_f0_median):
-            return f0
-        ratio = min(max(voice.log_f0_spread / max(spread, 1e-3), SPREAD_BOUNDS[0]), SPREAD_BOUNDS[1])
-        log_f0 = voice.log_f0_median + (log_f0 - median) * ratio
-    else:
-        log_f0 = log_f0 + float(pitch) * math.log(2) / 12
-    return torch.where(voiced, torch.exp(log_f0).clamp(F0_MIN_HZ, F0_MAX_HZ), torch.zeros_like(f0))
-
-
-@dataclass(frozen=True)
-class ConvertOptions:
-    """How to convert.
-
-    Attributes:
-        pitch: `auto` moves log-F0 to the voice's median and bounded spread, `keep` leaves it, a number shifts it by semitones.
-        strength: From the source's own voice (0) to the one asked for (1).
-        match: How far frames are drawn to the voice's own, 0 to 1; `auto` decides by the length of the reference.
-        detail: How much of the source's detail is kept that its code leaves out; it carries words, and a trace of the source's voice.
-            `auto` keeps all of it beside a continuous code and none beside units, which are to be all that is sent.
-        loudness: `source` follows the source's envelope; `flat` only takes its level.
-        seed: Of the vocoder's noise.
-        denoise: Clean the source first. A reference is cleaned where it is heard, see `hear_voice`.
-
-    Raises:
-        ConfigError: For a value that is not allowed.
-    """
-
-    pitch: str | float = "auto"
-    strength: float = 1.0
-    match: str | float = "auto"
-    detail: str | float = "auto"
-    loudness: str = "source"
-    seed: int = 0
-    denoise: bool = False
-
-    def __post_init__(self) -> None:
-        parse_pitch(self.pitch)
-        parse_share("match", self.match)
-        parse_share("detail", self.detail)
-        if not 0 <= self.strength <= 1:
-            raise ConfigError(f"strength is {self.strength}; allowed are 0 to 1")
-        if self.loudness not in LOUDNESS:
-            raise ConfigError(f"loudness is {self.loudness!r}; allowed are {' and '.join(LOUDNESS)}")
-
-
-def hear_voice(model: Model, references: Sequence[Sound], denoise: bool = False) -> Voice:
-    """Describe the voice of clips, at least 1 s each, weighted by their seconds of sound; cleaned first with `denoise`.
-
-    Raises:
-        AudioError: For unusable audio, or none.
-    """
-    if not references:
-        raise AudioError("no reference was given; name at least one clip of the voice to take")
-    if denoise:
-        references = [shared_cleaner(model.device.type).sound(reference) for reference in references]
-    return describe_voice(model, [model.analyse_sound(r, MIN_REFERENCE_S) for r in references])
-
-
 @dataclass(frozen=True)
 class LongConversion:
     """A conversion whose sound is still to be made, section by section.
@@ -315,7 +69,7 @@ class LongConversion:
 
 
 def convert(
-    model: Model,
+    model: Engine,
     source: Source,
     voice: Voice,
     options: ConvertOptions | None = None,
@@ -345,7 +99,7 @@ def convert(
 
 @torch.inference_mode()
 def convert_long(
-    model: Model,
+    model: Engine,
     source: Source,
     voice: Voice,
     options: ConvertOptions | None = None,
@@ -386,7 +140,8 @@ def convert_long(
     f0 = convert_f0(heard.f0, voice, options.pitch)
     detail, kept = None, parse_share("detail", options.detail)
     if isinstance(kept, str):
-        kept = 0.0 if model.autoencoder.quantizer is not None else 1.0
+        narrow = model.autoencoder.quantizer is None and not model.autoencoder.decoder.attention
+        kept = 1.0 if narrow else 0.0
     if kept:
         detail = hear_detail(heard.mel, decode_sections(model, latent, heard.f0, own), kept)
     mel = speak_sections(model, latent, f0, voice, parse_share("match", options.match), detail, work)
@@ -401,14 +156,14 @@ def convert_long(
     )
 
 
-def _beginning(model: Model, heard: Heard) -> Analysis:
+def _beginning(model: Engine, heard: Heard) -> Analysis:
     n = min(heard.mel.n, round(MAX_REFERENCE_S * model.mel_config.frame_rate))
     return Analysis(np.zeros(0, np.float32), heard.mel.read(0, n), heard.f0[:, :n], heard.level)
 
 
 @torch.inference_mode()
 def _sound(
-    model: Model,
+    model: Engine,
     mel: Sections,
     f0: Tensor,
     heard: Heard,

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
 from vcae import checkpoint
 from vcae.audio.io import Sound
 from vcae.audio.loudness import follow_envelope
+from vcae.engine.engine import DECODED_CORRECTIONS, Engine
+from vcae.engine.listening import Analysis, analyse
 from vcae.errors import ConfigError
+from vcae.model.autoencoder import Autoencoder
 from vcae.tasks.ladder import load_rung
-from vcae.tasks.model import DECODED_CORRECTIONS
-
-if TYPE_CHECKING:
-    from vcae.model.autoencoder import Autoencoder
-    from vcae.tasks.model import Analysis, Model
 
 
 @torch.inference_mode()
-def reconstruct(model: Model, sound: Sound, seed: int = 0, code_dim: int | None = None) -> Sound:
+def reconstruct(model: Engine, sound: Sound, seed: int = 0, code_dim: int | None = None) -> Sound:
     """Rebuild a recording from its content, its own speaker embedding and its F0, or from a plain autoencoder's code alone.
 
     Args:
@@ -37,13 +33,13 @@ def reconstruct(model: Model, sound: Sound, seed: int = 0, code_dim: int | None 
         ConfigError: If no rung of the ladder has `code_dim` numbers, or the model is not the default checkpoint.
     """
     autoencoder = model.autoencoder if code_dim is None else _rung(model, code_dim)
-    seen = model.analyse(sound.wav, sound.sample_rate, sound.name)
+    seen = analyse(model, sound)
     speaker = autoencoder.encode_speaker(seen.mel) if autoencoder.speaker_encoder is not None else None
     mel = autoencoder.decode(autoencoder.encode_content(seen.mel), seen.f0, speaker)
     return resynthesise(model, seen, mel, sound.name, seed, DECODED_CORRECTIONS)
 
 
-def _rung(model: Model, code_dim: int) -> Autoencoder:
+def _rung(model: Engine, code_dim: int) -> Autoencoder:
     path = model.checkpoint.path
     if path.resolve() != checkpoint.find(checkpoint.DEFAULT).resolve():
         raise ConfigError(
@@ -57,14 +53,14 @@ def _rung(model: Model, code_dim: int) -> Autoencoder:
 
 
 @torch.inference_mode()
-def vocode(model: Model, sound: Sound, seed: int = 0) -> Sound:
+def vocode(model: Engine, sound: Sound, seed: int = 0) -> Sound:
     """Rebuild a recording from its mel and F0 (copy synthesis). Arguments and result as `reconstruct`."""
-    seen = model.analyse(sound.wav, sound.sample_rate, sound.name)
+    seen = analyse(model, sound)
     return resynthesise(model, seen, seen.mel, sound.name, seed)
 
 
 def resynthesise(
-    model: Model, seen: Analysis, mel: torch.Tensor, name: str, seed: int = 0, n_corrections: int | None = None
+    model: Engine, seen: Analysis, mel: torch.Tensor, name: str, seed: int = 0, n_corrections: int | None = None
 ) -> Sound:
     """Return the sound of a mel (1, n_mels, T) that was made of a recording: with its F0, its pulses and its level.
 
@@ -74,7 +70,7 @@ def resynthesise(
         mel: Natural log magnitude.
         name: Of the result.
         seed: Of the vocoder's noise.
-        n_corrections: See `Model.vocode`.
+        n_corrections: See `Engine.vocode`.
     """
     recording = torch.from_numpy(seen.wav)[None]
     wav = model.vocode(mel, seen.f0, len(seen.wav), seed, n_corrections, recording)[0].numpy()

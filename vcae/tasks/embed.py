@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from vcae.audio.sections import Workshop
+from vcae.audio.sections import Sections, Workshop
+from vcae.engine.engine import Engine
+from vcae.engine.listening import MIN_SOURCE_S, Source, hear_content, hear_speaker, listen
 from vcae.errors import ConfigError
 from vcae.tasks.convert import SECTION_S
-from vcae.tasks.listening import hear_content, hear_speaker, listen
-from vcae.tasks.model import MIN_SOURCE_S
-
-if TYPE_CHECKING:
-    from vcae.audio.sections import Sections
-    from vcae.tasks.listening import Source
-    from vcae.tasks.model import Model
 
 WHATS = ("speaker", "content", "mel")
 POOLS = ("none", "mean", "steps")
@@ -57,7 +51,7 @@ def check_what(what: str, pool: str) -> None:
 
 
 @torch.inference_mode()
-def embed(model: Model, sound: Source, what: str = "speaker", pool: str = "none", n_steps: int = N_STEPS) -> Embedding:
+def embed(model: Engine, sound: Source, what: str = "speaker", pool: str = "none", n_steps: int = N_STEPS) -> Embedding:
     """Measure a recording of at least 0.5 s; of any length, in memory bounded by what is returned.
 
     `speaker` is the speaker embedding, a unit vector: the cosine of two says how alike the voices are. `content` is what the decoder

@@ -11,9 +11,11 @@ from typing import Any
 import torch
 
 from vcae import checkpoint
-from vcae.config import AutoencoderConfig, from_dict, to_dict
+from vcae.config import from_dict, to_dict
 from vcae.errors import CheckpointError, ConfigError
+from vcae.files import hash_file
 from vcae.model.autoencoder import Autoencoder
+from vcae.model.config import AutoencoderConfig
 
 LADDER = "ladder"
 MAX_RUNGS = 64
@@ -91,7 +93,7 @@ def describe_ladder(name: str | Path = LADDER) -> dict[str, Any]:
     return {
         "checkpoint": path.name,
         "bytes": path.stat().st_size,
-        "sha256": checkpoint.sha256(path),
+        "sha256": hash_file(path),
         "parameters": {str(dim): sum(p.numel() for p in rung.parameters()) for dim, rung in rungs.items()},
         **checkpoint.read_metadata(path),
     }

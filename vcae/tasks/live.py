@@ -7,8 +7,8 @@ network sees as much of the past as offline, and of the future only `LOOK_AHEAD`
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,21 +17,22 @@ from torch import Tensor
 from vcae.audio.f0 import F0_MIN_HZ, continuous_log_f0, estimate_f0_sections, log_f0_statistics
 from vcae.audio.frames import ACTIVE_RANGE, gaussian_smooth
 from vcae.audio.loudness import MAX_CUT_DB, MAX_RAISE_DB, PEAK_LIMIT, SMOOTH_FRAMES, TARGET_LEVEL
+from vcae.engine.decoding import decode_voice
+from vcae.engine.engine import DECODED_CORRECTIONS, Engine
+from vcae.engine.listening import Analysis
 from vcae.errors import ConfigError
-from vcae.model.blocks import KERNEL
-from vcae.tasks.convert import DISTRIBUTION, DISTRIBUTION_S, ConvertOptions, default_match, move_f0, parse_share
-from vcae.tasks.detail import DETAIL_BANDS, DETAIL_FRAMES
-from vcae.tasks.detail import REACH as DETAIL_REACH
-from vcae.tasks.matching import FULL_MATCH_S, Quantiles, correct_errors, frame_quantiles, map_quantiles
-from vcae.tasks.model import DECODED_CORRECTIONS
-from vcae.tasks.retrieval import REACH as RETRIEVAL_REACH
-from vcae.tasks.retrieval import retrieve
-from vcae.tasks.voice import decode_voice
+from vcae.model.content import ContentEncoder
+from vcae.model.speaker import AttentivePool
+from vcae.options import ConvertOptions, parse_share
 from vcae.vocoder.excitation import PitchTrack, white_noise
-
-if TYPE_CHECKING:
-    from vcae.tasks.model import Analysis, Model
-    from vcae.tasks.voice import Voice
+from vcae.voice.detail import DETAIL_BANDS, DETAIL_FRAMES
+from vcae.voice.detail import REACH as DETAIL_REACH
+from vcae.voice.matching import FULL_MATCH_S, Quantiles, correct_errors, frame_quantiles, map_quantiles
+from vcae.voice.pitch import move_f0
+from vcae.voice.retrieval import REACH as RETRIEVAL_REACH
+from vcae.voice.retrieval import retrieve
+from vcae.voice.speaking import DISTRIBUTION, DISTRIBUTION_S, default_match
+from vcae.voice.voice import Voice
 
 # Frames after the one that is made which the networks see.
 LOOK_AHEAD = 8
@@ -77,66 +78,66 @@ class RunningMoments:
 class RunningContent:
     """The content encoder on a window of frames, each normalisation by running moments."""
 
-    def __init__(self, model: Model, mel: Tensor, active: Tensor) -> None:
+    def __init__(self, model: Engine, mel: Tensor, active: Tensor) -> None:
         self._autoencoder = model.autoencoder
         self._moments: list[RunningMoments] = []
-        encoder = self._autoencoder.content_encoder
-        self.reach = 2 + KERNEL // 2 * (len(encoder.normalized) + len(encoder.free.blocks) * self._free_stride())
+        self.reach = self._autoencoder.content_encoder.reach
         self(mel, active, slice(0, 0))
-
-    def _free_stride(self) -> int:
-        content = self._autoencoder.config.content
-        return content.stride if content.early_pool else 1
 
     def __call__(self, mel: Tensor, active: Tensor, known: slice) -> Tensor:
         """Return the content of a window (1, n_mels, n) that starts at a multiple of the stride; frames `known` are learned from."""
-        autoencoder, self._at = self._autoencoder, 0
-        encoder, stride = autoencoder.content_encoder, autoencoder.config.content.stride
-        x = autoencoder.normalize(mel)
-        x = self._norm(x, active, known) if encoder.config.n_normalized else x
-        x = encoder.input(x)
-        for stack in encoder.normalized:
-            x = self._norm(stack(x), active, known)
-        x = encoder.free(encoder.pool(x)) if encoder.config.early_pool else encoder.pool(encoder.free(x))
-        latent: Tensor = encoder.output(x)
-        if encoder.config.normalize_latent:
-            pooled = slice(known.start // stride, known.stop // stride)
-            latent = self._norm(latent, encoder.pool_weight(active), pooled)
+        autoencoder = self._autoencoder
+        way = _Window(autoencoder.content_encoder, active, known, self._moments)
+        latent = autoencoder.content_encoder.run(autoencoder.normalize(mel), way)
         quantizer = autoencoder.quantizer
         return latent if quantizer is None else quantizer.decode(quantizer.encode(latent))
 
-    def _norm(self, x: Tensor, weight: Tensor, known: slice) -> Tensor:
+
+class _Window:
+    """The content encoder on a window: moments are those of the past, one for each normalisation; the first window makes them."""
+
+    def __init__(self, encoder: ContentEncoder, weight: Tensor, known: slice, moments: list[RunningMoments]) -> None:
+        self._encoder, self._weight, self._known = encoder, weight, known
+        self._moments, self._at = moments, 0
+
+    def normalize(self, x: Tensor) -> Tensor:
         if self._at == len(self._moments):
-            self._moments.append(RunningMoments(x, weight))
+            self._moments.append(RunningMoments(x, self._weight))
         else:
-            self._moments[self._at].add(x[..., known], weight[..., known])
+            self._moments[self._at].add(x[..., self._known], self._weight[..., self._known])
         self._at += 1
         return self._moments[self._at - 1].normalize(x)
+
+    def map(self, x: Tensor, function: Callable[[Tensor, Tensor | None], Tensor], reach: int) -> Tensor:
+        return function(x, None)
+
+    def pool(self, x: Tensor) -> Tensor:
+        stride = self._encoder.config.stride
+        self._weight, self._known = (
+            self._encoder.pool_weight(self._weight),
+            slice(*(at // stride for at in (self._known.start, self._known.stop))),
+        )
+        return self._encoder.pool(x)
 
 
 class RunningSpeaker:
     """The speaker's embedding from what was heard so far."""
 
-    def __init__(self, model: Model, mel: Tensor, active: Tensor) -> None:
+    def __init__(self, model: Engine, mel: Tensor, active: Tensor) -> None:
         self._autoencoder, self._encoder = model.autoencoder, model.autoencoder.the_speaker_encoder()
         self.reach = self._encoder.reach
-        self._sums = [torch.zeros(1), torch.zeros(1), torch.zeros(1)]
+        self._pool = AttentivePool(self._encoder)
         self._add(mel, active, slice(0, mel.shape[-1]))
-        share = PRIOR / max(float(active.sum()), 1.0)
-        self._sums = [part * share for part in self._sums]
+        self._pool.scale(PRIOR / max(float(active.sum()), 1.0))
 
     def __call__(self, mel: Tensor, active: Tensor, known: slice) -> Tensor:
         """Learn from frames `known` of a window (1, n_mels, n) and return the embedding (1, speaker_dim)."""
         self._add(mel, active, known)
-        total, sums, squares = self._sums
-        return self._encoder.embed(sums / total, squares / total)
+        return self._pool.embed()
 
     def _add(self, mel: Tensor, active: Tensor, known: slice) -> None:
         x, score = (v[..., known] for v in self._encoder.attend(self._autoencoder.normalize(mel), active))
-        # Scores stay far from where exp() overflows.
-        share = torch.exp(score.clamp(max=40.0))
-        for n, part in enumerate((share, x * share, x.square() * share)):
-            self._sums[n] = self._sums[n] + part.sum(-1)
+        self._pool.add(x, score)
 
 
 class RunningQuantiles:
@@ -216,7 +217,7 @@ class LiveConverter:
     """
 
     def __init__(
-        self, model: Model, voice: Voice, prior: Analysis, options: ConvertOptions | None = None, block_ms: float = 80.0
+        self, model: Engine, voice: Voice, prior: Analysis, options: ConvertOptions | None = None, block_ms: float = 80.0
     ) -> None:
         self._model, self._voice, self._options = model, voice, options or ConvertOptions()
         self._hop = model.mel_config.hop_length

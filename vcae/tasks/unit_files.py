@@ -10,16 +10,14 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import os
 import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from vcae.config import MelConfig
+from vcae.audio.config import MelConfig
 from vcae.errors import DataError
 
 MEL = MelConfig()
@@ -188,44 +186,6 @@ def _textgrid(units: Units) -> str:
         for name, entries in ((TIER, intervals), (FACTS_TIER, [(0.0, end, facts)]))
     ]
     return str(getTextgridAsStr({"xmin": 0.0, "xmax": end, "tiers": tiers}, "long_textgrid", includeBlankSpaces=False))
-
-
-def check_target(path: Path, force: bool = False) -> None:
-    """Refuse a file that could not be written, before any work is done.
-
-    Raises:
-        DataError: If it is a folder, exists and `force` is off, or its place is not writable.
-    """
-    if path.is_dir():
-        raise DataError(f"{path} is a folder; give a file name for the output")
-    if path.exists() and not force:
-        raise DataError(f"{path} exists; add --force to replace it or choose another name with -o")
-    parent = path.absolute().parent
-    while not parent.exists():
-        parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise DataError(f"{path} cannot be written: {parent} is not a writable folder; choose another place with -o")
-
-
-def write_file(path: Path, content: str | bytes) -> None:
-    """Write a file under a temporary name, then rename it: no half-written file is ever seen.
-
-    Raises:
-        DataError: If writing fails.
-    """
-    temporary = ""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        with os.fdopen(handle, "wb") as out:
-            out.write(content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise DataError(f"{path} could not be written ({error.strerror}); choose another place with -o") from error
-    finally:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
 
 
 # ---- Reading

@@ -5,28 +5,25 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from vcae.audio.f0 import F0_MAX_HZ, F0_MIN_HZ, log_f0_statistics
 from vcae.audio.frames import gaussian_smooth, n_frames
+from vcae.audio.io import Sound
 from vcae.audio.loudness import TARGET_LEVEL, active_level, set_level
+from vcae.engine.engine import DECODED_CORRECTIONS, Engine
+from vcae.engine.listening import Analysis, analyse
 from vcae.errors import CheckpointError, ConfigError, DataError
-from vcae.tasks.convert import parse_pitch, parse_share, speak
-from vcae.tasks.model import DECODED_CORRECTIONS
+from vcae.model.prosody import Contour, Prosody
+from vcae.options import SpeakOptions, parse_share
 from vcae.tasks.unit_files import Units, natural_samples
-
-if TYPE_CHECKING:
-    from vcae.audio.io import Sound
-    from vcae.model.prosody import Contour, Prosody
-    from vcae.tasks.model import Analysis, Model
-    from vcae.tasks.voice import Voice
+from vcae.voice.speaking import speak
+from vcae.voice.voice import Voice
 
 __all__ = ["SpeakOptions", "Speech", "Units", "check_units", "encode_units", "recording_units", "speak_units"]
 
-DURATIONS = ("auto", "file", "predicted")
 MAX_S = 3 * 3600.0
 # A predicted duration is never longer.
 MAX_UNIT_S = 2.0
@@ -40,34 +37,6 @@ MIN_STRETCH = 3
 MAX_GAIN = 4.0
 # Fewer steps are too short for the vocoder's windows; the last unit is held, and what it gives cut off.
 MIN_STEPS = 16
-
-
-@dataclass(frozen=True)
-class SpeakOptions:
-    """How to speak units.
-
-    Attributes:
-        pitch: `auto` is the voice's own range, a number shifts it by semitones.
-        durations: `file` takes the units' own, `predicted` the model's, `auto` the units' own where they have them.
-        match: How far frames are drawn to the voice's own, 0 to 1; `auto` decides by the length of the reference.
-        seed: Of the vocoder's noise.
-
-    Raises:
-        ConfigError: For a value that is not allowed.
-    """
-
-    pitch: str | float = "auto"
-    durations: str = "auto"
-    match: str | float = "auto"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.pitch == "keep":
-            raise ConfigError("pitch is 'keep', and units have none to keep; allowed are auto, or semitones from -36 to 36")
-        parse_pitch(self.pitch)
-        parse_share("match", self.match)
-        if self.durations not in DURATIONS:
-            raise ConfigError(f"durations is {self.durations!r}; allowed are {', '.join(DURATIONS)}")
 
 
 @dataclass(frozen=True)
@@ -89,12 +58,12 @@ class Speech:
     output_f0_hz: float
 
 
-def _step_s(model: Model) -> float:
+def _step_s(model: Engine) -> float:
     return model.autoencoder.config.content.stride / model.mel_config.frame_rate
 
 
 @torch.inference_mode()
-def recording_units(model: Model, seen: Analysis, name: str) -> Units:
+def recording_units(model: Engine, seen: Analysis, name: str) -> Units:
     """Return the units of a recording that was analysed, one a step: the quantizer's first stage.
 
     Raises:
@@ -114,7 +83,7 @@ def recording_units(model: Model, seen: Analysis, name: str) -> Units:
     )
 
 
-def encode_units(model: Model, sound: Sound, name: str | None = None) -> Units:
+def encode_units(model: Engine, sound: Sound, name: str | None = None) -> Units:
     """Return the units of a sound of at least 0.5 s, one a step.
 
     Args:
@@ -126,11 +95,11 @@ def encode_units(model: Model, sound: Sound, name: str | None = None) -> Units:
         AudioError: For unusable audio.
         ConfigError: If the checkpoint has no discrete code.
     """
-    seen = model.analyse(sound.wav, sound.sample_rate, sound.name)
+    seen = analyse(model, sound)
     return recording_units(model, seen, sound.name if name is None else name)
 
 
-def check_units(model: Model, units: Units, options: SpeakOptions | None = None) -> Prosody:
+def check_units(model: Engine, units: Units, options: SpeakOptions | None = None) -> Prosody:
     """Refuse units that this model cannot speak, and return what gives them durations and F0.
 
     Raises:
@@ -176,7 +145,7 @@ def round_durations(durations: list[float]) -> tuple[int, ...]:
     return tuple(lengths)
 
 
-def predict_lengths(model: Model, prosody: Prosody, units: Units) -> Units:
+def predict_lengths(model: Engine, prosody: Prosody, units: Units) -> Units:
     """Return the collapsed units with the lengths that the model gives them."""
     collapsed = units.collapse()
     codes = torch.tensor(collapsed.units, device=model.device)[None, None]
@@ -218,7 +187,7 @@ def contour_f0(contour: Contour, voice: Voice, semitones: float = 0.0) -> Tensor
 
 
 @torch.inference_mode()
-def speak_units(model: Model, units: Units, voice: Voice, options: SpeakOptions | None = None) -> Speech:
+def speak_units(model: Engine, units: Units, voice: Voice, options: SpeakOptions | None = None) -> Speech:
     """Say units in a voice.
 
     Args:

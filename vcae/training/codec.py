@@ -12,13 +12,15 @@ from vcae.checkpoint import load
 from vcae.codec.model import CodecNetworks
 from vcae.codec.pitch import dequantize_f0, quantize_f0
 from vcae.codec.prior import logistic_bits
-from vcae.config import CodecRecipe
 from vcae.errors import CheckpointError
 from vcae.model.autoencoder import Autoencoder
+from vcae.training.config import CodecRecipe
 from vcae.training.draws import Draws
 from vcae.training.objectives import Objective
 
 DB = 20 / math.log(10)
+# Errors this far under the loudest of the spectrogram count half of what they could, and none less than the share.
+MASKED_DB, MASKED_SHARE = 50.0, 0.2
 
 
 def base_autoencoder(name: str) -> Autoencoder:
@@ -101,9 +103,8 @@ class CodecObjective(Objective):
 
     def _error(self, rebuilt: Tensor, mel: Tensor) -> Tensor:
         """Return the mean square error (B,) in dB, in which what is masked by louder parts counts less."""
-        under = (mel.amax(dim=(1, 2), keepdim=True) - mel) * DB - self.recipe.masked_db
-        share = self.recipe.masked_share
-        weight = share + (1 - share) * torch.sigmoid(-under / 6)
+        under = (mel.amax(dim=(1, 2), keepdim=True) - mel) * DB - MASKED_DB
+        weight = MASKED_SHARE + (1 - MASKED_SHARE) * torch.sigmoid(-under / 6)
         return ((rebuilt - mel) * DB).square().mul(weight).sum(dim=(1, 2)) / weight.sum(dim=(1, 2))
 
 

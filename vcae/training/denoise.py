@@ -14,9 +14,9 @@ from torch import Tensor
 from vcae.audio.io import resample
 from vcae.audio.loudness import TARGET_LEVEL
 from vcae.checkpoint import load_module, read_tensors
-from vcae.config import DenoiseRecipe, NoisingConfig
 from vcae.errors import DataError
 from vcae.model.denoiser import PART, Denoiser, compress_spectrum, denoiser_of
+from vcae.training.config import DenoiseRecipe, NoisingConfig
 from vcae.training.draws import Draws
 from vcae.training.objectives import Objective
 
@@ -29,6 +29,10 @@ HARMONICS = 7
 MEL_FLOOR = -9.0
 # Errors 30 dB under the speech count as none.
 SMALLEST_ERROR = 1e-3
+# Weight of the spectrum with its phases, over 1 less it for magnitudes alone.
+PHASE_SHARE = 0.3
+# Weights of the distance of the filtered sound's log-mel, and of the restored mel's.
+SOUND_MEL_WEIGHT, MEL_WEIGHT = 0.1, 0.2
 # Container, coding and rate in Hz of the damage by codecs; a number is the compression level, where the format has one.
 CODECS = (
     ("OGG", "OPUS", 16000, 1.0),
@@ -259,7 +263,7 @@ class DenoiseObjective(Objective):
             mel = (said.mel - clean_mel).abs().mean()
             power = reachable.square().mean(dim=1).clamp(min=1e-6)
             error = ((wav - reachable).square().mean(dim=1) / power + SMALLEST_ERROR).log10().mean()
-        spectra = r.phase_share * phases + (1 - r.phase_share) * magnitudes
-        loss = 10 * spectra + r.sound_mel_weight * sound_mel + r.mel_weight * mel + r.error_weight * error
+        spectra = PHASE_SHARE * phases + (1 - PHASE_SHARE) * magnitudes
+        loss = 10 * spectra + SOUND_MEL_WEIGHT * sound_mel + MEL_WEIGHT * mel + r.error_weight * error
         parts = {"phases": phases, "magnitudes": magnitudes, "sound_mel": sound_mel, "mel": mel, "error": error}
         return {"loss": loss, **parts}

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from vcae.audio.frames import active_frames, weighted_moments
 from vcae.audio.mel import LogMel
 from vcae.checkpoint import load
-from vcae.config import DiscoveryRecipe
 from vcae.errors import CheckpointError
 from vcae.model.autoencoder import Autoencoder
 from vcae.model.blocks import ConvNeXtStack
 from vcae.model.quantizer import kmeans
+from vcae.training.config import DiscoveryRecipe
 from vcae.training.draws import Draws
 from vcae.training.objectives import Objective, borrow
 from vcae.training.perturb import Perturbation
@@ -23,6 +23,12 @@ from vcae.training.perturb import Perturbation
 N_CEPSTRUM = 13
 # Frames either side that a delta is a slope over.
 DELTA_FRAMES = 2
+# Share of the frames under masks, about, and the length of a mask in seconds.
+MASK_SHARE, MASK_S = 0.4, 0.16
+# Weight of the frames under masks over that of the others.
+MASK_WEIGHT = 2.0
+# Blocks between the latent and the prediction; they are not kept.
+PREDICTOR_BLOCKS = 3
 
 
 def mfcc(mel: Tensor) -> Tensor:
@@ -77,7 +83,7 @@ class MaskedPredictionObjective(Objective):
             parameter.requires_grad_(name.startswith("content_encoder."))
         dim = recipe.model.content.latent_dim
         self.widen = nn.Linear(dim, recipe.model.content.width)
-        self.predictor = ConvNeXtStack(recipe.model.content.width, recipe.predictor_blocks)
+        self.predictor = ConvNeXtStack(recipe.model.content.width, PREDICTOR_BLOCKS)
         self.output = nn.Linear(recipe.model.content.width, recipe.n_targets)
         # In a list, so that the frozen teacher is no part of what is trained and saved.
         self._teacher: list[Autoencoder] = []
@@ -116,8 +122,8 @@ class MaskedPredictionObjective(Objective):
             mel = self.log_mel(batch["wav"])
             targets = self.targets(mel)
             seen = self.perturb(mel, draws) if self.training else mel
-            span = max(1, round(recipe.mask_s * recipe.model.mel.frame_rate))
-            starts = draws.uniform(len(mel), 1, mel.shape[-1]).to(mel.device) < recipe.mask_share / span
+            span = max(1, round(MASK_S * recipe.model.mel.frame_rate))
+            starts = draws.uniform(len(mel), 1, mel.shape[-1]).to(mel.device) < MASK_SHARE / span
             hidden = F.max_pool1d(F.pad(starts.float(), (span - 1, 0)), span, 1)
             seen = torch.where(hidden > 0, seen.mean(dim=-1, keepdim=True), seen)
         latent = self.model.encode_latent(seen)
@@ -126,7 +132,7 @@ class MaskedPredictionObjective(Objective):
         masked = F.max_pool1d(F.pad(hidden, (0, -mel.shape[-1] % stride)), stride)[:, 0]
         wrong = F.cross_entropy(logits.float().transpose(1, 2), targets, reduction="none")
         right = (logits.argmax(dim=-1) == targets).float()
-        weight = 1 + (recipe.mask_weight - 1) * masked
+        weight = 1 + (MASK_WEIGHT - 1) * masked
         return {
             "loss": (wrong * weight).sum() / weight.sum(),
             "right_hidden": (right * masked).sum() / masked.sum().clamp(min=1),

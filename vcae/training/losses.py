@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from vcae.audio.config import MelConfig
 from vcae.audio.mel import LogMel
-from vcae.config import MelConfig
 
 # (n_fft, hop_length, n_mels) of each resolution.
 RESOLUTIONS = ((256, 64, 32), (512, 128, 64), (1024, 256, 80), (2048, 512, 128), (400, 100, 48))

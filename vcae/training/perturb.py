@@ -7,11 +7,14 @@ import math
 import torch
 from torch import Tensor
 
+from vcae.audio.config import MelConfig
 from vcae.audio.mel import mel_band_edges
-from vcae.config import MelConfig, PerturbConfig
+from vcae.training.config import PerturbConfig
 from vcae.training.draws import Draws
 
 NEPER_PER_DB = math.log(10) / 20
+# Longest mask, in seconds.
+MASK_MAX_S = 0.3
 
 
 class Perturbation:
@@ -49,7 +52,7 @@ class Perturbation:
         top = mel.amax(dim=(1, 2), keepdim=True)
         floor = top - c.noise_db * (1 + uniform(n_batch, 1, 1)) * NEPER_PER_DB
         mel = torch.logaddexp(mel, floor.expand_as(mel)) + tilt + gain
-        length = uniform(n_batch) * c.mask_max_s * self.mel.frame_rate
+        length = uniform(n_batch) * MASK_MAX_S * self.mel.frame_rate
         start = uniform(n_batch) * (n - length).clamp(min=0)
         at = torch.arange(n, device=mel.device)
         hidden = (at >= start[:, None]) & (at < (start + length)[:, None])

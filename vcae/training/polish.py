@@ -9,10 +9,13 @@ from torch import Tensor
 from vcae.audio.mel import LogMel
 from vcae.codec.pitch import dequantize_f0, quantize_f0
 from vcae.codec.polish import MelCritic, Polish
-from vcae.config import PolishRecipe
 from vcae.model.autoencoder import Autoencoder
 from vcae.training.codec import base_autoencoder, medians
+from vcae.training.config import PolishRecipe
 from vcae.training.objectives import Objective
+
+# Weights beside the distance of the mels: of the critic's verdict, and of the distance of its features.
+ADVERSARIAL_WEIGHT, FEATURE_WEIGHT = 0.2, 1.0
 
 
 class PolishObjective(Objective):
@@ -57,8 +60,7 @@ class PolishObjective(Objective):
         }
         told, fooled = self.critic(real, rough)[-1], self.critic(made.detach(), rough)[-1]
         losses["critic"] = (told - 1).square().mean() + fooled.square().mean()
-        r = self.recipe
-        maker = losses["distance"] + r.feature_weight * losses["features"] + r.adversarial_weight * losses["adversarial"]
+        maker = losses["distance"] + FEATURE_WEIGHT * losses["features"] + ADVERSARIAL_WEIGHT * losses["adversarial"]
         # The spread over bands that smoothing takes away, for the log.
         losses["sharpness"] = F.l1_loss(made[:, 1:], made[:, :-1]) / F.l1_loss(real[:, 1:], real[:, :-1])
         return {"loss": maker + losses["critic"], **losses}

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vcae.config import DataConfig, TrainConfig
 from vcae.errors import VcaeError
+from vcae.training.config import DataConfig, TrainConfig
 from vcae.training.objectives import Objective
 from vcae.training.trainer import Trainer
 

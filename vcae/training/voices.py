@@ -9,14 +9,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vcae.config import GeneratorRecipe
 from vcae.model.voice_prior import VoicePrior, annealed, free_divergence
+from vcae.training.config import GeneratorRecipe
 
 # Of the correlations within speakers, so much is taken out: there are few recordings of each.
 WITHIN_SHRINKAGE = 0.05
 # Numbers that recordings of one speaker share exactly are taken to scatter by this share of their variance.
 FLOOR = 1e-4
 MAX_GRADIENT = 5.0
+# The KL term grows to its full weight over so many steps, and is free up to so many nats a latent.
+ANNEAL_STEPS, FREE_NATS = 300, 0.02
 DRAWS = 256
 
 
@@ -26,7 +28,7 @@ class WhitenedVoices:
 
     Attributes:
         features: (n, F), of unit variance over the voices that are learned from.
-        maps: `mean`, `whiten`, `unwhiten`, `quantile_mean`, `quantile_basis`, as `vcae.tasks.voice_space.VoiceSpace` has them.
+        maps: `mean`, `whiten`, `unwhiten`, `quantile_mean`, `quantile_basis`, as `vcae.voice.space.VoiceSpace` has them.
         speakers: (n,), whose each is.
         held: (n,), true for the voices of held-out speakers.
     """
@@ -99,7 +101,7 @@ def fit_voice_prior(
             batch = learned[torch.randint(len(learned), (recipe.batch_size,))]
             batch = batch + recipe.noise * torch.randn_like(batch)
             likely, divergence = prior(batch, torch.randn(len(batch), recipe.model.latent_dim))
-            loss = annealed(step, recipe.anneal_steps) * free_divergence(divergence, recipe.free_nats) - likely.mean()
+            loss = annealed(step, ANNEAL_STEPS) * free_divergence(divergence, FREE_NATS) - likely.mean()
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(prior.parameters(), MAX_GRADIENT)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from vcae.audio.config import MelConfig
 from vcae.audio.mel import mel_filterbank
-from vcae.config import MelConfig
 
 
 def griffin_lim(mel: Tensor, config: MelConfig, n_samples: int | None = None, n_iter: int = 32, seed: int = 0) -> Tensor:

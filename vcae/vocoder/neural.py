@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vcae.audio.mel import mel_filterbank
-from vcae.config import VocoderConfig
 from vcae.model.blocks import KERNEL, ConvNeXtStack
+from vcae.vocoder.config import VocoderConfig
 from vcae.vocoder.excitation import PitchTrack, pulse_train, white_noise
 
 # Keeps exp() of a predicted log-magnitude finite whatever the network says.

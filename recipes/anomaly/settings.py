@@ -1,0 +1,122 @@
+"""Settings of this recipe's steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from vcae.anomaly.config import ANOMALY_MODELS, AnomalyConfig, OpenSetConfig
+from vcae.config import at_least, positive, require, within
+
+
+@dataclass(frozen=True)
+class OthersRecipe:
+    """The bank of other sounds that normal ones are told from: `recipes/anomaly/others.py`."""
+
+    # CSV with the columns path, speaker, split and duration_s.
+    speech: str | None = None
+    speech_split: str = "train"
+    n_speech: int = 300
+    n_synthetic: int = 600
+    seconds: float = 5.0
+    seed: int = 0
+    output: str = "vcae/anomaly/others.safetensors"
+
+    def __post_init__(self) -> None:
+        require(
+            self.n_speech >= 0 and self.n_synthetic >= 0 and self.n_speech + self.n_synthetic >= 2,
+            f"n_speech is {self.n_speech} and n_synthetic {self.n_synthetic}; at least 2 sounds are needed in all",
+        )
+        within(self, 1, 60, "seconds")
+
+
+@dataclass(frozen=True)
+class FaultsRecipe:
+    """The network that finds faults in speech: `recipes/anomaly/learn_faults.py`."""
+
+    # CSV with the columns path, split and duration_s.
+    speech: str | None = None
+    speech_split: str = "train"
+    # Recordings to put faults into.
+    n_speech: int = 2000
+    crop_s: float = 3.0
+    # A crop has none to this many.
+    most_faults: int = 3
+    max_steps: int = 2200
+    batch_size: int = 12
+    learning_rate: float = 2e-3
+    # Of a faulty frame in the loss; a clean one has 1.
+    fault_weight: float = 3.0
+    seed: int = 0
+    output: str = "vcae/anomaly/faults.safetensors"
+
+    def __post_init__(self) -> None:
+        positive(self, "n_speech", "max_steps", "batch_size")
+        at_least(self, 2, "crop_s")
+        within(self, 0, 6, "most_faults")
+        positive(self, "learning_rate", "fault_weight")
+
+
+ANOMALY_TASKS = ("machines", "sounds", "faults", "pollution", "thresholds", "openset")
+
+
+@dataclass(frozen=True)
+class AnomalyRecipe:
+    """All settings of `recipes/anomaly`. A task whose manifest is null is left out."""
+
+    # CSV with the columns path and label (`machine;normal` or `machine;abnormal`).
+    machines: str | None = None
+    # CSV with the columns path, class and fold.
+    sounds: str | None = None
+    # CSV with the columns path, speaker and split.
+    speech: str | None = None
+    tasks: tuple[str, ...] = ANOMALY_TASKS
+    # Of every system of this project; a system is one of its models' names.
+    model: AnomalyConfig = field(default_factory=AnomalyConfig)
+    systems: tuple[str, ...] = ("combined", *ANOMALY_MODELS[:-1])
+    peers: tuple[str, ...] = (
+        "isolation-forest",
+        "one-class-svm",
+        "gaussian-mixture",
+        "pyod-autoencoder",
+        "isolation-forest-windows",
+        "one-class-svm-windows",
+        "gaussian-mixture-windows",
+        "pyod-autoencoder-windows",
+        "dcase-autoencoder",
+    )
+    # Of the DCASE baseline; 100 are published.
+    baseline_epochs: int = 100
+    # Normal clips of a machine are dealt out to so many folds.
+    machine_folds: int = 5
+    # Folds that are tested and classes that are the normal one in turn; all of them when empty.
+    sound_folds: tuple[int, ...] = ()
+    sound_classes: tuple[str, ...] = ()
+    # Clips of each other class that are tested as anomalies, in a fold.
+    sound_others: int = 8
+    speech_split: str = "dev"
+    fault_train: int = 60
+    fault_test: int = 20
+    # Shares of anomalies among the training recordings, and the ways to fit to them.
+    pollution: tuple[float, ...] = (0.0, 0.05, 0.1, 0.2)
+    robust: tuple[str, ...] = ("none", "trimmed", "rejection")
+    pollution_systems: tuple[str, ...] = ("combined",)
+    cost_miss: float = 100.0
+    cost_false_alarm: float = 1.0
+    prior: float = 0.01
+    # Draws of a dev and a test half of the scored recordings.
+    threshold_splits: int = 50
+    classes: OpenSetConfig = field(default_factory=OpenSetConfig)
+    n_unknown: int = 3
+    bootstrap: int = 1000
+    seed: int = 0
+    output_dir: str = "out/anomaly"
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("tasks", ANOMALY_TASKS), ("systems", ANOMALY_MODELS), ("pollution_systems", ANOMALY_MODELS)):
+            unknown = sorted(set(getattr(self, name)) - set(allowed))
+            require(not unknown, f"{name} has {', '.join(unknown)}; allowed are {', '.join(allowed)}")
+        at_least(self, 2, "machine_folds")
+        require(
+            all(0 <= p < 0.5 for p in self.pollution), f"pollution is {self.pollution}; allowed are shares from 0 to under .5"
+        )
+        positive(self, "bootstrap", "threshold_splits")

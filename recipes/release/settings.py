@@ -1,0 +1,19 @@
+"""Settings of this recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ReleaseRecipe:
+    """All settings of `recipes/release`."""
+
+    autoencoder: str
+    vocoder: str
+    output: str
+    # The vocoder stays in the shipped checkpoint of that name, and is not copied.
+    share_vocoder: bool = False
+    info: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,17 @@
+"""Settings of this recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SwapRecipe:
+    """All settings of `recipes/speaker_swap`."""
+
+    first: str
+    second: str
+    output_dir: str = "out/speaker_swap"
+    pitch: str = "auto"
+    seed: int = 0
+    checkpoint: str = "default"

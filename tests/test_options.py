@@ -1,0 +1,46 @@
+"""What may be asked for: checked before anything that takes time is imported."""
+
+import subprocess
+import sys
+
+import pytest
+
+from vcae import ConfigError
+from vcae.options import BabbleOptions, ConvertOptions, SpeakOptions
+
+# Importing torch or a sound library fails here: whatever is refused is refused without them.
+BARE = "import sys; sys.modules.update(dict.fromkeys(('torch', 'soundfile', 'numpy'))); from vcae.cli.app import main; main()"
+WRONG = {
+    "convert": ("convert x.wav -s y.wav --pitch foo", "pitch is 'foo'; allowed are auto, keep, or semitones from -36 to 36"),
+    "match": ("convert x.wav -s y.wav --match 2", "match is '2'; allowed are auto, or 0 to 1"),
+    "strength": ("convert . -s y.wav --strength nan --out-dir out", "strength is nan; allowed are 0 to 1"),
+    "stream": ("stream -s y.wav --detail much", "detail is 'much'; allowed are auto, or 0 to 1"),
+    "speak": ("speak u.txt -s y.wav --pitch keep", "units have none to keep"),
+    "babble": ("generate speech -s y.wav --seconds 1000", "seconds is 1000; allowed are 0.5 to 600"),
+    "denoise": ("denoise x.wav --strength 3", "strength is 3.0; allowed are 0"),
+    "compress": ("compress x.wav --kbps 99", "allowed are 0.6 to 6"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_option_is_refused_before_torch_is_imported(case, tmp_path):
+    line, message = WRONG[case]
+    done = subprocess.run([sys.executable, "-c", BARE, *line.split()], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "values"),
+    [
+        (ConvertOptions, {"loudness": "loud"}),
+        (ConvertOptions, {"pitch": float("nan")}),
+        (SpeakOptions, {"durations": "mine"}),
+        (BabbleOptions, {"top_p": 0.0}),
+    ],
+)
+def test_options_check_themselves(options, values):
+    (name,) = values
+    with pytest.raises(ConfigError, match=f"^{name} is "):
+        options(**values)

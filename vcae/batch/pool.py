@@ -1,0 +1,144 @@
+"""Worker processes that each load a model once and are handed one job after another; one that dies is replaced."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from types import FrameType
+
+from vcae.batch.jobs import Job, Outcome
+from vcae.batch.workers import Settings
+from vcae.errors import VcaeError
+
+# How often a job is tried whose worker died.
+TRIES = 2
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@dataclass
+class _Worker:
+    process: SpawnProcess
+    pipe: Connection
+    job: Job | None = None
+    tries: int = 0
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
+def _serve(pipe: Connection, settings: Settings) -> None:
+    """Answer jobs until the pipe is closed, which it is as well when the parent is killed."""
+    # The parent decides what Ctrl-C means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    import torch
+
+    torch.set_num_threads(1)
+    # From here on something may be half-written, and is removed on the way out.
+    signal.signal(signal.SIGTERM, _leave)
+    try:
+        work = settings.worker()
+        pipe.send(None)
+        while True:
+            pipe.send(work(pipe.recv()))
+    except VcaeError as error:
+        pipe.send(error)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def run_jobs(jobs: Sequence[Job], settings: Settings, n_workers: int) -> Iterator[Outcome]:
+    """Do jobs in worker processes and yield what became of each, as they end.
+
+    Each process has one thread, so that the result of a job does not depend on how many there are.
+
+    Args:
+        jobs: Handed out in this order; longest first keeps all workers busy to the end.
+        settings: Of the run.
+        n_workers: At most so many.
+
+    Raises:
+        VcaeError: If the settings cannot be used.
+    """
+    waiting = deque((job, 1) for job in jobs)
+    workers: list[_Worker] = []
+    try:
+        for _ in range(min(n_workers, len(waiting))):
+            workers.append(_start(settings))
+        while workers:
+            for ready in wait([worker.pipe for worker in workers]):
+                worker = next(worker for worker in workers if worker.pipe is ready)
+                outcome = _hear(worker, waiting)
+                if outcome is not None:
+                    yield outcome
+                if not worker.process.is_alive() or worker.pipe.closed:
+                    workers.remove(worker)
+                    if waiting:
+                        workers.append(_start(settings))
+                elif waiting:
+                    worker.job, worker.tries = waiting.popleft()
+                    worker.pipe.send(worker.job)
+                else:
+                    worker.pipe.close()
+                    workers.remove(worker)
+                    worker.process.join()
+    finally:
+        _end(workers)
+
+
+def _start(settings: Settings) -> _Worker:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs, settings), daemon=True)
+    before = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    try:
+        process.start()
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+    theirs.close()
+    return _Worker(process, ours)
+
+
+def _hear(worker: _Worker, waiting: deque[tuple[Job, int]]) -> Outcome | None:
+    """Take a worker's answer: the outcome of its job, or None when it was only getting ready or died over a job to be tried again."""
+    try:
+        answer = worker.pipe.recv()
+    except (EOFError, ConnectionResetError):
+        worker.pipe.close()
+        worker.process.join()
+        died = f"a worker process died (exit code {worker.process.exitcode}; a crash, or too little memory: try fewer --jobs)"
+        if worker.job is None:
+            raise VcaeError(f"{died} before it could start") from None
+        if worker.tries < TRIES:
+            waiting.append((worker.job, worker.tries + 1))
+            return None
+        return Outcome(worker.job.source, worker.job.speakers, worker.job.output, "failed", f"{died}, {TRIES} times")
+    if isinstance(answer, VcaeError):
+        raise answer
+    worker.job = None
+    return answer if isinstance(answer, Outcome) else None
+
+
+def _end(workers: list[_Worker]) -> None:
+    for worker in workers:
+        worker.process.terminate()
+    for worker in workers:
+        worker.process.join(10)
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join()

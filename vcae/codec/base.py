@@ -1,0 +1,132 @@
+"""What both directions of the codec share: its networks, its base layer, its levels, and what damage is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vcae.audio.sections import Computed, Sections, Workshop
+from vcae.codec import files
+from vcae.codec.block import MAX_QUALITY
+from vcae.codec.pitch import reference_hz
+from vcae.codec.polish import Polish
+from vcae.engine.decoding import decode_sections
+from vcae.engine.engine import Engine, Samples, choose_device
+from vcae.engine.listening import Heard
+from vcae.errors import CheckpointError
+from vcae.voice.voice import Voice, measure_voice
+
+DEFAULT = "codec"
+# A level's code: half decibels above this.
+LEVEL_DB = -110.0
+
+
+def level_code(level: float) -> int:
+    """Return the code, 0 to 255, of a factor that the models' level is multiplied by."""
+    return min(max(round((20 * math.log10(max(level, 1e-9)) - LEVEL_DB) * 2), 0), 255)
+
+
+def level_of(code: int) -> float:
+    """Return the factor that a code of `level_code` stands for."""
+    return float(10 ** ((code / 2 + LEVEL_DB) / 20))
+
+
+def quality_share(quality: int) -> float:
+    """Return a quality, 1 to 255, as the networks take it, 0 to 1."""
+    return (quality - 1) / (MAX_QUALITY - 1)
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What could not be decoded.
+
+    Attributes:
+        start_s: Where it begins in the sound, in seconds.
+        stop_s: Where it ends.
+        offset: The byte of the file where the damage was found.
+        reason: What is wrong.
+    """
+
+    start_s: float
+    stop_s: float
+    offset: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Base:
+    """A recording as the base layer has it: all that is sent of it at any rate, and what it was heard as.
+
+    Attributes:
+        heard: The recording, to be read by sections.
+        work: How to go through it.
+        codes: (2, S).
+        voicing: (S,), see `vcae.codec.pitch`.
+        place: (S,), of F0.
+        reference: The code of what places are counted from.
+        speaker: (1, speaker_dim), the embedding.
+    """
+
+    heard: Heard
+    work: Workshop
+    codes: np.ndarray
+    voicing: Tensor
+    place: Tensor
+    reference: int
+    speaker: Tensor
+
+
+class Networks:
+    """A codec's networks, the checkpoint of its base layer, and the vocoder that this shares.
+
+    Args:
+        name: Name of a shipped codec, or a path.
+        device: See `vcae.engine.engine.choose_device`.
+        load: What gives the base layer's checkpoint of a name, on the same device, where something else than loading it is wanted.
+
+    Raises:
+        CheckpointError: If it cannot be loaded, or the base layer's checkpoint is another one than it was trained on.
+        ConfigError: If the device is not there.
+    """
+
+    def __init__(self, name: str | Path = DEFAULT, device: str = "auto", load: Callable[[str], Engine] | None = None) -> None:
+        self.file = files.load_codec(name, choose_device(device))
+        self.model = load(self.file.config.base) if load is not None else Engine(self.file.config.base, device)
+        have, wanted = self.model.checkpoint.sha256, self.file.metadata["base_sha256"]
+        if have != wanted:
+            raise CheckpointError(
+                f"{self.file.path} was trained on the base layer {wanted[:12]}..., and {self.file.config.base} is {have[:12]}...; "
+                "reinstall vcae, or train the codec again"
+            )
+        self.enhancement = self.file.enhancement
+
+    @property
+    def sample_rate(self) -> int:
+        """Rate of every signal this codec gives, in Hz."""
+        return self.model.sample_rate
+
+    def voice(self, clips: Samples | Sequence[Samples], sample_rate: int) -> Voice:
+        """Measure a voice to decompress in; arguments and errors as `vcae.voice.voice.measure_voice`."""
+        return measure_voice(self.model, clips, sample_rate)
+
+
+def decode_base(model: Engine, codes: np.ndarray, f0: Tensor, embedding: Tensor, reference: int) -> Sections:
+    """Return the base layer's mel, of T steps, for codes (2, ceil(T / 2)), F0 (1, T) in Hz and a speaker embedding (1, speaker_dim)."""
+    device = model.device
+
+    def latent(start: int, stop: int) -> Tensor:
+        return model.autoencoder.decode_units(torch.from_numpy(codes[None, :, start:stop]).to(device))
+
+    mean = torch.tensor([[math.log(reference_hz(reference))]], device=device)
+    return decode_sections(model, Computed(codes.shape[1], latent), f0.to(device), embedding.to(device), None, mean)
+
+
+def polished(polish: Polish, mel: Sections, embedding: Tensor) -> Sections:
+    """Return a normalised mel with the texture of a recording's."""
+    return Computed(mel.n, lambda start, stop: polish(mel.read(start, stop), embedding), polish.reach)

@@ -1,0 +1,187 @@
+"""A checkpoint on a device: what every use of it stands on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vcae import checkpoint
+from vcae.audio.io import Sound, check_sound
+from vcae.audio.mel import LogMel
+from vcae.audio.sections import Sections, Workshop
+from vcae.errors import AudioError, CheckpointError, ConfigError
+from vcae.model.autoencoder import Autoencoder
+from vcae.vocoder.excitation import PitchTrack
+from vcae.vocoder.griffin_lim import griffin_lim
+from vcae.vocoder.neural import CHUNK_S, HarmonicNoiseVocoder
+
+log = logging.getLogger(__name__)
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+# A decoded mel is smoother than any recording's: a vocoder that follows it to the letter sounds worse than one that does so in part.
+DECODED_CORRECTIONS = 1
+Samples = Tensor | np.ndarray
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Choose where to compute.
+
+    Args:
+        name: `auto` (cuda, then mps, then cpu), `cpu`, `cuda` or `mps`.
+
+    Raises:
+        ConfigError: If the name is unknown or the device is not there.
+    """
+    if name not in DEVICES:
+        raise ConfigError(f"device is {name!r}; allowed are {', '.join(DEVICES)}")
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(device for device, present in there.items() if present))
+    if not there[name]:
+        raise ConfigError(f"device {name} is not available on this machine; use --device auto or cpu")
+    return torch.device(name)
+
+
+def as_sound(wav: Samples, sample_rate: int, name: str = "audio") -> Sound:
+    """Check samples (N,), or (N, channels) as soundfile gives them, and mix them to mono.
+
+    Raises:
+        AudioError: If they are no floats, empty, not finite or of an unsupported rate.
+    """
+    array = wav.detach().cpu().numpy() if isinstance(wav, Tensor) else np.asarray(wav)
+    if array.ndim not in (1, 2) or not np.issubdtype(array.dtype, np.floating):
+        raise AudioError(f"{name} has shape {array.shape} and type {array.dtype}; give floats of shape (N,) or (N, channels)")
+    return check_sound(array, sample_rate, name)
+
+
+class Engine:
+    """A checkpoint ready for use, without the verbs of `vcae.Model`.
+
+    Args:
+        name: Name of a shipped checkpoint, or a path.
+        device: See `choose_device`.
+
+    Raises:
+        CheckpointError: If the checkpoint cannot be loaded.
+        ConfigError: If the device is not there.
+    """
+
+    def __init__(self, name: str | Path = checkpoint.DEFAULT, device: str = "auto") -> None:
+        self.device = choose_device(device)
+        self.checkpoint = checkpoint.load(name, self.device)
+        part = self.checkpoint.autoencoder or self.checkpoint.vocoder
+        if part is None:
+            raise CheckpointError(
+                f"{self.checkpoint.path} holds neither an autoencoder nor a vocoder; give another checkpoint "
+                "(a codec is for vcae compress and decompress, a ladder for vcae reconstruct --code-dim)"
+            )
+        self.mel_config = part.config.mel
+        self.log_mel = LogMel(self.mel_config).to(self.device)
+
+    @property
+    def sample_rate(self) -> int:
+        """Rate of every signal this model gives, in Hz."""
+        return self.mel_config.sample_rate
+
+    def the_vocoder(self) -> HarmonicNoiseVocoder:
+        """Return the vocoder.
+
+        Raises:
+            CheckpointError: If the checkpoint has none.
+        """
+        if self.checkpoint.vocoder is None:
+            raise CheckpointError(f"{self.checkpoint.path} holds no vocoder; use --checkpoint {checkpoint.DEFAULT}")
+        return self.checkpoint.vocoder
+
+    @property
+    def autoencoder(self) -> Autoencoder:
+        """The autoencoder.
+
+        Raises:
+            CheckpointError: If the checkpoint has none.
+        """
+        if self.checkpoint.autoencoder is None:
+            raise CheckpointError(f"{self.checkpoint.path} holds no autoencoder; use --checkpoint {checkpoint.DEFAULT}")
+        return self.checkpoint.autoencoder
+
+    @torch.inference_mode()
+    def vocode(
+        self,
+        mel: Tensor,
+        f0: Tensor,
+        n_samples: int | None = None,
+        seed: int = 0,
+        n_corrections: int | None = None,
+        follow: Tensor | None = None,
+        progress: Callable[[float], object] | None = None,
+    ) -> Tensor:
+        """Turn a log-mel into sound, by the checkpoint's vocoder or by Griffin-Lim where it has none.
+
+        Args:
+            mel: (B, n_mels, T), natural log magnitude.
+            f0: (B, T) in Hz, 0 where unvoiced.
+            n_samples: Length, (T - 1) * hop_length when None.
+            seed: Of the noise, or of Griffin-Lim's first phases.
+            n_corrections: How often the vocoder puts the mel right; the checkpoint's number when None, `DECODED_CORRECTIONS` for a mel
+                that an autoencoder decoded.
+            follow: (B, N), the recording to copy, if the copy's pulses shall stand where the recording's do.
+            progress: Called with the share done, 0 to 1, after each chunk; what it raises ends the work.
+
+        Returns:
+            (B, N), on the CPU.
+        """
+        n = (mel.shape[-1] - 1) * self.mel_config.hop_length if n_samples is None else n_samples
+        if self.checkpoint.vocoder is None:
+            log.warning("%s holds no vocoder; Griffin-Lim is used", self.checkpoint.path.name)
+            return griffin_lim(mel, self.mel_config, n, seed=seed)
+        pieces, done = [], 0
+        for piece in self.vocode_stream(mel, f0, n, seed, n_corrections, follow=follow):
+            pieces.append(piece.cpu())
+            done += piece.shape[1]
+            if progress is not None:
+                progress(done / max(n, 1))
+        return torch.cat(pieces, dim=1)
+
+    @torch.inference_mode()
+    def vocode_stream(
+        self,
+        mel: Tensor,
+        f0: Tensor,
+        n_samples: int | None = None,
+        seed: int = 0,
+        n_corrections: int | None = None,
+        chunk_s: float = CHUNK_S,
+        follow: Tensor | None = None,
+    ) -> Iterator[Tensor]:
+        """Yield what `vocode` returns in chunks of `chunk_s` seconds, in memory bounded by the chunk.
+
+        Raises:
+            CheckpointError: If the checkpoint has no vocoder.
+        """
+        vocoder = self.the_vocoder()
+        follow = None if follow is None else follow.to(self.device)
+        yield from vocoder.stream(mel.to(self.device), f0.to(self.device), n_samples, seed, n_corrections, chunk_s, follow)
+
+    @torch.inference_mode()
+    def vocode_sections(
+        self, mel: Sections, f0: Tensor, n_samples: int, seed: int, n_corrections: int | None, work: Workshop
+    ) -> Iterator[Tensor]:
+        """Yield what `vocode` returns for a mel that is read by sections, (1, n) each on the CPU."""
+        vocoder = self.checkpoint.vocoder
+        if vocoder is None:
+            # Griffin-Lim knows no sections.
+            yield self.vocode(mel.read(0, mel.n), f0, n_samples, seed, n_corrections)
+            return
+        c = self.mel_config
+        pitch = PitchTrack.of(f0, c.sample_rate, c.hop_length)
+
+        def synthesise(start: int, stop: int) -> Tensor:
+            return vocoder.section(mel.read, pitch, (start, stop), n_samples, seed, n_corrections)
+
+        for section in work.work(synthesise, work.walk(-(-n_samples // c.hop_length))):
+            yield section.cpu()

@@ -1,0 +1,313 @@
+"""Pictures: a mel, its F0 and its units under it; several recordings on one scale."""
+
+from __future__ import annotations
+
+import colorsys
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vcae.audio.config import MelConfig
+from vcae.audio.f0 import estimate_f0
+from vcae.audio.io import Sound, resample
+from vcae.audio.mel import LogMel, mel_band_edges
+from vcae.errors import ConfigError, DataError
+from vcae.files import write_file
+from vcae.tasks.unit_files import Units
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Inches: of a second, and the least and most of a picture.
+SECOND_IN = 3.0
+WIDTH_IN = (7.0, 48.0)
+HEIGHT_IN = 3.8
+MARGIN_IN = 0.9
+DPI = 110
+FONT_PT = 6.5
+TICKS_HZ = (250, 500, 1000, 2000, 4000, 8000)
+# Of recordings: inches a column is wide and each kind of panel high, formats by suffix, the least range of F0 shown, and as an interval.
+COLUMN_IN = (4.6, 20.0)
+PANEL_IN = {"mel": 1.9, "f0": 1.0, "units": 0.5}
+PICTURES = {".png": "png", ".svg": "svg"}
+F0_RANGE_HZ = (80.0, 260.0)
+F0_TICKS_HZ = (60, 80, 100, 150, 200, 300, 400, 600, 800)
+F0_COLOUR = "#1f9e89"
+# Neither black nor white, and no ground: legible on a light page and on a dark one.
+NEUTRAL = "#7d8590"
+# The darkest and brightest of a mel, in nats under its loudest.
+RANGE = 9.0
+
+
+def need_matplotlib() -> None:
+    """Raise ConfigError if matplotlib, which only pictures need, is missing."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise ConfigError("pictures need matplotlib, which is not installed; pip install 'vcae[demo]'") from error
+
+
+def make_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of that many inches that draws to files alone, without a window or any global state.
+
+    Raises:
+        ConfigError: If matplotlib is missing.
+    """
+    need_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def draw_mel(axes: Axes, mel: Tensor, config: MelConfig) -> None:
+    """Draw a log-mel (n_mels, T) over seconds, its bands labelled in Hz."""
+    values = mel.detach().float().cpu().numpy()
+    half = 0.5 / config.frame_rate
+    extent = (-half, (values.shape[1] - 0.5) / config.frame_rate, -0.5, config.n_mels - 0.5)
+    top = float(values.max(initial=-math.inf)) if values.size else 0.0
+    axes.imshow(
+        values, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=top - RANGE, vmax=top, interpolation="nearest"
+    )
+    centres = mel_band_edges(config)[1:-1].numpy()
+    shown = [hz for hz in TICKS_HZ if centres[0] <= hz <= config.f_max]
+    axes.set_yticks(np.interp(shown, centres, np.arange(config.n_mels)), [f"{hz}" for hz in shown])
+    axes.set_ylabel("Hz")
+
+
+def unit_colour(unit: int) -> tuple[float, float, float]:
+    """Return the colour of a unit: always the same one, and unlike that of the next number."""
+    golden = 0.618033988749895
+    return colorsys.hsv_to_rgb((unit * golden) % 1.0, 0.28 + 0.3 * ((unit * golden * 7) % 1.0), 0.82 + 0.16 * ((unit // 3) % 2))
+
+
+def draw_strip(axes: Axes, units: Units, points_per_s: float) -> None:
+    """Draw units as a strip of runs, each of its unit's colour and with its number where that fits.
+
+    Args:
+        axes: Where; a unit of time is a second.
+        units: With times.
+        points_per_s: Width of a second on paper.
+    """
+    runs = units.collapse()
+    times = runs.times()
+    starts, ends = np.array(times).T
+    wide = points_per_s * (ends - starts)
+    # Lines between runs would hide runs that are hardly wider than they.
+    line = 0.6 if float(np.median(wide)) > 3 else 0.0
+    colours = [unit_colour(unit) for unit in runs.units]
+    spans = list(zip(starts.tolist(), (ends - starts).tolist(), strict=True))
+    axes.broken_barh(spans, (0, 1), facecolors=colours, edgecolors="white", linewidths=line)
+    for unit, start, end, room in zip(runs.units, starts, ends, wide, strict=True):
+        text = str(unit)
+        upright = room >= 0.62 * FONT_PT * len(text) + 1.5
+        if upright or room >= 0.85 * FONT_PT:
+            place: dict[str, Any] = {"ha": "center", "va": "center", "rotation": 0 if upright else 90, "clip_on": True}
+            axes.text((start + end) / 2, 0.5, text, fontsize=FONT_PT, color="black", **place)
+    axes.set_ylim(0, 1)
+    axes.set_yticks([])
+    axes.set_ylabel("units")
+
+
+def draw_units(path: str | Path, mel: Tensor, units: Units, config: MelConfig | None = None, title: str | None = None) -> None:
+    """Draw a mel with its units under it, on one axis of time.
+
+    Args:
+        path: Of the PNG.
+        mel: (n_mels, T), natural log magnitude.
+        units: With times, collapsed or not.
+        config: Of the mel; the default when None.
+        title: The units' name when None.
+
+    Raises:
+        ConfigError: If matplotlib is missing.
+        DataError: If the units have no times, or the file cannot be written.
+    """
+    config = config or MelConfig()
+    seconds = max(units.duration_s, 1e-3)
+    width = min(max(MARGIN_IN + SECOND_IN * seconds, WIDTH_IN[0]), WIDTH_IN[1])
+    figure = make_figure(width, HEIGHT_IN)
+    from matplotlib.ticker import MaxNLocator
+
+    panels: Any = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [4, 1]})
+    with torch.no_grad():
+        draw_mel(panels[0], mel, config)
+    draw_strip(panels[1], units, 72 * (width - MARGIN_IN) / seconds)
+    runs = units.collapse().units
+    facts = f"{len(runs)} runs of {len(set(runs))} units" + (
+        "" if units.codebook_size is None else f" out of {units.codebook_size}"
+    )
+    panels[0].set_title(f"{units.name if title is None else title}   ({facts})", fontsize=9, loc="left", parse_math=False)
+    panels[1].set_xlabel("s")
+    panels[1].set_xlim(0, seconds)
+    panels[1].xaxis.set_major_locator(MaxNLocator(nbins=int(width), steps=[1, 2, 5, 10]))
+    for axes in panels:
+        _tidy(axes)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI)
+    write_file(Path(path), buffer.getvalue())
+
+
+@dataclass(frozen=True)
+class View:
+    """What is drawn of a recording.
+
+    Attributes:
+        name: Above its panels.
+        mel: (n_mels, T), natural log magnitude.
+        f0: (T,) in Hz, 0 where unvoiced.
+        units: With times; None draws none.
+        config: Of the mel.
+    """
+
+    name: str
+    mel: Tensor
+    f0: Tensor
+    units: Units | None = None
+    config: MelConfig = field(default_factory=MelConfig)
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return max((self.mel.shape[-1] - 1) / self.config.frame_rate, 1e-3)
+
+    @property
+    def panels(self) -> list[str]:
+        """What its panels are, from the top."""
+        return ["mel", "f0"] if self.units is None else ["mel", "f0", "units"]
+
+
+def view_sound(sound: Sound, name: str | None = None, units: Units | None = None) -> View:
+    """Take the mel and F0 of a sound, as it is: the level is not changed. The name is the sound's when None.
+
+    Raises:
+        AudioError: If it is too short for a frame of F0.
+    """
+    config = MelConfig()
+    wav = resample(sound.wav, sound.sample_rate, config.sample_rate)
+    with torch.inference_mode():
+        mel = LogMel(config)(torch.from_numpy(wav)[None])[0]
+    return View(sound.name if name is None else name, mel, torch.from_numpy(estimate_f0(wav, config.sample_rate)), units)
+
+
+def f0_limits(views: Sequence[View]) -> tuple[float, float]:
+    """Return a range of F0 in Hz that holds all views' and is not narrower than a voice moves."""
+    voiced = torch.cat([view.f0[view.f0 > 0].cpu() for view in views])
+    if len(voiced) == 0:
+        return F0_RANGE_HZ
+    low, high = torch.quantile(voiced.float(), torch.tensor([0.01, 0.99])).tolist()
+    return min(low / 1.1, F0_RANGE_HZ[0]), max(high * 1.1, F0_RANGE_HZ[1])
+
+
+def draw_f0(axes: Axes, view: View, limits: tuple[float, float]) -> None:
+    """Draw F0 over seconds on a logarithmic scale within limits in Hz, with gaps where nothing is voiced."""
+    f0 = view.f0.detach().float().cpu().numpy()
+    axes.plot(np.arange(len(f0)) / view.config.frame_rate, np.where(f0 > 0, f0, np.nan), color=F0_COLOUR, linewidth=1.4)
+    axes.set_yscale("log")
+    axes.set_ylim(*limits)
+    axes.set_yticks([hz for hz in F0_TICKS_HZ if limits[0] <= hz <= limits[1]], minor=False)
+    axes.yaxis.set_major_formatter(lambda hz, _: f"{hz:.0f}")
+    axes.minorticks_off()
+    axes.grid(True, axis="y", linewidth=0.4, alpha=0.5)
+    axes.set_ylabel("F0, Hz")
+
+
+def draw_views(
+    views: Sequence[View],
+    form: str = "png",
+    side_by_side: bool = False,
+    neutral: bool = False,
+    beside: Sequence[View] = (),
+    width_in: float | None = None,
+) -> bytes:
+    """Draw recordings above one another or side by side, on one scale of time, loudness and F0.
+
+    Args:
+        views: At least one.
+        form: `png` or `svg`.
+        side_by_side: One column each, instead of one under the other.
+        neutral: Grey on nothing, for pages that are light or dark; black on white otherwise.
+        beside: Drawn in other pictures; their scales are shared.
+        width_in: Inches of a column; by the longest recording when None.
+
+    Returns:
+        The picture's file.
+
+    Raises:
+        ConfigError: If matplotlib is missing.
+    """
+    figure = _views_figure(views, side_by_side, [*views, *beside], width_in)
+    if neutral:
+        for axes in figure.axes:
+            axes.tick_params(colors=NEUTRAL)
+            axes.spines[:].set_color(NEUTRAL)
+            axes.xaxis.label.set_color(NEUTRAL)
+            axes.yaxis.label.set_color(NEUTRAL)
+            axes.set_title(axes.get_title(loc="left"), fontsize=9, loc="left", parse_math=False, color=NEUTRAL)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=form, dpi=DPI, transparent=neutral)
+    return buffer.getvalue()
+
+
+def _views_figure(views: Sequence[View], side_by_side: bool, scale: Sequence[View], width_in: float | None) -> Figure:
+    seconds = max(view.seconds for view in scale)
+    width = width_in or min(max(MARGIN_IN + SECOND_IN / 2 * seconds, COLUMN_IN[0]), COLUMN_IN[1])
+    n_columns = len(views) if side_by_side else 1
+    stacks = [view.panels for view in views]
+    kinds = max(stacks, key=len) if side_by_side else [kind for stack in stacks for kind in stack]
+    heights = [PANEL_IN[kind] for kind in kinds]
+    figure = make_figure(n_columns * width, sum(heights) + 0.4 * (1 if side_by_side else len(views)) + 0.3)
+    grid: Any = figure.subplots(len(kinds), n_columns, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights})
+    limits = f0_limits(scale)
+    top = max(float(view.mel.max()) for view in scale)
+    row = 0
+    for n, view in enumerate(views):
+        panels = grid[:, n] if side_by_side else grid[row : row + len(stacks[n]), 0]
+        row += len(stacks[n])
+        _draw_view(panels, view, limits, top, 72 * (width - MARGIN_IN) / seconds)
+        for axes in panels[len(stacks[n]) :]:
+            axes.set_visible(False)
+    for axes in grid[-1]:
+        axes.set_xlabel("s")
+        axes.set_xlim(0, seconds)
+    return figure
+
+
+def _draw_view(panels: Any, view: View, limits: tuple[float, float], top: float, points_per_s: float) -> None:
+    with torch.no_grad():
+        draw_mel(panels[0], view.mel, view.config)
+    panels[0].images[0].set_clim(top - RANGE, top)
+    panels[0].set_title(view.name, fontsize=9, loc="left", parse_math=False)
+    draw_f0(panels[1], view, limits)
+    if view.units is not None:
+        draw_strip(panels[2], view.units, points_per_s)
+    for axes in panels:
+        _tidy(axes)
+
+
+def _tidy(axes: Any) -> None:
+    axes.tick_params(labelsize=7)
+    axes.xaxis.label.set_size(8)
+    axes.yaxis.label.set_size(8)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def picture_format(path: Path) -> str:
+    """Return the format of a picture's file by its suffix.
+
+    Raises:
+        DataError: If it is neither .png nor .svg.
+    """
+    if path.suffix.lower() not in PICTURES:
+        raise DataError(f"{path} has the suffix {path.suffix!r}; pictures are {' or '.join(PICTURES)}")
+    return PICTURES[path.suffix.lower()]

@@ -1,0 +1,156 @@
+"""Files out: whether one may be written, written whole or not at all, hashed, and what it says of its making. No import of torch here."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from vcae.errors import DataError, VcaeError
+from vcae.version import __version__
+
+# Names standard input and standard output.
+STDIO = "-"
+
+
+class ModelFile(Protocol):
+    """A checkpoint, or anything else that was read from a file."""
+
+    @property
+    def path(self) -> Path:
+        """Where it was read from."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the file, hex."""
+
+
+def provenance(checkpoint: ModelFile, verb: str) -> str:
+    """Return the comment that an output file carries: what was done, by which version and which checkpoint."""
+    return f"{verb} by vcae {__version__}, checkpoint {checkpoint.path.stem} sha256:{checkpoint.sha256[:16]}"
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as opened:
+        while piece := opened.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def check_target(
+    path: str | Path, force: bool = False, suffixes: Collection[str] | None = None, refuse: type[VcaeError] = DataError
+) -> None:
+    """Refuse an output path that could not be written, before any work is done.
+
+    Args:
+        path: Of the output; `-` for standard output.
+        force: Replace an existing file.
+        suffixes: That it may have, in lower case; any when None.
+        refuse: What is raised.
+
+    Raises:
+        VcaeError: If the suffix is not allowed, the file exists and `force` is off, it is a folder, or the place is not writable.
+    """
+    if str(path) == STDIO:
+        return
+    file = Path(path)
+    if suffixes is not None and file.suffix.lower() not in suffixes:
+        allowed = f"allowed are {', '.join(suffixes)}" if len(suffixes) > 1 else f"allowed is {', '.join(suffixes)}"
+        raise refuse(f"{file} has the suffix {file.suffix!r}; {allowed}")
+    if os.path.isdir(file):
+        raise refuse(f"{file} is a folder; give a file name for the output")
+    if os.path.lexists(file) and not force:
+        raise refuse(f"{file} exists; add --force to replace it or choose another name with -o")
+    parent = file.absolute().parent
+    while not os.path.exists(parent):
+        parent = parent.parent
+    if not os.path.isdir(parent) or not os.access(parent, os.W_OK | os.X_OK):
+        raise refuse(f"{file} cannot be written: {parent} is not a writable folder; choose another place with -o")
+
+
+@contextmanager
+def replacing(path: str | Path, refuse: type[VcaeError] = DataError) -> Iterator[Path]:
+    """Give a temporary file that takes the place of `path` if all goes well: no half-written file is ever seen.
+
+    Args:
+        path: Of the output; missing folders are made.
+        refuse: What is raised.
+
+    Raises:
+        VcaeError: If writing fails.
+    """
+    file, temporary = Path(path), ""
+    try:
+        with writing(str(file), refuse):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".vcae-{os.getpid()}-", suffix=".part")
+            os.close(handle)
+            yield Path(temporary)
+            with open(temporary, "rb") as written:
+                os.fsync(written.fileno())
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, file)
+    finally:
+        if temporary and os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+@contextmanager
+def writing(name: str, refuse: type[VcaeError] = DataError) -> Iterator[None]:
+    """Turn what goes wrong while `name` is written into one error of ours; a reader that has gone away stays a BrokenPipeError."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise refuse(f"{name} could not be written ({reason}); choose another place with -o") from error
+
+
+def write_file(
+    path: str | Path, content: str | bytes, stdout: BinaryIO | None = None, refuse: type[VcaeError] = DataError
+) -> None:
+    """Write a file as `replacing` does; `-` writes to `stdout`.
+
+    Args:
+        path: Of the output.
+        content: Bytes; or text, which is written as UTF-8.
+        stdout: Where `-` writes to.
+        refuse: What is raised.
+
+    Raises:
+        VcaeError: If writing fails.
+    """
+    data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
+    if str(path) != STDIO:
+        with replacing(path, refuse) as temporary:
+            temporary.write_bytes(data)
+        return
+    if stdout is None:
+        raise refuse("there is no standard output to write to; name a file with -o")
+    with writing("standard output", refuse):
+        stdout.write(data)
+        stdout.flush()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed process left half-written in a folder."""
+    for file in folder.glob(".vcae-*-*.part"):
+        try:
+            os.kill(int(file.name.split("-")[1]), 0)
+        except (ProcessLookupError, ValueError):
+            file.unlink(missing_ok=True)
+        except OSError:
+            continue
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,1 @@
+"""Voices: measured, matched, mixed, saved, drawn."""
