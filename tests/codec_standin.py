@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from vcae.audio.io import resample
+from vcae.codec.base import Damage
 from vcae.codec.bitstream import Header, Lost, Reader, write
 from vcae.errors import AudioError
 
@@ -22,7 +23,7 @@ class Stream:
         for item in self._reader:
             if isinstance(item, Lost):
                 start, stop = self.header.span(item.index, item.count)
-                self.damage.append(SimpleNamespace(start_s=start, stop_s=stop, offset=item.offset, reason=item.reason))
+                self.damage.append(Damage(start, stop, item.offset, item.reason))
                 if item.index + item.count == self.header.n_blocks:
                     return
                 yield np.zeros(item.count * self.header.block_samples, np.float32)
@@ -39,7 +40,7 @@ class Codec:
         self.file = SimpleNamespace(path=Path("standin.safetensors"), sha256=SHA256)
         self.model = SimpleNamespace(device="cpu")
 
-    def compress(self, source, kbps=1.5):
+    def compress(self, source, kbps=1.5, progress=None):
         wav = resample(np.concatenate(list(source.blocks())), source.sample_rate, 16000)
         if len(wav) < 8000:
             raise AudioError(f"{source.name} is too short")
@@ -48,5 +49,5 @@ class Codec:
         n = header.block_samples // EVERY
         return write(header, [zlib.compress(wav[k * n : (k + 1) * n].tobytes()) for k in range(header.n_blocks)])
 
-    def stream(self, opened, voice=None, strict=False, name=None, seed=0):
+    def stream(self, opened, voice=None, strict=False, name=None, seed=0, progress=None):
         return Stream(Reader(opened, name, strict), voice)

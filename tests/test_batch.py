@@ -8,16 +8,18 @@ import subprocess
 import sys
 import time
 from collections import deque
+from functools import partial
 
 import numpy as np
 import pytest
 import soundfile
 
 from tests.conftest import CLIPS
-from vcae.batch.jobs import Job, plan_folder, plan_pairs, read_report
+from vcae.batch.jobs import Job, plan, plan_table, read_report
 from vcae.batch.pool import TRIES, _hear, _Worker, run_jobs
-from vcae.batch.workers import Converter, Settings
+from vcae.batch.workers import Converter
 from vcae.errors import ConfigError, DataError
+from vcae.options import ConvertOptions
 
 REFERENCE = str(CLIPS / "reference.flac")
 
@@ -53,15 +55,15 @@ def test_a_folder_is_planned(folder, tmp_path):
     out = folder / "out"
     out.mkdir()
     (out / "old.wav").write_bytes(b"x")
-    jobs = plan_folder(folder, ("me",), out)
+    jobs = plan([str(folder)], out, ("me",))
     assert sorted(os.path.relpath(job.output, out) for job in jobs) == sorted([*MADE, "bad.wav"])
     assert {job.speakers for job in jobs} == {("me",)}
-    assert [os.path.basename(job.source) for job in plan_folder(folder, (), out, "*.flac")] == ["b.flac"]
-    assert len(plan_folder(folder, (), out, "day 1/*")) == 3
+    assert [os.path.basename(job.source) for job in plan([str(folder)], out, pattern="*.flac")] == ["b.flac"]
+    assert len(plan([str(folder)], out, pattern="day 1/*")) == 3
     with pytest.raises(ConfigError, match=r"holds no files like '\*.xyz' among its 8 files"):
-        plan_folder(folder, (), out, "*.xyz")
+        plan([str(folder)], out, pattern="*.xyz")
     with pytest.raises(ConfigError, match="holds no sound files among its 0 files"):
-        plan_folder(_empty(tmp_path), (), out)
+        plan([str(_empty(tmp_path))], out)
 
 
 def _empty(tmp_path):
@@ -73,8 +75,8 @@ def test_a_table_is_planned(tmp_path):
     (tmp_path / "anna.wav").write_bytes(b"x")
     table = tmp_path / "pairs.csv"
     table.write_text("source,speaker,output\nx/1.wav,anna.wav,\nx/1.wav,anna.wav:0.5;saved:0.5,mixed/one.flac\n")
-    first, second = plan_pairs(table, tmp_path / "out")
-    assert first == Job(str(tmp_path / "x/1.wav"), (str(tmp_path / "anna.wav"),), str(tmp_path / "out/anna/x/1.wav"))
+    first, second = plan_table(table, tmp_path / "out")
+    assert first == Job(str(tmp_path / "x/1.wav"), (str(tmp_path / "anna.wav"),), str(tmp_path / "out/anna/x/1.wav"), "x/1.wav")
     assert second.speakers == (f"{tmp_path / 'anna.wav'}:0.5", "saved:0.5")
     assert second.output == str(tmp_path / "out/mixed/one.flac")
 
@@ -95,7 +97,7 @@ def test_unusable_tables(tmp_path, text, message):
     table = tmp_path / "t.csv"
     table.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(DataError, match=message):
-        plan_pairs(table, tmp_path)
+        plan_table(table, tmp_path)
 
 
 def test_reports_survive_what_a_killed_run_left(tmp_path):
@@ -175,10 +177,14 @@ def test_what_ends_a_run_at_once(folder, tmp_path, args, message):
     assert not (tmp_path / "out").exists() or _files(tmp_path / "out") == []
 
 
-def test_options_of_folders_are_refused_for_files(tmp_path):
-    done = vcae("convert", CLIPS / "source.flac", "-s", REFERENCE, "--out-dir", tmp_path / "x")
-    assert done.returncode == 2
-    assert "is no folder or .csv table" in done.stderr
+def test_options_of_many_are_refused_without_a_folder_for_the_outputs(tmp_path):
+    for option in (("--resume",), ("--jobs", "2"), ("--glob", "*")):
+        done = vcae("convert", CLIPS / "source.flac", "-s", REFERENCE, "-o", tmp_path / "x.wav", *option)
+        assert done.returncode == 2
+        assert "--glob, --jobs and --resume go with --out-dir" in done.stderr
+    both = vcae("convert", CLIPS / "source.flac", "-s", REFERENCE, "-o", tmp_path / "x.wav", "--out-dir", tmp_path / "x")
+    assert both.returncode == 2
+    assert "give one of the two" in both.stderr
     assert not list(tmp_path.iterdir())
 
 
@@ -224,7 +230,9 @@ def test_kill_9_in_the_middle_and_resume(sixty, tmp_path):
     assert len(report) == 60
     fresh = tmp_path / "fresh"
     jobs = [Job(str(sixty / path.name), (REFERENCE,), str(fresh / path.name)) for path in (made[0], out / "59.wav")]
-    for job, outcome in zip(jobs, sorted(run_jobs(jobs, Settings(), 1), key=lambda o: o.output), strict=True):
+    for job, outcome in zip(
+        jobs, sorted(run_jobs(jobs, partial(Converter, ConvertOptions()), 1), key=lambda o: o.output), strict=True
+    ):
         assert outcome.status == "converted"
         assert (fresh / os.path.basename(job.output)).read_bytes() == (out / os.path.basename(job.output)).read_bytes()
 
@@ -248,7 +256,7 @@ def test_ctrl_c_leaves_whole_files_and_says_how_to_go_on(sixty, tmp_path):
 def test_a_worker_that_dies_loses_nothing(sixty, tmp_path):
     jobs = [Job(str(sixty / f"{n:02d}.wav"), (REFERENCE,), str(tmp_path / "o" / f"{n}.wav")) for n in range(12)]
     outcomes = []
-    for outcome in run_jobs(jobs, Settings(), 2):
+    for outcome in run_jobs(jobs, partial(Converter, ConvertOptions()), 2):
         if not outcomes:
             multiprocessing.active_children()[0].kill()
         outcomes.append(outcome)
@@ -276,7 +284,7 @@ def test_a_job_that_kills_its_workers_is_given_up():
 
 
 def test_what_is_unexpected_fails_one_file_only(tmp_path, monkeypatch):
-    converter = Converter(Settings(device="cpu", speakers=(REFERENCE,)))
+    converter = Converter(ConvertOptions(), (REFERENCE,), device="cpu")
     monkeypatch.setattr(Converter, "_do", lambda self, job: 1 / 0)
     outcome = converter(Job("a.wav", (REFERENCE,), str(tmp_path / "a.wav")))
     assert (outcome.status, outcome.reason) == ("failed", "unexpected ZeroDivisionError: division by zero")

@@ -118,7 +118,7 @@ def test_pipes():
 
 def test_another_voice(monkeypatch, compressed):
     asked = []
-    monkeypatch.setattr("vcae.cli.codec.find_voice", lambda model, speakers, clips: asked.append(speakers) or -1.0)
+    monkeypatch.setattr("vcae.batch.workers.find_voice", lambda model, speakers, clips, denoise: asked.append(speakers) or -1.0)
     Path("a.vcz").write_bytes(compressed)
     vcae("decompress", "a.vcz", "-o", "own.wav")
     done = vcae("decompress", "a.vcz", "-o", "other.wav", "-s", CLIPS / "reference.flac", "-s", CLIPS / "reference2.flac")
@@ -148,8 +148,8 @@ CASES = {
     "suffix": (["compress", SOURCE, "-o", "x.wav"], "the suffix '.wav'; allowed is .vcz"),
     "sound suffix": (["decompress", "good.vcz", "-o", "x.vcz"], "the suffix '.vcz'; allowed are .wav"),
     "itself": (["compress", "sound.vcz", "-o", "sound.vcz", "--force"], "is an input too"),
-    "options of a folder": (["compress", SOURCE, "--out-dir", "x"], "is no folder"),
-    "resume": (["decompress", "good.vcz", "--resume"], "is no folder"),
+    "two places": (["compress", SOURCE, "-o", "x.vcz", "--out-dir", "x"], "give one of the two"),
+    "resume": (["decompress", "good.vcz", "--resume"], "go with --out-dir"),
     "nobody": (["decompress", "good.vcz", "-s", "nobody"], "no saved voice is called 'nobody'"),
     "no such clip": (["decompress", "good.vcz", "-s", "no.wav"], "no.wav does not exist"),
     "empty folder": (["decompress", "d.vcz", "--out-dir", "x"], "holds no .vcz files among its 0 files"),
@@ -291,8 +291,8 @@ def test_info_loads_no_model(compressed, tmp_path):
 def here(monkeypatch):
     """Folders are worked on in this process, where the stand-in is."""
 
-    def run(jobs, settings, n_workers):
-        work = settings.worker()
+    def run(jobs, build, n_workers):
+        work = build()
         return (work(job) for job in jobs)
 
     monkeypatch.setattr(pool, "run_jobs", run)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from vcae import checkpoint
 from vcae.audio.io import BLOCK_SAMPLES, SoundReader, read_sound
-from vcae.batch.jobs import plan_pairs, read_report
+from vcae.batch.jobs import plan_table, read_report
 from vcae.config import from_dict, load_config, to_dict
 from vcae.errors import AudioError, CheckpointError, ConfigError, DataError, VcaeError
 from vcae.model.config import AutoencoderConfig
@@ -138,7 +138,7 @@ def test_configs_come_back_from_plain_data(rate, width, blocks):
 def test_any_table_is_a_plan_or_an_error(tmp_path, data):
     path = tmp_path / "x.csv"
     path.write_bytes(data)
-    made = _outcome(DataError, plan_pairs, path, tmp_path / "out")
+    made = _outcome(DataError, plan_table, path, tmp_path / "out")
     if not isinstance(made, DataError):
         assert len({job.output for job in made}) == len(made)
         assert all(job.output.startswith(str(tmp_path / "out")) for job in made)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import soundfile
@@ -12,8 +13,9 @@ import soundfile
 from tests.conftest import CLIPS
 from vcae.batch.jobs import Job
 from vcae.batch.ray_pool import MAX_BATCH, make_batches, run_jobs_on_ray
-from vcae.batch.workers import Settings
+from vcae.batch.workers import Converter
 from vcae.errors import ConfigError
+from vcae.options import ConvertOptions
 
 REFERENCE = str(CLIPS / "reference.flac")
 
@@ -45,7 +47,7 @@ def test_batches_are_alike(tmp_path):
 def test_ray_that_is_missing_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"pip install 'vcae\[ray\]'"):
-        next(run_jobs_on_ray([Job("a", ("b",), "c")], Settings(), 1))
+        next(run_jobs_on_ray([Job("a", ("b",), "c")], partial(Converter, ConvertOptions()), 1))
 
 
 @pytest.mark.slow
@@ -71,7 +73,7 @@ def _our_workers():
         try:
             with open(f"/proc/{entry}/stat") as stat, open(f"/proc/{entry}/cmdline") as command:
                 parents[int(entry)] = int(stat.read().rsplit(")", 1)[1].split()[1])
-                workers += [int(entry)] if command.read().startswith("ray::Worker") else []
+                workers += [int(entry)] if command.read().startswith("ray::RayWorker") else []
         except OSError:
             continue
 
@@ -88,7 +90,7 @@ def test_a_killed_worker_loses_nothing(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("vcae.batch.ray_pool.MAX_BATCH", 3)
     jobs = [Job(str(path), (REFERENCE,), str(tmp_path / "out" / path.name)) for path in sorted(folder.iterdir())]
     outcomes, killed = [], []
-    for outcome in run_jobs_on_ray(jobs, Settings(), 2):
+    for outcome in run_jobs_on_ray(jobs, partial(Converter, ConvertOptions()), 2):
         outcomes.append(outcome)
         if not killed:
             killed = _our_workers()[:1]

@@ -377,9 +377,9 @@ def test_one_bad_file_stops_no_other(tiny_vq_checkpoint, folder, tmp_path):
     (folder / "a2.wav").write_text("not sound")
     out = tmp_path / "out.jsonl"
     done = run("units", folder, "-o", out, "--checkpoint", tiny_vq_checkpoint)
-    assert done.exit_code == 2
+    assert done.exit_code == 1
     assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("error: ")
+    assert done.stderr.startswith("failed: ")
     assert "a2.wav is not a sound file" in done.stderr
     assert [u.name for u in read_units(out)] == ["a.wav", "b/source.flac"]
 

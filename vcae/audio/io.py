@@ -124,6 +124,21 @@ class SoundReader:
             raise AudioError(f"{self.name} is truncated: {n} of {expected} samples could be read; get a whole copy of it")
         _check_samples(n, bad, self.name)
 
+    def read(self, first_s: float | None = None) -> Sound:
+        """Return the sound, or no more than so many seconds of it. Can be called once.
+
+        Raises:
+            AudioError: As `blocks`.
+        """
+        blocks, n = [], 0
+        most = None if first_s is None else round(first_s * self.sample_rate)
+        for block in self.blocks():
+            blocks.append(block)
+            n += len(block)
+            if most is not None and n >= most:
+                break
+        return Sound(np.concatenate(blocks)[:most], self.sample_rate, self.name)
+
     def close(self) -> None:
         """Close the file."""
         self._opened.close()
@@ -251,14 +266,7 @@ def read_sound(
         AudioError: If the file is missing, is a folder, is empty, is no audio, is damaged, too long or has bad samples.
     """
     with SoundReader(path, stdin, name, max_s) as reader:
-        blocks, n = [], 0
-        most = None if first_s is None else round(first_s * reader.sample_rate)
-        for block in reader.blocks():
-            blocks.append(block)
-            n += len(block)
-            if most is not None and n >= most:
-                break
-        return Sound(np.concatenate(blocks)[:most], reader.sample_rate, reader.name)
+        return reader.read(first_s)
 
 
 def _check_length(n_frames: int, sample_rate: int, channels: int, name: str, max_s: float | None) -> None:

@@ -1,38 +1,46 @@
-"""What there is to do and what became of it: files of a folder, rows of a table, lines of a report. No import of torch here."""
+"""What there is to do and what became of it: files, folders, rows of a table, lines of a report. No import of torch here."""
 
 from __future__ import annotations
 
 import csv
+import glob
 import json
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from vcae.errors import ConfigError, DataError
-from vcae.files import write_file
+from vcae.errors import AudioError, ConfigError, DataError
+from vcae.files import STDIO, write_file
 
-SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".aifc", ".au", ".caf", ".w64", ".rf64")
+# Of the sound files taken from a folder; a file that is named is tried whatever its suffix.
+SUFFIXES = (
+    *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".aifc"),
+    *(".au", ".snd", ".caf", ".w64", ".rf64", ".sph"),
+)
 REPORT = "report.jsonl"
+TABLE = ".csv"
 
 
 @dataclass(frozen=True)
 class Job:
-    """One file to make of another.
+    """One recording to work on.
 
     Attributes:
-        source: The file to read.
+        source: The file to read; `-` for standard input.
         speakers: Each as `--speaker` takes it.
-        output: The file to write.
+        output: The file to write; empty where results are collected.
+        name: Of the source, within the deepest folder that holds all sources.
         known: What a report says of this output: `key` and `sha256`; None if nothing, or if it is to be made again anyway.
     """
 
     source: str
-    speakers: tuple[str, ...]
-    output: str
+    speakers: tuple[str, ...] = ()
+    output: str = ""
+    name: str = ""
     known: Mapping[str, Any] | None = None
 
 
@@ -49,6 +57,8 @@ class Outcome:
         n_bytes: Of the output.
         duration_s: Of the sound.
         elapsed_s: That it took.
+        facts: What was measured, as plain data.
+        value: What is collected; not part of a report.
     """
 
     source: str
@@ -61,34 +71,71 @@ class Outcome:
     n_bytes: int = 0
     duration_s: float = 0.0
     elapsed_s: float = 0.0
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    value: Any = None
 
 
-def plan_folder(
-    folder: Path,
-    speakers: tuple[str, ...],
-    out_dir: Path,
-    pattern: str | None = None,
-    suffixes: Collection[str] = SUFFIXES,
-    ending: str = ".wav",
-) -> list[Job]:
-    """List what is to be made of a folder's files, in the order of their names; the tree is kept.
+def find_sources(
+    given: Sequence[str], suffixes: Collection[str] = SUFFIXES, pattern: str | None = None, leave_out: Path | None = None
+) -> list[tuple[str, str]]:
+    """List path and name of each file to work on.
+
+    A name is the path within the deepest folder that holds everything given, so that no two are alike.
 
     Args:
-        folder: Searched with all below it; links to folders are not followed, and hidden files and `out_dir` are left out.
-        speakers: Of the voice.
-        out_dir: Where outputs go. Two sources that differ in their suffix alone keep it: `a.mp3.wav`.
-        pattern: Such as `*.flac` or `day1/*`: of the name or of the path below the folder; all `suffixes` when None.
-        suffixes: In lower case.
-        ending: Suffix of the outputs.
+        given: Files; folders, searched with all below them, of which links to folders and hidden files are left out; patterns such as
+            `day1/*.wav`, where no file is called so; or `-`, alone.
+        suffixes: Of the files taken from a folder, in lower case.
+        pattern: Which files of a folder instead, such as `*.flac` or `day1/*`: of the name or of the path below the folder.
+        leave_out: A folder that is not searched, as outputs go there.
 
     Raises:
-        ConfigError: If there is nothing to convert.
+        AudioError: If a pattern fits no file, or `-` is not alone.
+        ConfigError: If a folder holds nothing of the kind.
     """
+    if STDIO in given and len(given) > 1:
+        raise AudioError("'-' is standard input and goes alone; name files, or pipe one recording")
+    found: dict[str, str] = {}
+    roots = []
+    for item in _expanded(given):
+        path = item if item == STDIO else os.path.abspath(item)
+        if item != STDIO and os.path.isdir(item):
+            roots.append(path)
+            for below in _inside(Path(item), suffixes, pattern, leave_out):
+                found.setdefault(os.path.join(path, below), str(Path(item) / below))
+            continue
+        roots += [] if item == STDIO else [os.path.dirname(path)]
+        found.setdefault(path, item)
+    try:
+        root = os.path.commonpath(roots) if roots else ""
+    except ValueError:  # On two drives.
+        root = ""
+    return [
+        (shown, "standard input" if path == STDIO else Path(os.path.relpath(path, root) if root else path).as_posix())
+        for path, shown in found.items()
+    ]
+
+
+def _expanded(given: Sequence[str]) -> Iterator[str]:
+    for item in given:
+        if not glob.has_magic(item) or os.path.lexists(item):
+            yield item
+            continue
+        fitting = sorted(path for path in glob.glob(item, recursive=True) if os.path.isfile(path))
+        if not fitting:
+            raise AudioError(f"no file fits {item}; check the pattern")
+        yield from fitting
+
+
+def _inside(folder: Path, suffixes: Collection[str], pattern: str | None, leave_out: Path | None) -> list[Path]:
+    """Return the files of a folder, relative to it, in the order of their names."""
     found: list[Path] = []
     for root, folders, names in os.walk(folder):
         here = Path(root)
         folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and (here / name).resolve() != out_dir.resolve()
+            name
+            for name in folders
+            if not name.startswith(".") and (leave_out is None or (here / name).resolve() != leave_out.resolve())
         )
         found += [(here / name).relative_to(folder) for name in sorted(names) if not name.startswith(".")]
     if pattern is None:
@@ -99,52 +146,116 @@ def plan_folder(
         kind = "sound files" if suffixes is SUFFIXES else f"{', '.join(suffixes)} files"
         wanted = kind if pattern is None else f"files like {pattern!r}"
         raise ConfigError(f"{folder} holds no {wanted} among its {len(found)} files; give another folder or --glob")
-    shared = Counter(path.with_suffix("") for path in chosen)
-    names_out = [path.with_suffix(ending) if shared[path.with_suffix("")] == 1 else Path(f"{path}{ending}") for path in chosen]
-    return [Job(str(folder / path), speakers, str(out_dir / name)) for path, name in zip(chosen, names_out, strict=True)]
+    return chosen
 
 
-def plan_pairs(table: Path, out_dir: Path) -> list[Job]:
-    """List the conversions of a CSV with the columns source, speaker and, if wanted, output.
+def is_table(given: Sequence[str]) -> bool:
+    """Say whether what is given is a table of sources.
+
+    Raises:
+        AudioError: If a table is given with something else.
+    """
+    tables = [item for item in given if Path(item).suffix.lower() == TABLE and not os.path.isdir(item)]
+    if tables and len(given) > 1:
+        raise AudioError(f"{tables[0]} is a table and goes alone; name recordings, or one table")
+    return bool(tables)
+
+
+def plan(
+    given: Sequence[str],
+    out_dir: Path | None,
+    speakers: tuple[str, ...] = (),
+    ending: str = ".wav",
+    suffixes: Collection[str] = SUFFIXES,
+    pattern: str | None = None,
+    columns: tuple[str, ...] = ("source",),
+) -> list[Job]:
+    """List what is to be done with files, folders or a table.
+
+    Args:
+        given: As `find_sources` takes it; or one CSV, see `plan_table`.
+        out_dir: Where outputs go; the tree is kept, and two sources that differ in their suffix alone keep it: `a.mp3.wav`. None where
+            results are collected.
+        speakers: Of the voice.
+        ending: Suffix of the outputs.
+        suffixes: As in `find_sources`.
+        pattern: Likewise.
+        columns: That a table needs.
+
+    Raises:
+        VcaeError: If there is nothing to do, or a table cannot be used.
+    """
+    if is_table(given):
+        return plan_table(Path(given[0]), out_dir, speakers, ending, columns)
+    found = find_sources(given, suffixes, pattern, out_dir)
+    if out_dir is None:
+        return [Job(path, speakers, "", name) for path, name in found]
+    paths = [Path(name) for _, name in found]
+    shared = Counter(path.with_suffix("") for path in paths)
+    names = [path.with_suffix(ending) if shared[path.with_suffix("")] == 1 else Path(f"{path}{ending}") for path in paths]
+    return [Job(path, speakers, str(out_dir / made), name) for (path, name), made in zip(found, names, strict=True)]
+
+
+def plan_table(
+    table: Path,
+    out_dir: Path | None,
+    speakers: tuple[str, ...] = (),
+    ending: str = ".wav",
+    columns: tuple[str, ...] = ("source", "speaker"),
+) -> list[Job]:
+    """List what a CSV asks for: in the column source, and, where there are any, in speaker and output; others are left alone.
 
     Args:
         table: Paths in it are relative to it. A speaker is what `--speaker` takes; several are set apart by ';'.
-        out_dir: Where outputs go: as the column output says, else `SPEAKER/SOURCE.wav`.
+        out_dir: Where outputs go: as the column output says, else `[SPEAKER/]SOURCE.wav`. None where results are collected.
+        speakers: Of all rows, if the table names none.
+        ending: Suffix of the outputs.
+        columns: That are needed.
 
     Raises:
         DataError: If it cannot be read, lacks a column, is empty, or names an output twice or outside `out_dir`.
     """
+    wanted = " and ".join(columns)
     try:
         with table.open(newline="", encoding="utf-8-sig") as opened:
             rows = list(csv.DictReader(opened, strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            f"{table} cannot be read as a table ({error}); give a CSV with the columns source and speaker"
-        ) from error
-    if not rows or not {"source", "speaker"} <= set(rows[0]):
+        raise DataError(f"{table} cannot be read as a table ({error}); give a CSV with the columns {wanted}") from error
+    columns_are = "columns" if len(columns) > 1 else "column"
+    if not rows or not set(columns) <= set(rows[0]):
         have = ", ".join(str(key) for key in rows[0]) if rows else "no rows"
-        raise DataError(f"{table} has {have}; the columns source and speaker are needed, output may be added")
+        raise DataError(
+            f"{table} has {have}; the {columns_are} {wanted} {'are' if len(columns) > 1 else 'is'} needed, output may be added"
+        )
+    if speakers and "speaker" in rows[0]:
+        raise ConfigError(f"{table} names its own speakers; leave --speaker out")
     jobs, seen = [], set[str]()
     for number, row in enumerate(rows, 2):
-        source, speakers = (row["source"] or "").strip(), [s.strip() for s in (row["speaker"] or "").split(";") if s.strip()]
-        if not source or not speakers:
-            raise DataError(f"{table}, line {number}: source is {source!r} and speaker {row['speaker']!r}; both are needed")
-        stated = (row.get("output") or "").strip()
-        name = (
-            Path(stated)
-            if stated
-            else Path("+".join(Path(s).stem for s in speakers)) / _below(Path(source)).with_suffix(".wav")
-        )
-        if name.is_absolute() or ".." in name.parts:
-            raise DataError(f"{table}, line {number}: output is {stated!r}; it must be a path below --out-dir")
-        output = str(out_dir / name)
+        source, own = (row["source"] or "").strip(), [s.strip() for s in (row.get("speaker") or "").split(";") if s.strip()]
+        if not source or ("speaker" in columns and not own):
+            said = f"source is {source!r}" + (
+                f" and speaker {row['speaker']!r}; both are needed" if "speaker" in columns else ""
+            )
+            raise DataError(f"{table}, line {number}: {said}")
+        output = "" if out_dir is None else _output(table, number, out_dir, row, own, ending)
         if output in seen:
             raise DataError(
                 f"{table}, line {number}: {output} is the output of an earlier line too; name others in a column output"
             )
-        seen.add(output)
-        jobs.append(Job(str(table.parent / source), tuple(_beside(table, s) for s in speakers), output))
+        seen |= {output} - {""}
+        voices = tuple(_beside(table, s) for s in own) or speakers
+        jobs.append(Job(str(table.parent / source), voices, output, source))
     return jobs
+
+
+def _output(table: Path, number: int, out_dir: Path, row: Mapping[str, Any], speakers: list[str], ending: str) -> str:
+    stated = (row.get("output") or "").strip()
+    name = Path(stated) if stated else _below(Path(row["source"].strip())).with_suffix(ending)
+    if not stated and speakers:
+        name = Path("+".join(Path(s).stem for s in speakers)) / name
+    if name.is_absolute() or ".." in name.parts:
+        raise DataError(f"{table}, line {number}: output is {stated!r}; it must be a path below --out-dir")
+    return str(out_dir / name)
 
 
 def _below(path: Path) -> Path:
@@ -181,8 +292,15 @@ def write_report(path: Path, outcomes: Iterable[Outcome]) -> None:
 
 
 def report_line(outcome: Outcome) -> str:
-    """Return an outcome as a line of JSON."""
-    return json.dumps(asdict(outcome)) + "\n"
+    """Return an outcome as a line of JSON; what could not be measured is null there."""
+    row = {name: value for name, value in asdict(outcome).items() if name != "value"}
+    row["facts"] = plain(row["facts"])
+    return json.dumps(row) + "\n"
+
+
+def plain(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return facts as JSON has them: it knows no NaN."""
+    return {name: None if isinstance(value, float) and value != value else value for name, value in facts.items()}
 
 
 def failed(job: Job, reason: str) -> Outcome:

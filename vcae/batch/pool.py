@@ -7,14 +7,14 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from types import FrameType
 
 from vcae.batch.jobs import Job, Outcome
-from vcae.batch.workers import Settings
+from vcae.batch.worker import Worker
 from vcae.errors import VcaeError
 
 # How often a job is tried whose worker died.
@@ -35,7 +35,7 @@ def _leave(number: int, frame: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
-def _serve(pipe: Connection, settings: Settings) -> None:
+def _serve(pipe: Connection, build: Callable[[], Worker]) -> None:
     """Answer jobs until the pipe is closed, which it is as well when the parent is killed."""
     # The parent decides what Ctrl-C means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -45,7 +45,7 @@ def _serve(pipe: Connection, settings: Settings) -> None:
     # From here on something may be half-written, and is removed on the way out.
     signal.signal(signal.SIGTERM, _leave)
     try:
-        work = settings.worker()
+        work = build()
         pipe.send(None)
         while True:
             pipe.send(work(pipe.recv()))
@@ -57,24 +57,24 @@ def _serve(pipe: Connection, settings: Settings) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def run_jobs(jobs: Sequence[Job], settings: Settings, n_workers: int) -> Iterator[Outcome]:
+def run_jobs(jobs: Sequence[Job], build: Callable[[], Worker], n_workers: int) -> Iterator[Outcome]:
     """Do jobs in worker processes and yield what became of each, as they end.
 
     Each process has one thread, so that the result of a job does not depend on how many there are.
 
     Args:
         jobs: Handed out in this order; longest first keeps all workers busy to the end.
-        settings: Of the run.
+        build: Makes a worker in each process; it travels there, so it is a function of a module, or a `functools.partial` of one.
         n_workers: At most so many.
 
     Raises:
-        VcaeError: If the settings cannot be used.
+        VcaeError: If a worker cannot be made.
     """
     waiting = deque((job, 1) for job in jobs)
     workers: list[_Worker] = []
     try:
         for _ in range(min(n_workers, len(waiting))):
-            workers.append(_start(settings))
+            workers.append(_start(build))
         while workers:
             for ready in wait([worker.pipe for worker in workers]):
                 worker = next(worker for worker in workers if worker.pipe is ready)
@@ -84,7 +84,7 @@ def run_jobs(jobs: Sequence[Job], settings: Settings, n_workers: int) -> Iterato
                 if not worker.process.is_alive() or worker.pipe.closed:
                     workers.remove(worker)
                     if waiting:
-                        workers.append(_start(settings))
+                        workers.append(_start(build))
                 elif waiting:
                     worker.job, worker.tries = waiting.popleft()
                     worker.pipe.send(worker.job)
@@ -96,10 +96,10 @@ def run_jobs(jobs: Sequence[Job], settings: Settings, n_workers: int) -> Iterato
         _end(workers)
 
 
-def _start(settings: Settings) -> _Worker:
+def _start(build: Callable[[], Worker]) -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, settings), daemon=True)
+    process = context.Process(target=_serve, args=(theirs, build), daemon=True)
     before = {name: os.environ.get(name) for name in THREADS}
     os.environ.update(dict.fromkeys(THREADS, "1"))
     try:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from vcae.batch import workers as batch
 from vcae.batch.jobs import Job, Outcome
 from vcae.batch.pool import THREADS, TRIES
-from vcae.batch.workers import Settings
+from vcae.batch.worker import Worker
 from vcae.errors import ConfigError, VcaeError
 
 # Jobs are sent together until their sources have so many bytes: an hour goes alone, and short ones do not wait for the network.
@@ -18,20 +17,20 @@ BATCH_BYTES = 4 << 20
 MAX_BATCH = 16
 
 
-class Worker:
+class RayWorker:
     """Lives on the cluster, loads the model once, and does batches of jobs."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, build: Callable[[], Worker]) -> None:
         import torch
 
         torch.set_num_threads(1)
-        self._settings = settings
-        self._work: batch.Worker | None = None
+        self._build = build
+        self._work: Worker | None = None
 
     def start(self) -> VcaeError | None:
         """Load the model, and return why that cannot be done."""
         try:
-            self._work = self._settings.worker()
+            self._work = self._build()
         except VcaeError as error:
             return error
         return None
@@ -85,27 +84,29 @@ def connect(address: str | None, n_workers: int) -> Any:
     return ray
 
 
-def run_jobs_on_ray(jobs: Sequence[Job], settings: Settings, n_workers: int, address: str | None = None) -> Iterator[Outcome]:
+def run_jobs_on_ray(
+    jobs: Sequence[Job], build: Callable[[], Worker], n_workers: int, address: str | None = None
+) -> Iterator[Outcome]:
     """Do jobs on a cluster and yield what became of each, as they end; a batch whose worker died is done again by another.
 
     Args:
         jobs: All files must be seen under the same paths by every machine.
-        settings: Of the run.
+        build: As in `vcae.batch.pool.run_jobs`.
         n_workers: Each takes one core.
         address: Of the cluster, such as `auto` or `ray://host:10001`; None starts one on this machine.
 
     Raises:
-        VcaeError: If the settings or the cluster cannot be used.
+        VcaeError: If a worker cannot be made, or the cluster not be used.
     """
     ray = connect(address, n_workers)
     threads = {"env_vars": dict.fromkeys(THREADS, "1")}
-    remote = ray.remote(Worker).options(num_cpus=1, runtime_env=threads)
+    remote = ray.remote(RayWorker).options(num_cpus=1, runtime_env=threads)
     waiting = deque((batch, 1) for batch in make_batches(jobs))
     busy: dict[Any, tuple[Any, list[Job], int]] = {}
     failed_starts = 0
 
     def start() -> None:
-        worker = remote.remote(settings)
+        worker = remote.remote(build)
         busy[worker.start.remote()] = (worker, [], 0)
 
     try:

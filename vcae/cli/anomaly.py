@@ -6,24 +6,25 @@ import csv
 import io
 import json as json_module
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from dataclasses import replace
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vcae.cli.common import ForceOption, JsonOption, QuietOption, Stopwatch, report, user_errors
-from vcae.cli.units import find_recordings, name_targets
+from vcae.batch.jobs import Outcome, find_sources
+from vcae.batch.listeners import Scorer
+from vcae.cli.common import ForceOption, JsonOption, QuietOption, Stopwatch, progress, report, say, user_errors
+from vcae.cli.run import Run, SourcesArgument, collect, plan_collected, read_each, takes_many, work
+from vcae.cli.units import name_targets
 from vcae.errors import AudioError, CheckpointError, ConfigError, DataError
 from vcae.files import STDIO, check_target, write_file
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from vcae.anomaly.detector import Anomaly, Detector, Threshold
-    from vcae.anomaly.locate import Place
 
 app = typer.Typer(
     help="Anomalies: learn from normal recordings alone, then say how unlike them others are, where and when.",
@@ -60,42 +61,11 @@ class Robust(str, Enum):
 ModelFileOption = Annotated[Path, typer.Option("--model", "-m", help="Detector (.safetensors), as `fit` writes it.")]
 
 
-@contextmanager
-def _bar(what: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """Show progress and the time left on a terminal's stderr; yields what takes done and total."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=quiet or not sys.stderr.isatty()) as bar:
-        task = bar.add_task(what)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
 def _read(path: str, sample_rate: int) -> np.ndarray:
     from vcae.audio.io import read_sound, resample
 
     sound = read_sound(path, sys.stdin.buffer)
     return resample(sound.wav, sound.sample_rate, sample_rate)
-
-
-class _Skipped:
-    """Names what could not be used on stderr, and counts it."""
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-
-    def add(self, name: str, error: Exception) -> None:
-        said = " ".join(str(error).split())
-        sys.stderr.write(f"skipped: {said}\n" if name in said else f"skipped: {name}: {said}\n")
-        self.names.append(name)
-
-    def check(self, n_given: int) -> None:
-        if n_given and len(self.names) == n_given:
-            raise AudioError(f"none of the {n_given} recordings could be used; the lines above say why")
-
-    def __str__(self) -> str:
-        return f"; {len(self.names)} skipped" if self.names else ""
 
 
 @app.command("fit")
@@ -133,23 +103,21 @@ def fit(
     for item in folder:
         if not item.exists():
             raise AudioError(f"{item} does not exist; check the path")
-    paths = [path for path, _ in find_recordings([str(item) for item in folder])]
+    paths = [path for path, _ in find_sources([str(item) for item in folder])]
     from vcae.anomaly.detector import Detector
     from vcae.anomaly.features import check_wav
 
-    clock, skipped, recordings = Stopwatch(), _Skipped(), []
-    for path in paths:
-        try:
-            recordings.append(check_wav(_read(path, chosen.mel.sample_rate), chosen, path))
-        except AudioError as error:
-            skipped.add(path, error)
-    skipped.check(len(paths))
+    clock = Stopwatch()
+    found, failures = read_each(
+        paths, lambda path: check_wav(_read(path, chosen.mel.sample_rate), chosen, path), "reading", quiet
+    )
+    recordings = [wav for _, wav in found]
     state = output.with_name(f".{output.stem}.state.safetensors")
-    with _bar("fitting", quiet) as progress:
-        detector = Detector.fit(recordings, chosen, progress, state)
+    with progress("fitting", quiet) as tell:
+        detector = Detector.fit(recordings, chosen, lambda done, total: tell(done / max(total, 1)), state)
     from vcae.version import __version__
 
-    facts = {"vcae": __version__, "recordings": len(recordings), "skipped": len(skipped.names), **detector.info}
+    facts = {"vcae": __version__, "recordings": len(recordings), "failed": failures.n, **detector.info}
     detector.save(output, facts)
     state.unlink(missing_ok=True)
     sentence = (
@@ -158,33 +126,19 @@ def fit(
     sentence += f"; {facts['rejected']} parts of them rejected" if facts["rejected"] else ""
     report(
         {"output": str(output), "model": chosen.model, **facts, "wall_s": clock()},
-        sentence + str(skipped),
+        sentence + str(failures),
         str(output),
         quiet,
         json,
     )
-
-
-def _score_all(
-    detector: Detector, given: Sequence[str], skipped: _Skipped, quiet: bool
-) -> Iterator[tuple[str, str, np.ndarray, Anomaly]]:
-    """Yield path, name, samples and score of each recording that can be scored."""
-    found = find_recordings(given)
-    with _bar("scoring", quiet or len(found) < 2) as progress:
-        for n, (path, name) in enumerate(found):
-            try:
-                wav = _read(path, detector.config.mel.sample_rate)
-                yield path, name, wav, detector.score(wav, detector.config.mel.sample_rate)
-            except AudioError as error:
-                skipped.add(path, error)
-            progress(n + 1, len(found))
-    skipped.check(len(found))
+    failures.leave()
 
 
 @app.command("score")
-@user_errors
+@takes_many
 def score(
-    recordings: Annotated[list[str], typer.Argument(help="Sound files, folders of them, or '-' for a file on standard input.")],
+    sources: SourcesArgument,
+    run: Run,
     model: ModelFileOption,
     threshold: Annotated[
         float | None, typer.Option(help="Decide by this score instead of the detector's own threshold.")
@@ -195,64 +149,34 @@ def score(
     ] = None,
     dcase: Annotated[Path | None, typer.Option(help="Folder for anomaly_score_*.csv and decision_result_*.csv.")] = None,
     places: Annotated[bool, typer.Option("--places", help="Say where in each recording something is wrong.")] = False,
-    force: ForceOption = False,
-    quiet: QuietOption = False,
-    json: JsonOption = False,
 ) -> None:
-    """Score RECORDINGS: how unlike the normal ones each is, and what that means by the threshold."""
-    if csv_file is not None and csv_file.exists() and not force:
-        raise DataError(f"{csv_file} exists; add --force to replace it or choose another name with --csv")
-    if plot is not None:
-        from vcae.figures.plot import need_matplotlib
+    """Score SOURCES: how unlike the normal ones each is, and what that means by the threshold. Exits with 1 if one of several failed."""
+    if csv_file is not None:
+        check_target(csv_file, run.force)
+    jobs = plan_collected(Scorer, sources, replace(run, resume=False))
+    names = [job.name for job in jobs]
+    pictures = {} if plot is None else dict(zip(names, map(str, name_targets(plot, names, ".png")), strict=True))
+    build = partial(Scorer, model, threshold, places, pictures)
+    if run.out_dir is not None:
+        work(Scorer, build, sources, None, run)
+        return
 
-        need_matplotlib()
-    from vcae.anomaly.detector import Detector
-    from vcae.anomaly.locate import locate
+    def say_row(outcome: Outcome) -> None:
+        row, _ = outcome.value
+        if not run.quiet:
+            sys.stdout.write((json_module.dumps(row) if run.json else _line(row)) + "\n")
 
-    detector = Detector.load(model)
-    at = detector.decide(threshold)
-    skipped, rows, names = _Skipped(), [], []
-    for path, name, wav, found in _score_all(detector, recordings, skipped, quiet):
-        spots: list[Place] = []
-        if places or plot is not None:
-            spots = locate(wav, detector.config.mel.sample_rate, found.frame_scores, found.hop_s, limits=detector.limits)
-        row = _row(path, found, at)
-        if places:
-            row["places"] = [
-                {"time_s": round(s.time_s, 3), "start_s": round(s.start_s, 3), "end_s": round(s.end_s, 3), "kind": s.kind}
-                | {"strength": round(s.strength, 1)}
-                for s in spots
-            ]
-        rows.append(row)
-        names.append(name)
-        if plot is not None:
-            from vcae.anomaly.plot import draw_anomaly
-
-            (target,) = name_targets(plot, [name], ".png")
-            draw_anomaly(target, found, detector.config.mel, name, [(s.start_s, s.end_s) for s in spots])
-        if json and not quiet:
-            sys.stdout.write(json_module.dumps(row) + "\n")
-        elif not quiet:
-            sys.stdout.write(_line(row) + "\n")
+    found = collect(plan_collected(Scorer, sources, run), Scorer, build, run, say_row)
+    rows = [outcome.value[0] for outcome in found.made]
     if csv_file is not None:
         _write_csv(csv_file, rows)
     if dcase is not None:
-        _write_dcase(dcase, model.stem, names, rows)
-    if not quiet and not json:
-        sys.stdout.write(f"{len(rows)} recordings scored{skipped}; threshold: {at.reason}\n")
-
-
-def _row(path: str, found: Anomaly, at: Threshold) -> dict[str, Any]:
-    return {
-        "path": path,
-        "score": found.score,
-        "probability": found.probability,
-        "anomalous": found.score >= at.value,
-        "threshold": at.value,
-        "reason": at.reason,
-        "peak_s": round(float(found.frame_scores.argmax()) * found.hop_s, 3),
-        "members": dict(found.members),
-    }
+        known = {job.source: job.name for job in jobs}
+        _write_dcase(dcase, model.stem, [known[outcome.source] for outcome in found.made], rows)
+    if not run.quiet and not run.json:
+        failures = f"; {found.n_failed} failed" if found.n_failed else ""
+        say(f"{len(rows)} recordings scored{failures}; threshold: {rows[0]['reason']}", sys.stdout)
+    found.leave()
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -311,14 +235,15 @@ def threshold(
     from vcae.anomaly.threshold import choose_threshold
 
     detector = Detector.load(model)
-    both = {path for path, _ in find_recordings(normal)} & {path for path, _ in find_recordings(anomalous)}
+    sides = [[path for path, _ in find_sources(given)] for given in (normal, anomalous)]
+    both = set(sides[0]) & set(sides[1])
     if both:
         raise DataError(f"{min(both)} is given as normal and as anomalous; a recording can be one of them")
-    skipped = _Skipped(), _Skipped()
-    scores = [
-        np.array([found.score for *_, found in _score_all(detector, given, skip, quiet)])
-        for given, skip in zip((normal, anomalous), skipped, strict=True)
-    ]
+    rate, n_normal = detector.config.mel.sample_rate, len(sides[0])
+    found, failures = read_each(
+        [*sides[0], *sides[1]], lambda path: detector.score(_read(path, rate), rate).score, "scoring", quiet
+    )
+    scores = [np.array([score for n, score in found if (n < n_normal) == normal]) for normal in (True, False)]
     detector.decision = choose_threshold(scores[0], scores[1], costs)
     detector.save(model)
     values = {
@@ -327,10 +252,9 @@ def threshold(
         "reason": detector.decision.reason,
         **detector.decision.facts,
     }
-    n_skipped = sum(len(s.names) for s in skipped)
-    sentence = f"threshold {detector.threshold:.4g} stored in {model}: {detector.decision.reason}"
-    sentence += f"; {n_skipped} skipped" if n_skipped else ""
-    report({**values, "skipped": n_skipped}, sentence, str(model), quiet, json)
+    sentence = f"threshold {detector.threshold:.4g} stored in {model}: {detector.decision.reason}{failures}"
+    report({**values, "failed": failures.n}, sentence, str(model), quiet, json)
+    failures.leave()
 
 
 @app.command("watch")

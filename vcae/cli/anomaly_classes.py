@@ -6,17 +6,18 @@ import csv
 import io
 import json as json_module
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from enum import Enum
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vcae.cli.common import EXIT_USER_ERROR, ForceOption, JsonOption, QuietOption, report, user_errors
-from vcae.cli.units import find_recordings
-from vcae.errors import AudioError, CheckpointError, ConfigError, DataError, VcaeError
+from vcae.batch.jobs import Outcome, find_sources
+from vcae.batch.listeners import Classifier
+from vcae.cli.common import ForceOption, JsonOption, QuietOption, progress, report, say, user_errors
+from vcae.cli.run import Run, SourcesArgument, collect, plan_collected, read_each, takes_many, work
+from vcae.errors import CheckpointError, ConfigError, DataError
 from vcae.files import check_target, write_file
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from vcae.anomaly.detector import Detector
     from vcae.anomaly.metrics import CostTable
-    from vcae.anomaly.openset import Classified, OpenSetClassifier
 
 ModelOption = Annotated[Path, typer.Option("--model", "-m", help="Model file (.safetensors).")]
 
@@ -44,51 +44,14 @@ def register(app: typer.Typer) -> None:
     app.command("evaluate")(evaluate)
 
 
-@contextmanager
-def _bar(what: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """Show progress and the time left on a terminal's stderr; yields what takes done and total."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+def _read(path: str, sample_rate: int) -> np.ndarray:
+    """Return a recording (N,) at the sample rate that a class can be known by."""
+    from vcae.anomaly.openset import check_wav
+    from vcae.audio.io import read_sound, resample
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), disable=quiet or not sys.stderr.isatty()) as bar:
-        task = bar.add_task(what)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-class _Readings:
-    """Reads recordings one after the other; what cannot be read is named on stderr, skipped and counted."""
-
-    def __init__(self, sample_rate: int) -> None:
-        self.sample_rate, self.skipped = sample_rate, 0
-
-    def read(self, path: str) -> np.ndarray | None:
-        """Return a recording (N,) at the sample rate, or None."""
-        from vcae.anomaly.openset import check_wav
-        from vcae.audio.io import read_sound, resample
-
-        try:
-            sound = read_sound(path)
-            check_wav(sound.wav, sound.sample_rate, sound.name)
-        except AudioError as error:
-            self.skip(error)
-            return None
-        return resample(sound.wav, sound.sample_rate, self.sample_rate)
-
-    def skip(self, error: VcaeError) -> None:
-        """Name and count a recording that could not be used."""
-        self.skipped += 1
-        sys.stderr.write("skipped: " + " ".join(str(error).split()) + "\n")
-
-    def close(self, n_given: int) -> None:
-        """Raise AudioError if nothing could be read."""
-        if self.skipped == n_given:
-            raise AudioError(f"none of the {n_given} recordings could be used; the lines above say why")
+    sound = read_sound(path)
+    check_wav(sound.wav, sound.sample_rate, sound.name)
+    return resample(sound.wav, sound.sample_rate, sample_rate)
 
 
 def _class_folders(folder: Path) -> list[Path]:
@@ -121,19 +84,20 @@ def fit_classes(
     listed: list[tuple[str, str]] = []
     for inside in _class_folders(folder):
         try:
-            listed += [(path, inside.name) for path, _ in find_recordings([str(inside)])]
-        except AudioError as error:
-            sys.stderr.write(f"skipped: class {inside.name}: {error}\n")
+            listed += [(path, inside.name) for path, _ in find_sources([str(inside)])]
+        except ConfigError as error:
+            say(f"warning: class {inside.name} is left out: {error}", sys.stderr)
     if not listed:
         raise DataError(f"no folder in {folder} holds sound files; give recordings of each class")
-    readings = _Readings(config.mel.sample_rate)
-    read = [(readings.read(path), label) for path, label in listed]
-    readings.close(len(listed))
-    kept = [(wav, label) for wav, label in read if wav is not None]
+    found, failures = read_each(
+        [path for path, _ in listed], lambda path: _read(path, config.mel.sample_rate), "reading", quiet
+    )
+    kept = [(wav, listed[n][1]) for n, wav in found]
     from vcae.anomaly.openset import OpenSetClassifier
 
-    with _bar("fitting", quiet) as progress:
-        model = OpenSetClassifier.fit([wav for wav, _ in kept], [label for _, label in kept], config, progress)
+    with progress("fitting", quiet) as tell:
+        wavs, labels = [wav for wav, _ in kept], [label for _, label in kept]
+        model = OpenSetClassifier.fit(wavs, labels, config, lambda done, total: tell(done / max(total, 1)))
     for name in model.facts["single"]:
         sys.stderr.write(
             f"warning: class {name} has a single file; it is learned, but none of it was held back to set the threshold by: add more\n"
@@ -143,68 +107,46 @@ def fit_classes(
     sizes = ", ".join(f"{name} {n}" for name, n in sorted(facts["recordings"].items()))
     sentence = (
         f"wrote {output}: {len(model.classes)} classes ({sizes}), {facts['held_out']} of {len(kept)} recordings held out, "
-        f"{facts['held_out_accuracy']:.0%} of those right; {readings.skipped} skipped"
+        f"{facts['held_out_accuracy']:.0%} of those right{failures}"
     )
     values = {"model": str(output), "classes": list(model.classes), "thresholds": model.thresholds, **facts}
-    report({**values, "skipped": readings.skipped}, sentence, str(output), quiet, json)
+    report({**values, "failed": failures.n}, sentence, str(output), quiet, json)
+    failures.leave()
 
 
-@user_errors
+@takes_many
 def classify(
-    sources: Annotated[list[str], typer.Argument(help="Sound files, or folders of them.")],
+    sources: SourcesArgument,
+    run: Run,
     model: ModelOption,
     by: Annotated[By | None, typer.Option(help="Score that decides what is unknown; the model's choice without it.")] = None,
     threshold: Annotated[float | None, typer.Option(help="Of that score; the model's own without it.")] = None,
     output: Annotated[Path | None, typer.Option("--csv", help="Write the answers to a CSV file.")] = None,
-    force: ForceOption = False,
-    quiet: QuietOption = False,
-    json: JsonOption = False,
 ) -> None:
-    """Say which class each of SOURCES is, how surely, or that it is unknown."""
+    """Say which class each of SOURCES is, how surely, or that it is unknown. Exits with 1 if one of several failed."""
     if output is not None:
-        check_target(output, force)
-    recordings = find_recordings(sources)
-    from vcae.anomaly.openset import OpenSetClassifier
+        check_target(output, run.force)
+    build = partial(Classifier, model, by.value if by else None, threshold)
+    if run.out_dir is not None:
+        work(Classifier, build, sources, None, run)
+        return
+    jobs = plan_collected(Classifier, sources, run)
+    names = {job.source: job.name for job in jobs}
 
-    classifier = OpenSetClassifier.load(model)
-    readings = _Readings(classifier.config.mel.sample_rate)
-    rows: list[dict[str, Any]] = []
-    for path, shown, found in _classify_all(classifier, recordings, readings, by, threshold):
-        row = {"file": path, "class": found.label or "unknown", "best": found.best, "confidence": round(found.confidence, 4)}
-        row |= {name: round(value, 5) for name, value in found.scores.items()} | {"by": found.by, "threshold": found.threshold}
-        rows.append(row)
-        if not quiet:
-            likely = "" if found.label else f", nearest {found.best}"
-            side = "<=" if found.label else ">"
-            line = (
-                f"{shown}: {row['class']}{likely}, confidence {found.confidence:.2f} "
-                f"({found.by} {found.scores[found.by]:.3g} {side} {found.threshold:.3g})"
-            )
-            sys.stdout.write((json_module.dumps(row) if json else line) + "\n")
-    readings.close(len(recordings))
+    def say_row(outcome: Outcome) -> None:
+        row, sentence = outcome.value
+        if not run.quiet:
+            say(json_module.dumps(row) if run.json else f"{names[outcome.source]}: {sentence}", sys.stdout)
+
+    found = collect(jobs, Classifier, build, run, say_row)
     if output is not None:
+        rows = [outcome.value[0] for outcome in found.made]
         text = io.StringIO()
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         write_file(output, text.getvalue())
-    if readings.skipped:
-        sys.stderr.write(f"error: {readings.skipped} of {len(recordings)} recordings could not be used; the others were\n")
-        raise typer.Exit(EXIT_USER_ERROR)
-
-
-def _classify_all(
-    classifier: OpenSetClassifier,
-    recordings: Sequence[tuple[str, str]],
-    readings: _Readings,
-    by: By | None = None,
-    threshold: float | None = None,
-) -> Iterator[tuple[str, str, Classified]]:
-    """Yield path, name and answer of each recording that can be used."""
-    for path, shown in recordings:
-        wav = readings.read(path)
-        if wav is not None:
-            yield path, shown, classifier.classify(wav, by.value if by else None, threshold)
+    found.leave()
 
 
 @user_errors
@@ -263,44 +205,27 @@ def _evaluate_detector(
 
     need_matplotlib()
     detector = Detector.load(path)
-    given = [(p, False) for p, _ in find_recordings(normal)] + [(p, True) for p, _ in find_recordings(anomalous)]
-    readings = _Readings(detector.config.mel.sample_rate)
-    scored: list[Scored] = []
-    with _bar("scoring", quiet) as progress:
-        for n, (file, label) in enumerate(given):
-            wav = readings.read(file)
-            if wav is not None:
-                try:
-                    found = detector.score(wav, detector.config.mel.sample_rate)
-                    scored.append(Scored(Path(file), label, found.score, found.probability))
-                except AudioError as error:
-                    readings.skip(AudioError(f"{file}: {error}"))
-            progress(n + 1, len(given))
-    readings.close(len(given))
+    given = [(p, False) for p, _ in find_sources(normal)] + [(p, True) for p, _ in find_sources(anomalous)]
+    rate = detector.config.mel.sample_rate
+    found, failures = read_each([p for p, _ in given], lambda p: detector.score(_read(p, rate), rate), "scoring", quiet)
+    scored = [Scored(Path(given[n][0]), given[n][1], one.score, one.probability) for n, one in found]
     usual = gamma_threshold([s.score for s in scored if not s.anomalous]) if sum(not s.anomalous for s in scored) > 2 else None
     chosen = detector.decide(threshold)
     others = {"best F1 on these recordings": f1_threshold([s.anomalous for s in scored], [s.score for s in scored])}
     others |= {} if usual is None else {"90th percentile of a gamma of these normal scores": usual}
     judged = judge(scored, chosen.value, chosen.reason, costs, others, seed=seed)
     facts = {"model": path.name, "sha256": str(detector.info.get("sha256", ""))[:16], "recordings": len(scored)}
-    facts |= {"skipped": readings.skipped, "bootstrap seed": seed}
+    facts |= {"failed": failures.n, "bootstrap seed": seed}
 
     def draw(source: Path, picture: Path) -> None:
-        wav = readings.read(str(source))
-        if wav is not None:
-            _draw(detector, wav, picture, source.name)
+        _draw(detector, _read(str(source), rate), picture, source.name)
 
     page = write_report(judged, output, facts, draw if pictures else None)
     figures = {name: vars(found) for name, found in judged.figures.items()}
     sentence = f"wrote {page}: " + ", ".join(f"{name} {found}" for name, found in judged.figures.items())
-    sentence += f"; {readings.skipped} of {len(given)} recordings skipped" if readings.skipped else ""
-    report(
-        {"page": str(page), **facts, "threshold": chosen.value, "reason": chosen.reason, **figures},
-        sentence,
-        str(page),
-        quiet,
-        json,
-    )
+    values = {"page": str(page), **facts, "threshold": chosen.value, "reason": chosen.reason, **figures}
+    report(values, f"{sentence}{failures}", str(page), quiet, json)
+    failures.leave()
 
 
 def _draw(detector: Detector, wav: np.ndarray, picture: Path, title: str) -> None:
@@ -323,21 +248,14 @@ def _evaluate_classes(path: Path, known: Path, unknown: list[str], output: Path,
             f"{known} holds {', '.join(strange)}, which {path} does not know; it knows {', '.join(classifier.classes)}: "
             "give these to --unknown"
         )
-    given = [(found, folder.name) for folder in folders for found in find_recordings([str(folder)])]
-    rest: list[tuple[tuple[str, str], str | None]] = [*given, *((found, None) for found in find_recordings(unknown))]
-    readings = _Readings(classifier.config.mel.sample_rate)
-    truth, answers, files = [], [], []
-    with _bar("classifying", quiet) as progress:
-        for n, (recording, label) in enumerate(rest):
-            for file, _, answer in _classify_all(classifier, [recording], readings):
-                truth.append(label)
-                answers.append(answer)
-                files.append(file)
-            progress(n + 1, len(rest))
-    readings.close(len(rest))
+    given: list[tuple[str, str | None]] = [(p, folder.name) for folder in folders for p, _ in find_sources([str(folder)])]
+    given += [(p, None) for p, _ in find_sources(unknown)]
+    rate = classifier.config.mel.sample_rate
+    found, failures = read_each([p for p, _ in given], lambda p: classifier.classify(_read(p, rate)), "classifying", quiet)
+    truth, files, answers = [given[n][1] for n, _ in found], [given[n][0] for n, _ in found], [answer for _, answer in found]
     judged = judge_open_set(truth, answers, classifier.thresholds, seed=seed)
     facts = {"model": path.name, "known": sum(t is not None for t in truth), "unknown": sum(t is None for t in truth)}
-    facts |= {"skipped": readings.skipped, "bootstrap seed": seed}
+    facts |= {"failed": failures.n, "bootstrap seed": seed}
     page = write_open_set(output, judged, files, truth, answers, classifier.thresholds, facts)
     by = classifier.config.by
     sentence = (
@@ -348,3 +266,4 @@ def _evaluate_classes(path: Path, known: Path, unknown: list[str], output: Path,
     report(
         {"page": str(page), **facts, "closed_accuracy": judged["closed_accuracy"], **plain}, sentence, str(page), quiet, json
     )
+    failures.leave()

@@ -16,6 +16,7 @@ from typing import Annotated, Any, ParamSpec, TextIO, TypeVar
 
 import typer
 
+from vcae.batch.jobs import plain
 from vcae.errors import AudioError, VcaeError
 
 P = ParamSpec("P")
@@ -76,7 +77,9 @@ def output_path(output: str | None, inputs: list[str], suffix: str, ending: str 
     """
     if any("\0" in name for name in (output or "", *inputs)):
         raise AudioError("a path holds a zero byte; no file can be called so")
-    chosen = output if output is not None else "-" if inputs[0] == "-" else f"{Path(inputs[0]).stem}.{suffix}{ending}"
+    chosen = (
+        output if output is not None else "-" if inputs[0] == "-" else f"{Path(inputs[0]).stem}{suffix and '.'}{suffix}{ending}"
+    )
     for name in inputs:
         if name != "-" and chosen != "-" and os.path.realpath(name) == os.path.realpath(chosen):
             raise AudioError(f"{chosen} is an input too; choose another output with -o, so that the recording is not lost")
@@ -84,24 +87,32 @@ def output_path(output: str | None, inputs: list[str], suffix: str, ending: str 
 
 
 @contextmanager
-def working(message: str, quiet: bool) -> Iterator[None]:
-    """Show a spinner on a terminal's stderr while something takes time."""
+def progress(doing: str, quiet: bool) -> Iterator[Callable[..., None]]:
+    """Show a bar on a terminal's stderr while something takes time.
+
+    Yields:
+        What to call with the share that is done, 0 to 1, and a note; percent and time left are shown from then on.
+    """
     if quiet or not sys.stderr.isatty():
-        yield
+        yield lambda share, note="": None
         return
     from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    with Console(stderr=True).status(message):
-        yield
+    columns = (
+        *(TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[note]}")),
+        *(TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(doing, total=None, note="")
+        yield lambda share, note="": bar.update(task, total=1.0, completed=share, note=note)
 
 
 def report(values: dict[str, Any], sentence: str, output: str, quiet: bool, as_json: bool) -> None:
     """Say what was done: a sentence, or JSON; on stderr when standard output carries the sound."""
     if quiet:
         return
-    # JSON has no NaN: what could not be measured is null.
-    plain = {k: None if isinstance(v, float) and v != v else v for k, v in values.items()}
-    text = json.dumps(plain) if as_json else sentence
+    text = json.dumps(plain(values)) if as_json else sentence
     say(text, sys.stderr if output == "-" else sys.stdout)
 
 

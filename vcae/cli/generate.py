@@ -20,9 +20,9 @@ from vcae.cli.common import (
     QuietOption,
     Stopwatch,
     output_path,
+    progress,
     report,
     user_errors,
-    working,
 )
 from vcae.errors import ConfigError
 from vcae.files import check_target, provenance
@@ -75,7 +75,7 @@ def voice(
     name = f"new-{seed}" if output is None else output
     path = voice_target(name)
     check_target(path, force)
-    with working("drawing a voice", quiet):
+    with progress("drawing a voice", quiet):
         from vcae.tasks.model import load
         from vcae.voice.file import save_voice
         from vcae.voice.new import new_voice
@@ -117,7 +117,7 @@ def speech(
     target = output_path(output if output is not None else f"babble-{seed}.wav", [str(s.path) for s in speakers], "babble")
     check_output(target, force)
     clips = read_clips(speakers)
-    with working("babbling", quiet):
+    with progress("babbling", quiet):
         from vcae.tasks.babble import babble
         from vcae.tasks.model import load
 
@@ -183,7 +183,7 @@ def interpolate(
         check_output(wav, force)
     clips = read_clips(speakers)
     sound = read_sound(source) if source is not None else None
-    with working("interpolating", quiet):
+    with progress("interpolating", quiet):
         from vcae.tasks.model import load
         from vcae.voice.file import save_voice
         from vcae.voice.new import between_voices

@@ -15,9 +15,9 @@ from vcae.cli.common import (
     ForceOption,
     JsonOption,
     QuietOption,
+    progress,
     report,
     user_errors,
-    working,
 )
 from vcae.errors import DataError
 from vcae.files import check_target, write_file
@@ -60,7 +60,7 @@ def plot(
     form = picture_format(target)
     need_matplotlib()
     sounds = [read_sound(path, sys.stdin.buffer, max_s=MAX_S) for path in audio]
-    with working("drawing", quiet):
+    with progress("drawing", quiet):
         views = _views(sounds, checkpoint if units else None, device.value)
         write_file(target, draw_views(views, form, side_by_side))
     values = {

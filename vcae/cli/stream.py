@@ -17,9 +17,9 @@ from vcae.cli.common import (
     QuietOption,
     SeedOption,
     Stopwatch,
+    progress,
     say,
     user_errors,
-    working,
 )
 from vcae.cli.convert import Loudness
 from vcae.errors import AudioError, ConfigError
@@ -86,7 +86,7 @@ def stream(
     first = next(iter(clips.values()), None)
     if own is None and first is None:
         raise ConfigError("a saved voice says nothing to begin with; give a clip of the one who speaks with --source-voice")
-    with working("loading the model", quiet):
+    with progress("loading the model", quiet):
         import numpy as np
 
         from vcae.tasks.live import LiveConverter

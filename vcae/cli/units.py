@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import replace
 from enum import Enum
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vcae.batch.jobs import SUFFIXES, is_table
+from vcae.batch.listeners import UnitReader
 from vcae.cli.common import (
-    EXIT_USER_ERROR,
     CheckpointOption,
     Device,
     DeviceOption,
@@ -24,26 +26,20 @@ from vcae.cli.common import (
     SeedOption,
     Stopwatch,
     output_path,
+    progress,
     report,
     user_errors,
-    working,
 )
-from vcae.errors import AudioError, ConfigError, DataError
+from vcae.cli.run import Collected, Run, SourcesArgument, collect, plan_collected, takes_many, work
+from vcae.errors import ConfigError, DataError
 from vcae.files import STDIO, check_target, provenance, write_file
 from vcae.options import SpeakOptions
 from vcae.voice.speakers import find_voice, parse_speaker, read_clips
 
 if TYPE_CHECKING:
-    from vcae.audio.io import Sound
-    from vcae.tasks.model import Model
     from vcae.tasks.unit_files import Units
 
 CHECKPOINT = "vq"
-# Of the files taken from a folder; a file that is named is tried whatever its suffix.
-SOUND_SUFFIXES = (
-    *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".aifc"),
-    *(".au", ".snd", ".caf", ".w64", ".rf64", ".sph"),
-)
 MAX_NAME_BYTES = 200
 
 
@@ -63,57 +59,6 @@ class Durations(str, Enum):
     predicted = "predicted"
 
 
-@contextmanager
-def progress(what: str, total: int, quiet: bool) -> Iterator[Callable[[], object]]:
-    """Show a bar on a terminal's stderr while several files are worked on; yields what to call after each."""
-    if quiet or total < 2 or not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda: bar.advance(task)
-
-
-def find_recordings(given: Sequence[str]) -> list[tuple[str, str]]:
-    """Return path and name of each recording: files as given, folders' sound files in order.
-
-    A name is the path within the deepest folder that holds everything given, so that no two are alike.
-
-    Raises:
-        AudioError: If a folder holds no sound files.
-    """
-    found: dict[str, str] = {}
-    roots = []
-    for item in given:
-        if item == STDIO:
-            found[item] = item
-            continue
-        path = Path(os.path.abspath(item))
-        if not path.is_dir():
-            roots.append(str(path.parent))
-            found.setdefault(str(path), item)
-            continue
-        roots.append(str(path))
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SOUND_SUFFIXES and p.is_file())
-        kept = [p for p in inside if not any(part.startswith(".") for part in p.relative_to(path).parts)]
-        if not kept:
-            raise AudioError(f"the folder {item} holds no sound files ({', '.join(SOUND_SUFFIXES[:6])} ...); give another")
-        for p in kept:
-            found.setdefault(str(p), str(Path(item) / p.relative_to(path)))
-    try:
-        root = os.path.commonpath(roots) if roots else ""
-    except ValueError:  # On two drives.
-        root = ""
-    return [
-        (shown, "standard input" if path == STDIO else Path(os.path.relpath(path, root) if root else path).as_posix())
-        for path, shown in found.items()
-    ]
-
-
 def name_targets(folder: Path, names: Sequence[str], suffix: str) -> list[Path]:
     """Return a file in a folder for each name: with its own folders, never outside, numbered where two are alike."""
     targets: list[Path] = []
@@ -121,7 +66,7 @@ def name_targets(folder: Path, names: Sequence[str], suffix: str) -> list[Path]:
     for name in names:
         plain = re.sub(r"[\x00-\x1f\x7f\ud800-\udc7f\udd00-\udfff]", "_", name.replace("\\", "/"))
         parts = [_shorten(part) for part in PurePosixPath(plain).parts if part.strip("/. ")] or ["units"]
-        if PurePosixPath(parts[-1]).suffix.lower() in SOUND_SUFFIXES:
+        if PurePosixPath(parts[-1]).suffix.lower() in SUFFIXES:
             parts[-1] = PurePosixPath(parts[-1]).stem
         target, n = folder.joinpath(*parts[:-1], parts[-1] + suffix), 1
         # Not every file system tells small letters from capitals.
@@ -150,12 +95,15 @@ def _keep_inputs(targets: Sequence[Path], inputs: Sequence[str]) -> None:
             raise DataError(f"{target} is an input too; choose another output with -o, so that it is not lost")
 
 
-@user_errors
+@takes_many
 def units(
-    sources: Annotated[list[str], typer.Argument(help="Sound files, folders of them, or '-' for a wav on standard input.")],
+    sources: SourcesArgument,
+    run: Run,
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", help="File, or for several TextGrids a folder; without it, standard output."),
+        typer.Option(
+            "--output", "-o", help="One file for all, or for several TextGrids a folder; without it, standard output."
+        ),
     ] = None,
     format: Annotated[
         Format | None, typer.Option(help="How to write them; without it, by the output's suffix: .jsonl, .TextGrid or .txt.")
@@ -166,79 +114,55 @@ def units(
     ] = None,
     checkpoint: CheckpointOption = CHECKPOINT,
     device: DeviceOption = Device.auto,
-    force: ForceOption = False,
-    quiet: QuietOption = False,
 ) -> None:
-    """Write what SOURCES say as sequences of discrete units with their times."""
-    from vcae.audio.io import read_sound
-    from vcae.tasks.unit_files import SUFFIXES, format_units
+    """Write what SOURCES say as sequences of discrete units with their times. Exits with 1 if one of several failed."""
+    from vcae.tasks.unit_files import FORMATS, SUFFIXES, format_units
 
     output = None if output == STDIO else output
-    recordings = find_recordings(sources)
-    names = [name for _, name in recordings]
-    several = len(recordings) > 1 or any(Path(source).is_dir() for source in sources if source != STDIO)
     form = format.value if format is not None else SUFFIXES.get(Path(output or "").suffix.lower(), "jsonl")
-    targets = _unit_targets(output, form, names, several)
+    jobs = plan_collected(UnitReader, sources, replace(run, resume=False))
+    names = [job.name for job in jobs]
+    several = len(jobs) > 1 or is_table(sources) or any(os.path.isdir(source) for source in sources)
     pictures = _picture_targets(plot, names, several)
-    paths = [path for path, _ in recordings]
-    _keep_inputs([*targets, *pictures], paths)
+    targets = [] if run.out_dir is not None else _unit_targets(output, form, names, several)
+    _keep_inputs([*targets, *pictures], [job.source for job in jobs])
     for target in [*targets, *pictures]:
-        check_target(target, force)
-    # A single bad file is told of before a model is loaded.
-    ready = {} if several else {paths[0]: read_sound(paths[0], sys.stdin.buffer)}
-    failed = 0
-    with working("loading the model", quiet):
-        from vcae.figures.plot import need_matplotlib
-        from vcae.tasks.model import load
-
-        if pictures:
-            need_matplotlib()
-        model = load(checkpoint, device.value)
-        _need_units(model)
-    made: list[Units] = []
-    with progress("encoding", len(recordings), quiet) as advance:
-        for n, (path, name) in enumerate(recordings):
-            try:
-                sound = ready.get(path) or read_sound(path, sys.stdin.buffer)
-                found = _encode(model, sound, name, collapse, pictures[n] if pictures else None)
-                if form == "textgrid" and output is not None:
-                    write_file(targets[n], format_units([found], form))
-                made.append(found)
-            except AudioError as error:
-                if not several:
-                    raise
-                failed += 1
-                sys.stderr.write("error: " + " ".join(str(error).split()) + "\n")
-            advance()
-    if made and (output is None or form != "textgrid"):
-        text = format_units(made, form)
-        if output is None:
-            sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
-            sys.stdout.buffer.flush()
-        else:
-            write_file(targets[0], text)
-    if output is not None and made and not quiet:
-        total = sum(found.duration_s for found in made)
-        n_units = sum(len(found.units) for found in made)
-        typer.echo(
-            f"wrote {output}: {n_units} units of {len(made)} recording{'s' * (len(made) != 1)}, {total:.1f} s, "
-            f"on {model.device} with checkpoint {model.checkpoint.path.stem}"
-        )
-    if failed:
-        raise typer.Exit(EXIT_USER_ERROR)
+        check_target(target, run.force)
+    drawn = dict(zip(names, map(str, pictures), strict=bool(pictures)))
+    build = partial(UnitReader, form, collapse, drawn, checkpoint, device.value)
+    if run.out_dir is not None:
+        work(UnitReader, build, sources, output, run, ending=FORMATS[form])
+        return
+    jobs = plan_collected(UnitReader, sources, run)
+    found = collect(jobs, UnitReader, build, run)
+    made: list[Units] = [outcome.value for outcome in found.made]
+    if made and form == "textgrid" and output is not None:
+        written = dict(zip(names, targets, strict=True))
+        for one in made:
+            write_file(written[one.name], format_units([one], form))
+    elif made:
+        write_file(str(targets[0]) if targets else STDIO, format_units(made, form), sys.stdout.buffer)
+    if made and (output is not None or run.json):
+        _report_units(output or STDIO, found, run)
+    found.leave()
 
 
-def _encode(model: Model, sound: Sound, name: str, collapse: bool, picture: Path | None) -> Units:
-    """Return the units of a recording, and draw them if a picture is wanted."""
-    from vcae.figures.plot import draw_units
-    from vcae.tasks.units import recording_units
-
-    seen = model.analyse(sound.wav, sound.sample_rate, sound.name)
-    found = recording_units(model, seen, name)
-    found = found.collapse() if collapse else found
-    if picture is not None:
-        draw_units(picture, seen.mel[0], found, model.mel_config)
-    return found
+def _report_units(output: str, found: Collected, run: Run) -> None:
+    n_units = sum(outcome.facts["n_units"] for outcome in found.made)
+    total, first = sum(outcome.duration_s for outcome in found.made), found.made[0].facts
+    about = {name: first[name] for name in ("device", "checkpoint", "sha256")}
+    values = {
+        "output": output,
+        "n_files": len(found.made),
+        "n_units": n_units,
+        "duration_s": round(total, 3),
+        "failed": found.n_failed,
+    }
+    sentence = (
+        f"wrote {output}: {n_units} units of {len(found.made)} recording{'s' * (len(found.made) != 1)}, {total:.1f} s, "
+        f"on {about['device']} with checkpoint {about['checkpoint']}"
+    )
+    report(values | about, sentence, output, run.quiet, run.json)
 
 
 def _unit_targets(output: str | None, form: str, names: Sequence[str], several: bool) -> list[Path]:
@@ -268,11 +192,6 @@ def _picture_targets(plot: str | None, names: Sequence[str], several: bool) -> l
     if Path(plot).suffix and not Path(plot).is_dir() and not several:
         raise ConfigError(f"{plot} has the suffix {Path(plot).suffix!r}; pictures are .png")
     return name_targets(Path(plot), names, ".png")
-
-
-def _need_units(model: Model) -> None:
-    if model.autoencoder.quantizer is None:
-        raise ConfigError("this checkpoint has a continuous code and no units; use --checkpoint vq")
 
 
 @user_errors
@@ -316,7 +235,7 @@ def speak(
     for target in targets:
         check_output(target, force)
     clips = read_clips(speakers)
-    with working("loading the model", quiet):
+    with progress("loading the model", quiet):
         from vcae.tasks.model import load
         from vcae.tasks.units import check_units, speak_units
 
@@ -327,8 +246,8 @@ def speak(
             check_units(model, sequence, options)
         voice = find_voice(model, speakers, clips)
     rows, total = [], 0.0
-    with progress("speaking", len(sequences), quiet) as advance:
-        for sequence, target in zip(sequences, targets, strict=True):
+    with progress("speaking", quiet) as tell:
+        for n, (sequence, target) in enumerate(zip(sequences, targets, strict=True)):
             done = speak_units(model, sequence, voice, options)
             sound = Sound(done.wav.numpy(), model.sample_rate)
             write_sound(target, sound, provenance(model.checkpoint, "spoken"), force, sys.stdout.buffer)
@@ -345,7 +264,7 @@ def speak(
                     "output_f0_hz": None if done.output_f0_hz != done.output_f0_hz else round(done.output_f0_hz, 1),
                 }
             )
-            advance()
+            tell((n + 1) / len(sequences))
     elapsed = watch()
     values = {
         "units": units,

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vcae.cli.common import CheckpointOption, Device, DeviceOption, ForceOption, JsonOption, QuietOption, user_errors, working
+from vcae.cli.common import CheckpointOption, Device, DeviceOption, ForceOption, JsonOption, QuietOption, progress, user_errors
 from vcae.errors import ConfigError
 from vcae.version import __version__
 from vcae.voice.speakers import find_voice, parse_speaker, read_clips
@@ -41,7 +41,7 @@ def save(
         raise ConfigError(f"a voice called {name} exists ({path}); add --force to replace it, or take another name")
     speakers = [parse_speaker(clip) for clip in clips]
     sounds = read_clips(speakers)
-    with working("measuring the voice", quiet):
+    with progress("measuring the voice", quiet):
         from vcae.tasks.model import load
         from vcae.voice.file import save_voice
 

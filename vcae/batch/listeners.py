@@ -1,0 +1,272 @@
+"""The workers that measure: units, features, scores and classes, collected or a file each. No import of torch until one starts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vcae.batch.jobs import Job, plain
+from vcae.batch.worker import Made, Talk, Worker
+from vcae.errors import ConfigError
+from vcae.files import write_file
+
+if TYPE_CHECKING:
+    from vcae.audio.io import SoundReader
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    sha256: str
+
+
+class UnitReader(Worker):
+    """Reads units.
+
+    Args:
+        form: `jsonl`, `textgrid` or `text`, of files.
+        collapse: Merge runs of equal units.
+        pictures: Where to draw mel and units of the sources of these names.
+        checkpoint: Name or path.
+        device: As `--device`.
+
+    Raises:
+        ConfigError: If the checkpoint has no units.
+    """
+
+    verb = "encoded"
+
+    def __init__(
+        self,
+        form: str = "jsonl",
+        collapse: bool = False,
+        pictures: Mapping[str, str] | None = None,
+        checkpoint: str = "vq",
+        device: str = "auto",
+    ) -> None:
+        from vcae.engine.engine import Engine
+
+        self._form, self._collapse, self._pictures = form, collapse, pictures or {}
+        if pictures:
+            from vcae.figures.plot import need_matplotlib
+
+            need_matplotlib()
+        self._engine = Engine(checkpoint, device)
+        if self._engine.autoencoder.quantizer is None:
+            raise ConfigError("this checkpoint has a continuous code and no units; use --checkpoint vq")
+        self.file, self.device = self._engine.checkpoint, str(self._engine.device)
+
+    @classmethod
+    def outputs(cls) -> tuple[str, ...]:
+        """Return the suffixes of files of units."""
+        from vcae.tasks.unit_files import SUFFIXES
+
+        return tuple(SUFFIXES)
+
+    def settings(self, job: Job) -> dict[str, Any]:
+        """Return the form."""
+        return {"form": self._form, "collapse": self._collapse, "name": job.name}
+
+    def make(self, job: Job, source: SoundReader, talk: Talk) -> Made:
+        """Read the units of a recording."""
+        from vcae.engine.listening import analyse
+        from vcae.tasks.unit_files import format_units
+        from vcae.tasks.units import recording_units
+
+        seen = analyse(self._engine, source)
+        units = recording_units(self._engine, seen, job.name)
+        units = units.collapse() if self._collapse else units
+        if job.name in self._pictures:
+            from vcae.figures.plot import draw_units
+
+            draw_units(self._pictures[job.name], seen.mel[0], units, self._engine.mel_config)
+        if job.output:
+            write_file(job.output, format_units([units], self._form), talk.stdout)
+        said = f"{len(units.units)} units, {units.duration_s:.1f} s"
+        return Made(units.duration_s, said, {"n_units": len(units.units)}, value=units)
+
+
+class Embedder(Worker):
+    """Measures features.
+
+    Args:
+        what: `speaker`, `content` or `mel`.
+        pool: `none`, `mean` or `steps`.
+        n_steps: Rows of `steps`.
+        checkpoint: Name or path.
+        device: As `--device`.
+    """
+
+    verb = "embedded"
+    ending = ".npz"
+
+    def __init__(
+        self, what: str = "speaker", pool: str = "none", n_steps: int = 20, checkpoint: str = "default", device: str = "auto"
+    ) -> None:
+        from vcae.engine.engine import Engine
+
+        self._what, self._pool, self._n_steps = what, pool, n_steps
+        self._engine = Engine(checkpoint, device)
+        if what == "speaker":
+            self._engine.autoencoder.the_speaker_encoder()
+        self.file, self.device = self._engine.checkpoint, str(self._engine.device)
+
+    @classmethod
+    def outputs(cls) -> tuple[str, ...]:
+        """Return the suffixes of files of features."""
+        from vcae.tasks.embed_files import SUFFIXES
+
+        return SUFFIXES
+
+    def settings(self, job: Job) -> dict[str, Any]:
+        """Return what is measured."""
+        return {"what": self._what, "pool": self._pool, "n_steps": self._n_steps, "name": job.name}
+
+    def make(self, job: Job, source: SoundReader, talk: Talk) -> Made:
+        """Measure a recording."""
+        from vcae.tasks.embed import embed
+        from vcae.tasks.embed_files import format_embeddings
+
+        found = replace(embed(self._engine, source, self._what, self._pool, self._n_steps), name=job.name)
+        facts = {"what": self._what, "pool": self._pool}
+        if job.output:
+            said = facts | {"checkpoint": self.file.path.stem, "sha256": self.file.sha256}
+            write_file(job.output, format_embeddings([found], Path(job.output).suffix.lower(), said), talk.stdout)
+        rows, dim = found.values.shape
+        sentence = f"{self._what}, {rows} row{'s' * (rows != 1)} of {dim} numbers"
+        return Made(float(found.end_s[-1]), sentence, facts | {"n_rows": rows, "n_features": dim}, value=found)
+
+
+class Scorer(Worker):
+    """Scores recordings by a detector.
+
+    Args:
+        model: The detector's file.
+        threshold: To decide by, in place of the detector's own.
+        places: Say where something is wrong.
+        pictures: Where to draw the sources of these names.
+    """
+
+    verb = "scored"
+    ending = ".json"
+
+    def __init__(
+        self,
+        model: Path,
+        threshold: float | None = None,
+        places: bool = False,
+        pictures: Mapping[str, str] | None = None,
+    ) -> None:
+        if pictures:
+            from vcae.figures.plot import need_matplotlib
+
+            need_matplotlib()
+        from vcae.anomaly.detector import Detector
+
+        self._detector, self._places, self._pictures = Detector.load(model), places, pictures or {}
+        self._at = self._detector.decide(threshold)
+        self.file, self.device = _File(model, str(self._detector.info.get("sha256", ""))), "cpu"
+
+    @classmethod
+    def outputs(cls) -> tuple[str, ...]:
+        """Return the suffix of a row in a file of its own."""
+        return (cls.ending,)
+
+    def settings(self, job: Job) -> dict[str, Any]:
+        """Return what decides the row."""
+        return {"threshold": self._at.value, "reason": self._at.reason, "places": self._places}
+
+    def make(self, job: Job, source: SoundReader, talk: Talk) -> Made:
+        """Score a recording, and draw it if that is wanted."""
+        from vcae.anomaly.locate import Place, locate
+        from vcae.anomaly.plot import draw_anomaly
+        from vcae.audio.io import resample
+
+        sound, mel = source.read(), self._detector.config.mel
+        wav = resample(sound.wav, sound.sample_rate, mel.sample_rate)
+        found = self._detector.score(wav, mel.sample_rate)
+        row: dict[str, Any] = {
+            "path": job.source,
+            "score": found.score,
+            "probability": found.probability,
+            "anomalous": found.score >= self._at.value,
+            "threshold": self._at.value,
+            "reason": self._at.reason,
+            "peak_s": round(float(found.frame_scores.argmax()) * found.hop_s, 3),
+            "members": dict(found.members),
+        }
+        spots: list[Place] = []
+        if self._places or job.name in self._pictures:
+            spots = locate(wav, mel.sample_rate, found.frame_scores, found.hop_s, limits=self._detector.limits)
+        if self._places:
+            row["places"] = [
+                {name: round(getattr(s, name), 3) for name in ("time_s", "start_s", "end_s")}
+                | {"kind": s.kind, "strength": round(s.strength, 1)}
+                for s in spots
+            ]
+        if job.name in self._pictures:
+            draw_anomaly(self._pictures[job.name], found, mel, job.name, [(s.start_s, s.end_s) for s in spots])
+        return _row(
+            job, row, sound.duration_s, f"{'anomalous' if row['anomalous'] else 'normal'}, score {found.score:.3f}", talk
+        )
+
+
+class Classifier(Worker):
+    """Says which class recordings are, or that they are of none.
+
+    Args:
+        model: The classifier's file.
+        by: The score that decides what is unknown; the model's choice when None.
+        threshold: Of that score; the model's own when None.
+    """
+
+    verb = "classified"
+    ending = ".json"
+
+    def __init__(self, model: Path, by: str | None = None, threshold: float | None = None) -> None:
+        from vcae.anomaly.openset import OpenSetClassifier
+        from vcae.files import hash_file
+
+        self._classifier, self._by, self._threshold = OpenSetClassifier.load(model), by, threshold
+        self.file, self.device = _File(model, hash_file(model)), "cpu"
+
+    @classmethod
+    def outputs(cls) -> tuple[str, ...]:
+        """Return the suffix of a row in a file of its own."""
+        return (cls.ending,)
+
+    def settings(self, job: Job) -> dict[str, Any]:
+        """Return what decides the row."""
+        return {"by": self._by, "threshold": self._threshold}
+
+    def make(self, job: Job, source: SoundReader, talk: Talk) -> Made:
+        """Classify a recording."""
+        from vcae.anomaly.openset import check_wav
+        from vcae.audio.io import resample
+
+        sound = source.read()
+        check_wav(sound.wav, sound.sample_rate, sound.name)
+        wav = resample(sound.wav, sound.sample_rate, self._classifier.config.mel.sample_rate)
+        found = self._classifier.classify(wav, self._by, self._threshold)
+        row = {
+            "file": job.source,
+            "class": found.label or "unknown",
+            "best": found.best,
+            "confidence": round(found.confidence, 4),
+        }
+        row |= {name: round(value, 5) for name, value in found.scores.items()} | {"by": found.by, "threshold": found.threshold}
+        likely = "" if found.label else f", nearest {found.best}"
+        sentence = (
+            f"{row['class']}{likely}, confidence {found.confidence:.2f} "
+            f"({found.by} {found.scores[found.by]:.3g} {'<=' if found.label else '>'} {found.threshold:.3g})"
+        )
+        return _row(job, row, sound.duration_s, sentence, talk)
+
+
+def _row(job: Job, row: dict[str, Any], duration_s: float, sentence: str, talk: Talk) -> Made:
+    if job.output:
+        write_file(job.output, json.dumps(plain(row)) + "\n", talk.stdout)
+    return Made(duration_s, sentence, row, value=(row, sentence))

@@ -1,0 +1,466 @@
+"""One way to run many: every command takes a file, several, a folder, a table or a pipe, and treats a bad file alike."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+import typer
+
+from vcae.batch.jobs import REPORT, Job, Outcome, is_table, plan, read_report, report_line, write_report
+from vcae.batch.worker import Talk, Worker
+from vcae.cli.common import ForceOption, JsonOption, QuietOption, Stopwatch, output_path, progress, report, say, user_errors
+from vcae.errors import AudioError, ConfigError, VcaeError
+from vcae.files import STDIO, check_target, remove_leftovers
+
+FAILED = 1
+INTERRUPTED = 130
+MANY = "Many files"
+SourcesArgument = Annotated[
+    list[str],
+    typer.Argument(
+        help="Sound files, folders of them, patterns such as 'day1/*.wav', a CSV with the column source, or '-' for standard input.",
+        metavar="SOURCES...",
+    ),
+]
+OutDirOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder for an output of each source, and for report.jsonl; trees are kept.", rich_help_panel=MANY),
+]
+GlobOption = Annotated[
+    str | None, typer.Option(help="Which files of a folder, such as '*.flac'; all that fit by default.", rich_help_panel=MANY)
+]
+JobsOption = Annotated[int, typer.Option(min=0, help="Worker processes; 0: one a core.", rich_help_panel=MANY)]
+ResumeOption = Annotated[
+    bool, typer.Option("--resume", help="Skip files that an earlier run into the same folder completed.", rich_help_panel=MANY)
+]
+Build = Callable[[], Worker]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Run:
+    """The options that all commands on recordings share.
+
+    Attributes:
+        out_dir: Where an output of each source and the report go; None for one output.
+        glob: Which files of a folder, or None.
+        jobs: Worker processes; 0 for one a core.
+        resume: Skip what is done.
+        force: Make again what is done.
+        quiet: Print nothing but errors.
+        json: Print the report as JSON.
+        engine: `local` processes, or `ray`.
+        address: Of a Ray cluster; None starts one on this machine.
+    """
+
+    out_dir: OutDirOption = None
+    glob: GlobOption = None
+    jobs: JobsOption = 0
+    resume: ResumeOption = False
+    force: ForceOption = False
+    quiet: QuietOption = False
+    json: JsonOption = False
+    engine: str = field(default="local", metadata={"own": True})
+    address: str | None = field(default=None, metadata={"own": True})
+
+
+def takes_many(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn a command with a parameter `run` into one with the options of `Run` in its place, whose errors are one line each."""
+    hints, shared = get_type_hints(command, include_extras=True), get_type_hints(Run, include_extras=True)
+    guarded, given = user_errors(command), [f for f in fields(Run) if not f.metadata.get("own")]
+
+    def wrapped(**options: Any) -> None:
+        guarded(run=Run(**{f.name: options.pop(f.name) for f in given}), **options)
+
+    own = [p.replace(annotation=hints[p.name]) for p in inspect.signature(command).parameters.values() if p.name != "run"]
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    more = [inspect.Parameter(f.name, kind, default=f.default, annotation=shared[f.name]) for f in given]
+    wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
+    wrapped.__signature__ = inspect.Signature([*own, *more])  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {p.name: p.annotation for p in (*own, *more)}
+    return wrapped
+
+
+def work(
+    worker: type[Worker],
+    build: Build,
+    sources: Sequence[str],
+    output: str | None,
+    run: Run,
+    speakers: Sequence[str] = (),
+    inputs: Sequence[str] = (),
+    name: str | None = None,
+    ending: str | None = None,
+) -> None:
+    """Make an output of each source: of one to `output`, in this process; of any number to `run.out_dir`, in workers.
+
+    Args:
+        worker: What does it.
+        build: Makes a worker; travels to other processes.
+        sources: Files, folders, patterns, a table, or `-`.
+        output: Of one source; None for a name made from the source's.
+        run: The shared options.
+        speakers: Of every source.
+        inputs: Other files that are read, which an output must not replace.
+        name: What comes after the source's name in that of its output; the worker's verb when None.
+        ending: Suffix of the outputs; the worker's when None.
+
+    Raises:
+        VcaeError: If the only source cannot be used, or what is asked for does not fit together.
+        typer.Exit: 1 if one of several failed, 130 after Ctrl-C.
+    """
+    ending = worker.ending if ending is None else ending
+    if run.out_dir is not None:
+        if output is not None:
+            raise ConfigError("-o names one output, and --out-dir a folder for one of each source; give one of the two")
+        _work_many(
+            plan(sources, run.out_dir, tuple(speakers), ending, worker.sources, run.glob, worker.columns), worker, build, run
+        )
+        return
+    source = _only(sources, run)
+    target = output_path(output, [source, *inputs], worker.verb if name is None else name, ending)
+    check_target(target, run.force, worker.outputs(), AudioError)
+    with worker.open(source, sys.stdin.buffer) as opened, progress(_doing(worker), run.quiet) as tell:
+        watch = Stopwatch()
+        does = build()
+        job = Job(source, tuple(speakers), target, "standard input" if source == STDIO else Path(source).name)
+        made = does.make(job, opened, Talk(tell, sys.stdin.buffer, sys.stdout.buffer))
+        elapsed = watch()
+    for line in made.damage:
+        say(f"damaged: {'standard input' if source == STDIO else source}: {line}", sys.stderr)
+    about = does.about()
+    values = {"source": source, "output": target, "duration_s": round(made.duration_s, 3), **made.facts, **about}
+    sentence = f"wrote {target}: {made.sentence}, {elapsed:.1f} s on {about['device']} with checkpoint {about['checkpoint']}"
+    report({**values, "elapsed_s": round(elapsed, 3)}, sentence, target, run.quiet, run.json)
+
+
+def _only(sources: Sequence[str], run: Run) -> str:
+    """Return the one recording that is given, or say what is missing where it is not one."""
+    source = sources[0]
+    kind = None
+    if len(sources) > 1:
+        kind = f"{len(sources)} sources were given"
+    elif is_table(sources):
+        kind = f"{source} is a table"
+    elif source != STDIO and os.path.isdir(source):
+        kind = f"{source} is a folder"
+    elif any(c in source for c in "*?[") and not os.path.lexists(source):
+        kind = f"{source} is a pattern"
+    if kind is not None:
+        raise ConfigError(f"{kind}; say with --out-dir, and not with -o, where the outputs are to go")
+    if run.glob is not None or run.resume or run.jobs:
+        raise ConfigError(f"{source} is one recording; --glob, --jobs and --resume go with --out-dir")
+    return source
+
+
+def _doing(worker: type[Worker]) -> str:
+    return worker.verb.removesuffix("ed") + "ing"
+
+
+@dataclass
+class Collected:
+    """What was collected of all sources.
+
+    Attributes:
+        made: Of each source that could be used, in the order given.
+        n_failed: Of the others, each told of on stderr.
+    """
+
+    made: list[Outcome] = field(default_factory=list)
+    n_failed: int = 0
+
+    def leave(self) -> None:
+        """End the command with 1 if a source failed.
+
+        Raises:
+            typer.Exit: Then.
+        """
+        if self.n_failed:
+            raise typer.Exit(FAILED)
+
+
+def plan_collected(worker: type[Worker], sources: Sequence[str], run: Run) -> list[Job]:
+    """List the sources of results that go into one output.
+
+    Raises:
+        VcaeError: If there are none, or --resume is given.
+    """
+    if run.resume:
+        raise ConfigError("--resume goes with --out-dir: what is collected in one output is always made whole")
+    jobs = plan(sources, None, (), worker.ending, worker.sources, run.glob, worker.columns)
+    return list({job.source: job for job in jobs}.values())
+
+
+def collect(
+    jobs: Sequence[Job], worker: type[Worker], build: Build, run: Run, each: Callable[[Outcome], object] = lambda outcome: None
+) -> Collected:
+    """Collect what workers find in all sources: of one in this process, of several in workers.
+
+    Args:
+        jobs: From `plan_collected`.
+        worker: What does them.
+        build: Makes a worker; travels to other processes.
+        run: The shared options.
+        each: Called with each outcome that is no failure, in order, as soon as it is its turn.
+
+    Raises:
+        VcaeError: If the only source cannot be used.
+        typer.Exit: 130 after Ctrl-C.
+    """
+    found = Collected()
+
+    def take(outcome: Outcome) -> None:
+        if outcome.status == "failed":
+            found.n_failed += 1
+            return
+        found.made.append(outcome)
+        each(outcome)
+
+    if len(jobs) == 1:
+        take(_collect_one(jobs[0], worker, build, run))
+        return found
+    waiting, order = dict[str, Outcome](), iter(jobs)
+    turn = next(order, None)
+    with _bar(jobs, worker, run) as advance:
+        try:
+            for outcome in _outcomes(list(jobs), build, run):
+                advance(outcome)
+                if outcome.status == "failed":
+                    _say_failed(outcome)
+                waiting[outcome.source] = outcome
+                while turn is not None and turn.source in waiting:
+                    take(waiting.pop(turn.source))
+                    turn = next(order, None)
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+    if not found.made:
+        # There is nothing to write.
+        found.leave()
+    return found
+
+
+def _collect_one(job: Job, worker: type[Worker], build: Build, run: Run) -> Outcome:
+    with worker.open(job.source, sys.stdin.buffer) as opened, progress(_doing(worker), run.quiet) as tell:
+        does = build()
+        made = does.make(job, opened, Talk(tell, sys.stdin.buffer))
+    facts = {**made.facts, **does.about()}
+    return Outcome(job.source, job.speakers, "", worker.verb, duration_s=made.duration_s, facts=facts, value=made.value)
+
+
+class Failures:
+    """The rule for recordings that are read one after another: a bad one is told and the rest are used; the only one is refused.
+
+    Args:
+        total: How many are read.
+
+    Attributes:
+        n: That failed so far.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total, self.n = total, 0
+
+    def tell(self, source: str, error: VcaeError) -> None:
+        """Say on stderr that a source failed.
+
+        Raises:
+            VcaeError: If it is the only one, or all have failed.
+        """
+        if self.total == 1:
+            raise error
+        self.n += 1
+        _say_failed(Outcome(source, (), "", "failed", " ".join(str(error).split())))
+        if self.n == self.total:
+            raise AudioError(f"none of the {self.total} recordings could be used; the lines above say why")
+
+    def __str__(self) -> str:
+        return f"; {self.n} failed" if self.n else ""
+
+    def leave(self) -> None:
+        """End the command with 1 if a source failed.
+
+        Raises:
+            typer.Exit: Then.
+        """
+        if self.n:
+            raise typer.Exit(FAILED)
+
+
+def read_each(paths: Sequence[str], read: Callable[[str], T], doing: str, quiet: bool) -> tuple[list[tuple[int, T]], Failures]:
+    """Read recordings one after another, for commands that make one thing of all of them.
+
+    Args:
+        paths: Of the recordings.
+        read: What to do with each; a VcaeError says that it cannot be used.
+        doing: Said on the progress bar.
+        quiet: Show none.
+
+    Returns:
+        The number and what was read of each that can be used; and how many cannot, each told of on stderr.
+
+    Raises:
+        VcaeError: If the only one cannot be used, or none of several.
+    """
+    failures, found = Failures(len(paths)), list[tuple[int, T]]()
+    with progress(doing, quiet) as tell:
+        for n, path in enumerate(paths):
+            try:
+                found.append((n, read(path)))
+            except VcaeError as error:
+                failures.tell(path, error)
+            tell((n + 1) / len(paths))
+    return found, failures
+
+
+def _say_failed(outcome: Outcome) -> None:
+    named = " ".join(outcome.source.split()) in outcome.reason
+    say(f"failed: {outcome.reason if named else f'{outcome.source}: {outcome.reason}'}", sys.stderr)
+
+
+def _work_many(jobs: list[Job], worker: type[Worker], build: Build, run: Run) -> None:
+    """Do jobs in workers, write the report, and end with a summary."""
+    assert run.out_dir is not None
+    if any(job.source == STDIO for job in jobs):
+        raise ConfigError("standard input is one recording; name its output with -o, and not with --out-dir")
+    path = run.out_dir / REPORT
+    jobs = _with_history(jobs, path, run)
+    _make_folder(run.out_dir)
+    parents = {Path(job.output).parent for job in jobs}
+    for parent in parents:
+        remove_leftovers(parent)
+    watch, done, interrupted = Stopwatch(), dict[str, Outcome](), False
+    with _bar(jobs, worker, run) as advance:
+        try:
+            for outcome in _reported(_outcomes(jobs, build, run), path, run):
+                done[outcome.output] = outcome
+                advance(outcome)
+        except KeyboardInterrupt:
+            interrupted = True
+    # Again: a worker of a run killed just before may have been dying still.
+    for parent in parents:
+        remove_leftovers(parent)
+    ordered = [done[job.output] for job in jobs if job.output in done]
+    if not interrupted:
+        write_report(path, ordered)
+        if len(jobs) == 1 and ordered[0].status == "failed":
+            raise AudioError(ordered[0].reason)
+    _summarise(ordered, len(jobs), watch(), path, run, worker.verb, interrupted)
+
+
+def _with_history(jobs: list[Job], path: Path, run: Run) -> list[Job]:
+    if run.resume:
+        known = read_report(path)
+        return [replace(job, known=known.get(job.output)) for job in jobs]
+    there = sum(Path(job.output).exists() for job in jobs)
+    if there and not run.force:
+        raise ConfigError(
+            f"{there} of {len(jobs)} outputs are in {run.out_dir} already; add --resume to keep those that are right, or --force to "
+            "make all again"
+        )
+    return jobs
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = None if os.access(folder, os.W_OK | os.X_OK) else "no permission"
+    except OSError as error:
+        reason = error.strerror
+    if reason:
+        raise ConfigError(f"{folder} cannot be written to ({reason}); choose another --out-dir")
+
+
+def _outcomes(jobs: list[Job], build: Build, run: Run) -> Iterator[Outcome]:
+    """Do jobs in workers, the longest first."""
+    from vcae.batch import pool, ray_pool
+
+    longest_first, n = sorted(jobs, key=_size, reverse=True), run.jobs or _cores()
+    if run.engine == "ray":
+        return ray_pool.run_jobs_on_ray(longest_first, build, n, run.address)
+    return pool.run_jobs(longest_first, build, n)
+
+
+def _size(job: Job) -> int:
+    try:
+        return os.stat(job.source).st_size
+    except (OSError, ValueError):
+        return 0
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _reported(outcomes: Iterator[Outcome], path: Path, run: Run) -> Iterator[Outcome]:
+    """Add a line to the report after each outcome, so that a killed run knows what it did."""
+    try:
+        with path.open("a" if run.resume else "w", encoding="utf-8") as lines:
+            # A line that a killed run left unfinished must not run into the next.
+            lines.write("\n" if run.resume else "")
+            for outcome in outcomes:
+                lines.write(report_line(outcome))
+                lines.flush()
+                yield outcome
+    except OSError as error:
+        raise ConfigError(f"{path} could not be written ({error.strerror}); choose another --out-dir") from error
+
+
+@contextlib.contextmanager
+def _bar(jobs: Sequence[Job], worker: type[Worker], run: Run) -> Iterator[Callable[[Outcome], None]]:
+    """Show how much of all sources' bytes is done, and what is left; yields what takes each outcome."""
+    sizes = {job.source: _size(job) for job in jobs}
+    whole, watch = max(sum(_size(job) for job in jobs), 1), Stopwatch()
+    n = n_failed = n_bytes = 0
+    seconds = 0.0
+    with progress(_doing(worker), run.quiet) as tell:
+
+        def advance(outcome: Outcome) -> None:
+            nonlocal n, n_failed, n_bytes, seconds
+            n, n_failed, n_bytes = n + 1, n_failed + (outcome.status == "failed"), n_bytes + sizes[outcome.source]
+            seconds += outcome.duration_s if outcome.status == worker.verb else 0.0
+            failures = f", {n_failed} failed" if n_failed else ""
+            tell(n_bytes / whole, f"{n} of {len(jobs)}, {seconds / watch():.0f} times real time{failures}")
+
+        yield advance
+
+
+def _summarise(outcomes: list[Outcome], total: int, elapsed: float, path: Path, run: Run, verb: str, interrupted: bool) -> None:
+    counts = {status: sum(o.status == status for o in outcomes) for status in (verb, "skipped", "failed")}
+    seconds = sum(o.duration_s for o in outcomes if o.status == verb)
+    n_bytes = sum(o.n_bytes for o in outcomes if o.status == verb)
+    for outcome in outcomes:
+        if outcome.status == "failed":
+            _say_failed(outcome)
+        elif outcome.reason:
+            say(f"damaged: {outcome.source}: {outcome.reason}", sys.stderr)
+    values: dict[str, Any] = {
+        "total": total,
+        **counts,
+        "interrupted": interrupted,
+        "n_bytes": n_bytes,
+        "duration_s": round(seconds, 3),
+        "elapsed_s": round(elapsed, 3),
+        "report": str(path),
+    }
+    rate = f", {n_bytes} bytes, {8e-3 * n_bytes / seconds:.2f} kbit/s," if verb == "compressed" and seconds else ""
+    sentence = (
+        f"{counts[verb]} {verb}, {counts['skipped']} skipped, {counts['failed']} failed of {total}: {seconds:.1f} s of sound{rate} "
+        f"in {elapsed:.1f} s, {seconds / max(elapsed, 1e-9):.1f} times real time; {path}"
+    )
+    if interrupted:
+        # A second Ctrl-C while this is said changes nothing.
+        with contextlib.suppress(KeyboardInterrupt):
+            say(f"interrupted: {sentence}; the same command with --resume goes on", sys.stderr)
+        raise typer.Exit(INTERRUPTED)
+    if not run.quiet:
+        say(json.dumps(values) if run.json else sentence, sys.stdout)
+    if counts["failed"]:
+        raise typer.Exit(FAILED)
