@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -95,20 +94,22 @@ def hear_voice(model: Engine, references: Sequence[Sound], denoise: bool = False
     return describe_voice(model, [analyse(model, r, MIN_REFERENCE_S) for r in references])
 
 
-def measure_voice(model: Engine, clips: Samples | Sequence[Samples], sample_rate: int, denoise: bool = False) -> Voice:
+def measure_voice(
+    model: Engine, clips: Samples | Sequence[Samples], sample_rate: int | None = None, denoise: bool = False
+) -> Voice:
     """Measure the voice of samples.
 
     Args:
         model: With an autoencoder that has a speaker part.
-        clips: One clip (N,) or (N, channels), or several; at least 1 s each; they count by their seconds of speech.
-        sample_rate: Hz.
+        clips: One clip, as `as_sound` takes it, or several; at least 1 s each; they count by their seconds of speech.
+        sample_rate: Of samples, in Hz.
         denoise: Clean the clips first.
 
     Raises:
         AudioError: For unusable audio.
         ConfigError: For a checkpoint without a speaker part.
     """
-    several = [clips] if isinstance(clips, Tensor | np.ndarray) else list(clips)
+    several = [clips] if isinstance(clips, Samples) else list(clips)
     return hear_voice(model, [as_sound(clip, sample_rate, f"reference {n + 1}") for n, clip in enumerate(several)], denoise)
 
 
