@@ -6,11 +6,12 @@ SOURCE ?= demo/clips/source.flac
 SPEAKER ?= demo/clips/reference.flac
 OUT ?= out/converted.wav
 
-.PHONY: convert demo test check lint format types clean help
+.PHONY: convert demo judges test check lint format types clean help
 
 help:
 	@echo "make convert  convert $(SOURCE) to the voice of $(SPEAKER)"
 	@echo "make demo     open the page: convert, units, anomalies, voices"
+	@echo "make judges   install what vcae evaluate judges with; its tests then run too"
 	@echo "make test     run every test"
 	@echo "make check    lint, types and tests: what CI runs"
 	@echo "make format   format the code"
@@ -30,11 +31,17 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install -q --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
+$(VENV)/.installed-eval: $(VENV)/.installed-dev
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[eval]'
+	@touch $@
+
 convert: $(VENV)/.installed
 	$(BIN)/vcae convert $(SOURCE) --speaker $(SPEAKER) -o $(OUT) --force
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/vcae demo
+
+judges: $(VENV)/.installed-eval
 
 # These measure time or memory, or start servers and clusters, and need the machine for themselves. The others run a file to a core.
 ALONE := $(addprefix tests/test_,$(addsuffix .py,batch bitstream cli cluster demo demo_parts house long live ray serve training vocoder))

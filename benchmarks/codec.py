@@ -1,21 +1,20 @@
 """Our codec and its peers in one run: rate, what the judges hear, and times.
 
-    python benchmarks/codec.py MANIFEST [--judge evaluate_copy.py --judge-python PYTHON] [--output-dir out/codec]
+    python benchmarks/codec.py MANIFEST [--no-judge] [--output-dir out/codec]
 
 Clips are the first ones of every speaker, by path, that last 3 to 8 s. A rate is that of whole files over what they last: for peers, of the
 file that the tool writes, with the least container that its options offer; `payload` leaves out Ogg's pages and heads. Peers are run as
 real processes, their starts included in their times; ours is called in this process, its model loaded. `copy` is what `vcae vocode` makes,
-the best that a codec over our vocoder can reach. Phone and word errors are against the recogniser's own reading of the reference.
-Without a judge there are rates and times only. The folder holds `codec.json`, `codec.png`, `codec.svg`, all sounds and what was judged.
+the best that a codec over our vocoder can reach. Words are judged against the transcript where the manifest has one, else against the
+recogniser's own reading of the reference. Without judges (extra `eval`) there are rates and times only. The folder holds `codec.json`,
+`codec.png`, `codec.svg`, all sounds and what was judged.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import json
 import math
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -29,6 +28,9 @@ from codec_report import SCORES, Measured, draw_rates, table, write_json
 import vcae
 from vcae.audio.io import Sound, read_sound, resample, write_sound
 from vcae.errors import ConfigError, DataError, VcaeError
+from vcae.evaluation.judges import NAMES
+from vcae.evaluation.run import judge_table
+from vcae.evaluation.tables import Copy, write_table
 from vcae.tasks.copy import vocode
 
 SYSTEMS = ("reference", "copy", "vcae", "codec2", "speex", "opus", "mp3")
@@ -79,8 +81,8 @@ class Ours:
         return sound, time.perf_counter() - start
 
 
-def choose_clips(manifest: Path, split: str, per_speaker: int, min_s: float, max_s: float) -> list[Path]:
-    """Return the first clips of every speaker, by path, that last so long.
+def choose_clips(manifest: Path, split: str, per_speaker: int, min_s: float, max_s: float) -> list[tuple[Path, str]]:
+    """Return the first clips of every speaker, by path, that last so long, each with its transcript, empty if there is none.
 
     Raises:
         DataError: If the manifest is missing, lacks a column, or has no such clip.
@@ -93,12 +95,12 @@ def choose_clips(manifest: Path, split: str, per_speaker: int, min_s: float, max
         if absent:
             raise DataError(f"the manifest {manifest} has no column {absent[0]!r}; make one with recipes/prepare")
         rows = [r for r in reader if r["split"] == split and min_s <= float(r["duration_s"]) <= max_s]
-    chosen: dict[str, list[str]] = {}
+    chosen: dict[str, list[tuple[Path, str]]] = {}
     for row in sorted(rows, key=lambda row: (row["speaker"], row["path"])):
-        chosen.setdefault(row["speaker"], []).append(row["path"])
+        chosen.setdefault(row["speaker"], []).append((manifest.parent / row["path"], row.get("transcript") or ""))
     if not chosen:
         raise DataError(f"no clip of the split {split!r} in {manifest} lasts {min_s:g} to {max_s:g} s; take another split")
-    return [manifest.parent / path for paths in chosen.values() for path in paths[:per_speaker]]
+    return [clip for clips in chosen.values() for clip in clips[:per_speaker]]
 
 
 def choose_coders(args: argparse.Namespace) -> tuple[list[Coder], list[str]]:
@@ -145,39 +147,29 @@ def keep(sound: Sound, folder: Path, label: str, n: int) -> Path:
     return path
 
 
-def judge(args: argparse.Namespace, systems: list[Measured], references: list[Path]) -> str | None:
-    """Give every system its scores by the judge, a program of its own; return what is to be said when there are none.
-
-    Raises:
-        DataError: If the judge fails.
-    """
+def judge(args: argparse.Namespace, systems: list[Measured], references: list[Path], transcripts: list[str]) -> list[str]:
+    """Give every system its scores, and return what is to be said."""
     pairs = args.output_dir / "pairs.csv"
-    with pairs.open("w", newline="", encoding="utf-8") as opened:
-        writer = csv.writer(opened)
-        writer.writerow(["degraded", "reference", "label"])
-        for system in systems:
-            writer.writerows([c.resolve(), r.resolve(), system.label] for c, r in zip(system.copies, references, strict=True))
-    if args.judge is None or not args.judge.is_file():
-        why = "no --judge was given" if args.judge is None else f"the judge {args.judge} does not exist"
-        return f"not judged, so rates and times only: {why}; score the copies: evaluate_copy.py --asr --speaker {pairs}"
-    scores = args.output_dir / "scores.csv"
-    words = [args.judge_python, "-W", "ignore", args.judge, "--asr", "--speaker", pairs, "-o", scores]
-    try:
-        subprocess.run([str(word) for word in words], check=True, capture_output=True, text=True)
-    except OSError as error:
-        raise DataError(f"{args.judge_python} could not be started ({error.strerror}); check --judge-python") from error
-    except subprocess.CalledProcessError as error:
-        said = error.stderr.strip().rpartition("\n")[2]
-        raise DataError(f"the judge {args.judge} failed ({said}); check that --judge-python has its packages") from error
-    means = json.loads(scores.with_suffix(".json").read_text(encoding="utf-8"))
+    rows = [
+        Copy(copy, reference, transcript, system.label)
+        for system in systems
+        for copy, reference, transcript in zip(system.copies, references, transcripts, strict=True)
+    ]
+    write_table(pairs, rows)
+    if args.no_judge:
+        return [f"not judged, so rates and times only; judge the copies: vcae evaluate {pairs}"]
+    report = judge_table(pairs, args.judges)
+    means = report.means()
     for system in systems:
-        system.scores = {key: means[system.label][key] for key in SCORES}
-    return None
+        system.scores = {key: means[system.label][key] for key in SCORES if key in means[system.label]}
+    return [*report.missing, *report.problems]
 
 
-def measure_all(args: argparse.Namespace, clips: list[Path]) -> tuple[list[Measured], list[str]]:
+def measure_all(args: argparse.Namespace, clips: list[tuple[Path, str]]) -> tuple[list[Measured], list[str]]:
     """Run every system over the clips, have the copies judged, and return what was found and what is to be said."""
-    sounds = [Sound(resample(s.wav, s.sample_rate, SAMPLE_RATE), SAMPLE_RATE, s.name) for s in map(read_sound, clips)]
+    sounds = [
+        Sound(resample(s.wav, s.sample_rate, SAMPLE_RATE), SAMPLE_RATE, s.name) for s in (read_sound(path) for path, _ in clips)
+    ]
     folder = args.output_dir / "sounds"
     folder.mkdir(parents=True, exist_ok=True)
     references = [keep(sound, folder, "reference", n) for n, sound in enumerate(sounds)]
@@ -192,8 +184,7 @@ def measure_all(args: argparse.Namespace, clips: list[Path]) -> tuple[list[Measu
     systems += [measure(coder, sounds, folder, args.timed_s) for coder in coders]
     if not systems:
         raise ConfigError(f"none of the systems {', '.join(args.systems)} can be run here: {'; '.join(said)}")
-    unjudged = judge(args, systems, references)
-    return systems, [*said, *filter(None, [unjudged])]
+    return systems, [*said, *judge(args, systems, references, [transcript for _, transcript in clips])]
 
 
 def count(word: str) -> int:
@@ -214,8 +205,8 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--checkpoint", default="codec", help="of ours")
     parser.add_argument("--timed-s", type=float, default=60.0, help="the least sound that every codec is timed on")
     parser.add_argument("--threads", type=count, default=2, help="of ours; the peers have one")
-    parser.add_argument("--judge", type=Path, help="evaluate_copy.py")
-    parser.add_argument("--judge-python", default=sys.executable, help="the Python that has the judge's packages")
+    parser.add_argument("--no-judge", action="store_true", help="only rates and times")
+    parser.add_argument("--judges", nargs="+", choices=NAMES, help="all that judge copies when not given")
     parser.add_argument("--output-dir", type=Path, default=Path("out/codec"))
     return parser.parse_args(words)
 
@@ -225,7 +216,7 @@ def main(words: Sequence[str] | None = None) -> None:
     torch.set_num_threads(args.threads)
     clips = choose_clips(args.manifest, args.split, args.clips_per_speaker, args.min_s, args.max_s)
     systems, said = measure_all(args, clips)
-    write_json(args.output_dir / "codec.json", args, clips, systems, said)
+    write_json(args.output_dir / "codec.json", args, [path for path, _ in clips], systems, said)
     print(table(systems))
     print("\n".join(["", *said, f"{len(clips)} clips; wrote {args.output_dir / 'codec.json'}"]))
     if any(system.scores and system.kbps for system in systems):

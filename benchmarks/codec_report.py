@@ -19,15 +19,17 @@ import vcae
 from vcae.figures.plot import make_figure
 
 SCORES = {
+    "moonshine_wer": "WER, Moonshine",
+    "whisper_wer": "WER, Whisper",
+    "distillmos": "DistillMOS",
     "pesq_wb": "PESQ-wb",
     "stoi": "STOI",
     "mel_db": "mel dB",
+    "cosine": "cosine",
+    "ovrl": "OVRL",
     "p808": "P.808",
-    "spk_cos": "cosine",
-    "per_self": "PER",
-    "wer_self": "WER",
 }
-PANELS = {"pesq_wb": "PESQ-wb", "stoi": "STOI", "p808": "DNSMOS P.808", "spk_cos": "speaker cosine"}
+PANELS = {"whisper_wer": "WER, Whisper", "distillmos": "DistillMOS", "stoi": "STOI", "cosine": "speaker cosine"}
 WIDTH_IN, HEIGHT_IN, DPI = 9.0, 6.6, 130
 OURS = "vcae"
 # Told apart without colour: by marker, by dashes and by lightness.
@@ -62,12 +64,12 @@ class Measured:
 
 def table(systems: Sequence[Measured]) -> str:
     """Return everything found as a markdown table, rows in the order of the systems."""
-    judged = any(system.scores for system in systems)
-    heads = ["system", "kbit/s", "payload", *(SCORES.values() if judged else ()), "encode", "decode"]
+    judged = {key: name for key, name in SCORES.items() if any(key in system.scores for system in systems)}
+    heads = ["system", "kbit/s", "payload", *judged.values(), "encode", "decode"]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for system in systems:
         cells = [system.label, *("" if v is None else f"{v:.2f}" for v in (system.kbps, system.payload_kbps))]
-        cells += [f"{system.scores.get(key, math.nan):.3f}" for key in SCORES] if judged else []
+        cells += [f"{system.scores.get(key, math.nan):.3f}" for key in judged]
         cells += ["" if v is None else f"{v:.0f}x" for v in (system.encode_x, system.decode_x)]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -114,11 +116,12 @@ def _draw_panel(axes: Any, key: str, name: str, systems: Sequence[Measured]) -> 
     rated = [system for system in systems if system.kbps is not None]
     peers = [codec for codec in dict.fromkeys(s.codec for s in rated) if codec != OURS]
     for codec in dict.fromkeys(s.codec for s in rated):
-        points = sorted((s.kbps, s.scores[key]) for s in rated if s.codec == codec)
+        points = sorted((s.kbps, s.scores[key]) for s in rated if s.codec == codec and key in s.scores)
         style = OURS_STYLE if codec == OURS else {"markersize": 5, "linewidth": 1.2, **STYLES[peers.index(codec) % len(STYLES)]}
-        axes.plot(*zip(*points, strict=True), label=codec, **style)
+        kbps, values = [point[0] for point in points], [point[1] for point in points]
+        axes.plot(kbps, values, label=codec, **style)
     for system in systems:
-        if system.codec == CEILING:
+        if system.codec == CEILING and key in system.scores:
             axes.axhline(
                 system.scores[key], color="#999999", linewidth=0.9, linestyle="--", zorder=0, label="our vocoder's copy"
             )

@@ -1,9 +1,11 @@
 """Convert pairs of unseen speakers and list them for the judges.
 
-    python benchmarks/conversion.py MANIFEST --split dev --pairs 20 --out out/pairs [--checkpoint default] [--label name]
+    python benchmarks/conversion.py MANIFEST --pairs 132 --min-s 1.5 --out out/pairs [--checkpoint default] [--label name]
+    vcae evaluate out/pairs/pairs.csv -o out/judged
 
-Writes one wav a pair and `pairs.csv` (converted, source, target_ref, transcript, label), which evaluate_vc.py scores. The reference given
-to the command and the target_ref given to the judge are different utterances.
+Writes one wav a pair and `pairs.csv` (converted, source, target_ref, transcript, label), which `vcae evaluate` judges. The reference given
+to the command and the target_ref given to the judges are different utterances. Pairs are ordered ones of speakers, each as often source as
+target; 12 speakers have 132. Two runs over the same pairs are compared by `vcae evaluate A/pairs.csv B/pairs.csv --paired`.
 """
 
 import argparse
@@ -15,7 +17,8 @@ import soundfile
 
 import vcae
 from vcae.audio.io import Sound, read_sound, resample, write_sound
-from vcae.evaluation.pairs import Conversion, choose_own_pairs, choose_pairs, read_references, write_pairs
+from vcae.evaluation.pairs import choose_own_pairs, choose_pairs, read_references
+from vcae.evaluation.tables import Conversion, write_table
 from vcae.options import ConvertOptions
 from vcae.tasks.convert import convert
 from vcae.tasks.live import LiveConverter
@@ -34,8 +37,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifest", type=Path)
     parser.add_argument("--split", default="dev")
-    parser.add_argument("--pairs", type=int, default=20)
-    parser.add_argument("--min-s", type=float, default=3.0)
+    parser.add_argument("--pairs", type=int, default=132)
+    parser.add_argument("--min-s", type=float, default=1.5, help="shorter recordings are left out")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--checkpoint", default="default")
     parser.add_argument(
@@ -65,17 +68,17 @@ def main() -> None:
             wav = convert_live(LiveConverter(model, voice, model.analyse_sound(references[0]), options), sound)
         else:
             wav = convert(model, sound, voice, options).wav.numpy()
-        path = args.out / f"{n:02d}_{pair.source['speaker']}_to_{pair.judged['speaker']}.wav"
+        path = args.out / f"{n:03d}_{pair.source['speaker']}_to_{pair.judged['speaker']}.wav"
         write_sound(path, Sound(wav, model.sample_rate), "converted by vcae", force=True)
         difference = abs(soundfile.info(path).duration - sound.duration_s)
         if difference > model.mel_config.hop_length / model.sample_rate:
             raise SystemExit(f"{path} is {difference:.3f} s longer or shorter than {source}")
         audio_s += sound.duration_s
         lines.append(Conversion(path, source, judged, pair.source.get("transcript", ""), args.label))
-    write_pairs(args.out / "pairs.csv", lines)
+    write_table(args.out / "pairs.csv", lines)
     elapsed = time.perf_counter() - started
     print(
-        f"{args.pairs} pairs, {audio_s:.0f} s converted in {elapsed:.1f} s; score them: evaluate_vc.py {args.out / 'pairs.csv'}"
+        f"{len(lines)} pairs, {audio_s:.0f} s converted in {elapsed:.1f} s; judge them: vcae evaluate {args.out / 'pairs.csv'}"
     )
 
 

@@ -1,10 +1,10 @@
 """Copy recordings through their mels by our vocoder and by its peers; time them, and have the copies judged.
 
-    python benchmarks/vocoder.py MANIFEST --files 10 --out out/vocoder [--judge ../shared/eval/evaluate_copy.py --judge-python PYTHON]
+    python benchmarks/vocoder.py MANIFEST --files 10 --out out/vocoder [--no-judge]
 
 Every method runs in a process of its own, once for each number of threads, held to as many cores where the system allows: its peak memory
 and its times are its own. `synthesis` counts from mel (and F0, or WORLD's parameters) to sound, `all` from sound to sound. The copies and
-`pairs.csv` (degraded, reference, label), which evaluate_copy.py scores, stay in the output folder.
+`pairs.csv` (degraded, reference, label), which `vcae evaluate` judges too, stay in the output folder.
 """
 
 import argparse
@@ -25,10 +25,12 @@ import vcae
 from vcae.audio.io import Sound, read_sound, write_sound
 from vcae.audio.loudness import follow_envelope
 from vcae.engine.engine import DECODED_CORRECTIONS
+from vcae.evaluation.run import judge_table
+from vcae.evaluation.tables import Copy, write_table
 from vcae.vocoder.griffin_lim import griffin_lim
 
 METHODS = ("vocoder", "autoencoder", "griffin-lim-32", "griffin-lim-60", "world", "original")
-SCORES = ("pesq_wb", "stoi", "mel_db", "ovrl", "p808", "spk_cos")
+SCORES = ("moonshine_wer", "whisper_wer", "distillmos", "pesq_wb", "stoi", "mel_db", "cosine", "ovrl", "p808")
 
 
 def copy_one(method: str, model: vcae.Model, sound: Sound) -> tuple[np.ndarray, float]:
@@ -99,19 +101,16 @@ def measure(method: str, args: argparse.Namespace, files: list[str]) -> dict[int
     return found
 
 
-def judge(args: argparse.Namespace, lines: list[list[str]]) -> dict[str, dict[str, float]]:
-    """List the copies for the judge, run it if it is there, and return its means by label."""
+def judge(args: argparse.Namespace, copies: list[Copy]) -> dict[str, dict[str, float]]:
+    """List the copies, have them judged, and return the means by label."""
     pairs = args.out / "pairs.csv"
-    with pairs.open("w", newline="", encoding="utf-8") as opened:
-        writer = csv.writer(opened)
-        writer.writerows([["degraded", "reference", "label"], *lines])
-    if args.judge is None or not args.judge.exists():
-        print(f"not judged; score the copies: evaluate_copy.py --speaker {pairs}")
+    write_table(pairs, copies)
+    if args.no_judge:
+        print(f"not judged; judge them: vcae evaluate {pairs}")
         return {}
-    scores = args.out / "scores.csv"
-    command = [args.judge_python, "-W", "ignore", args.judge, "--speaker", pairs, "-o", scores]
-    subprocess.run([str(word) for word in command], check=True, stdout=subprocess.DEVNULL)
-    return json.loads(scores.with_suffix(".json").read_text())
+    report = judge_table(pairs)
+    print("\n".join([*report.missing, *report.problems]))
+    return report.means()
 
 
 def main() -> None:
@@ -124,8 +123,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", default="default")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--judge", type=Path, help="evaluate_copy.py")
-    parser.add_argument("--judge-python", default=sys.executable, help="the Python that has the judge's packages")
+    parser.add_argument("--no-judge", action="store_true", help="only copy and time")
     parser.add_argument("--out", type=Path, default=Path("out/vocoder"))
     parser.add_argument("--run", choices=METHODS, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -146,8 +144,11 @@ def main() -> None:
                 raise
             print("world left out: pip install '.[eval]' brings it")
             continue
-        copies = files if method == "original" else [f"{method}_{n:02d}.wav" for n in range(len(files))]
-        lines += [[copy, original, method] for copy, original in zip(copies, files, strict=True)]
+        copies = files if method == "original" else [str(args.out / f"{method}_{n:02d}.wav") for n in range(len(files))]
+        lines += [
+            Copy(Path(copy), Path(original), row["transcript"], method)
+            for copy, original, row in zip(copies, files, chosen, strict=True)
+        ]
     scores = judge(args, lines)
     times = [f"{what}, {n} thread{'s'[: n > 1]}" for n in args.threads for what in ("synthesis", "all")]
     print("| method | parameters | " + " | ".join(times) + " | peak MiB | " + " | ".join(SCORES) + " |")
@@ -158,7 +159,7 @@ def main() -> None:
             f = found.get(threads)
             cells += [f"{f['audio_s'] / f[key]:.0f}x" if f else "" for key in ("synthesis_s", "all_s")]
         cells.append(f"{max((f['peak_mib'] for f in found.values()), default=0):.0f}")
-        cells += [f"{scores[method][key]:.3f}" if method in scores else "" for key in SCORES]
+        cells += [f"{scores[method][key]:.3f}" if key in scores.get(method, {}) else "" for key in SCORES]
         print("| " + " | ".join(cells) + " |")
 
 

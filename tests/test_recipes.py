@@ -99,7 +99,7 @@ def test_evaluation_beside_the_classical_peers(tmp_path):
             soundfile.write(tmp_path / f"{speaker}{n}.wav", part, rate)
             lines.append(f"{speaker}{n}.wav,{speaker},dev,{len(part) / rate}")
     (tmp_path / "m.csv").write_text("\n".join(lines))
-    settings = [f"manifest={tmp_path / 'm.csv'}", "n_pairs=2", "min_s=1.5", f"output_dir={tmp_path / 'out'}"]
+    settings = [f"manifest={tmp_path / 'm.csv'}", "n_pairs=6", "min_s=1.5", f"output_dir={tmp_path / 'out'}"]
     done = run("recipes/evaluate/evaluate.py", "recipes/evaluate/conf/base.yaml", *settings)
     assert done.returncode == 0, done.stderr
     means = json.loads((tmp_path / "out/means.json").read_text())["means"]
@@ -107,7 +107,7 @@ def test_evaluation_beside_the_classical_peers(tmp_path):
     # Real speech of the target is nearest to it; each conversion at least takes its pitch.
     assert max(means, key=lambda label: means[label]["own_target"]) == "target"
     assert all(m["f0_semitones"] < 3 for m in means.values())
-    assert len(list((tmp_path / "out/converted").glob("*.wav"))) == 8
+    assert len(list((tmp_path / "out/converted").glob("*.wav"))) == 24
 
 
 @pytest.mark.parametrize("corpus", ["librispeech", "vctk"])

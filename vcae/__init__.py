@@ -75,6 +75,9 @@ def __getattr__(name: str) -> Any:
     if name in _ROOMS:
         from importlib import import_module
 
+        from vcae.environment import prepare
+
+        prepare()
         return getattr(import_module(f"vcae.{_ROOMS[name]}"), name)
     raise AttributeError(f"module 'vcae' has no attribute {name!r}")
 

@@ -1,10 +1,8 @@
 """Convert noisy sources with and without cleaning them first, and have it judged: `python recipes/denoise/convert.py CONF [name=value ...]`.
 
-The judge is evaluate_vc.py; words are compared with the recogniser's own reading of the clean source.
+Words are compared with the recognisers' own reading of the clean source.
 """
 
-import csv
-import subprocess
 import sys
 from pathlib import Path
 
@@ -19,6 +17,9 @@ import vcae
 from vcae.audio.f0 import SAMPLE_RATE
 from vcae.config import load_config
 from vcae.errors import VcaeError
+from vcae.evaluation.report import table
+from vcae.evaluation.run import judge_table
+from vcae.evaluation.tables import Conversion, write_table
 
 WAYS = {"clean source": (False, False), "noisy source": (True, False), "noisy source, denoised": (True, True)}
 
@@ -29,9 +30,9 @@ def write(recipe: DenoiseTestRecipe) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     clips, bank, rows = speech(recipe), noises(recipe)["sounds"], []
 
-    def keep(name: str, wav: np.ndarray) -> str:
+    def keep(name: str, wav: np.ndarray) -> Path:
         soundfile.write(out / name, wav, SAMPLE_RATE, subtype="PCM_16")
-        return name
+        return out / name
 
     for snr in recipe.snrs_db:
         for i, clip in enumerate(track(clips, description=f"{snr:g} dB", console=Console(stderr=True))):
@@ -48,10 +49,10 @@ def write(recipe: DenoiseTestRecipe) -> Path:
                     reference = bad if both else good
                     made = model.convert(noisy if spoilt else clean, SAMPLE_RATE, reference, denoise=cleaned).numpy()
                     told = f"{snr:g} dB, {label}{', noisy reference' * both}"
-                    rows.append((keep(f"{told.replace(', ', '-').replace(' ', '_')}-{i:03d}.wav", made), source, wanted, told))
+                    converted = keep(f"{told.replace(', ', '-').replace(' ', '_')}-{i:03d}.wav", made)
+                    rows.append(Conversion(converted, source, wanted, label=told))
     pairs = out / "pairs.csv"
-    with pairs.open("w", newline="", encoding="utf-8") as opened:
-        csv.writer(opened).writerows([("converted", "source", "target_ref", "label"), *rows])
+    write_table(pairs, rows)
     return pairs
 
 
@@ -61,11 +62,13 @@ def main() -> None:
         pairs = write(recipe)
     except VcaeError as error:
         sys.exit(f"error: {error}")
-    if recipe.judge is None:
-        print(f"not judged; score the pairs: evaluate_vc.py {pairs}")
+    if not recipe.judge:
+        print(f"not judged; judge the conversions: vcae evaluate {pairs}")
         return
-    scores = pairs.with_name("scores.csv")
-    subprocess.run([recipe.judge_python, "-W", "ignore", recipe.judge, str(pairs), "-o", str(scores)], check=True)
+    report = judge_table(pairs)
+    rows = table(report, every=True)
+    print("\n".join("| " + " | ".join(row) + " |" for row in [rows[0], ["---"] * len(rows[0]), *rows[1:]]))
+    print("\n".join([*report.missing, *report.problems]), file=sys.stderr)
 
 
 if __name__ == "__main__":

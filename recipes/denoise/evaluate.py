@@ -1,8 +1,5 @@
 """Clean noisy speech by every system and have it judged: `python recipes/denoise/evaluate.py recipes/denoise/conf/test.yaml manifest=...`."""
 
-import csv
-import json
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -18,8 +15,18 @@ from systems import build
 from vcae.audio.f0 import SAMPLE_RATE
 from vcae.config import load_config
 from vcae.errors import VcaeError
+from vcae.evaluation.run import judge_table
+from vcae.evaluation.tables import Copy, write_table
 
-MEASURES = {"ovrl": "DNSMOS OVRL", "p808": "P.808", "stoi": "STOI", "pesq_wb": "PESQ-wb"}
+JUDGES = ("moonshine", "distillmos", "pesq", "stoi", "dnsmos")
+MEASURES = {
+    "moonshine_wer": "WER",
+    "distillmos": "DistillMOS",
+    "stoi": "STOI",
+    "pesq_wb": "PESQ-wb",
+    "ovrl": "OVRL",
+    "p808": "P.808",
+}
 
 
 def write(recipe: DenoiseTestRecipe, found: list[Mixture]) -> Path:
@@ -28,32 +35,33 @@ def write(recipe: DenoiseTestRecipe, found: list[Mixture]) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     rows = []
 
-    def keep(label: str, n: int, wav: np.ndarray) -> str:
-        name = f"{label.replace(' ', '_')}-{n:03d}.wav"
-        soundfile.write(out / name, wav, SAMPLE_RATE, subtype="PCM_16")
-        return name
+    def keep(label: str, n: int, wav: np.ndarray) -> Path:
+        path = out / f"{label.replace(' ', '_')}-{n:03d}.wav"
+        soundfile.write(path, wav, SAMPLE_RATE, subtype="PCM_16")
+        return path
 
     references = [keep("clean", n, mixture.clean) for n, mixture in enumerate(found)]
     for name in ("noisy", *recipe.systems):
         system = (lambda wav: wav) if name == "noisy" else build(name, recipe.denoiser)
         started = time.perf_counter()
         for n, mixture in enumerate(track(found, description=name, console=console)):
-            rows.append((keep(name, n, system(mixture.noisy)), references[n], f"{mixture.condition}|{name}"))
+            copy = keep(name, n, system(mixture.noisy))
+            rows.append(Copy(copy, references[n], label=f"{mixture.condition}|{name}"))
         seconds = sum(len(mixture.noisy) for mixture in found) / SAMPLE_RATE
         console.print(f"{name}: {seconds / (time.perf_counter() - started):.0f} times real time")
     pairs = out / "pairs.csv"
-    with pairs.open("w", newline="", encoding="utf-8") as opened:
-        csv.writer(opened).writerows([("degraded", "reference", "label"), *rows])
+    write_table(pairs, rows)
     return pairs
 
 
 def tell(means: dict[str, dict[str, float]], systems: tuple[str, ...]) -> str:
     """Return the table, a row a condition and system."""
-    lines = [f"| condition | system | {' | '.join(MEASURES.values())} |", "|---" * (2 + len(MEASURES)) + "|"]
+    judged = {key: name for key, name in MEASURES.items() if all(key in row for row in means.values())}
+    lines = [f"| condition | system | {' | '.join(judged.values())} |", "|---" * (2 + len(judged)) + "|"]
     for condition in dict.fromkeys(label.split("|")[0] for label in means):
         for system in ("noisy", *systems):
             row = means[f"{condition}|{system}"]
-            lines.append(f"| {condition} | {system} | {' | '.join(f'{row[key]:.3f}' for key in MEASURES)} |")
+            lines.append(f"| {condition} | {system} | {' | '.join(f'{row[key]:.3f}' for key in judged)} |")
     return "\n".join(lines)
 
 
@@ -63,13 +71,12 @@ def main() -> None:
         pairs = write(recipe, list(mixtures(recipe)))
     except VcaeError as error:
         sys.exit(f"error: {error}")
-    if recipe.judge is None:
-        print(f"not judged; score the pairs: evaluate_copy.py {pairs}")
+    if not recipe.judge:
+        print(f"not judged; judge the copies: vcae evaluate {pairs}")
         return
-    scores = pairs.with_name("scores.csv")
-    command = [recipe.judge_python, "-W", "ignore", recipe.judge, str(pairs), "-o", str(scores)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    text = tell(json.loads(scores.with_suffix(".json").read_text()), recipe.systems)
+    report = judge_table(pairs, JUDGES)
+    print("\n".join([*report.missing, *report.problems]), file=sys.stderr)
+    text = tell(report.means(), recipe.systems)
     (pairs.parent / "table.md").write_text(text + "\n")
     print(text)
 

@@ -44,9 +44,8 @@ class DenoiseTestRecipe:
     others: tuple[str, ...] = ("clean", "room", "telephone", "opus")
     denoiser: str = "denoiser"
     output_dir: str = "out/denoise"
-    # evaluate_copy.py, and the Python that has its packages; without it, the pairs are written and nothing is judged.
-    judge: str | None = None
-    judge_python: str = "python"
+    # Have what was made judged (extra `eval`); otherwise it is written and listed alone.
+    judge: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -15,9 +15,12 @@ import vcae
 from vcae.audio.io import Sound, read_sound, write_sound
 from vcae.config import load_config
 from vcae.errors import ConfigError, VcaeError
-from vcae.evaluation.judges import choose_judges, load_wav
-from vcae.evaluation.pairs import Conversion, Pair, choose_pairs, read_references, write_pairs
-from vcae.evaluation.report import judge_pairs, table, write_report
+from vcae.evaluation.page import write_page
+from vcae.evaluation.pairs import Pair, choose_pairs, read_references
+from vcae.evaluation.report import table
+from vcae.evaluation.run import judge_table
+from vcae.evaluation.scores import load_wav
+from vcae.evaluation.tables import Conversion, write_table
 from vcae.options import ConvertOptions
 from vcae.tasks.convert import convert
 from vcae.voice.voice import hear_voice
@@ -57,21 +60,24 @@ def main() -> None:
             write_sound(path, Sound(make(system, recipe, model, pair), model.sample_rate), comment, force=True)
             source, judged = (root / row["path"] for row in (pair.source, pair.judged))
             conversions.append(Conversion(path, source, judged, pair.source.get("transcript", ""), system))
-    write_pairs(output / "pairs.csv", conversions)
-    judges, missing = choose_judges(model)
+    write_table(output / "pairs.csv", conversions)
+    if not recipe.judge:
+        print(f"not judged; judge the conversions: vcae evaluate {output / 'pairs.csv'}")
+        return
     with Progress() as bar:
-        task = bar.add_task("judging", total=len(conversions))
-        report = judge_pairs(conversions, judges, missing, lambda done, _: bar.update(task, completed=done))
+        task = bar.add_task("judging", total=None)
+        report = judge_table(output / "pairs.csv", progress=lambda done, total: bar.update(task, completed=done, total=total))
     facts = {
         "checkpoint": model.checkpoint.path.stem,
         "sha256": model.checkpoint.sha256,
         "pairs": len(pairs),
         "seed": recipe.seed,
     }
-    page = write_report(report, output, {**facts, "reference_s": recipe.reference_s or "one clip"})
+    page = write_page(report, output, {**facts, "reference_s": recipe.reference_s or "one clip"})
+    print("\n".join([*report.missing, *report.problems]))
     rows = table(report)
     print("\n".join("| " + " | ".join(row) + " |" for row in [rows[0], ["---"] * len(rows[0]), *rows[1:]]))
-    print(f"wrote {page}" + (f"; not scored by {', '.join(missing)}: pip install '.[eval]'" if missing else ""))
+    print(f"wrote {page}")
 
 
 if __name__ == "__main__":

@@ -12,9 +12,11 @@ class EvaluateRecipe:
     # CSV with the columns path, speaker, split, duration_s[, transcript].
     manifest: str
     split: str = "dev"
-    n_pairs: int = 20
+    n_pairs: int = 132
     seed: int = 0
-    min_s: float = 3.0
+    min_s: float = 1.5
+    # Have the conversions judged; otherwise they are made and listed alone.
+    judge: bool = True
     # Seconds of the target that the systems hear; one clip when 0.
     reference_s: float = 0.0
     systems: tuple[str, ...] = ("vcae", "world-statistics", "world-nearest", "target")

@@ -15,7 +15,7 @@ from pathlib import Path
 import vcae
 from vcae.audio.io import Sound, read_sound, write_sound
 from vcae.errors import DataError, VcaeError
-from vcae.evaluation.pairs import Conversion, write_pairs
+from vcae.evaluation.tables import Conversion, write_table
 from vcae.tasks.convert import convert
 from vcae.voice.file import load_voice, read_voice_facts
 from vcae.voice.shelf import voice_path
@@ -59,8 +59,8 @@ def main() -> None:
             wav = convert(model, read_sound(root / row["path"]), voice).wav
             write_sound(path, Sound(wav.numpy(), model.sample_rate), "converted by vcae", force=True)
             conversions.append(Conversion(path, root / row["path"], target, row.get("transcript", ""), label))
-    write_pairs(args.out / "pairs.csv", sorted(conversions, key=lambda c: c.label, reverse=True))
-    print(f"wrote {args.out / 'pairs.csv'}: {len(conversions)} conversions; score them: vcae evaluate {args.out / 'pairs.csv'}")
+    write_table(args.out / "pairs.csv", sorted(conversions, key=lambda c: c.label, reverse=True))
+    print(f"wrote {args.out / 'pairs.csv'}: {len(conversions)} conversions; judge them: vcae evaluate {args.out / 'pairs.csv'}")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ from vcae.audio.f0 import SAMPLE_RATE
 from vcae.audio.io import Sound, read_sound, write_sound
 from vcae.config import load_config
 from vcae.errors import DataError, VcaeError
+from vcae.evaluation.naturalness import Dnsmos
+from vcae.evaluation.voices import Resemblyzer
 from vcae.tasks.convert import convert
 from vcae.tasks.model import Model
 from vcae.training.config import GeneratorRecipe
@@ -88,15 +90,10 @@ def nearest(vectors: np.ndarray, known: np.ndarray) -> dict[str, object]:
 
 def judge(recipe: GeneratorRecipe, made: dict[str, list[dict[str, object]]]) -> dict[str, object]:
     """Return what independent judges make of the conversions."""
-    from resemblyzer import VoiceEncoder, preprocess_wav
-    from speechmos import dnsmos
-
-    encoder = VoiceEncoder("cpu", verbose=False)
+    read_voice, read_quality = Resemblyzer().open(), Dnsmos().open()
 
     def embed(wav: np.ndarray) -> np.ndarray:
-        spoken = preprocess_wav(wav, SAMPLE_RATE)
-        found: np.ndarray = encoder.embed_utterance(spoken if len(spoken) >= SAMPLE_RATE // 2 else wav)
-        return found
+        return np.array(read_voice(wav))
 
     results: dict[str, object] = {}
     clips, names = train_clips(recipe)
@@ -107,7 +104,7 @@ def judge(recipe: GeneratorRecipe, made: dict[str, list[dict[str, object]]]) -> 
         wavs = [read_sound(str(row["path"])).wav for row in rows]
         vectors = np.stack([embed(wav) for wav in wavs])
         near = {"nearest_training_clip": nearest(vectors, known), "nearest_training_speaker": nearest(vectors, means)}
-        quality = np.array([dnsmos.run(np.clip(wav, -1, 1), SAMPLE_RATE)["ovrl_mos"] for wav in wavs])
+        quality = np.array([read_quality(np.clip(wav, -1, 1))["ovrl"] for wav in wavs])
         results[name] = compare(rows, vectors, quality) | near
         print(name, json.dumps(results[name]), flush=True)
     among = np.where(owner[:, None] == owner[None], -1.0, known @ known.T).max(axis=1)

@@ -1,13 +1,12 @@
 """Measure every rung beside principal components of the same size, and draw the picture.
 
-python recipes/ladder/evaluate.py recipes/ladder/conf/base.yaml manifest=DATA/manifest.csv [--judge evaluate_copy.py --judge-python PYTHON]
+python recipes/ladder/evaluate.py recipes/ladder/conf/base.yaml manifest=DATA/manifest.csv [--no-judge]
 """
 
 import argparse
 import csv
 import json
 import random
-import subprocess
 import sys
 from pathlib import Path
 
@@ -24,9 +23,12 @@ from vcae.config import load_config
 from vcae.engine.engine import DECODED_CORRECTIONS
 from vcae.engine.listening import Analysis
 from vcae.errors import DataError, VcaeError
+from vcae.evaluation import tables as listed
+from vcae.evaluation.run import judge_table
 from vcae.tasks.copy import resynthesise
 
 Row = dict[str, float | str]
+JUDGES = ("pesq", "stoi", "distillmos")
 
 
 def recordings(recipe: LadderRecipe, model: vcae.Model) -> tuple[list[Path], list[Analysis], list[int]]:
@@ -71,24 +73,23 @@ def measure(recipe: LadderRecipe, seen: list[Analysis]) -> tuple[list[Row], dict
     return rows, copies
 
 
-def judge(args: argparse.Namespace, out: Path, pairs: list[list[str]]) -> dict[str, dict[str, float]]:
-    """List the copies for the judge, run it if it is there, and return its means by label."""
-    with (out / "pairs.csv").open("w", newline="", encoding="utf-8") as opened:
-        csv.writer(opened).writerows([["degraded", "reference", "label"], *pairs])
-    if args.judge is None:
-        print(f"not judged; score the copies: evaluate_copy.py {out / 'pairs.csv'}")
+def judge(args: argparse.Namespace, out: Path, copies: list[listed.Copy]) -> dict[str, dict[str, float]]:
+    """List the copies, have them judged, and return the means by label; none if PESQ is not among them."""
+    listed.write_table(out / "pairs.csv", copies)
+    if args.no_judge:
+        print(f"not judged; judge the copies: vcae evaluate {out / 'pairs.csv'}")
         return {}
-    command = [args.judge_python, "-W", "ignore", args.judge, out / "pairs.csv", "-o", out / "scores.csv"]
-    subprocess.run([str(word) for word in command], check=True, stdout=subprocess.DEVNULL)
-    return dict(json.loads((out / "scores.json").read_text()))
+    report = judge_table(out / "pairs.csv", JUDGES)
+    print("\n".join([*report.missing, *report.problems]))
+    means = report.means()
+    return means if all("pesq_wb" in found for found in means.values()) else {}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config")
     parser.add_argument("settings", nargs="*")
-    parser.add_argument("--judge", type=Path, help="evaluate_copy.py")
-    parser.add_argument("--judge-python", default=sys.executable, help="the Python that has the judge's packages")
+    parser.add_argument("--no-judge", action="store_true", help="only errors of the mel")
     args = parser.parse_args()
     recipe = load_config(LadderRecipe, args.config, args.settings)
     out, model = Path(recipe.output_dir), vcae.load(device="cpu")
@@ -101,7 +102,7 @@ def main() -> None:
         for n in chosen:
             made = resynthesise(model, seen[n], copy(seen[n].mel), label, n_corrections=n_corrections)
             write_sound(out / f"{label}_{n:03d}.wav", made, "copied by vcae", force=True)
-            pairs.append([f"{label}_{n:03d}.wav", str(paths[n]), label])
+            pairs.append(listed.Copy(out / f"{label}_{n:03d}.wav", paths[n], label=label))
     scores = judge(args, out, pairs)
     (out / "results.json").write_text(json.dumps({"rows": rows, "scores": scores}, indent=1) + "\n")
     draw(rows, scores, out / "ladder.png")

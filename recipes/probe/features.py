@@ -117,7 +117,7 @@ def cepstral_statistics(recordings: Sequence[Recording]) -> np.ndarray:
 
 def ceiling_vectors(recordings: Sequence[Recording]) -> np.ndarray | None:
     """Return Resemblyzer's embeddings (n, 256), or None where it is not installed."""
-    from vcae.evaluation.judges import SAMPLE_RATE, load_wav
+    from vcae.evaluation.scores import SAMPLE_RATE, load_wav
 
     try:
         with warnings.catch_warnings():

@@ -1,7 +1,7 @@
-"""Copy two utterances of each unseen speaker by a vocoder, for the judge: how the rows of this recipe's tables were made.
+"""Copy two utterances of each unseen speaker by a vocoder, for the judges: how the rows of this recipe's tables were made.
 
 python recipes/vocoder/score.py MANIFEST CHECKPOINT --out out/score [--n-corrections 8]
-evaluate_copy.py --no-align out/score/pairs.csv
+vcae evaluate --no-align out/score/pairs.csv
 
 It asks of the code only what every version of it since the corrections has, so that it also runs in a checkout of the commit that still
 has the variants which lost.
@@ -58,7 +58,7 @@ def main() -> None:
         lines.append([copy.name, str(path.resolve()), args.label])
     with (args.out / "pairs.csv").open("w", newline="", encoding="utf-8") as opened:
         csv.writer(opened).writerows(lines)
-    print(f"{len(files)} copies; score them: evaluate_copy.py --no-align {args.out / 'pairs.csv'}")
+    print(f"{len(files)} copies; judge them: vcae evaluate --no-align {args.out / 'pairs.csv'}")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from vcae.audio.frames import n_frames
+from vcae.environment import prepare
 from vcae.errors import AudioError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ BLOCK_FRAMES = 1850
 
 @lru_cache(maxsize=1)
 def _detector() -> SwiftF0:
+    prepare()
     from swift_f0 import SwiftF0
 
     # `spin=False`: a detector kept alive must not burn a core between calls. Where torch has one thread, it has one too.

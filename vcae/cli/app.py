@@ -27,6 +27,7 @@ from vcae.cli import (
     voice,
 )
 from vcae.cli.common import EXIT_USER_ERROR
+from vcae.environment import prepare
 from vcae.version import __version__
 
 app = typer.Typer(
@@ -75,6 +76,7 @@ def root(
 
 def main() -> None:
     """Run the command line."""
+    prepare()
     _fill_in_closed_streams()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     code: object = 0

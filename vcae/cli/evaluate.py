@@ -1,58 +1,141 @@
-"""`vcae evaluate`: score conversions, by vcae's own ears and by independent judges."""
+"""`vcae evaluate`: have conversions, or copies, judged, and systems compared pair by pair."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vcae.cli.common import CheckpointOption, Device, DeviceOption, JsonOption, QuietOption, report, user_errors
+from vcae.cli.common import CheckpointOption, Device, DeviceOption, JsonOption, QuietOption, report, say, user_errors
+from vcae.errors import DataError
+from vcae.evaluation.tables import CONVERSIONS, COPIES, Table, columns_text, read_tables
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FAILED, INTERRUPTED = 1, 130
+TABLES_HELP = (
+    f"CSV of conversions with the columns {columns_text(CONVERSIONS)}; or of copies with {columns_text(COPIES)}; or the report.jsonl "
+    "of a folder command. Paths are relative to it."
+)
 
 
 @user_errors
 def evaluate(
-    pairs: Annotated[Path, typer.Argument(help="CSV with the columns converted, source, target_ref[, transcript][, label].")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the report.")] = Path("evaluation"),
-    pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="Draw the mels.")] = True,
+    tables: Annotated[list[Path], typer.Argument(help=TABLES_HELP)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the report, and of what was read.")] = Path(
+        "evaluation"
+    ),
+    paired: Annotated[
+        bool,
+        typer.Option(
+            "--paired", help="Print by how much each system differs from the first, pair by pair, with 95 % intervals."
+        ),
+    ] = False,
+    copies: Annotated[bool, typer.Option("--copies", help="Take conversions as copies of their sources.")] = False,
+    judges: Annotated[
+        str | None, typer.Option(help="Names of judges, set apart by commas, such as whisper,distillmos; all when not given.")
+    ] = None,
+    whisper: Annotated[str, typer.Option(help="Whisper's model: a name, or a folder in faster-whisper's format.")] = "tiny.en",
+    align: Annotated[
+        bool,
+        typer.Option("--align/--no-align", help="Shift copies by up to 0.25 s to where they fit best, for PESQ, STOI and mel."),
+    ] = True,
+    page: Annotated[bool, typer.Option("--page/--no-page", help="Write the page with players.")] = True,
+    pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="Draw the mels on the page.")] = True,
+    jobs: Annotated[int, typer.Option(min=0, help="Processes that judge; 0: one a core.")] = 0,
     checkpoint: CheckpointOption = "default",
-    device: DeviceOption = Device.auto,
+    device: DeviceOption = Device.cpu,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Score conversions listed in PAIRS; write a page with players, pictures and a table.
+    """Judge the conversions, or copies, that TABLES list; write scores.csv, means.json and a page with players.
 
-    The independent judges (Resemblyzer, DNSMOS, pocketsphinx) come with `pip install 'vcae[eval]'`; without them vcae's own speaker
-    encoder and F0 are what is reported, labelled as its own.
+    Words lost by two recognisers, naturalness, closeness to the voice asked for; of copies PESQ, STOI and mel distance too. The
+    independent judges come with the extra `eval` and need no network. What was read is kept in the output folder: the same command
+    goes on after a stop, and reads only files that have changed. Exit code 1 if a judge, a table or a file could not be had.
     """
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-    from rich.table import Table
 
-    from vcae.evaluation.pairs import read_pairs
-    from vcae.evaluation.report import judge_pairs, table, write_report
-
-    rows = read_pairs(pairs)
+    found = _or_fail(lambda: read_tables(tables, copies))
     from vcae.evaluation.judges import choose_judges
-    from vcae.tasks.model import load
+    from vcae.evaluation.page import write_page
+    from vcae.evaluation.paired import compare_systems, differences_table, plain_difference
+    from vcae.evaluation.readings import count_cores
+    from vcae.evaluation.report import judge_rows, plain_means, table, write_data
 
-    model = load(checkpoint, device.value)
-    judges, missing = choose_judges(model)
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bar:
-        task = bar.add_task("judging", total=len(rows))
-        found = judge_pairs(rows, judges, missing, lambda done, _: bar.update(task, completed=done))
-    facts = {"pairs": pairs.name, "checkpoint": model.checkpoint.path.stem, "sha256": model.checkpoint.sha256}
-    page = write_report(found, output, facts, pictures)
+    names = None if judges is None else [name.strip() for name in judges.split(",") if name.strip()]
+    chosen, missing = choose_judges(found.copies, names, whisper, checkpoint, device.value, align)
+    for problem in [*found.problems, *missing]:
+        say(problem, sys.stderr)
+    try:
+        with _progress(quiet) as progress:
+            judged = judge_rows(found.rows, chosen, missing, output, jobs or count_cores(), progress)
+    except KeyboardInterrupt:
+        say(f"interrupted: what was read is in {output}; the same command goes on", sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+    for problem in [*judged.missing[len(missing) :], *judged.problems]:
+        say(problem, sys.stderr)
+    differences, said = compare_systems(judged) if paired else ([], [])
+    for line in said:
+        say(line, sys.stderr)
+    facts = {"tables": ", ".join(path.name for path in tables), "rows": len(judged.rows)}
+    write_data(judged, output, facts, [plain_difference(d) for d in differences])
+    written = write_page(judged, output, facts, pictures, differences) if page else output / "means.json"
     if not quiet and not json:
-        shown = Table(*table(found)[0], box=None)
-        for line in table(found)[1:]:
-            shown.add_row(*line)
-        # A pipe has no width: the table must not be cut to one.
-        Console(width=None if sys.stdout.isatty() else 200).print(shown)
-    note = f"; not scored by {', '.join(missing)}: pip install 'vcae[eval]' brings them" if missing else ""
-    means = {label: {k: None if v != v else v for k, v in values.items()} for label, values in found.means().items()}
-    values = {"page": str(page), "n": len(rows), "means": means, "missing": missing, **facts}
-    report(values, f"wrote {page}: {len(rows)} conversions{note}", str(page), quiet, json)
+        console = Console(width=None if sys.stdout.isatty() else 200)
+        _show(console, table(judged))
+        if paired:
+            _show(console, differences_table(differences))
+    values = {
+        "page": str(written) if page else None,
+        "folder": str(output),
+        "n": len(judged.rows),
+        "means": plain_means(judged),
+        "missing": judged.missing,
+        "problems": [*found.problems, *judged.problems],
+        "judges": judged.judges,
+        **({"differences": [plain_difference(d) for d in differences]} if paired else {}),
+    }
+    kind = "copies" if found.copies else "conversions"
+    whisper_from = f"; {judged.judges['whisper'].partition(', ')[0]}" if "whisper" in judged.judges else ""
+    report(values, f"wrote {written}: {len(judged.rows)} {kind}{whisper_from}", str(written), quiet, json)
+    if judged.missing or found.problems or judged.problems:
+        raise typer.Exit(FAILED)
+
+
+def _or_fail(read: Callable[[], Table]) -> Table:
+    """Return what is read; tables of which none can be used are told, with exit code 1 as for one of several."""
+    try:
+        return read()
+    except DataError as error:
+        say(f"error: {error}", sys.stderr)
+        raise typer.Exit(FAILED) from None
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("judging", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _show(console: Console, lines: list[list[str]]) -> None:
+    from rich.table import Table as Shown
+
+    shown = Shown(*lines[0], box=None)
+    for line in lines[1:]:
+        shown.add_row(*line)
+    # A pipe has no width: the table must not be cut to one.
+    console.print(shown)

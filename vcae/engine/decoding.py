@@ -7,6 +7,7 @@ from torch import Tensor
 from vcae.audio.sections import Computed, Sections
 from vcae.engine.engine import Engine
 from vcae.model.decoder import Decoder, log_f0_mean
+from vcae.model.reference import Reference
 
 
 def decode_voice(
@@ -16,13 +17,16 @@ def decode_voice(
     speaker_embedding: Tensor,
     decoder: Decoder | None = None,
     f0_mean: Tensor | None = None,
+    reference: Reference | None = None,
 ) -> Tensor:
     """Decode content (1, D, ceil(T / stride)) and F0 (1, T) to a log-mel (1, n_mels, T), by a voice's own decoder if it has one.
 
-    Of a section, `f0_mean` (1, 1) is the whole's mean log-F0.
+    Of a section, `f0_mean` (1, 1) is the whole's mean log-F0. `reference` is what the decoder may look up of the voice.
     """
     autoencoder = model.autoencoder
-    mel: Tensor = (decoder or autoencoder.decoder)(latent, f0.shape[-1], speaker_embedding, f0, f0_mean=f0_mean)
+    mel: Tensor = (decoder or autoencoder.decoder)(
+        latent, f0.shape[-1], speaker_embedding, f0, f0_mean=f0_mean, reference=reference
+    )
     return mel * autoencoder.mel_deviation + autoencoder.mel_mean
 
 
@@ -33,16 +37,17 @@ def decode_sections(
     speaker_embedding: Tensor,
     decoder: Decoder | None = None,
     f0_mean: Tensor | None = None,
+    reference: Reference | None = None,
 ) -> Computed:
     """Decode as `decode_voice` does, by sections: content of ceil(T / stride) steps and F0 (1, T) to a mel of T steps.
 
-    `f0_mean` (1, 1) is the mean log-F0 to relate F0 to, its own when None.
+    `f0_mean` (1, 1) is the mean log-F0 to relate F0 to, its own when None; `reference` as in `decode_voice`.
     """
     stride, mean = model.autoencoder.config.content.stride, log_f0_mean(f0) if f0_mean is None else f0_mean
     reach = (decoder or model.autoencoder.decoder).reach
 
     def compute(start: int, stop: int) -> Tensor:
         code = latent.read(start // stride, -(-stop // stride))
-        return decode_voice(model, code, f0[:, start:stop], speaker_embedding, decoder, mean)
+        return decode_voice(model, code, f0[:, start:stop], speaker_embedding, decoder, mean, reference)
 
     return Computed(f0.shape[-1], compute, reach, stride)

@@ -1,18 +1,21 @@
-"""Pairs: who is converted to whom, and lists of conversions to be judged."""
+"""Pairs: who is converted to whom, in recordings of a manifest."""
 
 from __future__ import annotations
 
 import csv
+import itertools
 import random
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vcae.audio.io import Sound, read_sound
 from vcae.errors import DataError
 
-COLUMNS = ("converted", "source", "target_ref")
 MIN_REFERENCE_S = 1.0
+# Of each speaker so many clips are drawn from, the longest: short ones hold few words and little of a voice.
+N_LONGEST = 10
 
 
 @dataclass(frozen=True)
@@ -25,14 +28,15 @@ class Pair:
 
 
 def choose_pairs(manifest: Path, split: str, n: int, seed: int, min_s: float, reference_s: float = 0.0) -> list[Pair]:
-    """Choose pairs; speakers are taken in turn, so that each is source, and target, about as often.
+    """Choose ordered pairs of speakers: every speaker is source, and target, about as often, and no pair comes twice before all have come.
 
     Args:
         manifest: CSV with columns path, speaker, split and duration_s.
         split: Rows of this split are taken.
-        n: How many pairs.
+        n: How many pairs; 12 speakers have 132, and beyond those the same speakers come again in other recordings. Fewer pairs are the
+            first of more.
         seed: The same seed gives the same pairs.
-        min_s: Shorter recordings are left out, in seconds.
+        min_s: Shorter recordings are left out, in seconds; of each speaker the `N_LONGEST` longest are drawn from.
         reference_s: Give as many clips of the target as hold so many seconds, and take as targets only speakers of whom there is
             enough; one clip when 0.
 
@@ -41,6 +45,8 @@ def choose_pairs(manifest: Path, split: str, n: int, seed: int, min_s: float, re
     """
     by_speaker = _by_speaker(manifest, split, min_s)
     speakers = sorted(s for s, r in by_speaker.items() if len(r) >= 2)
+    rng = random.Random(seed)
+    rng.shuffle(speakers)
     seconds = {s: [float(r["duration_s"]) for r in by_speaker[s]] for s in speakers}
     targets = [s for s in speakers if sum(seconds[s]) - max(seconds[s]) >= reference_s]
     if len(targets) < 2:
@@ -48,18 +54,28 @@ def choose_pairs(manifest: Path, split: str, n: int, seed: int, min_s: float, re
             f"{len(targets)} speakers of the split {split!r} in {manifest} have {reference_s:g} s in clips of {min_s:g} s and one "
             "clip more; two are needed: ask for fewer seconds or another split"
         )
-    rng = random.Random(seed)
     pairs = []
-    for i in range(n):
-        source = speakers[i % len(speakers)]
-        target = targets[(i + 1 + rng.randrange(len(targets) - 1)) % len(targets)]
-        target = target if target != source else targets[(targets.index(target) + 1) % len(targets)]
-        first, judged, *others = rng.sample(by_speaker[target], len(by_speaker[target]) if reference_s else 2)
+    for source, target in itertools.islice(_ordered_pairs(speakers, targets), n):
+        clips = by_speaker[target]
+        first, judged, *others = rng.sample(clips, len(clips)) if reference_s else rng.sample(_longest(clips), 2)
         references = [first]
         while sum(float(r["duration_s"]) for r in references) < reference_s:
             references.append(others.pop())
-        pairs.append(Pair(rng.choice(by_speaker[source]), references, judged))
+        pairs.append(Pair(rng.choice(_longest(by_speaker[source])), references, judged))
     return pairs
+
+
+def _ordered_pairs(sources: Sequence[str], targets: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield each source with each other target, over and over; the targets move on by one when every source has come."""
+    for shift in itertools.cycle(range(1, len(targets) + 1)):
+        for n, source in enumerate(sources):
+            target = targets[(n + shift) % len(targets)]
+            if target != source:
+                yield source, target
+
+
+def _longest(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    return sorted(rows, key=lambda row: (-float(row["duration_s"]), row["path"]))[:N_LONGEST]
 
 
 def choose_own_pairs(manifest: Path, split: str, n: int, seed: int, min_s: float) -> list[Pair]:
@@ -103,64 +119,3 @@ def read_references(root: Path, pair: Pair, reference_s: float = 0.0) -> list[So
         if left < MIN_REFERENCE_S:
             break
     return clips
-
-
-@dataclass(frozen=True)
-class Conversion:
-    """One row of a pairs CSV.
-
-    Attributes:
-        converted: The file to judge.
-        source: What it was made from.
-        target_ref: An utterance of the voice asked for, best one that the converter did not hear.
-        transcript: What is said; empty when not known.
-        label: Which system made it.
-    """
-
-    converted: Path
-    source: Path
-    target_ref: Path
-    transcript: str
-    label: str
-
-
-def read_pairs(path: Path) -> list[Conversion]:
-    """Read a pairs CSV; its paths are absolute or relative to its folder.
-
-    Raises:
-        DataError: If the file, a column or a sound file is missing, or no row is there.
-    """
-    if not path.is_file():
-        raise DataError(f"the pairs file {path} does not exist; make one with the columns {', '.join(COLUMNS)}")
-    with path.open(newline="", encoding="utf-8") as opened:
-        rows = list(csv.DictReader(opened))
-    if not rows:
-        raise DataError(f"the pairs file {path} has no rows; give one conversion a row, with the columns {', '.join(COLUMNS)}")
-    for column in COLUMNS:
-        if column not in rows[0]:
-            raise DataError(f"the pairs file {path} has no column {column!r}; it has {', '.join(rows[0])}")
-    found = []
-    for number, row in enumerate(rows, start=2):
-        files = [path.parent / row[column] for column in COLUMNS]
-        for column, file in zip(COLUMNS, files, strict=True):
-            if not file.is_file():
-                raise DataError(
-                    f"line {number} of {path}: the {column} {file} does not exist; paths are relative to the CSV's folder"
-                )
-        found.append(Conversion(files[0], files[1], files[2], row.get("transcript") or "", row.get("label") or "all"))
-    return found
-
-
-def write_pairs(path: Path, rows: list[Conversion]) -> None:
-    """Write a pairs CSV, with paths inside its folder relative to it."""
-    with path.open("w", newline="", encoding="utf-8") as opened:
-        writer = csv.writer(opened)
-        writer.writerow([*COLUMNS, "transcript", "label"])
-        for row in rows:
-            files = [_relative(file, path.parent) for file in (row.converted, row.source, row.target_ref)]
-            writer.writerow([*files, row.transcript, row.label])
-
-
-def _relative(file: Path, folder: Path) -> str:
-    file, folder = file.resolve(), folder.resolve()
-    return str(file.relative_to(folder)) if file.is_relative_to(folder) else str(file)

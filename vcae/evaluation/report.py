@@ -1,179 +1,192 @@
-"""The report: scores as a table, and a page with players and pictures to check them by ear and eye."""
+"""The report: what the judges say of every row and every system, as data and as a short table."""
 
 from __future__ import annotations
 
 import csv
-import html
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
+from vcae.evaluation.readings import read_all
+from vcae.evaluation.scores import Column, Interval, Judge, Score, interval, mean
+from vcae.evaluation.tables import CONVERSIONS, COPIES, Copy, Row
 
-from vcae.audio.config import MelConfig
-from vcae.audio.f0 import SAMPLE_RATE
-from vcae.audio.mel import LogMel
-from vcae.errors import ConfigError
-from vcae.evaluation.judges import Column, Judge, Score, load_wav, mean
-from vcae.evaluation.pairs import Conversion
-from vcae.figures.page import add_player, make_page
-from vcae.figures.plot import draw_mel, make_figure
 
-PARTS = ("source", "target_ref", "converted")
+@dataclass(frozen=True)
+class Judged:
+    """A row and what the judges say of it.
+
+    Attributes:
+        row: What was judged.
+        scores: By column key.
+        texts: By the judge's name: the words that were to be heard, and those that were.
+    """
+
+    row: Row
+    scores: dict[str, Score]
+    texts: dict[str, tuple[list[str], list[str]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Report:
-    """Scores of conversions.
+    """Scores of conversions, or of copies.
 
     Attributes:
         columns: What was scored.
-        rows: Each conversion and its scores by column key.
-        labels: The systems, in the order of their first row.
-        judges_missing: Packages of independent judges that are not installed.
+        rows: Each row with its scores.
+        judges: Of each judge, by its name, what decides its readings: versions and weights.
+        missing: A line for each judge that is not there.
+        problems: A line for each file that could not be read or judged.
     """
 
     columns: list[Column]
-    rows: list[tuple[Conversion, dict[str, Score]]]
-    labels: list[str]
-    judges_missing: list[str]
+    rows: list[Judged]
+    judges: dict[str, str]
+    missing: list[str]
+    problems: list[str]
+
+    @property
+    def labels(self) -> list[str]:
+        """The systems, in the order of their first row."""
+        return list(dict.fromkeys(judged.row.label for judged in self.rows))
+
+    def scores_of(self, label: str, key: str) -> list[Score]:
+        """Return a system's scores in a column."""
+        return [judged.scores[key] for judged in self.rows if judged.row.label == label]
 
     def means(self) -> dict[str, dict[str, float]]:
         """Return the weighted mean of every column for every system."""
-        return {
-            label: {c.key: mean([s[c.key] for row, s in self.rows if row.label == label]) for c in self.columns}
-            for label in self.labels
-        }
+        return {label: {c.key: mean(self.scores_of(label, c.key)) for c in self.columns} for label in self.labels}
+
+    def intervals(self) -> dict[str, dict[str, Interval]]:
+        """Return the means with their 95 % bootstrap intervals."""
+        return {label: {c.key: interval(self.scores_of(label, c.key)) for c in self.columns} for label in self.labels}
 
 
-def judge_pairs(
-    conversions: Sequence[Conversion],
+def judge_rows(
+    rows: Sequence[Row],
     judges: Sequence[Judge],
     missing: Sequence[str] = (),
+    folder: Path | None = None,
+    jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
-    """Let every judge score every conversion.
+    """Let every judge score every row.
 
     Args:
-        conversions: What to score.
+        rows: What to score: all conversions, or all copies.
         judges: From `choose_judges`.
-        missing: Packages of judges that are not there, for the report.
-        progress: Called with conversions done and in all.
-    """
-    rows = []
-    for n, conversion in enumerate(conversions):
-        scores: dict[str, Score] = {}
-        for judge in judges:
-            scores |= judge.score(conversion)
-        rows.append((conversion, scores))
-        if progress is not None:
-            progress(n + 1, len(conversions))
-    columns = [column for judge in judges for column in judge.columns]
-    return Report(columns, rows, list(dict.fromkeys(c.label for c in conversions)), list(missing))
-
-
-def write_report(report: Report, folder: Path, facts: dict[str, Any], pictures: bool = True) -> Path:
-    """Write `scores.csv`, `means.json` and `index.html` with its sounds and pictures into a folder.
-
-    Args:
-        report: What to write.
-        folder: Made if needed.
-        facts: Plain data about the run (checkpoint, its hash), shown on the page.
-        pictures: Draw mels, if matplotlib is installed.
+        missing: A line for each judge that is not there, for the report.
+        folder: Where what was read is kept: what is in it of unchanged files is not read again.
+        jobs: Processes; 1 judges in this one.
+        progress: Called with readings done and in all.
 
     Returns:
-        The page.
+        The report. Rows whose file to judge cannot be read are told in it and left out.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    keys = [column.key for column in report.columns]
-    with (folder / "scores.csv").open("w", newline="", encoding="utf-8") as opened:
-        writer = csv.writer(opened)
-        writer.writerow(["label", *PARTS, *keys])
-        for row, scores in report.rows:
-            writer.writerow([row.label, row.source, row.target_ref, row.converted, *(round(scores[k].value, 5) for k in keys)])
-    means = {label: {k: None if math.isnan(v) else v for k, v in found.items()} for label, found in report.means().items()}
-    (folder / "means.json").write_text(json.dumps({"facts": facts, "means": means}, indent=1), encoding="utf-8")
-    media = folder / "media"
-    media.mkdir(exist_ok=True)
-    articles = [_article(report, n, media, pictures) for n in range(len(report.rows))]
-    page = folder / "index.html"
-    page.write_text(_page(report, facts, articles), encoding="utf-8")
-    return page
+    readings = read_all(rows, judges, folder, jobs, progress)
+    opened = [judge for judge in judges if judge.name not in readings.failed_judges]
+    copies = any(isinstance(row, Copy) for row in rows)
+    found = []
+    for row in rows:
+        heard = [readings.of(judge) for judge in opened]
+        needed = [(read, files) for judge, read in zip(opened, heard, strict=True) for files in judge.needs(row)]
+        of_it = [read(*files) for read, files in needed if row.judged in files]
+        if of_it and all(value is None for value in of_it):
+            continue
+        scores: dict[str, Score] = {}
+        texts = {}
+        for judge, read in zip(opened, heard, strict=True):
+            scores |= judge.score(row, read)
+            words = judge.texts(row, read)
+            if words is not None:
+                texts[judge.name] = words
+        found.append(Judged(row, scores, texts))
+    columns = [column for judge in opened for column in judge.columns(copies)]
+    failed = [
+        problem
+        for problem in readings.problems
+        if any(problem.startswith(f"{n} could not be opened") for n in readings.failed_judges)
+    ]
+    problems = [problem for problem in readings.problems if problem not in failed]
+    identities = {judge.name: judge.identity() for judge in opened}
+    return Report(columns, found, identities, [*missing, *failed], problems)
 
 
-def table(report: Report) -> list[list[str]]:
-    """Return the means as text, a heading row first; what is best of several systems carries a star."""
+def table(report: Report, every: bool = False) -> list[list[str]]:
+    """Return the means as text, a heading row first; what is best of several systems carries a star.
+
+    Args:
+        report: What was found.
+        every: Show all columns, not the headline alone.
+    """
     means = report.means()
-    lines = [["system", *(column.heading for column in report.columns)]]
+    columns = [c for c in report.columns if every or c.headline] or report.columns
+    lines = [["system", "n", *(column.heading for column in columns)]]
     for label in report.labels:
-        cells = [_number(means[label][c.key]) + ("*" if _is_best(means, label, c) else "") for c in report.columns]
-        lines.append([label, *cells])
+        cells = [number(means[label][c.key]) + ("*" if is_best(means, label, c) else "") for c in columns]
+        lines.append([label, str(sum(judged.row.label == label for judged in report.rows)), *cells])
     return lines
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """Return a figure as it stands in tables."""
     return "-" if math.isnan(value) else f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}"
 
 
-def _is_best(means: dict[str, dict[str, float]], label: str, column: Column) -> bool:
+def is_best(means: dict[str, dict[str, float]], label: str, column: Column) -> bool:
+    """Say whether a system is the best of several in a column."""
     values = [m[column.key] for m in means.values() if not math.isnan(m[column.key])]
     if not column.better or len(values) < 2 or math.isnan(means[label][column.key]):
         return False
     return means[label][column.key] == (max(values) if column.better > 0 else min(values))
 
 
-def _article(report: Report, n: int, media: Path, pictures: bool) -> str:
-    row, scores = report.rows[n]
-    players, mels = [], []
-    for part in PARTS:
-        wav = load_wav(getattr(row, part))
-        players.append(add_player(media, f"{n:03d}_{part}", wav, SAMPLE_RATE, part))
-        mels.append(LogMel(MelConfig())(torch.from_numpy(wav)[None])[0])
-    picture = ""
-    if pictures and _draw(mels, media / f"{n:03d}.png"):
-        picture = f'<img loading="lazy" src="media/{n:03d}.png" alt="log-mels of source, target and conversion">'
-    figures = ", ".join(f"{html.escape(c.heading)} {_number(scores[c.key].value)}" for c in report.columns)
-    said = f"<p>{html.escape(row.transcript)}</p>" if row.transcript else ""
-    title = f"{html.escape(row.label)}: {html.escape(row.source.name)} as {html.escape(row.target_ref.name)}"
-    return f'<article id="{n}"><h3>{title}</h3>{said}<div class="players">{"".join(players)}</div><p>{figures}</p>{picture}</article>'
+def worst_first(report: Report) -> list[Judged]:
+    """Return the rows, first those that lost most words, and of the same words those that sound least natural."""
+    wer = [c.key for c in report.columns if c.key.endswith("_wer")]
+    rest = [key for key in ("distillmos", "pesq_wb", "ovrl", "cosine_target") if any(c.key == key for c in report.columns)]
+
+    def badness(judged: Judged) -> tuple[float, ...]:
+        lost = mean([Score(judged.scores[key].value) for key in wer])
+        values = [judged.scores[key].value for key in rest]
+        return (0.0 if math.isnan(lost) else -lost, *(math.inf if math.isnan(v) else v for v in values))
+
+    return sorted(report.rows, key=badness)
 
 
-def _draw(mels: Sequence[torch.Tensor], path: Path) -> bool:
-    try:
-        figure = make_figure(12, 2.6)
-    except ConfigError:
-        return False
-    panels: Any = figure.subplots(1, len(PARTS), sharey=True)
-    for axes, mel, part in zip(panels, mels, PARTS, strict=True):
-        draw_mel(axes, mel, MelConfig())
-        axes.set(title=part, xlabel="s")
-    figure.savefig(path, dpi=80)
-    return True
+def write_data(report: Report, folder: Path, facts: dict[str, Any], differences: Sequence[dict[str, Any]] = ()) -> None:
+    """Write `scores.csv` and `means.json` into a folder, which is made if needed; differences are from `paired.plain_difference`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    keys = [column.key for column in report.columns]
+    copies = any(isinstance(judged.row, Copy) for judged in report.rows)
+    names = [f.name for f in (COPIES if copies else CONVERSIONS) if f.needed]
+    recognisers = list(dict.fromkeys(name for judged in report.rows for name in judged.texts))
+    with (folder / "scores.csv").open("w", newline="", encoding="utf-8") as opened:
+        writer = csv.writer(opened)
+        writer.writerow(["label", *names, *keys, *(f"{name}_text" for name in recognisers)])
+        for judged in report.rows:
+            texts = [" ".join(judged.texts[name][1]) if name in judged.texts else "" for name in recognisers]
+            values = [judged.scores[key].value for key in keys]
+            numbers = ["" if math.isnan(value) else round(value, 5) for value in values]
+            writer.writerow([judged.row.label, *(judged.row.files.get(name, "") for name in names), *numbers, *texts])
+    found: dict[str, Any] = {"facts": facts, "judges": report.judges, "missing": report.missing, "problems": report.problems}
+    found["n"] = {label: sum(judged.row.label == label for judged in report.rows) for label in report.labels}
+    found["means"] = plain_means(report)
+    found["intervals"] = {
+        label: {key: None if math.isnan(i.value) else [round(i.low, 5), round(i.high, 5)] for key, i in by_key.items()}
+        for label, by_key in report.intervals().items()
+    }
+    if differences:
+        found["differences"] = list(differences)
+    (folder / "means.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
-def _page(report: Report, facts: dict[str, Any], articles: Sequence[str]) -> str:
-    means = report.means()
-    head = "".join(f'<th title="{html.escape(c.meaning)}">{html.escape(c.heading)}</th>' for c in report.columns)
-    body = ""
-    for label in report.labels:
-        cells = "".join(
-            f'<td class="{"best" if _is_best(means, label, c) else ""}">{_number(means[label][c.key])}</td>'
-            for c in report.columns
-        )
-        body += f"<tr><td>{html.escape(label)}</td>{cells}</tr>"
-    files = ""
-    for n, (row, scores) in enumerate(report.rows):
-        cells = "".join(f"<td>{_number(scores[c.key].value)}</td>" for c in report.columns)
-        files += f'<tr><td><a href="#{n}">{html.escape(row.label)} {html.escape(row.converted.name)}</a></td>{cells}</tr>'
-    missing = ""
-    if report.judges_missing:
-        missing = f"<p>Not scored by {', '.join(report.judges_missing)}: not installed (pip install 'vcae[eval]').</p>"
-    meanings = "".join(f"<li>{html.escape(c.heading)}: {html.escape(c.meaning)}</li>" for c in report.columns)
-    body = (
-        f'{missing}<div class="wide"><table><tr><th>system</th>{head}</tr>{body}</table></div><ul>{meanings}</ul>'
-        f'<h2>Every conversion</h2><div class="wide"><table><tr><th>file</th>{head}</tr>{files}</table></div>{"".join(articles)}'
-    )
-    return make_page("Conversions, judged", facts, body)
+def plain_means(report: Report) -> dict[str, dict[str, float | None]]:
+    """Return the means as plain data; JSON has no NaN: what could not be measured is None."""
+    return {
+        label: {k: None if math.isnan(v) else round(v, 5) for k, v in found.items()} for label, found in report.means().items()
+    }

@@ -14,6 +14,7 @@ from vcae.model.content import ContentEncoder
 from vcae.model.decoder import Decoder
 from vcae.model.prosody import Prosody
 from vcae.model.quantizer import Quantizer, QuantizerOutput, make_quantizer
+from vcae.model.reference import Reference
 from vcae.model.speaker import SpeakerEncoder
 from vcae.model.variational import Gaussian
 
@@ -137,7 +138,23 @@ class Autoencoder(nn.Module):
             raise ConfigError("this checkpoint is a plain autoencoder without a speaker part; choose another to convert voices")
         return self.speaker_encoder
 
-    def decode(self, latent: Tensor, f0: Tensor, speaker_embedding: Tensor | None, lengths: Tensor | None = None) -> Tensor:
+    def encode_reference(self, mel: Tensor) -> Reference | None:
+        """Return what the decoder may look up in a log-mel (B, n_mels, T) of the voice to take; None where it looks up nothing."""
+        encoder = self.decoder.reference_encoder
+        if encoder is None:
+            return None
+        return Reference(self.encode_content(mel).transpose(1, 2), encoder(self.normalize(mel)))
+
+    def decode(
+        self,
+        latent: Tensor,
+        f0: Tensor,
+        speaker_embedding: Tensor | None,
+        lengths: Tensor | None = None,
+        f0_mean: Tensor | None = None,
+        reference: Reference | None = None,
+        gate: Tensor | None = None,
+    ) -> Tensor:
         """Decode to a log-mel (B, n_mels, T).
 
         Args:
@@ -145,9 +162,12 @@ class Autoencoder(nn.Module):
             f0: (B, T) in Hz, 0 where unvoiced; sets T.
             speaker_embedding: (B, speaker_dim), or None for the plain autoencoder.
             lengths: (B,), valid frames, or None.
+            f0_mean: (B, 1), mean log-F0 of the whole if this is a section of it, or None.
+            reference: From `encode_reference`, or None.
+            gate: (B, 1, 1), scales what is looked up in the reference, or None for 1.
         """
         mask = None if lengths is None else length_mask(lengths, f0.shape[-1])
-        normalized: Tensor = self.decoder(latent, f0.shape[-1], speaker_embedding, f0, mask)
+        normalized: Tensor = self.decoder(latent, f0.shape[-1], speaker_embedding, f0, mask, f0_mean, reference, gate)
         return normalized * self.mel_deviation + self.mel_mean
 
     def forward(self, mel: Tensor, f0: Tensor, reference: Tensor | None = None) -> AutoencoderOutput:

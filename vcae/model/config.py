@@ -101,6 +101,21 @@ class DecoderConfig:
     width: int = 256
     n_blocks: int = 8
     use_f0: bool = True
+    # After which blocks, counted from 1, frames look up the reference's; empty: the voice is its embedding alone.
+    attention: tuple[int, ...] = ()
+    # Of what is looked up: features of the reference's mel.
+    reference_width: int = 192
+    reference_blocks: int = 2
+
+    def __post_init__(self) -> None:
+        require(
+            all(1 <= n <= self.n_blocks for n in self.attention) and len(set(self.attention)) == len(self.attention),
+            f"decoder.attention is {self.attention}; different blocks from 1 to n_blocks ({self.n_blocks}) are needed",
+        )
+        require(
+            not self.attention or self.width % 4 == 0,
+            f"decoder.width is {self.width}; with attention, a multiple of its 4 heads is needed",
+        )
 
 
 @dataclass(frozen=True)
@@ -118,6 +133,10 @@ class AutoencoderConfig:
     def __post_init__(self) -> None:
         require(
             self.prosody is None or self.quantizer is not None, "prosody needs a quantizer; set quantizer, or prosody to null"
+        )
+        require(
+            self.speaker is not None or not self.decoder.attention,
+            f"decoder.attention is {self.decoder.attention}, but a plain autoencoder has no reference; set it to [], or give speaker",
         )
         require(
             self.quantizer is None or not self.content.variational,

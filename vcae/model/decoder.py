@@ -12,6 +12,7 @@ from vcae.audio.f0 import F0_MAX_HZ, F0_MIN_HZ, continuous_log_f0
 from vcae.audio.mel import mel_filterbank
 from vcae.model.blocks import KERNEL, ConvNeXtStack
 from vcae.model.config import DecoderConfig
+from vcae.model.reference import Reference, ReferenceAttention, ReferenceEncoder
 
 TEMPLATE_SIZE = 256
 
@@ -83,6 +84,8 @@ class Decoder(nn.Module):
         - f0: (B, T) in Hz, 0 where unvoiced; None when `use_f0` is off
         - mask: (B, 1, T) or None
         - f0_mean: (B, 1), mean log-F0 of the whole if this is a section of it, or None
+        - reference: what to look up after the blocks that `attention` names, or None to decode from the embedding alone
+        - gate: (B, 1, 1), scales what is looked up, or None for 1
         - mel: (B, n_mels, T), normalised
     """
 
@@ -97,6 +100,12 @@ class Decoder(nn.Module):
         self.stack = ConvNeXtStack(config.width, config.n_blocks, speaker_dim)
         self.norm = nn.LayerNorm(config.width)
         self.output = nn.Linear(config.width, mel.n_mels)
+        self.reference_encoder = (
+            ReferenceEncoder(mel.n_mels, config.reference_width, config.reference_blocks, stride) if config.attention else None
+        )
+        self.attention = nn.ModuleDict(
+            {str(n): ReferenceAttention(config.width, latent_dim, config.reference_width) for n in config.attention}
+        )
 
     def forward(
         self,
@@ -106,10 +115,17 @@ class Decoder(nn.Module):
         f0: Tensor | None,
         mask: Tensor | None = None,
         f0_mean: Tensor | None = None,
+        reference: Reference | None = None,
+        gate: Tensor | None = None,
     ) -> Tensor:
         x = latent.repeat_interleave(self.stride, dim=-1)[..., :n]
         if self.f0_features is not None and f0 is not None:
             x = torch.cat([x, self.f0_features(f0, f0_mean)], dim=1)
-        x = self.stack(self.input(x if mask is None else x * mask), mask, speaker_embedding)
-        mel: Tensor = self.output(self.norm(x.transpose(1, 2))).transpose(1, 2)
+        x = self.input(x if mask is None else x * mask).transpose(1, 2)
+        frames = None if mask is None else mask.transpose(1, 2)
+        for n, block in enumerate(self.stack.blocks, start=1):
+            x = block(x, frames, speaker_embedding)
+            if reference is not None and str(n) in self.attention:
+                x = self.attention[str(n)](x, reference, gate)
+        mel: Tensor = self.output(self.norm(x)).transpose(1, 2)
         return mel

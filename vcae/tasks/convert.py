@@ -140,7 +140,8 @@ def convert_long(
     f0 = convert_f0(heard.f0, voice, options.pitch)
     detail, kept = None, parse_share("detail", options.detail)
     if isinstance(kept, str):
-        kept = 0.0 if model.autoencoder.quantizer is not None else 1.0
+        narrow = model.autoencoder.quantizer is None and not model.autoencoder.decoder.attention
+        kept = 1.0 if narrow else 0.0
     if kept:
         detail = hear_detail(heard.mel, decode_sections(model, latent, heard.f0, own), kept)
     mel = speak_sections(model, latent, f0, voice, parse_share("match", options.match), detail, work)

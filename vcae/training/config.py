@@ -40,9 +40,18 @@ class DataConfig:
     corpus_weights: Mapping[str, float] = field(default_factory=dict)
     random_gain_db: float = 0.0
     workers: int = 0
+    # Crops of one speaker that stand together in a batch, and can be each other's reference.
+    crops_a_speaker: int = 1
+    # A speaker is drawn in proportion to the seconds there are of it, to this power: 0 draws all alike, 1 every second alike.
+    length_exponent: float = 0.0
 
     def __post_init__(self) -> None:
-        positive(self, "crop_s", "reference_s", "batch_size", where="data")
+        positive(self, "crop_s", "reference_s", "batch_size", "crops_a_speaker", where="data")
+        within(self, 0, 1, "length_exponent", where="data")
+        require(
+            self.batch_size % self.crops_a_speaker == 0,
+            f"data.batch_size is {self.batch_size}; a multiple of data.crops_a_speaker ({self.crops_a_speaker}) is needed",
+        )
 
 
 @dataclass(frozen=True)
@@ -61,8 +70,13 @@ class TrainConfig:
     validate_every: int = 500
     validation_batches: int = 4
     save_every: int = 500
+    # What is validated and saved as the model is the moving average of the weights, with this decay a step; 0: the weights themselves.
+    average_decay: float = 0.0
+    # Compile the objective: twice as fast on a CPU once two minutes have gone into it. Needs a C++ compiler.
+    compile: bool = False
 
     def __post_init__(self) -> None:
+        require(0 <= self.average_decay < 1, f"train.average_decay is {self.average_decay}; 0 or more, and under 1, is needed")
         one_of(self, ("bf16", "no"), "precision", where="train")
         positive(self, "max_steps", "learning_rate", where="train")
 
@@ -135,8 +149,49 @@ class AutoencoderRecipe:
 
 
 @dataclass(frozen=True)
+class ConversionRecipe:
+    """All numbers of `recipes/conversion`: conversions in, recordings out."""
+
+    model: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    perturb: PerturbConfig = field(default_factory=lambda: PerturbConfig(warp=0.15, mask_probability=0.3))
+    data: DataConfig = field(default_factory=lambda: DataConfig(crop_s=1.984, batch_size=28, crops_a_speaker=4))
+    train: TrainConfig = field(default_factory=TrainConfig)
+    # The checkpoint that converts what the content encoder hears, and one that lends the weights whose name and shape fit.
+    teacher: str = "default"
+    borrowed: str | None = "default"
+    # On: the recording is heard with the teacher's change of voice added, times a factor; off: the teacher's conversion is heard.
+    add_change: bool = True
+    change_min: float = 0.8
+    change_max: float = 1.3
+    # Weight of the differences between frames, beside that of the frames.
+    difference_weight: float = 0.5
+    # Share of the crops that have no reference to look up, and the most of the reference's steps that are hidden from a crop.
+    no_reference: float = 0.15
+    hidden_reference: float = 0.3
+    # Weights of passing a critic of mels, and of matching its features; 0 and 0: there is none. Both grow over the first steps.
+    critic_weight: float = 0.0
+    feature_weight: float = 0.0
+    critic_width: int = 16
+    critic_warmup_steps: int = 200
+
+    def __post_init__(self) -> None:
+        require(
+            self.change_min <= self.change_max,
+            f"change_min is {self.change_min}; it must not be above change_max ({self.change_max})",
+        )
+        within(self, 0, 1, "no_reference", "hidden_reference")
+        at_least(self, 0, "difference_weight", "critic_weight", "feature_weight", "critic_warmup_steps")
+        require(self.data.crops_a_speaker >= 2, "data.crops_a_speaker must be at least 2: crops are each other's reference")
+        require(
+            self.data.batch_size >= 2 * self.data.crops_a_speaker,
+            f"data.batch_size is {self.data.batch_size}; at least two speakers ({2 * self.data.crops_a_speaker} crops) are needed",
+        )
+        require(self.model.speaker is not None, "model.speaker is null; conversion needs a speaker encoder")
+
+
+@dataclass(frozen=True)
 class DiscoveryRecipe:
-    """All numbers of `recipes/vq/discover.py`: masked prediction of clusters, before the codes are learned."""
+    """All numbers of `recipes/discovery/train.py`: masked prediction of clusters, before the codes are learned."""
 
     model: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     perturb: PerturbConfig = field(default_factory=lambda: PerturbConfig(warp=0.2, mask_probability=0.0))

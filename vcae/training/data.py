@@ -82,7 +82,7 @@ class SpeechCache:
 
 
 class CropDataset(Dataset[dict[str, Tensor]]):
-    """Random crops in speaker-balanced batches.
+    """Random crops in batches; which speakers, and how many crops of each stand together, is the config's.
 
     Item i is a whole batch:
         - wav: (B, crop samples), f0: (B, crop frames) in Hz, speaker: (B,) int64
@@ -104,6 +104,9 @@ class CropDataset(Dataset[dict[str, Tensor]]):
         weights = np.array([config.corpus_weights.get(corpus, 1.0) for corpus in cache.corpora], dtype=np.float64)
         if weights.sum() <= 0:
             raise DataError(f"data.corpus_weights leaves no speaker; the cache has the corpora {sorted(set(cache.corpora))}")
+        if config.length_exponent:
+            seconds = np.array([sum(u.n_samples for u in own) for own in cache.by_speaker]) / SAMPLE_RATE
+            weights = weights * seconds**config.length_exponent
         self.probabilities = weights / weights.sum()
 
     def __len__(self) -> int:
@@ -114,7 +117,8 @@ class CropDataset(Dataset[dict[str, Tensor]]):
         crop = round(self.config.crop_s * SAMPLE_RATE / HOP_LENGTH)
         reference = round(self.config.reference_s * SAMPLE_RATE / HOP_LENGTH)
         size, (rank, world) = self.config.batch_size, self.part
-        speakers = rng.choice(len(self.probabilities), size * world, p=self.probabilities)
+        speakers = rng.choice(len(self.probabilities), size * world // self.config.crops_a_speaker, p=self.probabilities)
+        speakers = speakers.repeat(self.config.crops_a_speaker)
         wavs, f0s, references = [], [], []
         for row, speaker in enumerate(speakers):
             utterances = self.cache.by_speaker[int(speaker)]

@@ -107,13 +107,8 @@ class AutoencoderObjective(Objective):
 
     def initialize(self, batches: Iterable[dict[str, Tensor]]) -> None:
         """Set the mel's mean and deviation per band from data, unless a checkpoint brought them."""
-        if self.recipe.initial is not None or self.recipe.borrowed is not None:
-            return
-        mels = torch.cat([self.log_mel(batch["wav"]) for batch in batches])
-        flat = mels.transpose(0, 1).reshape(1, mels.shape[1], -1)
-        mean, deviation = weighted_moments(flat, torch.ones_like(flat[:, :1]))
-        self.model.mel_mean.copy_(mean[0])
-        self.model.mel_deviation.copy_(deviation[0])
+        if self.recipe.initial is None and self.recipe.borrowed is None:
+            set_mel_moments(self.model, self.log_mel, batches)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         with torch.no_grad(), torch.autocast(batch["wav"].device.type, enabled=False):
@@ -175,6 +170,15 @@ class AutoencoderObjective(Objective):
         heard = torch.func.functional_call(encoder, still, (self.model.normalize(converted), active_frames(mel)))
         logits = 16 * F.linear(heard, F.normalize(classes.detach(), dim=-1))
         return F.cross_entropy(logits, speaker.roll(1, dims=0))
+
+
+def set_mel_moments(model: Autoencoder, log_mel: LogMel, batches: Iterable[dict[str, Tensor]]) -> None:
+    """Set an autoencoder's mean and deviation of each mel band to those of the batches' `wav` (B, N)."""
+    mels = torch.cat([log_mel(batch["wav"]) for batch in batches])
+    flat = mels.transpose(0, 1).reshape(1, mels.shape[1], -1)
+    mean, deviation = weighted_moments(flat, torch.ones_like(flat[:, :1]))
+    model.mel_mean.copy_(mean[0])
+    model.mel_deviation.copy_(deviation[0])
 
 
 def borrow(model: Autoencoder, name: str, skip: str | None = None) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,20 @@ def git_commit() -> str:
     return done.stdout.strip()
 
 
-def save_state(path: Path, objective: nn.Module, optimizer: torch.optim.Optimizer, step: int, facts: dict[str, Any]) -> None:
-    """Write weights, optimizer moments, step, torch's random state and `facts` (plain data), atomically.
+def save_state(
+    path: Path,
+    objective: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    facts: dict[str, Any],
+    average: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write weights, their moving average if there is one, optimizer moments, step, torch's random state and `facts` (plain data), atomically.
 
     Batches, perturbations and noise are functions of (seed, step), so the step is the sampler's position too.
     """
     tensors = {f"objective.{k}": v for k, v in objective.state_dict().items()}
+    tensors |= {f"average.{k}": v for k, v in (average or {}).items()}
     for name, parameter in objective.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value)
@@ -40,8 +49,10 @@ def save_state(path: Path, objective: nn.Module, optimizer: torch.optim.Optimize
     write_tensors(path, tensors, {"vcae_state": json.dumps(metadata)})
 
 
-def load_state(path: Path, objective: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Read a training state into an objective and its optimizer.
+def load_state(
+    path: Path, objective: nn.Module, optimizer: torch.optim.Optimizer, average: dict[str, Tensor] | None = None
+) -> dict[str, Any]:
+    """Read a training state into an objective, its optimizer and, if there is one, the weights' moving average.
 
     Returns:
         The metadata, with `step`.
@@ -57,6 +68,8 @@ def load_state(path: Path, objective: nn.Module, optimizer: torch.optim.Optimize
             raise CheckpointError(f"{path} has state format {metadata['format']}; this version reads {STATE_FORMAT}")
         weights = {k.removeprefix("objective."): v for k, v in tensors.items() if k.startswith("objective.")}
         objective.load_state_dict(weights, strict=True)
+        if average is not None:
+            average.update({key: tensors[f"average.{key}"] for key in list(average)})
     except (OSError, KeyError, ValueError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path} cannot be resumed from ({reason}); start again with another output_dir") from error

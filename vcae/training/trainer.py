@@ -8,6 +8,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -78,18 +79,26 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             self.objective.parameters(), config.learning_rate, (0.9, 0.98), weight_decay=config.weight_decay
         )
+        # The moving average of what is trained; None without one.
+        self.average: dict[str, Tensor] | None = None
+        if config.average_decay:
+            self.average = {k: v.detach().clone() for k, v in self.objective.model.state_dict().items()}
         self.step = 0
         self.best = math.inf
         self._stop = False
         self._state_path = self.output / "state.safetensors"
         if self._state_path.exists():
-            facts = load_state(self._state_path, self.objective, self.optimizer)
+            facts = load_state(self._state_path, self.objective, self.optimizer, self.average)
             self.step, self.best = int(facts["step"]), float(facts["best"])
             log.info("resuming %s at step %d", self.output, self.step)
         else:
             parts = [CropDataset(train_cache, data, config.seed, (part, world)) for part in range(world)]
             self.objective.initialize(part[VALIDATION_INDEX + i] for i in range(INITIALIZE_BATCHES) for part in parts)
+            if self.average is not None:
+                self.average = {k: v.detach().clone() for k, v in self.objective.model.state_dict().items()}
         self.wrapped, self.prepared_optimizer = self.accelerator.prepare(self.objective, self.optimizer)
+        if self.average is not None:
+            self.average = {k: v.to(self.accelerator.device) for k, v in self.average.items()}
         self._check_together()
 
     def run(self, until: int | None = None, on_step: Callable[[int, dict[str, float]], None] | None = None) -> bool:
@@ -171,29 +180,60 @@ class Trainer:
         norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), CLIP_NORM)
         self.prepared_optimizer.step()
         self.prepared_optimizer.zero_grad()
+        self._follow()
         return {**{k: float(v.detach()) for k, v in losses.items()}, "gradient_norm": float(norm or 0.0)}
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Let the average follow the weights, faster in the first steps, which it would otherwise remember too long."""
+        if self.average is None:
+            return
+        decay = min(self.config.average_decay, (self.step + 1) / (self.step + 10))
+        for key, value in self.objective.model.state_dict().items():
+            if value.dtype.is_floating_point:
+                self.average[key].lerp_(value, 1 - decay)
+            else:
+                self.average[key].copy_(value)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Put the average, if there is one, in the place of the weights for a while."""
+        if self.average is None:
+            yield
+            return
+        own = {k: v.detach().clone() for k, v in self.objective.model.state_dict().items()}
+        self.objective.model.load_state_dict(self.average)
+        try:
+            yield
+        finally:
+            self.objective.model.load_state_dict(own)
+
+    def _write_model(self, name: str) -> None:
+        with self._averaged():
+            self.save_model(self.objective, self.output / name, self.step)
 
     @torch.no_grad()
     def _validate(self, writer: Any) -> None:
         self.wrapped.eval()
         totals: dict[str, float] = {}
         n = self.config.validation_batches
-        for i in range(n):
-            losses = self.wrapped(self._to_device(self.validation[VALIDATION_INDEX + i]))
-            for key, value in losses.items():
-                totals[key] = totals.get(key, 0.0) + float(value) / n
+        with self._averaged():
+            for i in range(n):
+                losses = self.wrapped(self._to_device(self.validation[VALIDATION_INDEX + i]))
+                for key, value in losses.items():
+                    totals[key] = totals.get(key, 0.0) + float(value) / n
         self._log(writer, {"step": self.step, **{f"validation_{k}": v for k, v in totals.items()}})
         if totals["loss"] < self.best:
             self.best = totals["loss"]
             if self.accelerator.is_main_process:
-                self.save_model(self.objective, self.output / "best.safetensors", self.step)
+                self._write_model("best.safetensors")
 
     def _save(self) -> None:
         if self.accelerator.is_main_process:
-            self.save_model(self.objective, self.output / "last.safetensors", self.step)
+            self._write_model("last.safetensors")
             # JSON has no infinity: before the first validation the best loss is a huge number.
             facts = {"best": min(self.best, 1e30), "config": self.resolved, "git_commit": self.commit}
-            save_state(self._state_path, self.objective, self.optimizer, self.step, facts)
+            save_state(self._state_path, self.objective, self.optimizer, self.step, facts, self.average)
         self.accelerator.wait_for_everyone()
 
     def _log(self, writer: Any, values: dict[str, float]) -> None:

@@ -68,7 +68,7 @@ def speak_sections(
     """
     autoencoder, n = model.autoencoder, f0.shape[-1]
     stride, trust = autoencoder.config.content.stride, min(1.0, voice.speech_s / FULL_MATCH_S)
-    decoded = decode_sections(model, latent, f0, voice.speaker_embedding, voice.decoder)
+    decoded = decode_sections(model, latent, f0, voice.speaker_embedding, voice.decoder, reference=voice.reference)
 
     def corrected(start: int, stop: int) -> Tensor:
         mel = decoded.read(start, stop)
@@ -80,7 +80,8 @@ def speak_sections(
     heard_s = float(active_levels(frame_levels(mel, work)).sum()) / model.mel_config.frame_rate
     distribution = DISTRIBUTION * trust * min(1.0, heard_s / DISTRIBUTION_S)
     mel = _distributed(mel, f0, voice, distribution, work)
-    strength = default_match(voice.speech_s) if isinstance(match, str) else match
+    # A decoder that looks up the reference itself needs no further drawing towards it.
+    strength = match if not isinstance(match, str) else 0.0 if autoencoder.decoder.attention else default_match(voice.speech_s)
     if strength == 0:
         return mel
     matched = mel

@@ -19,6 +19,7 @@ from vcae.engine.engine import Engine, Samples, as_sound
 from vcae.engine.listening import Analysis, analyse
 from vcae.errors import AudioError, ConfigError
 from vcae.model.decoder import Decoder
+from vcae.model.reference import Reference
 from vcae.voice.matching import Errors, Quantiles, band_quantiles, measure_errors
 from vcae.voice.retrieval import Frames, keep_frames
 
@@ -40,6 +41,7 @@ class Voice:
         frames: What it sounds like, frame by frame.
         speech_s: Seconds of sound, pauses left out.
         decoder: A decoder fine-tuned to this voice; None takes the checkpoint's.
+        reference: What the decoder may look up of the voice; None where it looks up nothing, or nothing is known.
     """
 
     speaker_embedding: Tensor
@@ -50,6 +52,7 @@ class Voice:
     frames: Frames
     speech_s: float
     decoder: Decoder | None = None
+    reference: Reference | None = None
 
 
 @torch.inference_mode()
@@ -73,7 +76,10 @@ def describe_voice(model: Engine, references: Sequence[Analysis], decoder: Decod
     errors = measure_errors(mels, copies, latents, f0s, model.autoencoder.config.content.stride)
     frames = keep_frames(mels, [model.autoencoder.normalize(mel) for mel in mels], f0s)
     statistics = log_f0_statistics(torch.cat(f0s, dim=1)[0])
-    return Voice(embedding, *statistics, band_quantiles(mels, f0s), errors, frames, speech_s, decoder)
+    known = [model.autoencoder.encode_reference(mel) for mel in mels]
+    found = [reference for reference in known if reference is not None]
+    reference = Reference.join(found, [float(r.keys.shape[1]) for r in found]) if found else None
+    return Voice(embedding, *statistics, band_quantiles(mels, f0s), errors, frames, speech_s, decoder, reference)
 
 
 def hear_voice(model: Engine, references: Sequence[Sound], denoise: bool = False) -> Voice:
@@ -152,6 +158,7 @@ def mix_voices(voices: Sequence[Voice], weights: Sequence[float]) -> Voice:
         errors,
         frames,
         sum(w * v.speech_s for v, w in kept),
+        reference=_mean_reference([(v.reference, w) for v, w in kept]),
     )
 
 
@@ -160,6 +167,11 @@ def _mean(parts: list[tuple[Tensor | None, float]]) -> Tensor | None:
     if not known:
         return None
     return torch.stack([x * w for x, w in known]).sum(0) / sum(w for _, w in known)
+
+
+def _mean_reference(parts: list[tuple[Reference | None, float]]) -> Reference | None:
+    known = [(reference, w) for reference, w in parts if reference is not None]
+    return Reference.join([r for r, _ in known], [w for _, w in known]) if known else None
 
 
 def _mean_number(parts: list[tuple[float, float]]) -> float:

@@ -1,0 +1,42 @@
+"""One call that judges a table: what benchmarks and recipes use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from vcae.evaluation.judges import choose_judges
+from vcae.evaluation.readings import count_cores
+from vcae.evaluation.report import Report, judge_rows, write_data
+from vcae.evaluation.tables import read_table
+
+
+def judge_table(
+    path: Path,
+    names: Sequence[str] | None = None,
+    aligned: bool = True,
+    jobs: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Judge a table of conversions or of copies, and write scores.csv, means.json and what was read beside it.
+
+    Args:
+        path: As `tables.read_table` takes it.
+        names: Of judges, see `judges.NAMES`; all that judge such rows when None.
+        aligned: Shift copies to where they fit their references best.
+        jobs: Processes; one a core when None.
+        progress: Called with readings done and in all.
+
+    Returns:
+        The report; judges that are not installed, and rows that could not be judged, are told in it.
+
+    Raises:
+        DataError: If the table cannot be used.
+        ConfigError: If a name is of no judge.
+    """
+    table = read_table(path, copies=False)
+    judges, missing = choose_judges(table.copies, names, aligned=aligned)
+    report = judge_rows(table.rows, judges, missing, path.parent, jobs or count_cores(), progress)
+    report.problems[:0] = table.problems
+    write_data(report, path.parent, {"tables": path.name, "rows": len(report.rows)})
+    return report

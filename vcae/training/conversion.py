@@ -1,0 +1,170 @@
+"""Conversions in, recordings out: how a wide code is kept clean of the voice.
+
+The content encoder hears each crop in another voice, converted by a frozen checkpoint, and the decoder has to give the recording. A code
+that carried the voice would carry the wrong one, so the encoder need not be narrow: it may keep all that both voices share.
+
+Source: training on one's own conversions as CFLOW-VC and Palindromic VC do; X-VC's roles; see `recipes/conversion/README.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vcae.audio.f0 import F0_MAX_HZ, F0_MIN_HZ
+from vcae.audio.frames import active_frames
+from vcae.audio.mel import LogMel
+from vcae.checkpoint import load
+from vcae.errors import CheckpointError
+from vcae.model.autoencoder import Autoencoder
+from vcae.model.decoder import log_f0_mean
+from vcae.model.reference import Reference
+from vcae.training.config import ConversionRecipe
+from vcae.training.critic import MelCritic, critic_losses
+from vcae.training.draws import Draws
+from vcae.training.objectives import Objective, borrow, set_mel_moments
+from vcae.training.perturb import Perturbation
+
+# The ratio of two speakers' deviations of log-F0 is taken over within these bounds: crops measure it badly.
+DEVIATION_BOUNDS = (0.7, 1.4)
+HIDDEN = -1e4
+
+
+class ConversionObjective(Objective):
+    """Rebuild recordings from their conversions to other voices of the batch.
+
+    The speaker encoder is borrowed and stays as it is. Each crop takes its embedding from, and looks up, other crops of its speaker.
+
+    Args:
+        recipe: All numbers.
+
+    Raises:
+        CheckpointError: If the teacher has no autoencoder, or another mel.
+    """
+
+    def __init__(self, recipe: ConversionRecipe) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.model: Autoencoder = Autoencoder(recipe.model)
+        self.log_mel = LogMel(recipe.model.mel)
+        self.perturb = Perturbation(recipe.perturb, recipe.model.mel)
+        if recipe.borrowed is not None:
+            borrow(self.model, recipe.borrowed)
+        self.model.the_speaker_encoder().requires_grad_(False)
+        teacher = load(recipe.teacher).autoencoder
+        if teacher is None:
+            raise CheckpointError(f"{recipe.teacher} holds no autoencoder; teacher needs one that does")
+        if teacher.config.mel != recipe.model.mel:
+            raise CheckpointError(f"{recipe.teacher} has another mel than the recipe; take a teacher with the recipe's mel")
+        # In a list, so that it is no part of what is trained and saved.
+        self._teacher = [teacher]
+        speaker = recipe.model.speaker
+        assert speaker is not None
+        self.critic = (
+            MelCritic(speaker.speaker_dim, recipe.critic_width) if recipe.critic_weight or recipe.feature_weight else None
+        )
+        ready: Callable[[Any], Any] = torch.compile if recipe.train.compile else lambda f: f
+        self._losses, self._convert = ready(self._rebuild), ready(self.convert)
+
+    def initialize(self, batches: Iterable[dict[str, Tensor]]) -> None:
+        """Set the mel's mean and deviation per band from data, unless a checkpoint brought them."""
+        if self.recipe.borrowed is None:
+            set_mel_moments(self.model, self.log_mel, batches)
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the losses of a batch whose rows stand in groups of `crops_a_speaker`."""
+        r, draws = self.recipe, Draws.of(batch, 1)
+        n, group = len(batch["wav"]), r.data.crops_a_speaker
+        with torch.no_grad(), torch.autocast(batch["wav"].device.type, enabled=False):
+            mel = self.log_mel(batch["wav"])
+            f0 = batch["f0"][:, : mel.shape[-1]]
+        change = r.change_min + (r.change_max - r.change_min) * draws.uniform(n, 1, 1)
+        seen = self.perturb(self._convert(mel, f0, change.to(mel.device)).float(), Draws.of(batch, 2))
+        # From which of its group's crops a crop hides: itself, all but one to all of the others, and some steps of those.
+        hidden = torch.eye(group, dtype=torch.bool).repeat(n // group, 1)
+        order = draws.uniform(n, group).masked_fill(hidden, -1.0).argsort(dim=1, descending=True)
+        n_seen = 1 + (draws.uniform(n, 1) * (group - 1)).long()
+        hidden = hidden | torch.zeros_like(hidden).scatter(1, order, torch.arange(group).expand(n, -1) >= n_seen)
+        steps = -(-mel.shape[-1] // r.model.content.stride)
+        some = draws.uniform(n, group, steps) < r.hidden_reference * draws.uniform(n, 1, 1)
+        log_weights = torch.where(hidden[..., None] | some, HIDDEN, 0.0).flatten(1).to(mel.device)
+        gate = (draws.uniform(n, 1, 1) >= r.no_reference).float().to(mel.device)
+        noise = draws.normal(n, r.model.content.latent_dim, steps).to(mel.device) if self.training else None
+        losses = dict(self._losses(mel, seen, f0, log_weights, gate, noise))
+        losses["loss"] = losses["mel"] + r.difference_weight * losses["difference"]
+        if self.critic is not None:
+            # A batch's index is its step, so that the weight is the same after a resume; validation's lie past all warm-up.
+            grown = min(1.0, (int(batch["index"]) + 1) / max(r.critic_warmup_steps, 1))
+            passing = r.critic_weight * losses["passing"] + r.feature_weight * losses["features"]
+            losses["loss"] = losses["loss"] + losses["critic"] + grown * passing
+        return losses
+
+    def embeddings(self, mel: Tensor) -> Tensor:
+        """Return for each crop (B, n_mels, T) the speaker embedding (B, speaker_dim) of the other crops of its group."""
+        own = self.model.encode_speaker(mel)
+        own = own.view(-1, self.recipe.data.crops_a_speaker, own.shape[-1])
+        return F.normalize(own.sum(1, keepdim=True) - own, dim=-1).flatten(0, 1)
+
+    @torch.no_grad()
+    def convert(self, mel: Tensor, f0: Tensor, change: Tensor) -> Tensor:
+        """Return the crops (B, n_mels, T) in the voice of the next speaker of the batch, by the teacher.
+
+        Args:
+            mel: (B, n_mels, T), natural log magnitude.
+            f0: (B, T) in Hz, 0 where unvoiced.
+            change: (B, 1, 1), how much of the change of voice is made; see `add_change`.
+        """
+        teacher, group = self._teacher[0].to(mel.device), self.recipe.data.crops_a_speaker
+        latent = teacher.encode_content(mel)
+        speaker = teacher.encode_speaker(mel)
+        voice, reference = speaker.roll(group, dims=0), _roll(teacher.encode_reference(mel), group)
+        other = teacher.decode(latent, _move_f0(f0, f0.roll(group, dims=0)), voice, reference=reference)
+        if not self.recipe.add_change:
+            return other
+        return mel + change * (other - teacher.decode(latent, f0, speaker))
+
+    def _rebuild(
+        self, mel: Tensor, seen: Tensor, f0: Tensor, log_weights: Tensor, gate: Tensor, noise: Tensor | None
+    ) -> dict[str, Tensor]:
+        model, group = self.model, self.recipe.data.crops_a_speaker
+        with torch.no_grad():
+            embedding = self.embeddings(mel)
+        latent = model.content_encoder(model.normalize(seen), active_frames(seen), None)
+        content = latent if noise is None else latent + self.recipe.model.content.latent_noise * noise
+        reference = None
+        if model.decoder.reference_encoder is not None:
+            values = model.decoder.reference_encoder(model.normalize(mel))
+            reference = Reference(_shared(content.transpose(1, 2), group), _shared(values, group), log_weights)
+        rebuilt = model.decoder(content, f0.shape[-1], embedding, f0, None, log_f0_mean(f0), reference, gate).float()
+        wanted = model.normalize(mel)
+        error = rebuilt - wanted
+        losses = {"mel": error.abs().mean(), "difference": error.diff(dim=-1).abs().mean()}
+        return losses if self.critic is None else losses | critic_losses(self.critic, wanted, rebuilt, embedding)
+
+
+def _shared(x: Tensor, group: int) -> Tensor:
+    """Give each row (B, M, D) the rows of its whole group: (B, group M, D)."""
+    return x.reshape(-1, group * x.shape[1], x.shape[2]).repeat_interleave(group, dim=0)
+
+
+def _roll(reference: Reference | None, n: int) -> Reference | None:
+    return None if reference is None else Reference(reference.keys.roll(n, dims=0), reference.values.roll(n, dims=0))
+
+
+def _move_f0(f0: Tensor, like: Tensor) -> Tensor:
+    """Move log-F0 (B, T) to the mean and, within bounds, the deviation of others (B, T'); what has nothing voiced moves nothing."""
+
+    def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+        voiced, log_f0 = (x > 0).float(), torch.log(x.clamp(min=F0_MIN_HZ))
+        n = voiced.sum(-1, keepdim=True).clamp(min=1)
+        mean = (log_f0 * voiced).sum(-1, keepdim=True) / n
+        return mean, (((log_f0 - mean).square() * voiced).sum(-1, keepdim=True) / n).sqrt().clamp(min=0.05)
+
+    (mean, deviation), (wanted, spread) = moments(f0), moments(like)
+    known = (f0 > 0).any(-1, keepdim=True) & (like > 0).any(-1, keepdim=True)
+    moved = wanted + (torch.log(f0.clamp(min=F0_MIN_HZ)) - mean) * (spread / deviation).clamp(*DEVIATION_BOUNDS)
+    return torch.where(known & (f0 > 0), torch.exp(moved).clamp(F0_MIN_HZ, F0_MAX_HZ), f0)

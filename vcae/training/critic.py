@@ -1,0 +1,69 @@
+"""A critic of mels against blur: it learns to tell recordings from what is decoded, patch by patch, and the decoder to pass."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
+
+SLOPE = 0.2
+# (channels, kernel over bands and frames, stride) of each layer, times the width.
+LAYERS = ((1, (5, 5), (2, 1)), (2, (5, 5), (2, 2)), (4, (5, 5), (2, 1)), (4, (5, 3), (2, 2)), (4, (5, 3), (1, 1)))
+
+
+class MelCritic(nn.Module):
+    """Score patches of a mel, given the voice it should be in.
+
+    Shape:
+        - mel: (B, n_mels, T), normalised
+        - speaker_embedding: (B, speaker_dim)
+        - score: (B, 1, patches of bands, patches of frames): 1 for recordings, 0 for what is decoded
+        - features: of every layer, to be matched
+
+    Source: patch discriminators, Isola et al., Image-to-Image Translation with Conditional Adversarial Networks (2017); the voice by
+    projection, Miyato and Koyama, cGANs with Projection Discriminator (2018); least squares, Mao et al. (2017).
+    """
+
+    def __init__(self, speaker_dim: int, width: int = 32) -> None:
+        super().__init__()
+        self.layers, n = nn.ModuleList(), 1
+        for times, kernel, stride in LAYERS:
+            padding = (kernel[0] // 2, kernel[1] // 2)
+            self.layers.append(weight_norm(nn.Conv2d(n, times * width, kernel, stride, padding)))
+            n = times * width
+        self.output = nn.Conv2d(n, 1, 1)
+        self.voice = nn.Linear(speaker_dim, n)
+
+    def forward(self, mel: Tensor, speaker_embedding: Tensor) -> tuple[Tensor, list[Tensor]]:
+        x, features = mel.unsqueeze(1), []
+        for layer in self.layers:
+            x = F.leaky_relu(layer(x), SLOPE)
+            features.append(x)
+        fitting = (x * self.voice(speaker_embedding)[:, :, None, None]).sum(1, keepdim=True) / x.shape[1] ** 0.5
+        return self.output(x) + fitting, features
+
+
+def critic_losses(critic: MelCritic, real: Tensor, decoded: Tensor, speaker_embedding: Tensor) -> dict[str, Tensor]:
+    """Return what the critic learns by, and what the decoder learns by from the critic as it is: one backward pass serves both.
+
+    Args:
+        critic: Of mels.
+        real: (B, n_mels, T), recordings, normalised.
+        decoded: (B, n_mels, T), what the decoder made.
+        speaker_embedding: (B, speaker_dim).
+
+    Returns:
+        `critic`: its squared error; its gradient reaches the critic alone. `passing`: squared distance of the decoded patches' scores from
+        a recording's; `features`: mean absolute distance of the critic's features. These two reach the decoder alone.
+    """
+    on_real, wanted = critic(real, speaker_embedding)
+    on_decoded, _ = critic(decoded.detach(), speaker_embedding)
+    still = {name: parameter.detach() for name, parameter in critic.named_parameters()}
+    judged, found = torch.func.functional_call(critic, still, (decoded, speaker_embedding))
+    matching = sum((a - b.detach()).abs().mean() for a, b in zip(found, wanted, strict=True)) / len(wanted)
+    return {
+        "critic": (on_real - 1).square().mean() + on_decoded.square().mean(),
+        "passing": (judged - 1).square().mean(),
+        "features": torch.as_tensor(matching),
+    }
