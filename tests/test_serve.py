@@ -133,8 +133,8 @@ def test_documented_endpoints_are_all_there_are(client):
     assert names == ["source", "references", "pitch", "strength", "match", "detail", "seed", "voice", "denoise"]
 
 
-def test_the_readme_example(server, tmp_path):
-    text = (ROOT / "README.md").read_text()
+def test_the_documented_example(server, tmp_path):
+    text = (ROOT / "docs/commands.md").read_text()
     (line,) = re.findall(r'python -c "(from gradio_client .*)"$', text, re.M)
     code = line.replace("http://127.0.0.1:7861", server.url)
     for name in ("source", "reference"):
