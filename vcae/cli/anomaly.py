@@ -174,7 +174,7 @@ def score(
         known = {job.source: job.name for job in jobs}
         _write_dcase(dcase, model.stem, [known[outcome.source] for outcome in found.made], rows)
     if not run.quiet and not run.json:
-        failures = f"; {found.n_failed} failed" if found.n_failed else ""
+        failures = f"; {len(found.failed)} failed" if found.failed else ""
         say(f"{len(rows)} recordings scored{failures}; threshold: {rows[0]['reason']}", sys.stdout)
     found.leave()
 

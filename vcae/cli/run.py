@@ -171,11 +171,11 @@ class Collected:
 
     Attributes:
         made: Of each source that could be used, in the order given.
-        n_failed: Of the others, each told of on stderr.
+        failed: The other sources, each told of on stderr.
     """
 
     made: list[Outcome] = field(default_factory=list)
-    n_failed: int = 0
+    failed: list[str] = field(default_factory=list)
 
     def leave(self) -> None:
         """End the command with 1 if a source failed.
@@ -183,7 +183,7 @@ class Collected:
         Raises:
             typer.Exit: Then.
         """
-        if self.n_failed:
+        if self.failed:
             raise typer.Exit(FAILED)
 
 
@@ -219,7 +219,7 @@ def collect(
 
     def take(outcome: Outcome) -> None:
         if outcome.status == "failed":
-            found.n_failed += 1
+            found.failed.append(outcome.source)
             return
         found.made.append(outcome)
         each(outcome)

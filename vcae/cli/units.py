@@ -156,7 +156,7 @@ def _report_units(output: str, found: Collected, run: Run) -> None:
         "n_files": len(found.made),
         "n_units": n_units,
         "duration_s": round(total, 3),
-        "failed": found.n_failed,
+        "failed": found.failed,
     }
     sentence = (
         f"wrote {output}: {n_units} units of {len(found.made)} recording{'s' * (len(found.made) != 1)}, {total:.1f} s, "
