@@ -25,8 +25,6 @@ from vcae.files import STDIO, check_target, write_file
 if TYPE_CHECKING:
     from vcae.tasks.embed import Embedding
 
-FAILED = 1
-
 
 class What(str, Enum):
     """What is measured."""

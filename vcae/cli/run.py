@@ -191,9 +191,9 @@ def plan_collected(worker: type[Worker], sources: Sequence[str], run: Run) -> li
     """List the sources of results that go into one output.
 
     Raises:
-        VcaeError: If there are none, or --resume is given.
+        VcaeError: If there are none, or --resume is given without --out-dir.
     """
-    if run.resume:
+    if run.resume and run.out_dir is None:
         raise ConfigError("--resume goes with --out-dir: what is collected in one output is always made whole")
     jobs = plan(sources, None, (), worker.ending, worker.sources, run.glob, worker.columns)
     return list({job.source: job for job in jobs}.values())
