@@ -8,6 +8,7 @@ from vcae.model.config import AutoencoderConfig
 from vcae.training.config import (
     AutoencoderRecipe,
     CodecRecipe,
+    ConversionRecipe,
     DenoiseRecipe,
     DiscoveryRecipe,
     GeneratorRecipe,
@@ -20,6 +21,7 @@ EvaluateRecipe = settings_of("evaluate").EvaluateRecipe
 RECIPES = {
     "autoencoder": AutoencoderRecipe,
     "vocoder": VocoderRecipe,
+    "conversion": ConversionRecipe,
     "speaker_swap": SwapRecipe,
     "release": settings_of("release").ReleaseRecipe,
     "evaluate": EvaluateRecipe,

@@ -7,6 +7,7 @@ import soundfile
 import torch
 
 import vcae
+from vcae.audio.io import read_sound
 from vcae.audio.loudness import active_level
 from vcae.errors import AudioError, CheckpointError, ConfigError
 from vcae.voice.matching import Errors
@@ -175,7 +176,8 @@ def test_bad_pitch(model, converted, pitch):
         (lambda s, r: (s * 0, r), "source is silent"),
         (lambda s, r: (s, r * 0), "reference 1 is silent"),
         (lambda s, r: (np.where(np.arange(len(s)) == 5, np.inf, s), r), "source holds 1 samples that are NaN or infinite"),
-        (lambda s, r: ((s * 32767).astype(np.int16), r), "int16; give floats"),
+        (lambda s, r: (s > 0, r), "type bool; give floats or signed integers"),
+        (lambda s, r: (s[None, None], r), "shape .*give floats or signed integers of shape"),
         (lambda s, r: (s, []), "no reference was given"),
     ],
 )
@@ -183,6 +185,30 @@ def test_unusable_audio(model, converted, change, message):
     source, reference = change(*converted[:2])
     with pytest.raises(AudioError, match=message):
         model.convert(source, 16000, reference)
+
+
+def test_what_sound_may_be(model, converted, clips):
+    """Samples as soundfile or torchaudio gives them, of floats or integers; a sound; a path, of which the rate is its own."""
+    wav, rate = soundfile.read(clips["reference"], dtype="float32")
+    expected = model.analyse(wav, rate)
+    stereo = np.stack([wav, wav])
+    for given in (stereo, stereo.T, torch.from_numpy(stereo), (wav * 32768).astype(np.int16), (wav * 2.0**31).astype(np.int32)):
+        seen = model.analyse(given, rate)
+        assert np.abs(seen.wav - expected.wav).max() < 1e-3
+    for given in (read_sound(clips["reference"]), clips["reference"], str(clips["reference"])):
+        assert np.array_equal(model.analyse(given).wav, expected.wav)
+    by_path = model.convert(clips["source"], reference=[clips["reference"]], pitch="keep")
+    source, source_rate = soundfile.read(clips["source"], dtype="float32")
+    assert torch.equal(by_path, model.convert(source, source_rate, wav, rate, pitch="keep"))
+
+
+def test_what_is_missing_is_told(model, converted):
+    with pytest.raises(ConfigError, match="sample rate of the source is missing"):
+        model.convert(converted[0], reference=converted[1])
+    with pytest.raises(ConfigError, match="reference is None"):
+        model.convert(converted[0], 16000)
+    with pytest.raises(TypeError, match="seeds"):
+        model.convert(converted[0], 16000, converted[1], seeds=1)
 
 
 def test_parts_of_the_api(model, converted):

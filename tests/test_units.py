@@ -539,7 +539,7 @@ def test_speech_from_the_shipped_units(vq, speech, clips):
     assert np.corrcoef(*loud)[0, 1] > 0.7
     predicted = vq.speak(units.collapse(), voice, durations="predicted")
     assert 0.7 < len(predicted) / len(speech) < 1.4
-    with pytest.raises(ConfigError, match="reference_sample_rate is None"):
+    with pytest.raises(ConfigError, match="sample rate of the reference 1 is missing"):
         vq.speak(units, reference.wav)
 
 

@@ -107,7 +107,7 @@ def test_flat_loudness_keeps_only_the_level(model, voices, clips):
         ({"strength": 2}, "strength is 2.0; allowed are 0 to 1"),
         ({"match": -1}, "match is -1.0; allowed are auto, or 0 to 1"),
         ({"loudness": "loud"}, "loudness is 'loud'; allowed are source and flat"),
-        ({"seeds": 1}, "unknown key convert.seeds; the nearest valid key is seed"),
+        ({"strength": "full"}, "convert.strength is 'full'; a value of type float is needed"),
     ],
 )
 def test_bad_options(model, voices, clips, options, message):
@@ -118,7 +118,7 @@ def test_bad_options(model, voices, clips, options, message):
 
 def test_voices_of_another_checkpoint_and_damaged_files_are_refused(model, voices, tiny_checkpoint, tmp_path):
     path = tmp_path / "v.safetensors"
-    save_voice(path, voices[0], model, {})
+    save_voice(path, replace(voices[0], recordings=()), model, {})
     with pytest.raises(CheckpointError, match=r"was measured by checkpoint default .*save it again"):
         load_voice(path, vcae.load(tiny_checkpoint, device="cpu"))
     with pytest.raises(CheckpointError, match="something else; make a voice"):
@@ -128,6 +128,30 @@ def test_voices_of_another_checkpoint_and_damaged_files_are_refused(model, voice
         load_voice(path, model)
     with pytest.raises(CheckpointError, match="cannot read"):
         load_voice(tmp_path / "none.safetensors", model)
+
+
+def test_another_checkpoint_measures_a_voice_again(model, voices, clips, tmp_path):
+    path = tmp_path / "v.safetensors"
+    save_voice(path, voices[0], model, {})
+    vq = vcae.load("vq", device="cpu")
+    again, expected = load_voice(path, vq), vq.voice(clips["reference"])
+    assert _cosine(again, expected) > 0.999
+    assert again.log_f0_median == pytest.approx(expected.log_f0_median)
+    assert again.speech_s == pytest.approx(expected.speech_s)
+    # Saved by that one, it goes back to the first.
+    save_voice(path, again, vq, {})
+    assert _cosine(load_voice(path, model), voices[0]) > 0.999
+
+
+def test_no_more_than_a_minute_of_a_voice_is_kept(model, clips, tmp_path):
+    wav, rate = soundfile.read(clips["reference"], dtype="float32")
+    voice = model.voice([np.tile(wav, 12), wav], rate)
+    assert sum(r.f0.shape[1] for r in voice.recordings) == 3750
+    save_voice(tmp_path / "v.safetensors", voice, model, {})
+    save_voice(tmp_path / "bare.safetensors", replace(voice, recordings=()), model, {})
+    added = (tmp_path / "v.safetensors").stat().st_size - (tmp_path / "bare.safetensors").stat().st_size
+    assert 600_000 < added < 650_000
+    assert mix_voices([voice, voice], [1, 2]).recordings == ()
 
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "x" * 65, "two words"])

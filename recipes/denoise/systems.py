@@ -16,13 +16,13 @@ System = Callable[[np.ndarray], np.ndarray]
 
 
 def filtering(denoiser: str) -> System:
-    """The shipped way: each bin of the spectrum is filtered."""
+    """Filter each bin of the spectrum, as the shipped denoiser does."""
     cleaner = Cleaner(denoiser)
     return lambda wav: cleaner.sound(Sound(wav, SAMPLE_RATE)).wav
 
 
 def restoring(denoiser: str) -> System:
-    """The other way: the clean mel is guessed, and made into sound by the vocoder, with the filtered sound's F0."""
+    """Predict the clean mel and vocode it with the F0 of the filtered sound."""
     cleaner, model = Cleaner(denoiser, "cpu"), load(device="cpu")
 
     @torch.inference_mode()

@@ -6,7 +6,6 @@ import csv
 import io
 import json as json_module
 import sys
-from dataclasses import replace
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -153,7 +152,7 @@ def score(
     """Score SOURCES: how unlike the normal ones each is, and what that means by the threshold. Exits with 1 if one of several failed."""
     if csv_file is not None:
         check_target(csv_file, run.force)
-    jobs = plan_collected(Scorer, sources, replace(run, resume=False))
+    jobs = plan_collected(Scorer, sources, run)
     names = [job.name for job in jobs]
     pictures = {} if plot is None else dict(zip(names, map(str, name_targets(plot, names, ".png")), strict=True))
     build = partial(Scorer, model, threshold, places, pictures)
@@ -166,7 +165,7 @@ def score(
         if not run.quiet:
             sys.stdout.write((json_module.dumps(row) if run.json else _line(row)) + "\n")
 
-    found = collect(plan_collected(Scorer, sources, run), Scorer, build, run, say_row)
+    found = collect(jobs, Scorer, build, run, say_row)
     rows = [outcome.value[0] for outcome in found.made]
     if csv_file is not None:
         _write_csv(csv_file, rows)
@@ -174,7 +173,7 @@ def score(
         known = {job.source: job.name for job in jobs}
         _write_dcase(dcase, model.stem, [known[outcome.source] for outcome in found.made], rows)
     if not run.quiet and not run.json:
-        failures = f"; {found.n_failed} failed" if found.n_failed else ""
+        failures = f"; {len(found.failed)} failed" if found.failed else ""
         say(f"{len(rows)} recordings scored{failures}; threshold: {rows[0]['reason']}", sys.stdout)
     found.leave()
 

@@ -25,8 +25,6 @@ from vcae.files import STDIO, check_target, write_file
 if TYPE_CHECKING:
     from vcae.tasks.embed import Embedding
 
-FAILED = 1
-
 
 class What(str, Enum):
     """What is measured."""
@@ -86,7 +84,7 @@ def embed(
     suffix = ".npz" if target == STDIO else Path(target).suffix.lower()
     write_file(target, format_embeddings(made, suffix, about), sys.stdout.buffer)
     n_rows, dim, elapsed = sum(len(e.values) for e in made), made[0].values.shape[1], watch()
-    values = {"output": target, "n_files": len(made), "n_rows": n_rows, "n_features": dim, "failed": found.n_failed, **about}
+    values = {"output": target, "n_files": len(made), "n_rows": n_rows, "n_features": dim, "failed": found.failed, **about}
     sentence = (
         f"wrote {target}: {what.value} of {len(made)} file{'s' * (len(made) != 1)}, {n_rows} row{'s' * (n_rows != 1)} of {dim} numbers, "
         f"{elapsed:.1f} s on {device_name} with checkpoint {about['checkpoint']}"

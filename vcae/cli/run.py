@@ -171,11 +171,11 @@ class Collected:
 
     Attributes:
         made: Of each source that could be used, in the order given.
-        n_failed: Of the others, each told of on stderr.
+        failed: The other sources, each told of on stderr.
     """
 
     made: list[Outcome] = field(default_factory=list)
-    n_failed: int = 0
+    failed: list[str] = field(default_factory=list)
 
     def leave(self) -> None:
         """End the command with 1 if a source failed.
@@ -183,7 +183,7 @@ class Collected:
         Raises:
             typer.Exit: Then.
         """
-        if self.n_failed:
+        if self.failed:
             raise typer.Exit(FAILED)
 
 
@@ -191,9 +191,9 @@ def plan_collected(worker: type[Worker], sources: Sequence[str], run: Run) -> li
     """List the sources of results that go into one output.
 
     Raises:
-        VcaeError: If there are none, or --resume is given.
+        VcaeError: If there are none, or --resume is given without --out-dir.
     """
-    if run.resume:
+    if run.resume and run.out_dir is None:
         raise ConfigError("--resume goes with --out-dir: what is collected in one output is always made whole")
     jobs = plan(sources, None, (), worker.ending, worker.sources, run.glob, worker.columns)
     return list({job.source: job for job in jobs}.values())
@@ -219,7 +219,7 @@ def collect(
 
     def take(outcome: Outcome) -> None:
         if outcome.status == "failed":
-            found.n_failed += 1
+            found.failed.append(outcome.source)
             return
         found.made.append(outcome)
         each(outcome)

@@ -6,7 +6,6 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from enum import Enum
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -120,7 +119,7 @@ def units(
 
     output = None if output == STDIO else output
     form = format.value if format is not None else SUFFIXES.get(Path(output or "").suffix.lower(), "jsonl")
-    jobs = plan_collected(UnitReader, sources, replace(run, resume=False))
+    jobs = plan_collected(UnitReader, sources, run)
     names = [job.name for job in jobs]
     several = len(jobs) > 1 or is_table(sources) or any(os.path.isdir(source) for source in sources)
     pictures = _picture_targets(plot, names, several)
@@ -133,7 +132,6 @@ def units(
     if run.out_dir is not None:
         work(UnitReader, build, sources, output, run, ending=FORMATS[form])
         return
-    jobs = plan_collected(UnitReader, sources, run)
     found = collect(jobs, UnitReader, build, run)
     made: list[Units] = [outcome.value for outcome in found.made]
     if made and form == "textgrid" and output is not None:
@@ -156,7 +154,7 @@ def _report_units(output: str, found: Collected, run: Run) -> None:
         "n_files": len(found.made),
         "n_units": n_units,
         "duration_s": round(total, 3),
-        "failed": found.n_failed,
+        "failed": found.failed,
     }
     sentence = (
         f"wrote {output}: {n_units} units of {len(found.made)} recording{'s' * (len(found.made) != 1)}, {total:.1f} s, "

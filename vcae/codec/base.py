@@ -111,7 +111,7 @@ class Networks:
         """Rate of every signal this codec gives, in Hz."""
         return self.model.sample_rate
 
-    def voice(self, clips: Samples | Sequence[Samples], sample_rate: int) -> Voice:
+    def voice(self, clips: Samples | Sequence[Samples], sample_rate: int | None = None) -> Voice:
         """Measure a voice to decompress in; arguments and errors as `vcae.voice.voice.measure_voice`."""
         return measure_voice(self.model, clips, sample_rate)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,7 +23,7 @@ from vcae.codec.pitch import FRAMES, dequantize_f0, quantize_f0, reference_code,
 from vcae.codec.playback import MOST_STEPS, Stream
 from vcae.engine.engine import Samples, as_sound
 from vcae.engine.listening import MIN_SOURCE_S, Source, hear_latent, hear_speaker, listen
-from vcae.errors import BitstreamError, ConfigError
+from vcae.errors import BitstreamError
 from vcae.options import check_kbps
 from vcae.vocoder.excitation import PitchTrack
 from vcae.voice.voice import Voice
@@ -345,13 +346,22 @@ def _shipped() -> Codec:
     return Codec()
 
 
-def compress(wav: Samples, sample_rate: int = 16000, kbps: float = 1.5) -> bytes:
-    """Compress samples (N,), or (N, channels) as soundfile gives them, with the shipped codec, which is loaded once.
+def compress(wav: Samples, sample_rate: int | None = None, kbps: float = 1.5) -> bytes:
+    """Compress samples, a sound, or the file of a path with the shipped codec, which is loaded once.
+
+    Args:
+        wav: As `vcae.engine.engine.as_sound` takes it, at least 0.5 s.
+        sample_rate: Of samples, in Hz. Without it, samples are taken to be at 16 kHz, with a warning: the next version refuses them.
+        kbps: Kilobits a second that the result may take, 0.6 to 6.
 
     Raises:
         AudioError: For unusable audio.
         ConfigError: For a rate that is not allowed.
     """
+    if sample_rate is None and isinstance(wav, Tensor | np.ndarray):
+        message = "vcae.compress without sample_rate takes samples to be at 16 kHz; give their rate in Hz"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        sample_rate = 16000
     return _shipped().compress(as_sound(wav, sample_rate), kbps)
 
 
@@ -375,7 +385,5 @@ def decompress(
     """
     codec = _shipped()
     if speaker is not None and not isinstance(speaker, Voice):
-        if speaker_sample_rate is None:
-            raise ConfigError("speaker_sample_rate is None; give the clips' rate in Hz")
         speaker = codec.voice(speaker, speaker_sample_rate)
     return torch.from_numpy(codec.decompress(data, speaker).sound.wav)

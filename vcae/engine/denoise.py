@@ -116,12 +116,12 @@ def shared_cleaner(device: str) -> Cleaner:
     return Cleaner(device=device)
 
 
-def denoise(wav: Samples, sample_rate: int, strength: float = 1.0, device: str = "auto") -> Tensor:
+def denoise(wav: Samples, sample_rate: int | None = None, strength: float = 1.0, device: str = "auto") -> Tensor:
     """Take the noise from a recording of speech.
 
     Args:
-        wav: (N,) or (N, channels), -1..1, at least 0.1 s.
-        sample_rate: Hz.
+        wav: Samples, a sound, or the path of a file, as `as_sound` takes them; at least 0.1 s.
+        sample_rate: Of samples, in Hz.
         strength: From the recording as it is (0) to all that can be taken away (1).
         device: `auto`, `cpu`, `cuda` or `mps`.
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vcae import checkpoint
-from vcae.audio.io import Sound, check_sound
+from vcae.audio.io import Sound, check_sound, read_sound
 from vcae.audio.mel import LogMel
 from vcae.audio.sections import Sections, Workshop
 from vcae.errors import AudioError, CheckpointError, ConfigError
@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 DEVICES = ("auto", "cpu", "cuda", "mps")
 # A decoded mel is smoother than any recording's: a vocoder that follows it to the letter sounds worse than one that does so in part.
 DECODED_CORRECTIONS = 1
-Samples = Tensor | np.ndarray
+# What may be given where sound is asked for: samples, with their rate; a sound; or the path of a file.
+Samples = Tensor | np.ndarray | Sound | str | Path
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -47,15 +48,36 @@ def choose_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
-def as_sound(wav: Samples, sample_rate: int, name: str = "audio") -> Sound:
-    """Check samples (N,), or (N, channels) as soundfile gives them, and mix them to mono.
+def as_sound(wav: Samples, sample_rate: int | None = None, name: str = "audio") -> Sound:
+    """Return samples, a sound, or the sound file of a path as a checked mono sound.
+
+    Args:
+        wav: (N,), (N, channels) as soundfile gives them, or (channels, N) as torchaudio does: floats in -1..1, or signed integers, which are
+            scaled by their type's range; a `Sound`; or the path of a file. The shorter side of two is taken for the channels.
+        sample_rate: Hz. A sound and a file have their own.
+        name: For messages.
 
     Raises:
-        AudioError: If they are no floats, empty, not finite or of an unsupported rate.
+        AudioError: For samples of another shape or type, empty, not finite or of an unsupported rate; for an unusable file.
+        ConfigError: For samples without their rate.
     """
+    if isinstance(wav, str | Path):
+        return read_sound(wav)
+    if isinstance(wav, Sound):
+        return check_sound(wav.wav, wav.sample_rate, wav.name)
+    if sample_rate is None:
+        raise ConfigError(
+            f"the sample rate of the {name} is missing; give it in Hz, or give a path or a Sound, which have theirs"
+        )
     array = wav.detach().cpu().numpy() if isinstance(wav, Tensor) else np.asarray(wav)
+    if np.issubdtype(array.dtype, np.signedinteger):
+        array = array / np.float32(-float(np.iinfo(array.dtype).min))
     if array.ndim not in (1, 2) or not np.issubdtype(array.dtype, np.floating):
-        raise AudioError(f"{name} has shape {array.shape} and type {array.dtype}; give floats of shape (N,) or (N, channels)")
+        raise AudioError(
+            f"{name} has shape {array.shape} and type {array.dtype}; give floats or signed integers of shape (N,), (N, channels) or (channels, N)"
+        )
+    if array.ndim == 2 and array.shape[0] < array.shape[1]:
+        array = array.T
     return check_sound(array, sample_rate, name)
 
 

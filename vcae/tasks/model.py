@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,12 +43,14 @@ class Encoding:
 class Model(Engine):
     """A checkpoint ready for use: everything it can do. Made by `vcae.load`; arguments and errors as `Engine`."""
 
-    def analyse(self, wav: Samples, sample_rate: int, name: str = "audio", min_s: float = MIN_SOURCE_S) -> Analysis:
+    def analyse(
+        self, wav: Samples, sample_rate: int | None = None, name: str = "audio", min_s: float = MIN_SOURCE_S
+    ) -> Analysis:
         """Check a signal, bring it to the model's rate and level, and take its mel and F0.
 
         Args:
-            wav: (N,), or (N, channels) as soundfile gives it, -1..1.
-            sample_rate: Hz.
+            wav: Samples, a sound, or the path of a file, as `vcae.engine.engine.as_sound` takes them.
+            sample_rate: Of samples, in Hz.
             name: For messages.
             min_s: Shortest length allowed, in seconds.
 
@@ -63,8 +64,8 @@ class Model(Engine):
         return analyse(self, sound, min_s)
 
     @torch.inference_mode()
-    def encode(self, wav: Samples, sample_rate: int) -> Encoding:
-        """Take a signal (N,) apart into content, speaker and F0.
+    def encode(self, wav: Samples, sample_rate: int | None = None) -> Encoding:
+        """Take a signal apart into content, speaker and F0.
 
         Raises:
             AudioError: As `analyse`.
@@ -82,12 +83,12 @@ class Model(Engine):
         mel: Tensor = self.autoencoder.decode(encoding.latent, encoding.f0 if f0 is None else f0, speaker)
         return mel
 
-    def voice(self, clips: Samples | Sequence[Samples], sample_rate: int, denoise: bool = False) -> Voice:
+    def voice(self, clips: Samples | Sequence[Samples], sample_rate: int | None = None, denoise: bool = False) -> Voice:
         """Measure a voice once, to convert to it often, to mix it (`vcae.mix_voices`) or to save it (`vcae.voice.file.save_voice`).
 
         Args:
-            clips: One clip (N,) or (N, channels), or several; at least 1 s each; they count by their seconds of speech.
-            sample_rate: Hz.
+            clips: One clip, or several: samples, sounds or paths of files; at least 1 s each; they count by their seconds of speech.
+            sample_rate: Of samples, in Hz.
             denoise: Clean the clips first.
 
         Raises:
@@ -112,35 +113,51 @@ class Model(Engine):
     def convert(
         self,
         wav: Samples,
-        sample_rate: int,
-        reference: Samples | Sequence[Samples] | Voice,
+        sample_rate: int | None = None,
+        reference: Samples | Sequence[Samples] | Voice | None = None,
         reference_sample_rate: int | None = None,
-        **options: Any,
+        *,
+        pitch: str | float = "auto",
+        strength: float = 1.0,
+        match: str | float = "auto",
+        detail: str | float = "auto",
+        loudness: str = "source",
+        seed: int = 0,
+        denoise: bool = False,
     ) -> Tensor:
         """Say what `wav` says in the voice of `reference`.
 
         Args:
-            wav: (N,) or (N, channels), -1..1, at least 0.5 s.
-            sample_rate: Hz.
-            reference: One clip of the voice to take, or several, at least 1 s each; or a voice measured before.
-            reference_sample_rate: Hz; that of the source when None.
-            options: Fields of `vcae.options.ConvertOptions`: `pitch`, `strength`, `match`, `detail`, `loudness`, `seed`, `denoise`.
+            wav: What to convert: samples (N,), (N, channels) or (channels, N), a `Sound`, or the path of a file; at least 0.5 s.
+            sample_rate: Of samples, in Hz.
+            reference: The voice to take: a clip or several, given as `wav` is, at least 1 s each; or a voice measured before.
+            reference_sample_rate: Of the clips' samples, in Hz; that of the source when None.
+            pitch: `auto` moves F0 to the voice's range, `keep` leaves it, a number shifts it by semitones.
+            strength: From the source's own voice (0) to the one asked for (1).
+            match: How far frames are drawn to the reference's own, 0 to 1; `auto` decides by its length.
+            detail: How much of the source that its code leaves out is added back, 0 to 1; `auto` decides by the checkpoint.
+            loudness: `source` follows the source's loudness; `flat` only takes its level.
+            seed: Of the vocoder's noise.
+            denoise: Clean source and clips first.
 
         Returns:
             (N,), at the model's `sample_rate`, as long as the source.
 
         Raises:
             AudioError: For unusable audio.
-            ConfigError: For a bad option, or a checkpoint without a speaker part.
+            ConfigError: For a bad option, no reference, samples without a rate, or a checkpoint without a speaker part.
         """
-        chosen = from_dict(ConvertOptions, options, "convert")
+        given = {"pitch": pitch, "strength": strength, "match": match, "detail": detail}
+        chosen = from_dict(ConvertOptions, given | {"loudness": loudness, "seed": seed, "denoise": denoise}, "convert")
+        if reference is None:
+            raise ConfigError("reference is None; give a clip of the voice to take, or a voice from model.voice(...)")
         source = as_sound(wav, sample_rate, "source")
         if not isinstance(reference, Voice):
-            reference = self.voice(reference, reference_sample_rate or sample_rate, chosen.denoise)
+            reference = self.voice(reference, reference_sample_rate or sample_rate, denoise)
         return convert(self, source, reference, chosen).wav
 
-    def units(self, wav: Samples, sample_rate: int) -> Units:
-        """Return the units of what `wav` (N,) or (N, channels) says, one a step; `collapse()` merges runs.
+    def units(self, wav: Samples, sample_rate: int | None = None) -> Units:
+        """Return the units of what `wav`, samples, a sound or a path, says, one a step; `collapse()` merges runs.
 
         Raises:
             AudioError: For unusable audio.
@@ -153,15 +170,22 @@ class Model(Engine):
         units: Units,
         reference: Samples | Sequence[Samples] | Voice,
         reference_sample_rate: int | None = None,
-        **options: Any,
+        *,
+        pitch: str | float = "auto",
+        durations: str = "auto",
+        match: str | float = "auto",
+        seed: int = 0,
     ) -> Tensor:
         """Say units in the voice of `reference`.
 
         Args:
             units: From `units`, or `vcae.tasks.unit_files.read_units`.
-            reference: One clip of the voice, or several, at least 1 s each; or a voice measured before.
-            reference_sample_rate: Hz; needed for clips.
-            options: Fields of `vcae.options.SpeakOptions`: `pitch`, `durations`, `match`, `seed`.
+            reference: One clip of the voice, or several: samples, sounds or paths of files, at least 1 s each; or a voice measured before.
+            reference_sample_rate: Of the clips' samples, in Hz.
+            pitch: `auto` is the voice's own range, a number shifts it by semitones.
+            durations: `file` takes the units' own, `predicted` the model's, `auto` the units' own where they have them.
+            match: How far frames are drawn to the voice's own, 0 to 1; `auto` decides by the length of the reference.
+            seed: Of the vocoder's noise.
 
         Returns:
             (N,), at the model's `sample_rate`.
@@ -172,10 +196,9 @@ class Model(Engine):
             CheckpointError: For a checkpoint without prosody.
             DataError: For units that this checkpoint does not have.
         """
-        chosen = from_dict(SpeakOptions, options, "speak")
+        given = {"pitch": pitch, "durations": durations, "match": match, "seed": seed}
+        chosen = from_dict(SpeakOptions, given, "speak")
         if not isinstance(reference, Voice):
-            if reference_sample_rate is None:
-                raise ConfigError("reference_sample_rate is None; give the clip's rate in Hz, or a voice from model.voice(...)")
             reference = self.voice(reference, reference_sample_rate)
         return speak_units(self, units, reference, chosen).wav
 

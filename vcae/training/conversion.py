@@ -64,7 +64,9 @@ class ConversionObjective(Objective):
         self._teacher = [teacher]
         speaker = recipe.model.speaker
         assert speaker is not None
-        self.critic = MelCritic(speaker.speaker_dim, recipe.critic_width) if recipe.critic_weight or recipe.feature_weight else None
+        self.critic = (
+            MelCritic(speaker.speaker_dim, recipe.critic_width) if recipe.critic_weight or recipe.feature_weight else None
+        )
         ready: Callable[[Any], Any] = torch.compile if recipe.train.compile else lambda f: f
         self._losses, self._convert = ready(self._rebuild), ready(self.convert)
 

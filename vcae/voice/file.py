@@ -11,14 +11,17 @@ from typing import Any
 from torch import Tensor
 
 from vcae import checkpoint
+from vcae.config import to_dict
 from vcae.engine.engine import Engine
 from vcae.errors import CheckpointError
 from vcae.model.decoder import Decoder
+from vcae.model.reference import Reference
 from vcae.voice.matching import Errors
 from vcae.voice.retrieval import Frames
-from vcae.voice.voice import Voice
+from vcae.voice.voice import Recording, Voice, measure_again
 
-VOICE_FORMAT = 2
+# Format 2 had no recordings.
+VOICE_FORMAT, READABLE = 3, (2, 3)
 # What the names of a fine-tuned decoder's tensors start with.
 DECODER = "decoder."
 
@@ -29,7 +32,7 @@ def save_voice(path: Path, voice: Voice, model: Engine, provenance: dict[str, An
     Args:
         path: Of the file.
         voice: What to save.
-        model: That measured it; its checkpoint's hash is stored, as a voice means nothing to another one.
+        model: That measured it; its checkpoint's hash is stored: another one measures the voice again.
         provenance: Plain data to keep beside it: which clips, when, by whom.
 
     Raises:
@@ -50,8 +53,12 @@ def save_voice(path: Path, voice: Voice, model: Engine, provenance: dict[str, An
             tensors[f"{name}_quantiles"] = quantiles
     if voice.decoder is not None:
         tensors |= {f"{DECODER}{key}": value.half() for key, value in voice.decoder.state_dict().items()}
+    for n, recording in enumerate(voice.recordings):
+        tensors |= {f"recording_{n}_mel": recording.mel.contiguous(), f"recording_{n}_f0": recording.f0.contiguous()}
     facts = {
         "format": VOICE_FORMAT,
+        "mel": to_dict(model.mel_config),
+        "recordings": len(voice.recordings),
         "checkpoint": model.checkpoint.path.stem,
         "sha256": model.checkpoint.sha256,
         # JSON has no NaN.
@@ -72,9 +79,9 @@ def read_voice_facts(path: Path) -> dict[str, Any]:
     """
     try:
         facts = json.loads(checkpoint.read_header(path)["vcae_voice"])
-        if facts["format"] != VOICE_FORMAT:
+        if facts["format"] not in READABLE:
             raise CheckpointError(
-                f"{path} has voice format {facts['format']}; this version reads {VOICE_FORMAT}: save the voice again"
+                f"{path} has voice format {facts['format']}; this version reads {' and '.join(map(str, READABLE))}: save the voice again"
             )
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is a safetensors file of something else; make a voice with `vcae voice save`") from error
@@ -82,23 +89,32 @@ def read_voice_facts(path: Path) -> dict[str, Any]:
 
 
 def load_voice(path: Path, model: Engine) -> Voice:
-    """Load a saved voice.
+    """Load a saved voice; one that another checkpoint measured is measured again on the recordings it holds.
+
+    A decoder fine-tuned to the voice belongs to its own checkpoint, and is left out with another.
 
     Raises:
-        CheckpointError: If it is missing, damaged, no voice, or measured by another checkpoint.
+        CheckpointError: If it is missing, damaged, no voice, or measured by another checkpoint and holds no recordings.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     facts = read_voice_facts(path)
-    if facts["sha256"] != model.checkpoint.sha256:
+    own = facts["sha256"] == model.checkpoint.sha256
+    if not own and not (facts.get("recordings") and facts.get("mel") == to_dict(model.mel_config)):
         raise CheckpointError(
             f"the voice {path} was measured by checkpoint {facts['checkpoint']} ({facts['sha256'][:12]}...), which is not the one in use "
-            f"({model.checkpoint.sha256[:12]}...); save it again from its clips, or give its checkpoint"
+            f"({model.checkpoint.sha256[:12]}...), and holds no recordings to measure again; save it again from its clips, or give its checkpoint"
         )
     checkpoint.read_shapes(path)
     try:
         tensors = {key: value.to(model.device) for key, value in load_file(path).items()}
+        recordings = tuple(
+            Recording(tensors[f"recording_{n}_mel"], tensors[f"recording_{n}_f0"])
+            for n in range(int(facts.get("recordings", 0)))
+        )
+        if not own:
+            return measure_again(model, recordings)
         errors = Errors(
             tensors["error_keys"], tensors["error_values"], tensors["error_log_weights"], float(facts["error_bandwidth"])
         )
@@ -109,7 +125,11 @@ def load_voice(path: Path, model: Engine) -> Voice:
         raise CheckpointError(f"the voice {path} is damaged ({error}); save it again from its clips") from error
     median, spread = (math.nan if facts[key] is None else float(facts[key]) for key in ("log_f0_median", "log_f0_spread"))
     quantiles = (tensors.get("unvoiced_quantiles"), tensors.get("voiced_quantiles"))
-    return Voice(embedding, median, spread, quantiles, errors, frames, float(facts["speech_s"]), decoder)
+    known = [model.autoencoder.encode_reference(r.mel.float()) for r in recordings]
+    found = [reference for reference in known if reference is not None]
+    reference = Reference.join(found, [float(r.keys.shape[1]) for r in found]) if found else None
+    speech_s = float(facts["speech_s"])
+    return Voice(embedding, median, spread, quantiles, errors, frames, speech_s, decoder, reference, recordings)
 
 
 def _load_decoder(model: Engine, tensors: dict[str, Tensor]) -> Decoder | None:

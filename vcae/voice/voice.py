@@ -28,6 +28,23 @@ MIN_REFERENCE_S = 1.0
 MAX_REFERENCE_S = 600.0
 
 
+# Of the recordings that a voice was measured on, this much is kept with it, so that another checkpoint can measure it again.
+KEPT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What is kept of a recording of a voice.
+
+    Attributes:
+        mel: (1, n_mels, T) float16, natural log magnitude.
+        f0: (1, T) in Hz, 0 where unvoiced.
+    """
+
+    mel: Tensor
+    f0: Tensor
+
+
 @dataclass(frozen=True)
 class Voice:
     """What is known of a voice to convert to.
@@ -42,6 +59,7 @@ class Voice:
         speech_s: Seconds of sound, pauses left out.
         decoder: A decoder fine-tuned to this voice; None takes the checkpoint's.
         reference: What the decoder may look up of the voice; None where it looks up nothing, or nothing is known.
+        recordings: What it was measured on, at most `KEPT_S` in all; none of a mixed or invented voice.
     """
 
     speaker_embedding: Tensor
@@ -53,6 +71,7 @@ class Voice:
     speech_s: float
     decoder: Decoder | None = None
     reference: Reference | None = None
+    recordings: tuple[Recording, ...] = ()
 
 
 @torch.inference_mode()
@@ -79,7 +98,26 @@ def describe_voice(model: Engine, references: Sequence[Analysis], decoder: Decod
     known = [model.autoencoder.encode_reference(mel) for mel in mels]
     found = [reference for reference in known if reference is not None]
     reference = Reference.join(found, [float(r.keys.shape[1]) for r in found]) if found else None
-    return Voice(embedding, *statistics, band_quantiles(mels, f0s), errors, frames, speech_s, decoder, reference)
+    quantiles, recordings = band_quantiles(mels, f0s), _keep(references, round(KEPT_S * model.mel_config.frame_rate))
+    return Voice(embedding, *statistics, quantiles, errors, frames, speech_s, decoder, reference, recordings)
+
+
+def _keep(references: Sequence[Analysis], n: int) -> tuple[Recording, ...]:
+    """Return the first n frames of the references."""
+    kept = []
+    for seen in references:
+        if n > 0:
+            kept.append(Recording(seen.mel[..., :n].half(), seen.f0[:, :n]))
+        n -= seen.mel.shape[-1]
+    return tuple(kept)
+
+
+def measure_again(model: Engine, recordings: Sequence[Recording]) -> Voice:
+    """Describe the voice of recordings that another checkpoint of the same mel kept with it."""
+    nothing = np.zeros(0, np.float32)
+    return describe_voice(
+        model, [Analysis(nothing, r.mel.float().to(model.device), r.f0.to(model.device), 1.0) for r in recordings]
+    )
 
 
 def hear_voice(model: Engine, references: Sequence[Sound], denoise: bool = False) -> Voice:
@@ -95,20 +133,22 @@ def hear_voice(model: Engine, references: Sequence[Sound], denoise: bool = False
     return describe_voice(model, [analyse(model, r, MIN_REFERENCE_S) for r in references])
 
 
-def measure_voice(model: Engine, clips: Samples | Sequence[Samples], sample_rate: int, denoise: bool = False) -> Voice:
+def measure_voice(
+    model: Engine, clips: Samples | Sequence[Samples], sample_rate: int | None = None, denoise: bool = False
+) -> Voice:
     """Measure the voice of samples.
 
     Args:
         model: With an autoencoder that has a speaker part.
-        clips: One clip (N,) or (N, channels), or several; at least 1 s each; they count by their seconds of speech.
-        sample_rate: Hz.
+        clips: One clip, as `as_sound` takes it, or several; at least 1 s each; they count by their seconds of speech.
+        sample_rate: Of samples, in Hz.
         denoise: Clean the clips first.
 
     Raises:
         AudioError: For unusable audio.
         ConfigError: For a checkpoint without a speaker part.
     """
-    several = [clips] if isinstance(clips, Tensor | np.ndarray) else list(clips)
+    several = [clips] if isinstance(clips, Samples) else list(clips)
     return hear_voice(model, [as_sound(clip, sample_rate, f"reference {n + 1}") for n, clip in enumerate(several)], denoise)
 
 
