@@ -179,7 +179,8 @@ def test_streaming_memory_is_bounded_by_the_chunk():
     """Ten minutes take hardly more than half a minute: without chunks they take over 1 GB."""
     code = """
 import json, resource, torch
-from vcae.config import VocoderConfig, from_dict
+from vcae.config import from_dict
+from vcae.vocoder.config import VocoderConfig
 from vcae.vocoder.neural import HarmonicNoiseVocoder, _inverse_stft, _stft
 vocoder = HarmonicNoiseVocoder(from_dict(VocoderConfig, {"width": 16, "n_blocks": 2, "n_corrections": 1})).eval()
 peaks = []
