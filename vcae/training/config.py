@@ -72,7 +72,7 @@ class TrainConfig:
     save_every: int = 500
     # What is validated and saved as the model is the moving average of the weights, with this decay a step; 0: the weights themselves.
     average_decay: float = 0.0
-    # Compile the objective: twice as fast on a CPU once two minutes have gone into it. Needs a C++ compiler.
+    # Compile the objective: minutes at the start, and faster steps from then on. Needs a C++ compiler.
     compile: bool = False
 
     def __post_init__(self) -> None:

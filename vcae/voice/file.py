@@ -15,10 +15,9 @@ from vcae.config import to_dict
 from vcae.engine.engine import Engine
 from vcae.errors import CheckpointError
 from vcae.model.decoder import Decoder
-from vcae.model.reference import Reference
 from vcae.voice.matching import Errors
 from vcae.voice.retrieval import Frames
-from vcae.voice.voice import Recording, Voice, measure_again
+from vcae.voice.voice import Recording, Voice, describe_reference, measure_again
 
 # Format 2 had no recordings.
 VOICE_FORMAT, READABLE = 3, (2, 3)
@@ -125,9 +124,7 @@ def load_voice(path: Path, model: Engine) -> Voice:
         raise CheckpointError(f"the voice {path} is damaged ({error}); save it again from its clips") from error
     median, spread = (math.nan if facts[key] is None else float(facts[key]) for key in ("log_f0_median", "log_f0_spread"))
     quantiles = (tensors.get("unvoiced_quantiles"), tensors.get("voiced_quantiles"))
-    known = [model.autoencoder.encode_reference(r.mel.float()) for r in recordings]
-    found = [reference for reference in known if reference is not None]
-    reference = Reference.join(found, [float(r.keys.shape[1]) for r in found]) if found else None
+    reference = describe_reference(model, [r.mel.float() for r in recordings])
     speech_s = float(facts["speech_s"])
     return Voice(embedding, median, spread, quantiles, errors, frames, speech_s, decoder, reference, recordings)
 

@@ -95,11 +95,16 @@ def describe_voice(model: Engine, references: Sequence[Analysis], decoder: Decod
     errors = measure_errors(mels, copies, latents, f0s, model.autoencoder.config.content.stride)
     frames = keep_frames(mels, [model.autoencoder.normalize(mel) for mel in mels], f0s)
     statistics = log_f0_statistics(torch.cat(f0s, dim=1)[0])
-    known = [model.autoencoder.encode_reference(mel) for mel in mels]
-    found = [reference for reference in known if reference is not None]
-    reference = Reference.join(found, [float(r.keys.shape[1]) for r in found]) if found else None
+    reference = describe_reference(model, mels)
     quantiles, recordings = band_quantiles(mels, f0s), _keep(references, round(KEPT_S * model.mel_config.frame_rate))
     return Voice(embedding, *statistics, quantiles, errors, frames, speech_s, decoder, reference, recordings)
+
+
+def describe_reference(model: Engine, mels: Sequence[Tensor]) -> Reference | None:
+    """Return what the decoder may look up in log-mels (1, n_mels, T) of a voice, every step alike; None where it looks up nothing."""
+    known = [model.autoencoder.encode_reference(mel) for mel in mels]
+    found = [reference for reference in known if reference is not None]
+    return Reference.join(found, [float(r.keys.shape[1]) for r in found]) if found else None
 
 
 def _keep(references: Sequence[Analysis], n: int) -> tuple[Recording, ...]:
