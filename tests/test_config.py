@@ -83,7 +83,7 @@ def test_frame_rate():
         ({"mel": 3}, "mel is 3; a mapping"),
         ({"content": {"stride": 3}}, "content.stride is 3; allowed are 1, 2, 4"),
         ({"content": {"n_normalized": 9}}, "content.n_normalized is 9"),
-        ({"content": {"variational": True, "latent_noise": 0.3}}, "latent_noise 0: its own noise is learned"),
+        ({"content": {"variational": True, "latent_noise": 0.3}}, "latent_noise 0, as its noise is learned"),
         ({"content": {"variational": True}, "quantizer": {}}, "variational and a quantizer exclude each other"),
     ],
 )
