@@ -95,7 +95,7 @@ def test_bad_values_are_named(values, message):
 @pytest.mark.parametrize(
     ("cls", "values", "message"),
     [
-        (AutoencoderRecipe, {"kl_weight": 0.1}, "kl_weight is 0.1, but there is nothing to weigh"),
+        (AutoencoderRecipe, {"kl_weight": 0.1}, "kl_weight is 0.1, but the latent is not variational"),
         (AutoencoderRecipe, {"free_bits": -1.0}, "free_bits is -1.0; it must not be negative"),
         (LadderRecipe, {"autoencoder": {}, "dims": [4, 0]}, r"dims is \(4, 0\)"),
         (LadderRecipe, {"autoencoder": {}, "dims": [4, 4]}, "each may stand there once"),

@@ -129,7 +129,7 @@ def test_what_is_no_compressed_file_or_too_long_is_refused_before_it_is_decoded(
         data = small.codec().compress(read_sound(clips["source"]), 0.6)
         files = {
             "long.vcz": (data, r"the file long.vcz is 7 s long; at most 5 s are allowed"),
-            "letter.vcz": (b"Dear friend", r"the file letter.vcz is no compressed speech"),
+            "letter.vcz": (b"Dear friend", r"the file letter.vcz is not compressed speech"),
             "empty": (b"", r"the file empty is empty"),
         }
         short = small.codec().compress(read_sound(clips["source"], first_s=3.0), 3)
