@@ -131,7 +131,7 @@ def test_silence_and_scraps_are_refused(fitted):
 def test_damaged_and_foreign_files_are_refused(fitted, tmp_path, tiny_checkpoint):
     path = tmp_path / "m.safetensors"
     fitted.save(path)
-    with pytest.raises(CheckpointError, match="holds no classes"):
+    with pytest.raises(CheckpointError, match="is not a classifier"):
         OpenSetClassifier.load(tiny_checkpoint)
     tensors = load_file(path)
     with safe_open(path, "pt") as opened:

@@ -293,7 +293,7 @@ def test_the_report_shows_figures_curves_and_the_worst_mistakes(tmp_path):
     assert figures["counts"] == {"hits": 2, "misses": 2, "false_alarms": 5, "passes": 3}
     assert figures["thresholds"]["other"]["cost"] == pytest.approx(0.01 * 100 * 0.25 + 0.99)
     best = min(metrics.expected_cost(judged.labels, judged.scores, at, CostTable()) for at in np.arange(-1, 13))
-    known = figures["thresholds"]["best on these recordings, known afterwards"]
+    known = figures["thresholds"]["best on these recordings, in hindsight"]
     assert known["cost"] == pytest.approx(best)
 
 

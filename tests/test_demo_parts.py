@@ -295,7 +295,7 @@ def test_a_detector_that_says_it_is_huge_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match=r"larger than a detector may be here \(width, n_fft\)"):
         check_size(tmp_path / "a.safetensors")
     (tmp_path / "b.safetensors").write_text("no")
-    with pytest.raises(CheckpointError, match=r"^b.safetensors is no anomaly detector"):
+    with pytest.raises(CheckpointError, match=r"^b.safetensors is not an anomaly detector"):
         check_size(tmp_path / "b.safetensors")
 
 

@@ -299,7 +299,9 @@ class Reader:
     def __iter__(self) -> Iterator[Block | Lost]:
         for item in self._read():
             if self._strict and isinstance(item, Lost):
-                raise BitstreamError(f"{self._name} is damaged at byte {item.offset}: {item.reason}; strict decoding refuses it")
+                raise BitstreamError(
+                    f"{self._name} is damaged at byte {item.offset}: {item.reason}; strict decoding refuses it"
+                )
             yield item
 
     def _read_header(self) -> tuple[Header, int]:

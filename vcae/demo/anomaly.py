@@ -149,7 +149,7 @@ def check_size(path: Path) -> None:
         numbers = [(config, MOST), (config["mel"], MOST_MEL)]
         over = [key for values, most in numbers for key, limit in most.items() if not 0 < int(values.get(key, 1)) <= limit]
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{path.name} is no anomaly detector; make one here or with vcae anomaly fit") from error
+        raise CheckpointError(f"{path.name} is not an anomaly detector; make one here or with vcae anomaly fit") from error
     if over:
         raise CheckpointError(
             f"{path.name} is larger than a detector may be here ({', '.join(over)}); use it on the command line"
