@@ -9,11 +9,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class ReleaseRecipe:
-    """All settings of `recipes/release`."""
+    """Settings of `recipes/release`."""
 
     autoencoder: str
     vocoder: str
     output: str
-    # The vocoder stays in the shipped checkpoint of that name, and is not copied.
+    # Refer to the vocoder of the shipped checkpoint of that name instead of copying it.
     share_vocoder: bool = False
     info: Mapping[str, Any] = field(default_factory=dict)

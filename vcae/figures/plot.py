@@ -93,18 +93,18 @@ def unit_colour(unit: int) -> tuple[float, float, float]:
 
 
 def draw_strip(axes: Axes, units: Units, points_per_s: float) -> None:
-    """Draw units as a strip of runs, each of its unit's colour and with its number where that fits.
+    """Draw units as a strip of coloured runs, with their numbers where they fit.
 
     Args:
-        axes: Where; a unit of time is a second.
-        units: With times.
-        points_per_s: Width of a second on paper.
+        axes: Axes with time in seconds.
+        units: Units with times.
+        points_per_s: Width of a second in points.
     """
     runs = units.collapse()
     times = runs.times()
     starts, ends = np.array(times).T
     wide = points_per_s * (ends - starts)
-    # Lines between runs would hide runs that are hardly wider than they.
+    # Lines between runs would hide very short runs.
     line = 0.6 if float(np.median(wide)) > 3 else 0.0
     colours = [unit_colour(unit) for unit in runs.units]
     spans = list(zip(starts.tolist(), (ends - starts).tolist(), strict=True))
