@@ -99,7 +99,11 @@ def test_bad_values_are_named(values, message):
         (AutoencoderRecipe, {"free_bits": -1.0}, "free_bits is -1.0; it must not be negative"),
         (LadderRecipe, {"autoencoder": {}, "dims": [4, 0]}, r"dims is \(4, 0\)"),
         (LadderRecipe, {"autoencoder": {}, "dims": [4, 4]}, "each size may be listed only once"),
-        (LadderRecipe, {"autoencoder": {}, "dims": [4], "kl_weights": [0.1]}, "variational_dim is 16, which is not one of dims"),
+        (
+            LadderRecipe,
+            {"autoencoder": {}, "dims": [4], "kl_weights": [0.1]},
+            "variational_dim is 16, which is not one of dims",
+        ),
     ],
 )
 def test_bad_recipes_are_named(cls, values, message):

@@ -117,6 +117,7 @@ class AnomalyRecipe:
             require(not unknown, f"{name} has {', '.join(unknown)}; allowed are {', '.join(allowed)}")
         at_least(self, 2, "machine_folds")
         require(
-            all(0 <= p < 0.5 for p in self.pollution), f"pollution is {self.pollution}; allowed are fractions from 0 to below .5"
+            all(0 <= p < 0.5 for p in self.pollution),
+            f"pollution is {self.pollution}; allowed are fractions from 0 to below .5",
         )
         positive(self, "bootstrap", "threshold_splits")

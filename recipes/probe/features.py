@@ -69,9 +69,7 @@ def step_features(recipe: ProbeRecipe) -> dict[str, Callable[[np.ndarray], np.nd
     def content(name: str) -> Callable[[np.ndarray], np.ndarray]:
         autoencoder = _autoencoder(name)
         if autoencoder.config.content.stride != STRIDE or autoencoder.config.mel != MelConfig():
-            raise ConfigError(
-                f"checkpoint {name} does not have steps of {STRIDE} frames; probe one with the usual settings"
-            )
+            raise ConfigError(f"checkpoint {name} does not have steps of {STRIDE} frames; probe one with the usual settings")
 
         @torch.inference_mode()
         def encode(mel: np.ndarray) -> np.ndarray:

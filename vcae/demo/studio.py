@@ -204,7 +204,9 @@ def told(studio: Studio) -> Callable[[Callable[P, R]], Callable[P, R]]:
                 said = text[:1].upper() + text[1:] + "."
             except Exception:
                 log.exception("a job failed")
-                said = "An internal error occurred and was written to the server's log; it was probably not caused by your input."
+                said = (
+                    "An internal error occurred and was written to the server's log; it was probably not caused by your input."
+                )
             raise gr.Error(said, duration=ERROR_S, print_exception=False)
 
         return guarded

@@ -105,7 +105,9 @@ def check_voice_name(name: str, visitor: Mapping[str, str]) -> str:
     """
     name = name.strip()
     if not NAME.fullmatch(name):
-        raise ConfigError(f"{name!r} is not a valid voice name; use letters, digits, '.', '_' and '-', beginning with a letter or digit")
+        raise ConfigError(
+            f"{name!r} is not a valid voice name; use letters, digits, '.', '_' and '-', beginning with a letter or digit"
+        )
     if len(visitor) >= MAX_VOICES and name not in visitor:
         raise ConfigError(
             f"{len(visitor)} voices are kept for you, which is the limit; use the name of one of them to replace it"
