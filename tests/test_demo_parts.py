@@ -278,7 +278,7 @@ def test_voices_are_ones_own(studio, tmp_path):
     with pytest.raises(ConfigError, match="8 voices are kept"):
         check_voice_name("another", many)
     assert check_voice_name(" v3 ", many) == "v3"
-    with pytest.raises(ConfigError, match="no name for a voice"):
+    with pytest.raises(ConfigError, match="not a valid voice name"):
         check_voice_name("../x", {})
 
 
