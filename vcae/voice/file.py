@@ -1,4 +1,4 @@
-"""Saved voices: safetensors with what measured them in the metadata."""
+"""Saved voices: safetensors, with the checkpoint that measured them in the metadata."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vcae.voice.voice import Recording, Voice, describe_reference, measure_again
 
 # Format 2 had no recordings.
 VOICE_FORMAT, READABLE = 3, (2, 3)
-# What the names of a fine-tuned decoder's tensors start with.
+# Prefix of the tensors of a fine-tuned decoder.
 DECODER = "decoder."
 
 
@@ -29,10 +29,10 @@ def save_voice(path: Path, voice: Voice, model: Engine, provenance: dict[str, An
     """Save a voice as safetensors.
 
     Args:
-        path: Of the file.
-        voice: What to save.
-        model: That measured it; its checkpoint's hash is stored: another one measures the voice again.
-        provenance: Plain data to keep beside it: which clips, when, by whom.
+        path: File to write.
+        voice: Voice to save.
+        model: Model that measured it. Its checkpoint's hash is stored, as another checkpoint measures the voice again.
+        provenance: Plain data for the metadata: clips, time, author.
 
     Raises:
         CheckpointError: If the file cannot be written.
@@ -71,10 +71,10 @@ def save_voice(path: Path, voice: Voice, model: Engine, provenance: dict[str, An
 
 
 def read_voice_facts(path: Path) -> dict[str, Any]:
-    """Read what is stored beside a saved voice, without its tensors.
+    """Read the metadata of a saved voice, without its tensors.
 
     Raises:
-        CheckpointError: If the file is damaged or no voice.
+        CheckpointError: If the file is damaged or not a voice.
     """
     try:
         facts = json.loads(checkpoint.read_header(path)["vcae_voice"])
@@ -88,12 +88,12 @@ def read_voice_facts(path: Path) -> dict[str, Any]:
 
 
 def load_voice(path: Path, model: Engine) -> Voice:
-    """Load a saved voice; one that another checkpoint measured is measured again on the recordings it holds.
+    """Load a saved voice; if another checkpoint measured it, it is measured again from the recordings in its file.
 
-    A decoder fine-tuned to the voice belongs to its own checkpoint, and is left out with another.
+    A fine-tuned decoder belongs to its own checkpoint, and is not used with another one.
 
     Raises:
-        CheckpointError: If it is missing, damaged, no voice, or measured by another checkpoint and holds no recordings.
+        CheckpointError: If it is missing, damaged, not a voice, or measured by another checkpoint and without recordings.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -103,7 +103,7 @@ def load_voice(path: Path, model: Engine) -> Voice:
     if not own and not (facts.get("recordings") and facts.get("mel") == to_dict(model.mel_config)):
         raise CheckpointError(
             f"the voice {path} was measured by checkpoint {facts['checkpoint']} ({facts['sha256'][:12]}...), which is not the one in use "
-            f"({model.checkpoint.sha256[:12]}...), and holds no recordings to measure again; save it again from its clips, or give its checkpoint"
+            f"({model.checkpoint.sha256[:12]}...), and it has no recordings to measure it again; save it again from its clips, or give its checkpoint"
         )
     checkpoint.read_shapes(path)
     try:
