@@ -1,10 +1,10 @@
 """Decode mutated compressed files: `python benchmarks/fuzz_codec.py [--files 10000] [--jobs 1] [--first 0] [--keep FOLDER]`.
 
-Bits flipped, bytes replaced, inserted, deleted, the end cut off, files spliced, blocks exchanged; and headers and payloads edited with all
-checksums put right, so that what lies behind them sees it. File n is the same on every machine with the same codec. Every file must be refused
-by a BitstreamError or give finite sound within 5 s and 1 GB; one in ten is decoded with `strict` too, one in twenty in another voice. Prints what
-became of them, the slowest and the peak of memory (VmHWM of the worker, model and libraries included); exits with 1 if any failed. Seconds are
-those of the processor, so that a busy machine fails no file; a worker that has used 15 of them, or sleeps for two minutes, is ended.
+Mutations: flipped bits, replaced, inserted or deleted bytes, truncated and spliced files, exchanged blocks; and headers and payloads edited with
+correct checksums, so that the code after the checksums is tested. File n is the same on every machine with the same codec. Every file must raise
+a BitstreamError or give finite sound within 5 s and 1 GB; one in ten is also decoded with `strict`, one in twenty in another voice. Prints the
+outcomes, the slowest files and peak memory (VmHWM of the worker, including model and libraries); exits with 1 if any file failed. Times are
+processor times, so that a busy machine does not matter; a worker that has used 15 s, or sleeps for two minutes, is killed.
 """
 
 import argparse

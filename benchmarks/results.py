@@ -1,10 +1,10 @@
 """Maintain the results in docs/results.json and their tables in docs/results.md.
 
     python benchmarks/results.py conversion out/judged/means.json [--rename OLD=NEW ...]
-    python benchmarks/results.py            # only writes the tables anew
+    python benchmarks/results.py            # only rewrites the tables
 
-The first word is a table of docs/results.md, between `<!-- NAME -->` and `<!-- end -->`; the files are what `vcae evaluate` wrote. Systems
-that were there before are replaced one by one, but not by fewer files.
+The first argument is a table of docs/results.md, between `<!-- NAME -->` and `<!-- end -->`; the files are from `vcae evaluate`. Existing
+systems are replaced one by one, but not by results on fewer files.
 """
 
 import argparse

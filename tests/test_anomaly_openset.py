@@ -266,7 +266,7 @@ def test_a_class_with_a_single_file_is_told_of_and_nothing_is_lost(command, fold
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        ((), "holds no folders; each class needs one"),
+        ((), "has no folders; each class needs one"),
         (("a/0.wav", "b/0.wav"), "each of the 2 classes has a single file"),
         (("a/0.wav", "a/1.wav"), "there is 1 class"),
         (("a/", "b/"), "no folder in"),

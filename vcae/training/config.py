@@ -150,25 +150,25 @@ class AutoencoderRecipe:
 
 @dataclass(frozen=True)
 class ConversionRecipe:
-    """All numbers of `recipes/conversion`: conversions in, recordings out."""
+    """Settings of `recipes/conversion`: training on own conversions as input and recordings as target."""
 
     model: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     perturb: PerturbConfig = field(default_factory=lambda: PerturbConfig(warp=0.15, mask_probability=0.3))
     data: DataConfig = field(default_factory=lambda: DataConfig(crop_s=1.984, batch_size=28, crops_a_speaker=4))
     train: TrainConfig = field(default_factory=TrainConfig)
-    # The checkpoint that converts what the content encoder hears, and one that lends the weights whose name and shape fit.
+    # The checkpoint that converts the content encoder's input, and one from which weights of the same name and shape are copied.
     teacher: str = "default"
     borrowed: str | None = "default"
-    # On: the recording is heard with the teacher's change of voice added, times a factor; off: the teacher's conversion is heard.
+    # The input is the recording plus the teacher's change of voice times a random factor; without it, the teacher's conversion.
     add_change: bool = True
     change_min: float = 0.8
     change_max: float = 1.3
-    # Weight of the differences between frames, beside that of the frames.
+    # Weight of the loss on differences between frames, relative to that on frames.
     difference_weight: float = 0.5
-    # Share of the crops that have no reference to look up, and the most of the reference's steps that are hidden from a crop.
+    # Fraction of the crops without a reference, and largest fraction of the reference's steps that is masked for a crop.
     no_reference: float = 0.15
     hidden_reference: float = 0.3
-    # Weights of passing a critic of mels, and of matching its features; 0 and 0: there is none. Both grow over the first steps.
+    # Weights of the adversarial loss and of feature matching; with both 0 there is no critic. Both grow over the first steps.
     critic_weight: float = 0.0
     feature_weight: float = 0.0
     critic_width: int = 16
