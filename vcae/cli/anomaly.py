@@ -77,7 +77,9 @@ def fit(
     ] = Model.combined,
     robust: Annotated[Robust, typer.Option(help="Against anomalies among the normal recordings.")] = Robust.none,
     trim: Annotated[float, typer.Option(help="Fraction of the recordings (or frames) that --robust leaves out.")] = 0.2,
-    config: Annotated[Path | None, typer.Option(help="YAML of detector settings; options on the command line take precedence.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML of detector settings; options on the command line take precedence.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Most training steps per network.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed and recordings give the same detector.")] = 0,
     force: ForceOption = False,
@@ -139,9 +141,7 @@ def score(
     sources: SourcesArgument,
     run: Run,
     model: ModelFileOption,
-    threshold: Annotated[
-        float | None, typer.Option(help="Threshold on the score, instead of the detector's own.")
-    ] = None,
+    threshold: Annotated[float | None, typer.Option(help="Threshold on the score, instead of the detector's own.")] = None,
     csv_file: Annotated[Path | None, typer.Option("--csv", help="Table to write.")] = None,
     plot: Annotated[
         Path | None, typer.Option(help="Folder for pictures: mel, reconstruction, errors, score over time.")
@@ -266,9 +266,7 @@ def watch(
     rate: Annotated[
         int | None, typer.Option(help="Sample rate in Hz of raw PCM; needed with '-' and .raw or .pcm files.")
     ] = None,
-    window: Annotated[
-        float | None, typer.Option(help="Window in s; by default as long as the fitted recordings.")
-    ] = None,
+    window: Annotated[float | None, typer.Option(help="Window in s; by default as long as the fitted recordings.")] = None,
     hop: Annotated[float | None, typer.Option(help="Hop between windows in s; by default half a window.")] = None,
     follow: Annotated[float, typer.Option(min=0, help="Seconds to wait for more when the file ends.")] = 0.0,
     threshold: Annotated[

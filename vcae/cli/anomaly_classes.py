@@ -67,8 +67,12 @@ def _class_folders(folder: Path) -> list[Path]:
 def fit_classes(
     folder: Annotated[Path, typer.Argument(help="A folder with one folder of recordings per class, named after the class.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Model file to write (.safetensors).")],
-    by: Annotated[By | None, typer.Option(help="Score that decides whether a sound is unknown; thresholds of the others are set too.")] = None,
-    keep: Annotated[float, typer.Option(help="Fraction of held-out recordings of known classes that the thresholds accept.")] = 0.95,
+    by: Annotated[
+        By | None, typer.Option(help="Score that decides whether a sound is unknown; thresholds of the others are set too.")
+    ] = None,
+    keep: Annotated[
+        float, typer.Option(help="Fraction of held-out recordings of known classes that the thresholds accept.")
+    ] = 0.95,
     steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 300,
     seed: Annotated[int, typer.Option(min=0, help="The same seed and recordings give the same model.")] = 0,
     force: ForceOption = False,
@@ -119,7 +123,9 @@ def classify(
     sources: SourcesArgument,
     run: Run,
     model: ModelOption,
-    by: Annotated[By | None, typer.Option(help="Score that decides whether a sound is unknown; by default the model's choice.")] = None,
+    by: Annotated[
+        By | None, typer.Option(help="Score that decides whether a sound is unknown; by default the model's choice.")
+    ] = None,
     threshold: Annotated[float | None, typer.Option(help="Threshold of that score; by default the model's own.")] = None,
     output: Annotated[Path | None, typer.Option("--csv", help="Write the answers to a CSV file.")] = None,
 ) -> None:
@@ -153,7 +159,9 @@ def classify(
 def evaluate(
     model: ModelOption,
     normal: Annotated[list[str] | None, typer.Option(help="Normal recordings: files or folders. Repeat it for more.")] = None,
-    anomalous: Annotated[list[str] | None, typer.Option(help="Anomalous recordings: files or folders. Repeat it for more.")] = None,
+    anomalous: Annotated[
+        list[str] | None, typer.Option(help="Anomalous recordings: files or folders. Repeat it for more.")
+    ] = None,
     known: Annotated[
         Path | None, typer.Option(help="For classes: a folder per class, of recordings that were not used for training.")
     ] = None,

@@ -59,7 +59,9 @@ def convert(
     strength: Annotated[float, typer.Option(help="0: the source's own voice, 1: the voice of --speaker.")] = 1.0,
     match: Annotated[
         str,
-        typer.Option(help="How strongly to pull frames towards similar frames of the reference, 0 to 1; auto: depends on its length."),
+        typer.Option(
+            help="How strongly to pull frames towards similar frames of the reference, 0 to 1; auto: depends on its length."
+        ),
     ] = "auto",
     detail: Annotated[
         str,

@@ -27,14 +27,10 @@ TABLES_HELP = (
 @user_errors
 def evaluate(
     tables: Annotated[list[Path], typer.Argument(help=TABLES_HELP)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the report and its cache.")] = Path(
-        "evaluation"
-    ),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the report and its cache.")] = Path("evaluation"),
     paired: Annotated[
         bool,
-        typer.Option(
-            "--paired", help="Print the paired difference of each system to the first one, with 95 % intervals."
-        ),
+        typer.Option("--paired", help="Print the paired difference of each system to the first one, with 95 % intervals."),
     ] = False,
     copies: Annotated[bool, typer.Option("--copies", help="Treat conversions as copies of their sources.")] = False,
     judges: Annotated[

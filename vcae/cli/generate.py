@@ -64,7 +64,9 @@ def voice(
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="A name for --speaker, or a .safetensors file; without it, new-SEED.")
     ] = None,
-    spread: Annotated[float, typer.Option(help="Deviation from the average voice, up to 2; below 1 more ordinary, above 1 more unusual.")] = 1.0,
+    spread: Annotated[
+        float, typer.Option(help="Deviation from the average voice, up to 2; below 1 more ordinary, above 1 more unusual.")
+    ] = 1.0,
     device: DeviceOption = Device.auto,
     checkpoint: CheckpointOption = "default",
     force: ForceOption = False,
@@ -102,7 +104,9 @@ def speech(
     seconds: Annotated[float, typer.Option(help="Duration, 0.5 to 600 s.")] = 5.0,
     seed: SeedOption = 0,
     temperature: Annotated[float, typer.Option(help="Below 1: more usual sounds; above 1: more unusual ones.")] = 1.0,
-    top_p: Annotated[float, typer.Option("--top-p", help="Sample only from the most likely units with this total probability.")] = 0.9,
+    top_p: Annotated[
+        float, typer.Option("--top-p", help="Sample only from the most likely units with this total probability.")
+    ] = 0.9,
     output: OutputOption = None,
     device: DeviceOption = Device.auto,
     force: ForceOption = False,
@@ -161,7 +165,9 @@ def interpolate(
     second: Annotated[str, typer.Argument(help="Another.")],
     output: Annotated[str, typer.Option("--output", "-o", help="Folder for the voices, 00.safetensors and on.")],
     steps: Annotated[int, typer.Option(help="Number of voices, both ends included, 2 to 100.")] = 5,
-    source: Annotated[str | None, typer.Option(help="A clip to convert to each voice; each wav is written next to its voice.")] = None,
+    source: Annotated[
+        str | None, typer.Option(help="A clip to convert to each voice; each wav is written next to its voice.")
+    ] = None,
     device: DeviceOption = Device.auto,
     checkpoint: CheckpointOption = "default",
     seed: SeedOption = 0,
@@ -174,7 +180,9 @@ def interpolate(
 
     speakers = [parse_speaker(first), parse_speaker(second)]
     if any(s.weight is not None for s in speakers):
-        raise ConfigError("voices to interpolate cannot have weights, as each step has its own; leave out the ':' and what follows")
+        raise ConfigError(
+            "voices to interpolate cannot have weights, as each step has its own; leave out the ':' and what follows"
+        )
     targets = _step_targets(Path(output), steps)
     wavs = [str(target.with_suffix(".wav")) for target in targets] if source is not None else []
     for target in targets:

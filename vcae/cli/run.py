@@ -32,10 +32,13 @@ SourcesArgument = Annotated[
 ]
 OutDirOption = Annotated[
     Path | None,
-    typer.Option(help="Folder for the outputs of all sources, and for report.jsonl; subfolders are preserved.", rich_help_panel=MANY),
+    typer.Option(
+        help="Folder for the outputs of all sources, and for report.jsonl; subfolders are preserved.", rich_help_panel=MANY
+    ),
 ]
 GlobOption = Annotated[
-    str | None, typer.Option(help="Files of a folder to use, such as '*.flac'; by default all sound files.", rich_help_panel=MANY)
+    str | None,
+    typer.Option(help="Files of a folder to use, such as '*.flac'; by default all sound files.", rich_help_panel=MANY),
 ]
 JobsOption = Annotated[int, typer.Option(min=0, help="Worker processes; 0: one per core.", rich_help_panel=MANY)]
 ResumeOption = Annotated[

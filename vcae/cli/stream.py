@@ -62,7 +62,9 @@ def stream(
     device_in: Annotated[
         str | None, typer.Option(help="Microphone, by number or name, or 'default', in place of standard input.")
     ] = None,
-    device_out: Annotated[str | None, typer.Option(help="Loudspeaker, by number or name, or 'default', in place of standard output.")] = None,
+    device_out: Annotated[
+        str | None, typer.Option(help="Loudspeaker, by number or name, or 'default', in place of standard output.")
+    ] = None,
     pitch: Annotated[str, typer.Option(help="As for convert.")] = "auto",
     match: Annotated[str, typer.Option(help="As for convert.")] = "auto",
     detail: Annotated[str, typer.Option(help="As for convert.")] = "auto",
@@ -85,7 +87,9 @@ def stream(
     own = None if source_voice is None else read_sound(source_voice, first_s=60.0)
     first = next(iter(clips.values()), None)
     if own is None and first is None:
-        raise ConfigError("a saved voice has no initial statistics for a stream; give a clip of the source speaker with --source-voice")
+        raise ConfigError(
+            "a saved voice has no initial statistics for a stream; give a clip of the source speaker with --source-voice"
+        )
     with progress("loading the model", quiet):
         import numpy as np
 

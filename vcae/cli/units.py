@@ -214,7 +214,9 @@ def speak(
     ] = Durations.auto,
     match: Annotated[
         str,
-        typer.Option(help="How strongly to pull frames towards similar frames of the reference, 0 to 1; auto: depends on its length."),
+        typer.Option(
+            help="How strongly to pull frames towards similar frames of the reference, 0 to 1; auto: depends on its length."
+        ),
     ] = "auto",
     device: DeviceOption = Device.auto,
     seed: SeedOption = 0,

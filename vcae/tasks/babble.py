@@ -94,7 +94,9 @@ def sample_units(model: Engine, options: BabbleOptions) -> Units:
     """
     prior, where = unit_prior(), model.checkpoint
     if where.sha256 != prior.base_sha256:
-        raise CheckpointError(f"the prior of babble belongs to the units of the checkpoint vq, not of {where.path.stem}; use vq")
+        raise CheckpointError(
+            f"the prior of babble belongs to the units of the checkpoint vq, not of {where.path.stem}; use vq"
+        )
     n_samples = round(options.seconds * model.sample_rate)
     n = math.ceil(n_samples / (STEP_S * model.sample_rate)) + 1
     drawn = prior.sample(n, options.seed, options.temperature, options.top_p)
