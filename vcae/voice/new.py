@@ -60,7 +60,7 @@ def new_voice(model: Engine, seed: int, spread: float = 1.0) -> Voice:
         ConfigError: For a seed or a spread that is not allowed, or a spread at which all draws are refused.
     """
     known = priors()
-    known.check(model.checkpoint.sha256)
+    known.check(model)
     return _audible(model, known, draw(known, seed, spread))
 
 
@@ -122,7 +122,7 @@ def between_voices(model: Engine, first: Voice, second: Voice, steps: int) -> li
             "a fine-tuned voice has a decoder of its own, and nothing lies between two decoders; save it from its clips"
         )
     known = priors()
-    known.check(model.checkpoint.sha256)
+    known.check(model)
     ends = [known.prior.encode(known.space.features(voice))[0] for voice in (first, second)]
     rebuilt = [known.space.describe(known.prior.decode(end)[0]) for end in ends]
     voices = [first]

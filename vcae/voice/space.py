@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vcae import checkpoint
 from vcae.audio.f0 import log_f0_statistics
 from vcae.config import from_dict, to_dict
+from vcae.engine.engine import Engine
 from vcae.errors import CheckpointError, ConfigError
 from vcae.model.config import VoicePriorConfig
 from vcae.model.voice_prior import VoicePrior
@@ -30,7 +31,7 @@ SPREADS = (0.03, 0.5)
 # What the space and the bank consist of, with the number of dimensions of each.
 SPACE = {"mean": 1, "whiten": 2, "unwhiten": 2, "quantile_mean": 1, "quantile_basis": 2}
 # What must stand beside the weights.
-FACTS = ("base_sha256", "limit", "directions", "medians")
+FACTS = ("speaker_sha256", "limit", "directions", "medians")
 BANK = {"mel": 2, "f0": 1}
 
 
@@ -142,16 +143,17 @@ class Priors:
         nearest = float((self.known @ drawn.speaker_embedding[0]).max())
         return nearest <= float(self.metadata["limit"]) and low <= drawn.log_f0_median <= high
 
-    def check(self, model_sha256: str) -> None:
-        """Refuse another checkpoint than the one these priors were learned with.
+    def check(self, model: Engine) -> None:
+        """Refuse a checkpoint whose speaker encoder is not the one whose embeddings these priors were learned from.
 
         Raises:
-            CheckpointError: If it is another one.
+            CheckpointError: If it has another one, or none.
         """
-        if self.metadata["base_sha256"] != model_sha256:
+        found = checkpoint.hash_weights(model.autoencoder.the_speaker_encoder())
+        if self.metadata["speaker_sha256"] != found:
             raise CheckpointError(
-                f"{self.path.name} draws for the checkpoint default ({self.metadata['base_sha256'][:12]}...), and the one in use is another "
-                f"({model_sha256[:12]}...); use --checkpoint default"
+                f"{self.path.name} draws embeddings of the speaker encoder {self.metadata['speaker_sha256'][:12]}..., and that of "
+                f"{model.checkpoint.path.name} is another ({found[:12]}...); use the checkpoint default"
             )
 
 
@@ -171,8 +173,8 @@ def save_priors(
         space: In which it lies.
         known: (S, speaker_dim), embeddings of the training speakers.
         bank: Mel (1, n_mels, T) and F0 (1, T) of speech that makes voices audible.
-        metadata: `base_sha256`, `limit` (the cosine to a known speaker up to which a voice is new), `directions` (see `Priors`),
-            `medians` (the least and the most log-F0 that a voice may have), and plain data.
+        metadata: `speaker_sha256` (see `checkpoint.hash_weights`), `limit` (the cosine to a known speaker up to which a voice is new),
+            `directions` (see `Priors`), `medians` (the least and the most log-F0 that a voice may have), and plain data.
 
     Raises:
         CheckpointError: If the file cannot be written.
