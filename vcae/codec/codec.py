@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import BinaryIO
 
@@ -24,6 +24,7 @@ from vcae.codec.playback import MOST_STEPS, Stream
 from vcae.engine.engine import Samples, as_sound
 from vcae.engine.listening import MIN_SOURCE_S, Source, hear_latent, hear_speaker, listen
 from vcae.errors import BitstreamError
+from vcae.files import provenance
 from vcae.options import check_kbps
 from vcae.vocoder.excitation import PitchTrack
 from vcae.voice.voice import Voice
@@ -367,7 +368,7 @@ def compress(wav: Samples, sample_rate: int | None = None, kbps: float = 1.5) ->
 
 def decompress(
     data: bytes, speaker: Samples | Sequence[Samples] | Voice | None = None, speaker_sample_rate: int | None = None
-) -> Tensor:
+) -> Sound:
     """Decompress what `compress` gave.
 
     Args:
@@ -376,7 +377,7 @@ def decompress(
         speaker_sample_rate: Of the clips, in Hz.
 
     Returns:
-        (N,), at 16 kHz.
+        The sound, at 16 kHz.
 
     Raises:
         BitstreamError: If it is no such file, or nothing of it could be decoded.
@@ -386,4 +387,4 @@ def decompress(
     codec = _shipped()
     if speaker is not None and not isinstance(speaker, Voice):
         speaker = codec.voice(speaker, speaker_sample_rate)
-    return torch.from_numpy(codec.decompress(data, speaker).sound.wav)
+    return replace(codec.decompress(data, speaker).sound, comment=provenance(codec.file, "decompressed"))

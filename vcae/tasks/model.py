@@ -15,6 +15,7 @@ from vcae.config import from_dict
 from vcae.engine.engine import Engine, Samples, as_sound
 from vcae.engine.listening import MIN_SOURCE_S, Analysis, analyse
 from vcae.errors import ConfigError
+from vcae.files import provenance
 from vcae.options import ConvertOptions, SpeakOptions
 from vcae.tasks.convert import convert
 from vcae.tasks.unit_files import Units
@@ -124,7 +125,7 @@ class Model(Engine):
         loudness: str = "source",
         seed: int = 0,
         denoise: bool = False,
-    ) -> Tensor:
+    ) -> Sound:
         """Say what `wav` says in the voice of `reference`.
 
         Args:
@@ -141,7 +142,7 @@ class Model(Engine):
             denoise: Clean source and clips first.
 
         Returns:
-            (N,), at the model's `sample_rate`, as long as the source.
+            The sound, at the model's `sample_rate` and as long as the source; `save(path)` writes it.
 
         Raises:
             AudioError: For unusable audio.
@@ -154,7 +155,7 @@ class Model(Engine):
         source = as_sound(wav, sample_rate, "source")
         if not isinstance(reference, Voice):
             reference = self.voice(reference, reference_sample_rate or sample_rate, denoise)
-        return convert(self, source, reference, chosen).wav
+        return self._result(convert(self, source, reference, chosen).wav, "converted", source.name)
 
     def units(self, wav: Samples, sample_rate: int | None = None) -> Units:
         """Return the units of what `wav`, samples, a sound or a path, says, one a step; `collapse()` merges runs.
@@ -175,7 +176,7 @@ class Model(Engine):
         durations: str = "auto",
         match: str | float = "auto",
         seed: int = 0,
-    ) -> Tensor:
+    ) -> Sound:
         """Say units in the voice of `reference`.
 
         Args:
@@ -188,7 +189,7 @@ class Model(Engine):
             seed: Of the vocoder's noise.
 
         Returns:
-            (N,), at the model's `sample_rate`.
+            The sound, at the model's `sample_rate`.
 
         Raises:
             AudioError: For unusable audio.
@@ -200,7 +201,10 @@ class Model(Engine):
         chosen = from_dict(SpeakOptions, given, "speak")
         if not isinstance(reference, Voice):
             reference = self.voice(reference, reference_sample_rate)
-        return speak_units(self, units, reference, chosen).wav
+        return self._result(speak_units(self, units, reference, chosen).wav, "spoken", units.name)
+
+    def _result(self, wav: Tensor, verb: str, name: str) -> Sound:
+        return Sound(wav.numpy(), self.sample_rate, name, provenance(self.checkpoint, verb))
 
 
 def load(name: str | Path = checkpoint.DEFAULT, device: str = "auto") -> Model:

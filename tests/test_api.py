@@ -1,0 +1,84 @@
+"""The names of `vcae` as a person at a Python prompt uses them."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import vcae
+from tests.conftest import CLIPS
+
+SOURCE, REFERENCE = str(CLIPS / "source.flac"), str(CLIPS / "reference.flac")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return vcae.load(device="cpu")
+
+
+@pytest.fixture(scope="module")
+def converted(model):
+    return model.convert(vcae.read_sound(SOURCE, first_s=2.0), reference=REFERENCE)
+
+
+def test_a_result_has_its_rate_and_says_what_it_is(converted):
+    assert isinstance(converted, vcae.Sound)
+    assert converted.sample_rate == 16000
+    assert converted.duration_s == 2.0
+    assert repr(converted) == f"Sound(2.00 s at 16000 Hz, '{SOURCE}')"
+
+
+def test_a_result_is_saved_with_its_provenance_and_replaces_nothing(converted, model, tmp_path):
+    path = converted.save(tmp_path / "a" / "out.wav")
+    wav, rate = soundfile.read(path, dtype="float32")
+    assert rate == 16000
+    assert np.abs(wav - converted.wav).max() < 1e-4
+    with soundfile.SoundFile(path) as opened:
+        assert (
+            opened.comment == f"converted by vcae {vcae.__version__}, checkpoint default sha256:{model.checkpoint.sha256[:16]}"
+        )
+    before = path.read_bytes()
+    with pytest.raises(vcae.AudioError, match=r"out\.wav exists"):
+        vcae.Sound(converted.wav / 2, 16000).save(path)
+    assert path.read_bytes() == before
+    vcae.Sound(converted.wav / 2, 16000).save(path, force=True)
+    assert path.read_bytes() != before
+
+
+def test_a_sound_is_an_array_to_numpy_and_a_tensor_to_torch(converted):
+    wav = converted.wav
+    assert np.array_equal(np.asarray(converted), wav)
+    assert np.asarray(converted, np.float64).dtype == np.float64
+    assert not np.shares_memory(np.array(converted, copy=True), wav)
+    assert np.array_equal(0.5 * converted - wav, 0.5 * wav - wav)
+    assert np.array_equal(converted[::2], wav[::2])
+    # What is made of it has no rate any more that could be wrong.
+    assert all(type(part) is np.ndarray for part in (converted[::2], converted * 2, np.abs(converted)))
+    assert converted.shape == (len(converted),) == wav.shape
+    assert torch.equal(converted, torch.from_numpy(wav))
+    assert torch.equal(torch.zeros(len(wav)) - converted, -torch.from_numpy(wav))
+    assert torch.equal(torch.as_tensor(converted[:100]), torch.from_numpy(wav[:100]))
+    for again in (pickle.loads(pickle.dumps(converted)), copy.deepcopy(converted)):
+        assert np.array_equal(again, wav)
+        assert again.comment == converted.comment
+
+
+def test_what_only_tensors_have_still_works_with_a_warning(converted):
+    with pytest.warns(DeprecationWarning, match="a Sound and no tensor"):
+        assert np.array_equal(converted.numpy(), converted.wav)
+    with pytest.warns(DeprecationWarning, match="unsqueeze"):
+        assert converted.unsqueeze(0).shape == (1, len(converted))
+    with pytest.raises(AttributeError, match="'Sound' object has no attribute 'volume'"):
+        _ = converted.volume
+
+
+def test_results_go_in_wherever_sound_does(converted, model):
+    assert np.array_equal(model.convert(converted, reference=converted), model.convert(converted.wav, 16000, converted.wav))
+    with pytest.raises(vcae.ConfigError, match=r"sample_rate is 8000 Hz; leave it out"):
+        model.convert(converted, 8000, converted)
+    cleaned = vcae.denoise(converted)
+    assert cleaned.comment.startswith("denoised by vcae")
+    assert len(cleaned) == len(converted)
