@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 import vcae
 from tests.conftest import CLIPS
+from vcae.voice.fitting import fit_voice
 
 SOURCE, REFERENCE = str(CLIPS / "source.flac"), str(CLIPS / "reference.flac")
 
@@ -82,3 +84,67 @@ def test_results_go_in_wherever_sound_does(converted, model):
     cleaned = vcae.denoise(converted)
     assert cleaned.comment.startswith("denoised by vcae")
     assert len(cleaned) == len(converted)
+
+
+@pytest.fixture(scope="module")
+def voice(model):
+    return model.voice(REFERENCE)
+
+
+def test_a_voice_is_saved_and_loaded_by_name_without_a_model(voice, model, converted, tmp_path, monkeypatch):
+    monkeypatch.setenv("VCAE_VOICES", str(tmp_path / "voices"))
+    path = vcae.save_voice(voice, "alice")
+    assert path == tmp_path / "voices" / "alice.safetensors"
+    again = vcae.load_voice("alice")
+    assert (
+        repr(again)
+        == repr(voice)
+        == f"Voice({voice.speech_s:.1f} s of speech, {np.exp(voice.log_f0_median):.0f} Hz, checkpoint default)"
+    )
+    assert np.array_equal(model.convert(converted, reference=again), model.convert(converted, reference=voice))
+    assert torch.equal(vcae.load_voice(path).speaker_embedding, voice.speaker_embedding)
+    with pytest.raises(vcae.CheckpointError, match=r"alice\.safetensors exists"):
+        vcae.save_voice(voice, "alice")
+    with pytest.raises(vcae.ConfigError, match="no saved voice is called 'bob'; saved voices: alice"):
+        vcae.load_voice("bob")
+    with pytest.raises(vcae.ConfigError, match="which checkpoint measured it"):
+        vcae.save_voice(replace(voice, origin=None), "carol")
+
+
+def test_a_loaded_voice_works_with_another_checkpoint_and_so_does_a_mix(voice, model, converted, tmp_path):
+    vcae.save_voice(voice, tmp_path / "v.safetensors")
+    vq, loaded = vcae.load("vq", device="cpu"), vcae.load_voice(tmp_path / "v.safetensors")
+    expected = vq.convert(converted, reference=vcae.load_voice(tmp_path / "v.safetensors", vq))
+    assert np.array_equal(vq.convert(converted, reference=loaded), expected)
+    second = model.voice(SOURCE)
+    mixed = vcae.mix_voices([loaded, second], [3, 1])
+    known = vcae.mix_voices([fit_voice(vq, loaded), fit_voice(vq, second)], [3, 1])
+    assert torch.equal(fit_voice(vq, mixed).speaker_embedding, known.speaker_embedding)
+    assert fit_voice(model, mixed) is mixed
+    with pytest.raises(vcae.ConfigError, match=r"measured by checkpoints default \(\w+\) and vq .*load them for one model"):
+        vcae.mix_voices([loaded, vq.voice(SOURCE)], [3, 1])
+    assert "a mix of 2" in repr(mixed)
+    said = vcae.decompress(vcae.compress(converted), loaded)
+    assert len(said) == len(converted)
+
+
+def test_a_fine_tuned_voice_keeps_its_decoder_without_a_model(voice, model, converted, tmp_path):
+    decoder = copy.deepcopy(model.autoencoder.decoder).half().float()
+    for parameter in decoder.parameters():
+        parameter.mul_(1.01)
+    decoder.half().float()
+    tuned = replace(voice, decoder=decoder)
+    vcae.save_voice(tuned, tmp_path / "t.safetensors")
+    loaded = vcae.load_voice(tmp_path / "t.safetensors")
+    assert "fine-tuned" in repr(loaded)
+    made = model.convert(converted, reference=loaded)
+    assert np.array_equal(made, model.convert(converted, reference=vcae.load_voice(tmp_path / "t.safetensors", model)))
+    assert not np.array_equal(made, model.convert(converted, reference=voice))
+    vcae.save_voice(loaded, tmp_path / "again.safetensors")
+    assert (tmp_path / "again.safetensors").stat().st_size == (tmp_path / "t.safetensors").stat().st_size
+
+
+def test_the_old_order_of_save_voice_works_with_a_warning(voice, model, tmp_path):
+    with pytest.warns(DeprecationWarning, match="save_voice\\(voice, path, provenance\\)"):
+        vcae.save_voice(tmp_path / "v.safetensors", voice, model, {"author": "a test"})
+    assert torch.equal(vcae.load_voice(tmp_path / "v.safetensors", model).speaker_embedding, voice.speaker_embedding)

@@ -34,7 +34,7 @@ def server(folder):
 
     model = load(device="cpu")
     voice = hear_voice(model, [read_sound(CLIPS / "reference2.flac")])
-    save_voice(folder / "voices" / "carol.safetensors", voice, model, {"clips": ["reference2.flac"]})
+    save_voice(voice, folder / "voices" / "carol.safetensors", {"clips": ["reference2.flac"]}, force=True)
     limits = ("--max-seconds", 20, "--max-megabytes", 1, "--voices", folder / "voices")
     with serving(folder, *limits, command="serve") as running:
         yield running

@@ -27,6 +27,7 @@ from vcae.errors import BitstreamError
 from vcae.files import provenance
 from vcae.options import check_kbps
 from vcae.vocoder.excitation import PitchTrack
+from vcae.voice.fitting import fit_voice
 from vcae.voice.voice import Voice
 
 # A file that claims less was not made from a recording of the least length, however it was resampled.
@@ -373,7 +374,7 @@ def decompress(
 
     Args:
         data: The bytes of a file.
-        speaker: Another voice to say it in: clips (N,), or a voice measured by `Codec.voice`; None for its own.
+        speaker: Another voice to say it in: clips, as `compress` takes sound, or a voice measured or loaded before; None for its own.
         speaker_sample_rate: Of the clips, in Hz.
 
     Returns:
@@ -383,8 +384,10 @@ def decompress(
         BitstreamError: If it is no such file, or nothing of it could be decoded.
         ConfigError: For clips without their rate.
         AudioError: For unusable clips.
+        CheckpointError: For a voice that another checkpoint measured, and that holds no recordings to measure again.
     """
     codec = _shipped()
     if speaker is not None and not isinstance(speaker, Voice):
         speaker = codec.voice(speaker, speaker_sample_rate)
+    speaker = None if speaker is None else fit_voice(codec.model, speaker)
     return replace(codec.decompress(data, speaker).sound, comment=provenance(codec.file, "decompressed"))

@@ -20,6 +20,7 @@ from vcae.options import ConvertOptions, SpeakOptions
 from vcae.tasks.convert import convert
 from vcae.tasks.unit_files import Units
 from vcae.tasks.units import encode_units, speak_units
+from vcae.voice.fitting import fit_voice
 from vcae.voice.new import new_voice
 from vcae.voice.voice import Voice, measure_voice
 
@@ -85,7 +86,7 @@ class Model(Engine):
         return mel
 
     def voice(self, clips: Samples | Sequence[Samples], sample_rate: int | None = None, denoise: bool = False) -> Voice:
-        """Measure a voice once, to convert to it often, to mix it (`vcae.mix_voices`) or to save it (`vcae.voice.file.save_voice`).
+        """Measure a voice once, to convert to it often, to mix it (`vcae.mix_voices`) or to save it (`vcae.save_voice`).
 
         Args:
             clips: One clip, or several: samples, sounds or paths of files; at least 1 s each; they count by their seconds of speech.
@@ -131,7 +132,7 @@ class Model(Engine):
         Args:
             wav: What to convert: samples (N,), (N, channels) or (channels, N), a `Sound`, or the path of a file; at least 0.5 s.
             sample_rate: Of samples, in Hz.
-            reference: The voice to take: a clip or several, given as `wav` is, at least 1 s each; or a voice measured before.
+            reference: The voice to take: a clip or several, given as `wav` is, at least 1 s each; or a voice measured or loaded before.
             reference_sample_rate: Of the clips' samples, in Hz; that of the source when None.
             pitch: `auto` moves F0 to the voice's range, `keep` leaves it, a number shifts it by semitones.
             strength: From the source's own voice (0) to the one asked for (1).
@@ -147,6 +148,7 @@ class Model(Engine):
         Raises:
             AudioError: For unusable audio.
             ConfigError: For a bad option, no reference, samples without a rate, or a checkpoint without a speaker part.
+            CheckpointError: For a voice that another checkpoint measured, and that holds no recordings to measure again.
         """
         given = {"pitch": pitch, "strength": strength, "match": match, "detail": detail}
         chosen = from_dict(ConvertOptions, given | {"loudness": loudness, "seed": seed, "denoise": denoise}, "convert")
@@ -155,7 +157,7 @@ class Model(Engine):
         source = as_sound(wav, sample_rate, "source")
         if not isinstance(reference, Voice):
             reference = self.voice(reference, reference_sample_rate or sample_rate, denoise)
-        return self._result(convert(self, source, reference, chosen).wav, "converted", source.name)
+        return self._result(convert(self, source, fit_voice(self, reference), chosen).wav, "converted", source.name)
 
     def units(self, wav: Samples, sample_rate: int | None = None) -> Units:
         """Return the units of what `wav`, samples, a sound or a path, says, one a step; `collapse()` merges runs.
@@ -194,14 +196,14 @@ class Model(Engine):
         Raises:
             AudioError: For unusable audio.
             ConfigError: For a bad option, or a checkpoint without units or a speaker part.
-            CheckpointError: For a checkpoint without prosody.
+            CheckpointError: For a checkpoint without prosody; for a voice as in `convert`.
             DataError: For units that this checkpoint does not have.
         """
         given = {"pitch": pitch, "durations": durations, "match": match, "seed": seed}
         chosen = from_dict(SpeakOptions, given, "speak")
         if not isinstance(reference, Voice):
             reference = self.voice(reference, reference_sample_rate)
-        return self._result(speak_units(self, units, reference, chosen).wav, "spoken", units.name)
+        return self._result(speak_units(self, units, fit_voice(self, reference), chosen).wav, "spoken", units.name)
 
     def _result(self, wav: Tensor, verb: str, name: str) -> Sound:
         return Sound(wav.numpy(), self.sample_rate, name, provenance(self.checkpoint, verb))
