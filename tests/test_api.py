@@ -148,3 +148,38 @@ def test_the_old_order_of_save_voice_works_with_a_warning(voice, model, tmp_path
     with pytest.warns(DeprecationWarning, match="save_voice\\(voice, path, provenance\\)"):
         vcae.save_voice(tmp_path / "v.safetensors", voice, model, {"author": "a test"})
     assert torch.equal(vcae.load_voice(tmp_path / "v.safetensors", model).speaker_embedding, voice.speaker_embedding)
+
+
+@pytest.fixture(scope="module")
+def parts():
+    sound = vcae.read_sound(SOURCE)
+    return [sound.wav[n * 8000 : n * 8000 + 20000] for n in range(9)]
+
+
+def test_a_detector_takes_samples_with_their_rate_sounds_and_paths(parts, tmp_path):
+    config = vcae.AnomalyConfig(model="statistics")
+    detector = vcae.Detector.fit(parts, 16000, config)
+    sounds = [vcae.Sound(part, 16000) for part in parts]
+    paths = [sound.save(tmp_path / f"{n}.flac") for n, sound in enumerate(sounds)]
+    loud = vcae.Sound(np.clip(8 * parts[2], -1, 1), 16000)
+    score = detector.score(loud).score
+    assert vcae.Detector.fit(sounds, config=config).score(loud.wav, 16000).score == score
+    assert vcae.Detector.fit(paths, config=config).score(loud.save(tmp_path / "loud.wav")).score == pytest.approx(
+        score, abs=0.05
+    )
+    # Another rate is not taken for the mel's.
+    twice = vcae.resample(loud.wav, 16000, 32000)
+    assert detector.score(np.stack([twice, twice]), 32000).score == pytest.approx(score, abs=0.1)
+    assert repr(detector) == "Detector(statistics, no threshold, 16000 Hz)"
+
+
+def test_a_detector_without_a_rate_warns(parts):
+    config = vcae.AnomalyConfig(model="statistics")
+    with pytest.warns(DeprecationWarning, match="without sample_rate"):
+        detector = vcae.Detector.fit(parts, config=config)
+    done = []
+    with pytest.warns(DeprecationWarning, match=r"is now fit\(recordings, sample_rate, config\)"):
+        old = vcae.Detector.fit(parts, config, lambda at, total: done.append(at))
+    assert done
+    with pytest.warns(DeprecationWarning, match="give their rate"):
+        assert old.score(parts[0]).score == detector.score(parts[0], 16000).score
