@@ -21,7 +21,7 @@ def detector(tmp_path_factory, speech):
     from vcae.anomaly.detector import Detector
 
     path = tmp_path_factory.mktemp("detector") / "d.safetensors"
-    Detector.fit([speech[n * 8000 : n * 8000 + 20000] for n in range(9)], AnomalyConfig(model="statistics")).save(path)
+    Detector.fit([speech[n * 8000 : n * 8000 + 20000] for n in range(9)], 16000, AnomalyConfig(model="statistics")).save(path)
     return path
 
 

@@ -23,7 +23,7 @@ from vcae.voice.pitch import move_f0
 from vcae.voice.retrieval import keep_frames
 from vcae.voice.space import Description, Priors, load_priors
 from vcae.voice.speaking import speak_sections
-from vcae.voice.voice import Voice, describe_voice, mix_voices
+from vcae.voice.voice import Origin, Voice, describe_voice, mix_voices
 
 # How far draws may lie from the middle, as a multiple of what the training speakers do.
 MAX_SPREAD = 2.0
@@ -95,7 +95,9 @@ def _audible(model: Engine, known: Priors, drawn: Description) -> Voice:
     errors = measure_errors([spoken], [copy], [latent], [moved], autoencoder.config.content.stride)
     frames = keep_frames([spoken], [autoencoder.normalize(spoken)], [moved])
     # The quantiles that were drawn tell of a recording's noise and room more than of a voice: followed, they cost .2 to .4 of DNSMOS.
-    return Voice(embedding, drawn.log_f0_median, drawn.log_f0_spread, (None, None), errors, frames, HEARD_S)
+    return Voice(
+        embedding, drawn.log_f0_median, drawn.log_f0_spread, (None, None), errors, frames, HEARD_S, origin=Origin.of(model)
+    )
 
 
 @torch.inference_mode()
@@ -144,6 +146,8 @@ def _on_path(path: Description, rest: Sequence[tuple[Voice, Description, float]]
     device = mixed.speaker_embedding.device
     return replace(
         mixed,
+        # Measured again, it would be a plain mix.
+        parts=(),
         speaker_embedding=normalize(embedding, dim=-1).to(device),
         log_f0_median=math.nan if math.isnan(mixed.log_f0_median) else median,
         log_f0_spread=math.nan if math.isnan(mixed.log_f0_spread) else spread,
