@@ -93,7 +93,7 @@ def test_interpolation_writes_voices_and_conversions(folder):
         (["generate", "speech", "--speaker", "nova", "--top-p", "0"], "top_p is 0"),
         (["generate", "speech", "--speaker", "nobody"], "no file and no saved voice is called 'nobody'"),
         (["generate", "voice", "--seed", "1", "--spread", "5"], "spread is 5.0"),
-        (["generate", "voice", "--seed", "1", "-o", "a/b"], "is no name for a voice"),
+        (["generate", "voice", "--seed", "1", "-o", "a/b"], "is not a valid voice name"),
         (["generate", "voice", "--seed", "1", "--checkpoint", "vq"], "use --checkpoint default"),
         (["interpolate", "nova", "nova", "--steps", "1", "-o", "x"], "steps is 1"),
         (["interpolate", "nova:0.5", "nova", "-o", "x"], "no weights"),

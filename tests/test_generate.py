@@ -196,7 +196,7 @@ def test_priors_of_another_speaker_encoder_and_damaged_files_are_refused(tmp_pat
     save_priors(path, parts[0], replace(known.space, mean=known.space.mean * torch.nan), *parts[2:], facts)
     with pytest.raises(CheckpointError, match="not finite"):
         load_priors(path)
-    with pytest.raises(CheckpointError, match="holds no priors"):
+    with pytest.raises(CheckpointError, match="is not a prior"):
         load_priors("default")
 
 

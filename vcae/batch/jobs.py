@@ -1,4 +1,4 @@
-"""What there is to do and what became of it: files, folders, rows of a table, lines of a report. No import of torch here."""
+"""Jobs and their outcomes: planned from files, folders or a table, and reported line by line. Without torch."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ TABLE = ".csv"
 
 @dataclass(frozen=True)
 class Job:
-    """One recording to work on.
+    """Recording to process.
 
     Attributes:
         source: The file to read; `-` for standard input.
         speakers: Each as `--speaker` takes it.
         output: The file to write; empty where results are collected.
-        name: Of the source, within the deepest folder that holds all sources.
-        known: What a report says of this output: `key` and `sha256`; None if nothing, or if it is to be made again anyway.
+        name: Path of the source within the deepest folder that contains all sources.
+        known: `key` and `sha256` of this output in an earlier report; None if there are none, or if it is to be made again anyway.
     """
 
     source: str
@@ -46,19 +46,19 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job.
+    """Outcome of a job.
 
     Attributes:
         source, speakers, output: As in the job.
-        status: What was done, such as `converted`; or `skipped` (was done before) or `failed`.
-        reason: Why it failed, or what was wrong with the source all the same.
-        key: Hash of all that decides the result: the source's content, the voice's, the settings, the checkpoint.
-        sha256: Of the output.
-        n_bytes: Of the output.
-        duration_s: Of the sound.
-        elapsed_s: That it took.
-        facts: What was measured, as plain data.
-        value: What is collected; not part of a report.
+        status: `failed`, `skipped` (completed by an earlier run), or the worker's verb, such as `converted`.
+        reason: Reason of the failure, or a warning about the source.
+        key: Hash of everything that determines the result: content of the source and of the voice, settings, checkpoint.
+        sha256: SHA-256 of the output.
+        n_bytes: Size of the output.
+        duration_s: Duration of the sound.
+        elapsed_s: Processing time.
+        facts: Measurements, as plain data.
+        value: Result to collect; not part of a report.
     """
 
     source: str
@@ -128,7 +128,7 @@ def _expanded(given: Sequence[str]) -> Iterator[str]:
 
 
 def _inside(folder: Path, suffixes: Collection[str], pattern: str | None, leave_out: Path | None) -> list[Path]:
-    """Return the files of a folder, relative to it, in the order of their names."""
+    """Return the files of a folder, relative to it, sorted by name."""
     found: list[Path] = []
     for root, folders, names in os.walk(folder):
         here = Path(root)
@@ -150,7 +150,7 @@ def _inside(folder: Path, suffixes: Collection[str], pattern: str | None, leave_
 
 
 def is_table(given: Sequence[str]) -> bool:
-    """Say whether what is given is a table of sources.
+    """Return whether the arguments are a table of sources.
 
     Raises:
         AudioError: If a table is given with something else.
@@ -287,22 +287,22 @@ def read_report(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def write_report(path: Path, outcomes: Iterable[Outcome]) -> None:
-    """Write one line a job."""
+    """Write a report with one line per job."""
     write_file(path, "".join(report_line(outcome) for outcome in outcomes))
 
 
 def report_line(outcome: Outcome) -> str:
-    """Return an outcome as a line of JSON; what could not be measured is null there."""
+    """Return an outcome as a line of JSON, in which missing measurements are null."""
     row = {name: value for name, value in asdict(outcome).items() if name != "value"}
     row["facts"] = plain(row["facts"])
     return json.dumps(row) + "\n"
 
 
 def plain(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return facts as JSON has them: it knows no NaN."""
+    """Return facts with None in place of NaN, which JSON does not have."""
     return {name: None if isinstance(value, float) and value != value else value for name, value in facts.items()}
 
 
 def failed(job: Job, reason: str) -> Outcome:
-    """Return the outcome of a job that could not be done, its reason on one line."""
+    """Return the outcome of a failed job, with its reason on one line."""
     return Outcome(job.source, job.speakers, job.output, "failed", " ".join(reason.split()))
