@@ -210,7 +210,7 @@ def test_a_folder_is_denoised_file_by_file(tmp_path):
     [
         (["nonesuch.wav"], "nonesuch.wav does not exist"),
         ([CLIPS / "noisy.flac", "--strength", "2"], "strength is 2.0; allowed are 0"),
-        (["."], "is a folder; say with --out-dir"),
+        (["."], "is a folder; give a folder for the outputs with --out-dir"),
         ([CLIPS / "noisy.flac", "--jobs", "2"], "go with --out-dir"),
         ([ROOT / "README.md"], "README.md"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -39,6 +40,8 @@ DTYPES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2,
 # Added to the name of an 8-bit tensor for the one that holds its steps; and the smallest tensor that is stored so.
 STEPS = ":steps"
 MIN_EIGHT_BIT = 1024
+# The speaker encoder stays as it is: voices that were saved, and the prior of new voices, hold its embeddings.
+UNROUNDED = "autoencoder.speaker_encoder."
 NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -121,14 +124,15 @@ def round_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Round weights to 8 bits: each output channel is a float16 step times whole numbers from -127 to 127.
 
     Args:
-        tensors: A model's state. Vectors and small tensors stay as they are.
+        tensors: A model's state. Vectors, small tensors and the speaker encoder stay as they are.
 
     Returns:
         The state, in which a rounded tensor is of int8 and its steps (channels, 1, ...) stand beside it; `restore_weights` turns it back.
     """
     rounded: dict[str, Tensor] = {}
     for name, value in tensors.items():
-        if value.is_floating_point() and value.dim() >= 2 and value.numel() >= MIN_EIGHT_BIT:
+        rounds = not name.startswith(UNROUNDED) and value.is_floating_point()
+        if rounds and value.dim() >= 2 and value.numel() >= MIN_EIGHT_BIT:
             steps = (value.float().abs().amax(dim=tuple(range(1, value.dim())), keepdim=True) / 127).half()
             # A step that float16 cannot hold would be 0: such a channel is as good as 0.
             whole = value.float() / steps.float().clamp(min=torch.finfo(torch.float16).tiny)
@@ -145,6 +149,14 @@ def restore_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for name, value in tensors.items()
         if not name.endswith(STEPS)
     }
+
+
+def hash_weights(module: nn.Module) -> str:
+    """Return a SHA-256, hex, of a network's weights as float16: the same whether it was stored in 16 bits or trained in 32."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(name.encode() + b"\0" + value.detach().cpu().half().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _weights() -> Path:

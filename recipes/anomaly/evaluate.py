@@ -75,7 +75,7 @@ class Scores:
         recordings = [clip.load() for clip in trial.train]
         found: dict[str, dict[str, float]] = defaultdict(dict)
         if config is not None:
-            detector = Detector.fit(recordings, config)
+            detector = Detector.fit(recordings, SAMPLE_RATE, config)
             fitted = time.perf_counter()
             for clip in trial.test:
                 anomaly = detector.score(clip.load(), SAMPLE_RATE)

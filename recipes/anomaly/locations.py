@@ -21,8 +21,8 @@ def is_located(fault: Fault, place: Place) -> bool:
 
 
 def location_rows(recipe: AnomalyRecipe, trial: Trial) -> list[list[str]]:
-    """Return the hits at the first place and among the first three, by kind of fault, and the places found in clean recordings."""
-    detector = Detector.fit([c.load() for c in trial.train], recipe.model)
+    """Return by kind of fault how many recordings have it as the first or among the first three places, and places in clean ones."""
+    detector = Detector.fit([c.load() for c in trial.train], SAMPLE_RATE, recipe.model)
     first, three, edges, places = defaultdict(list), defaultdict(list), defaultdict(list), []
     seconds = 0.0
     for clip in track(trial.test, description="locations", console=Console(stderr=True)):

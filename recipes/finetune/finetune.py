@@ -70,7 +70,7 @@ def main() -> None:
         "made_by": f"vcae {vcae.__version__}",
         "fine_tuned_steps": recipe.train.max_steps,
     }
-    save_voice(target, replace(voice, decoder=decoder), model, facts)
+    save_voice(replace(voice, decoder=decoder), target, facts, force=True)
     print(f"saved {recipe.name}: {voice.speech_s:.0f} s of speech, {target.stat().st_size / 1e6:.1f} MB, {target}")
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from vcae.audio.mel import LogMel
-from vcae.checkpoint import find, load, read_header, read_tensors
+from vcae.checkpoint import find, hash_weights, load, read_header, read_tensors
 from vcae.config import load_config
 from vcae.errors import CheckpointError, VcaeError
 from vcae.training.config import GeneratorRecipe
@@ -68,7 +68,8 @@ def run(recipe: GeneratorRecipe) -> None:
     if base.autoencoder is None:
         raise CheckpointError(f"{recipe.checkpoint} has no autoencoder; give default")
     space = VoiceSpace(**voices.maps)
-    facts = {"base_sha256": base.sha256, "limit": recipe.limit, "directions": recipe.directions, "medians": medians}
+    speaker_sha256 = hash_weights(base.autoencoder.the_speaker_encoder())
+    facts = {"speaker_sha256": speaker_sha256, "limit": recipe.limit, "directions": recipe.directions, "medians": medians}
     facts |= {"info": dict(recipe.info), "nats_a_voice": nats}
     heard = bank(recipe, LogMel(base.autoencoder.config.mel))
     save_priors(Path(recipe.output), prior, space, known, heard, facts)

@@ -36,6 +36,7 @@ from vcae.audio.config import MelConfig
 from vcae.audio.io import resample
 from vcae.checkpoint import find, read_header, write_tensors
 from vcae.config import from_dict, to_dict
+from vcae.engine.engine import Samples, as_sound
 from vcae.errors import CheckpointError, ConfigError, DataError
 from vcae.files import hash_file
 
@@ -97,6 +98,19 @@ class _SegmentScore:
     made: Tensor
 
 
+def _wav(given: Samples, sample_rate: int | None, config: AnomalyConfig, name: str, method: str) -> np.ndarray:
+    """Return the checked samples (N,) of a recording at the mel's rate."""
+    if sample_rate is None and isinstance(given, Tensor | np.ndarray):
+        warnings.warn(
+            f"Detector.{method} without sample_rate takes samples to be at the mel's; give their rate in Hz",
+            DeprecationWarning,
+            stacklevel=4,
+        )
+        sample_rate = config.mel.sample_rate
+    sound = as_sound(given, sample_rate, name)
+    return check_wav(resample(sound.wav, sound.sample_rate, config.mel.sample_rate), config, sound.name)
+
+
 class Detector:
     """Anomaly detector: scores how much a recording differs from normal ones. See `fit`, `score`, `save` and `load`."""
 
@@ -141,6 +155,10 @@ class Detector:
         net.load_state_dict({k.removeprefix(prefix): v for k, v in self._tensors.items() if k.startswith(prefix)}, strict=True)
         return net.eval().requires_grad_(False)
 
+    def __repr__(self) -> str:
+        at = "no threshold" if self.threshold is None else f"threshold {self.threshold:.4g}"
+        return f"Detector({self.config.model}, {at}, {self.config.mel.sample_rate} Hz)"
+
     @property
     def threshold(self) -> float | None:
         """Score from which a recording is called anomalous; None if no threshold was chosen."""
@@ -170,7 +188,8 @@ class Detector:
     @classmethod
     def fit(
         cls,
-        recordings: Sequence[np.ndarray],
+        recordings: Samples | Sequence[Samples],
+        sample_rate: int | AnomalyConfig | None = None,
         config: AnomalyConfig | None = None,
         progress: Callable[[int, int], None] | None = None,
         state: Path | None = None,
@@ -178,8 +197,9 @@ class Detector:
         """Fit a detector to normal recordings.
 
         Args:
-            recordings: Each (N,), at the mel's sample rate.
-            config: Of the detector.
+            recordings: Each is samples, a sound, or the path of a file, as `vcae.engine.engine.as_sound` takes them.
+            sample_rate: Of samples, in Hz. Without it, which the next version refuses, the mel's is taken.
+            config: Of the detector. Until version 0.2 it may come second.
             progress: Called with the number of steps done and to do.
             state: File that keeps what is done, so that the same call goes on after a stop.
 
@@ -187,10 +207,19 @@ class Detector:
             AudioError: If a recording cannot be used.
             DataError: If there is too little of them.
         """
+        if isinstance(sample_rate, AnomalyConfig):
+            warnings.warn(
+                "Detector.fit(recordings, config) is now fit(recordings, sample_rate, config)", DeprecationWarning, stacklevel=2
+            )
+            # They were config, progress and state then, in this order.
+            if isinstance(progress, str | Path):
+                progress, state = None, Path(progress)
+            sample_rate, config, progress = None, sample_rate, config or progress
         config = config or AnomalyConfig()
-        if not recordings:
+        given: list[Samples] = [recordings] if isinstance(recordings, Samples) else list(recordings)
+        if not given:
             raise DataError("there are no normal recordings to fit to; give some")
-        recordings = [check_wav(np.asarray(wav), config, f"recording {n + 1}") for n, wav in enumerate(recordings)]
+        wavs = [_wav(one, sample_rate, config, f"recording {n + 1}", "fit") for n, one in enumerate(given)]
         if "encoder" in config.parts and config.mel.sample_rate != MelConfig().sample_rate:
             raise ConfigError(
                 f"mel.sample_rate is {config.mel.sample_rate}; the member encoder hears {MelConfig().sample_rate} Hz, so leave it out"
@@ -199,7 +228,7 @@ class Detector:
             raise ConfigError(
                 f"mel is {config.mel}; the sounds that the member exposure knows are of {AnomalyConfig().mel}, so leave it out"
             )
-        segments, folds, groups = split_recordings(recordings, config)
+        segments, folds, groups = split_recordings(wavs, config)
         report = progress or (lambda done, total: None)
         tensors, facts = fit_members(config, segments, np.array(folds), np.array(groups), report, state)
         return cls(config, tensors, info=facts)
@@ -210,12 +239,12 @@ class Detector:
         return float(self._tensors["segment_s"])
 
     @torch.no_grad()
-    def score(self, wav: np.ndarray, sample_rate: int | None = None) -> Anomaly:
+    def score(self, wav: Samples, sample_rate: int | None = None) -> Anomaly:
         """Score a recording.
 
         Args:
-            wav: (N,).
-            sample_rate: Hz. Without it, which the next version refuses, the mel's is taken.
+            wav: Samples, a sound, or the path of a file, as `vcae.engine.engine.as_sound` takes them.
+            sample_rate: Of samples, in Hz. Without it, which the next version refuses, the mel's is taken.
 
         Returns:
             Of a recording longer than a segment: the score of its least normal segment, and the probability that any of so
@@ -224,12 +253,8 @@ class Detector:
         Raises:
             AudioError: If it is shorter than a window, silent, or not finite.
         """
-        config, wav = self.config, np.asarray(wav)
-        if sample_rate is None:
-            warnings.warn("Detector.score without sample_rate takes the mel's; give it", DeprecationWarning, stacklevel=2)
-        elif sample_rate != config.mel.sample_rate and wav.ndim == 1:
-            wav = resample(wav, sample_rate, config.mel.sample_rate)
-        wav = check_wav(wav, config)
+        config = self.config
+        wav = _wav(wav, sample_rate, config, "the recording", "score")
         parts = cut(wav, int(max(self.segment_s, MIN_SEGMENT_S) * config.mel.sample_rate))
         found = [self._score_segment(part) for part in parts]
         totals = combine(self._tails, {m: np.array([f.scores[m] for f in found]) for m in config.parts}, WEIGHTS)

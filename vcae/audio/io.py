@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
+from vcae.audio.samples import SampleArray
 from vcae.errors import AudioError
 from vcae.files import STDIO, check_target, replacing, writing
 
@@ -32,19 +33,37 @@ FORMATS = {
 BLOCK_SAMPLES = 1 << 19
 
 
-@dataclass(frozen=True)
-class Sound:
-    """A mono signal.
+@dataclass(frozen=True, eq=False, repr=False)
+class Sound(SampleArray):
+    """A mono signal with its sample rate. NumPy and PyTorch take it as they take its array of samples.
 
     Attributes:
         wav: (N,) float32, -1..1 as a rule.
         sample_rate: Hz.
         name: Where it comes from, for messages.
+        comment: What made it; `save` writes it into the file.
     """
 
     wav: np.ndarray
     sample_rate: int
     name: str = "audio"
+    comment: str = ""
+
+    def __repr__(self) -> str:
+        return f"Sound({self.duration_s:.2f} s at {self.sample_rate} Hz, {self.name!r})"
+
+    def save(self, path: str | Path, force: bool = False) -> Path:
+        """Write the sound to a file and return its path.
+
+        Args:
+            path: The suffix names the format: wav, flac, ogg, opus, aiff or mp3.
+            force: Replace an existing file.
+
+        Raises:
+            AudioError: If the suffix is unknown, the file exists and `force` is off, the sound is silent, or writing fails.
+        """
+        write_sound(path, self, self.comment, force)
+        return Path(path)
 
     @property
     def duration_s(self) -> float:
@@ -310,20 +329,22 @@ def check_output(path: str | Path, force: bool = False) -> None:
     check_target(path, force, tuple(FORMATS), AudioError)
 
 
-def write_sound(path: str | Path, sound: Sound, comment: str, force: bool = False, stdout: BinaryIO | None = None) -> None:
+def write_sound(
+    path: str | Path, sound: Sound, comment: str | None = None, force: bool = False, stdout: BinaryIO | None = None
+) -> None:
     """Write a sound under a temporary name, then rename it: no half-written file is ever seen.
 
     Args:
         path: Output; the suffix names the format. `-` writes a wav to `stdout`.
         sound: What to write, -1..1.
-        comment: Provenance, stored in the file's comment tag.
+        comment: Provenance, stored in the file's comment tag; the sound's own when None.
         force: Replace an existing file.
         stdout: Where `-` writes to.
 
     Raises:
         AudioError: If `check_output` refuses the path, the sound is silent, or writing fails.
     """
-    write_blocks(path, [sound.wav], sound.sample_rate, comment, force, stdout)
+    write_blocks(path, [sound.wav], sound.sample_rate, sound.comment if comment is None else comment, force, stdout)
 
 
 def write_blocks(
@@ -376,7 +397,8 @@ def _encode(
 
     careful, peak = _CarefulFile(out), 0.0
     with soundfile.SoundFile(careful, "w", samplerate=sample_rate, channels=1, format=kind[0], subtype=kind[1]) as opened:
-        opened.comment = comment
+        if comment:
+            opened.comment = comment
         for block in blocks:
             peak = max(peak, float(np.abs(block).max(initial=0.0)))
             # In pieces: libsndfile's Vorbis encoder overflows its stack on one long write.

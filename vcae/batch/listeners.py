@@ -186,8 +186,7 @@ class Scorer(Worker):
         from vcae.audio.io import resample
 
         sound, mel = source.read(), self._detector.config.mel
-        wav = resample(sound.wav, sound.sample_rate, mel.sample_rate)
-        found = self._detector.score(wav, mel.sample_rate)
+        found = self._detector.score(sound)
         row: dict[str, Any] = {
             "path": job.source,
             "score": found.score,
@@ -200,6 +199,7 @@ class Scorer(Worker):
         }
         spots: list[Place] = []
         if self._places or job.name in self._pictures:
+            wav = resample(sound.wav, sound.sample_rate, mel.sample_rate)
             spots = locate(wav, mel.sample_rate, found.frame_scores, found.hop_s, limits=self._detector.limits)
         if self._places:
             row["places"] = [

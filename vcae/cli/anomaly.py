@@ -115,7 +115,9 @@ def fit(
     recordings = [wav for _, wav in found]
     state = output.with_name(f".{output.stem}.state.safetensors")
     with progress("fitting", quiet) as tell:
-        detector = Detector.fit(recordings, chosen, lambda done, total: tell(done / max(total, 1)), state)
+        detector = Detector.fit(
+            recordings, chosen.mel.sample_rate, chosen, lambda done, total: tell(done / max(total, 1)), state
+        )
     from vcae.version import __version__
 
     facts = {"vcae": __version__, "recordings": len(recordings), "failed": failures.n, **detector.info}

@@ -28,6 +28,7 @@ from vcae.errors import ConfigError
 from vcae.files import check_target, provenance
 from vcae.options import BabbleOptions, ConvertOptions
 from vcae.version import __version__
+from vcae.voice.shelf import voice_target
 from vcae.voice.speakers import Speaker, find_voice, parse_speaker, read_clips
 
 if TYPE_CHECKING:
@@ -40,17 +41,6 @@ app = typer.Typer(help="Generate new voices, and babble.", no_args_is_help=True)
 SeedOption = Annotated[int, typer.Option(min=0, help="The same seed gives the same file.")]
 DISCRETE = "vq"
 MAX_STEPS = 100
-
-
-def voice_target(name: str) -> Path:
-    """Return the file of a voice: a path where it ends in .safetensors or names a folder, else the file of a saved voice.
-
-    Raises:
-        ConfigError: If the name cannot be a saved voice's.
-    """
-    from vcae.voice.shelf import SUFFIX, voice_path
-
-    return Path(name) if name.endswith(SUFFIX) else voice_path(name)
 
 
 def _pitch(voice: Voice) -> str:
@@ -85,7 +75,7 @@ def voice(
         model = load(checkpoint, device.value)
         drawn = new_voice(model, seed, spread)
     save_voice(
-        path, drawn, model, {"clips": [], "generated": {"seed": seed, "spread": spread}, "made_by": f"vcae {__version__}"}
+        drawn, path, {"clips": [], "generated": {"seed": seed, "spread": spread}, "made_by": f"vcae {__version__}"}, force
     )
     if quiet:
         return
@@ -201,7 +191,7 @@ def interpolate(
         voices = between_voices(model, ends[0], ends[1], steps)
         for n, (between, target) in enumerate(zip(voices, targets, strict=True)):
             facts = {"clips": [Path(first).name, Path(second).name], "share": n / (steps - 1), "made_by": f"vcae {__version__}"}
-            save_voice(target, between, model, facts)
+            save_voice(between, target, facts, force)
         if sound is not None:
             _convert_to(model, sound, voices, wavs, seed, force)
     values = {"output": output, "steps": steps, "voices": [str(t) for t in targets], "conversions": wavs}

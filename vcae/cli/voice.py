@@ -54,7 +54,7 @@ def save(
         "made_by": f"vcae {__version__}",
         "made_at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
-    save_voice(path, voice, model, provenance)
+    save_voice(voice, path, provenance, force)
     if quiet:
         return
     values = {"name": name, "path": str(path), "speech_s": round(voice.speech_s, 2), "bytes": path.stat().st_size, **provenance}

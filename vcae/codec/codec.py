@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import BinaryIO
 
@@ -24,8 +24,10 @@ from vcae.codec.playback import MOST_STEPS, Stream
 from vcae.engine.engine import Samples, as_sound
 from vcae.engine.listening import MIN_SOURCE_S, Source, analyse_sections, encode_latent_sections, encode_speaker_sections
 from vcae.errors import BitstreamError
+from vcae.files import provenance
 from vcae.options import check_kbps
 from vcae.vocoder.excitation import PitchTrack
+from vcae.voice.fitting import fit_voice
 from vcae.voice.voice import Voice
 
 # Shortest duration that a file may claim: half that of the shortest source, to allow for resampling.
@@ -370,23 +372,25 @@ def compress(wav: Samples, sample_rate: int | None = None, kbps: float = 1.5) ->
 
 def decompress(
     data: bytes, speaker: Samples | Sequence[Samples] | Voice | None = None, speaker_sample_rate: int | None = None
-) -> Tensor:
-    """Decompress the result of `compress`.
+) -> Sound:
+    """Decompress what `compress` gave.
 
     Args:
         data: The bytes of a file.
-        speaker: Target voice: clips (N,), or a voice measured by `Codec.voice`; None for the original voice.
-        speaker_sample_rate: Sample rate of the clips, in Hz.
+        speaker: Another voice to say it in: clips, as `compress` takes sound, or a voice measured or loaded before; None for its own.
+        speaker_sample_rate: Of the clips, in Hz.
 
     Returns:
-        (N,), at 16 kHz.
+        The sound, at 16 kHz.
 
     Raises:
         BitstreamError: If it is not a compressed file, or nothing of it could be decoded.
         ConfigError: For clips without their rate.
         AudioError: For unusable clips.
+        CheckpointError: For a voice that another checkpoint measured, and that holds no recordings to measure again.
     """
     codec = _shipped()
     if speaker is not None and not isinstance(speaker, Voice):
         speaker = codec.voice(speaker, speaker_sample_rate)
-    return torch.from_numpy(codec.decompress(data, speaker).sound.wav)
+    speaker = None if speaker is None else fit_voice(codec.model, speaker)
+    return replace(codec.decompress(data, speaker).sound, comment=provenance(codec.file, "decompressed"))

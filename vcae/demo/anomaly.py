@@ -70,7 +70,7 @@ def build(studio: Studio) -> None:
                 check()
                 progress(0.05 + 0.9 * done / max(total, 1), desc="learning")
 
-            detector = Detector.fit(wavs, config, step)
+            detector = Detector.fit(wavs, config.mel.sample_rate, config, step)
             path = studio.new_file("detector.safetensors")
             detector.save(path)
         said = f"Learned from {len(wavs)} recordings, {detector.info['seconds']:.0f} s. Now give it recordings to judge."

@@ -131,7 +131,7 @@ def _say(
 ) -> Generated:
     """Save a voice, and convert a recording to it."""
     path = studio.new_file(name + SAVED)
-    save_voice(path, voice, studio.model(), {**facts, "made_by": f"vcae {__version__}", "made_at": now()})
+    save_voice(voice, path, {**facts, "made_by": f"vcae {__version__}", "made_at": now()}, force=True)
     check()
     done = convert_files(studio, source or clip("source.flac"), [], [path], ConvertOptions(), check, report)
     named = done.path.with_name(f"{done.path.name.removesuffix('.converted.wav')}.{name}.wav")

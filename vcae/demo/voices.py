@@ -163,9 +163,9 @@ def keep_voice(
     path = studio.new_file(name + SAVED)
     made_at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     facts = {"author": "", "made_by": f"vcae {__version__}", "made_at": made_at, **facts}
-    save_voice(path, voice, studio.model(), facts)
+    save_voice(voice, path, facts, force=True)
     if twin is not None:
-        save_voice(twin_of(path), twin, studio.model(TWIN_CHECKPOINT), facts)
+        save_voice(twin, twin_of(path), facts, force=True)
     if name in visitor:
         studio.forget(visitor[name])
     return path, {**visitor, name: str(path)}

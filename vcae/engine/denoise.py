@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from vcae.audio.sections import LazySections, SectionRunner
 from vcae.checkpoint import load_module
 from vcae.engine.engine import Samples, as_sound, choose_device
 from vcae.engine.listening import LeveledRecording, Source, read_leveled
+from vcae.files import provenance
 from vcae.model.denoiser import PART, denoiser_of
 from vcae.options import check_strength
 
@@ -116,8 +117,8 @@ def shared_cleaner(device: str) -> Cleaner:
     return Cleaner(device=device)
 
 
-def denoise(wav: Samples, sample_rate: int | None = None, strength: float = 1.0, device: str = "auto") -> Tensor:
-    """Denoise a recording of speech.
+def denoise(wav: Samples, sample_rate: int | None = None, strength: float = 1.0, device: str = "auto") -> Sound:
+    """Take the noise from a recording of speech.
 
     Args:
         wav: Samples, a sound, or the path of a file, in any form that `as_sound` accepts; at least 0.1 s.
@@ -126,11 +127,11 @@ def denoise(wav: Samples, sample_rate: int | None = None, strength: float = 1.0,
         device: `auto`, `cpu`, `cuda` or `mps`.
 
     Returns:
-        (N',), at 16 kHz, at the original level.
+        The sound at 16 kHz, at the level it had.
 
     Raises:
         AudioError: For unusable audio.
         ConfigError: For a strength that is not allowed.
     """
     cleaner = shared_cleaner(choose_device(device).type)
-    return torch.from_numpy(cleaner.sound(as_sound(wav, sample_rate), strength).wav)
+    return replace(cleaner.sound(as_sound(wav, sample_rate), strength), comment=provenance(cleaner.file, "denoised"))

@@ -64,6 +64,8 @@ def as_sound(wav: Samples, sample_rate: int | None = None, name: str = "audio") 
     if isinstance(wav, str | Path):
         return read_sound(wav)
     if isinstance(wav, Sound):
+        if sample_rate is not None and sample_rate != wav.sample_rate:
+            raise ConfigError(f"the {name} is {wav}, and sample_rate is {sample_rate} Hz; leave it out, a Sound has its own")
         return check_sound(wav.wav, wav.sample_rate, wav.name)
     if sample_rate is None:
         raise ConfigError(

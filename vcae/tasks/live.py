@@ -27,6 +27,7 @@ from vcae.options import ConvertOptions, parse_share
 from vcae.vocoder.excitation import PitchTrack, white_noise
 from vcae.voice.detail import DETAIL_BANDS, DETAIL_FRAMES
 from vcae.voice.detail import REACH as DETAIL_REACH
+from vcae.voice.fitting import fit_voice
 from vcae.voice.matching import FULL_MATCH_S, Quantiles, correct_errors, frame_quantiles, map_quantiles
 from vcae.voice.pitch import move_f0
 from vcae.voice.retrieval import REACH as RETRIEVAL_REACH
@@ -219,7 +220,7 @@ class LiveConverter:
     def __init__(
         self, model: Engine, voice: Voice, prior: Analysis, options: ConvertOptions | None = None, block_ms: float = 80.0
     ) -> None:
-        self._model, self._voice, self._options = model, voice, options or ConvertOptions()
+        self._model, self._voice, self._options = model, fit_voice(model, voice), options or ConvertOptions()
         self._hop = model.mel_config.hop_length
         frame_ms = 1000 * self._hop / model.sample_rate
         self._n = max(round(block_ms / frame_ms), 1)

@@ -15,10 +15,12 @@ from vcae.config import from_dict
 from vcae.engine.engine import Engine, Samples, as_sound
 from vcae.engine.listening import MIN_SOURCE_S, Analysis, analyse
 from vcae.errors import ConfigError
+from vcae.files import provenance
 from vcae.options import ConvertOptions, SpeakOptions
 from vcae.tasks.convert import convert
 from vcae.tasks.unit_files import Units
 from vcae.tasks.units import encode_units, speak_units
+from vcae.voice.fitting import fit_voice
 from vcae.voice.new import new_voice
 from vcae.voice.voice import Voice, measure_voice
 
@@ -84,7 +86,7 @@ class Model(Engine):
         return mel
 
     def voice(self, clips: Samples | Sequence[Samples], sample_rate: int | None = None, denoise: bool = False) -> Voice:
-        """Measure a voice, for several conversions, for mixing (`vcae.mix_voices`) or for saving (`vcae.voice.file.save_voice`).
+        """Measure a voice once, to convert to it often, to mix it (`vcae.mix_voices`) or to save it (`vcae.save_voice`).
 
         Args:
             clips: One clip, or several: samples, sounds or paths of files; at least 1 s each, weighted by their seconds of speech.
@@ -124,14 +126,14 @@ class Model(Engine):
         loudness: str = "source",
         seed: int = 0,
         denoise: bool = False,
-    ) -> Tensor:
-        """Convert `wav` to the voice of `reference`.
+    ) -> Sound:
+        """Say what `wav` says in the voice of `reference`.
 
         Args:
-            wav: The source: samples (N,), (N, channels) or (channels, N), a `Sound`, or the path of a file; at least 0.5 s.
-            sample_rate: Sample rate of arrays, in Hz.
-            reference: The target voice: a clip or several, in the same forms as `wav`, at least 1 s each; or a measured voice.
-            reference_sample_rate: Sample rate of the clips, in Hz; that of the source when None.
+            wav: What to convert: samples (N,), (N, channels) or (channels, N), a `Sound`, or the path of a file; at least 0.5 s.
+            sample_rate: Of samples, in Hz.
+            reference: The voice to take: a clip or several, given as `wav` is, at least 1 s each; or a voice measured or loaded before.
+            reference_sample_rate: Of the clips' samples, in Hz; that of the source when None.
             pitch: `auto` moves F0 to the voice's range, `keep` leaves it, a number shifts it by semitones.
             strength: Strength from 0 (the source's own voice) to 1 (the target voice).
             match: Strength of pulling frames towards similar frames of the reference, 0 to 1; `auto` depends on its length.
@@ -141,11 +143,12 @@ class Model(Engine):
             denoise: Denoise source and clips first.
 
         Returns:
-            (N,), at the model's `sample_rate`, as long as the source.
+            The sound, at the model's `sample_rate` and as long as the source; `save(path)` writes it.
 
         Raises:
             AudioError: For unusable audio.
             ConfigError: For a bad option, no reference, samples without a rate, or a checkpoint without a speaker part.
+            CheckpointError: For a voice that another checkpoint measured, and that holds no recordings to measure again.
         """
         given = {"pitch": pitch, "strength": strength, "match": match, "detail": detail}
         chosen = from_dict(ConvertOptions, given | {"loudness": loudness, "seed": seed, "denoise": denoise}, "convert")
@@ -154,7 +157,7 @@ class Model(Engine):
         source = as_sound(wav, sample_rate, "source")
         if not isinstance(reference, Voice):
             reference = self.voice(reference, reference_sample_rate or sample_rate, denoise)
-        return convert(self, source, reference, chosen).wav
+        return self._result(convert(self, source, fit_voice(self, reference), chosen).wav, "converted", source.name)
 
     def units(self, wav: Samples, sample_rate: int | None = None) -> Units:
         """Encode `wav` (samples, a sound or a path) as units, one per step; `collapse()` merges runs.
@@ -175,8 +178,8 @@ class Model(Engine):
         durations: str = "auto",
         match: str | float = "auto",
         seed: int = 0,
-    ) -> Tensor:
-        """Speak units in the voice of `reference`.
+    ) -> Sound:
+        """Say units in the voice of `reference`.
 
         Args:
             units: From `units`, or `vcae.tasks.unit_files.read_units`.
@@ -188,19 +191,22 @@ class Model(Engine):
             seed: Seed of the vocoder's noise.
 
         Returns:
-            (N,), at the model's `sample_rate`.
+            The sound, at the model's `sample_rate`.
 
         Raises:
             AudioError: For unusable audio.
             ConfigError: For a bad option, or a checkpoint without units or a speaker part.
-            CheckpointError: For a checkpoint without prosody.
+            CheckpointError: For a checkpoint without prosody; for a voice as in `convert`.
             DataError: For units that this checkpoint does not have.
         """
         given = {"pitch": pitch, "durations": durations, "match": match, "seed": seed}
         chosen = from_dict(SpeakOptions, given, "speak")
         if not isinstance(reference, Voice):
             reference = self.voice(reference, reference_sample_rate)
-        return speak_units(self, units, reference, chosen).wav
+        return self._result(speak_units(self, units, fit_voice(self, reference), chosen).wav, "spoken", units.name)
+
+    def _result(self, wav: Tensor, verb: str, name: str) -> Sound:
+        return Sound(wav.numpy(), self.sample_rate, name, provenance(self.checkpoint, verb))
 
 
 def load(name: str | Path = checkpoint.DEFAULT, device: str = "auto") -> Model:

@@ -23,7 +23,7 @@ from vcae.voice.pitch import move_f0
 from vcae.voice.retrieval import keep_frames
 from vcae.voice.space import Description, Priors, load_priors
 from vcae.voice.speaking import speak_sections
-from vcae.voice.voice import Voice, describe_voice, mix_voices
+from vcae.voice.voice import Origin, Voice, describe_voice, mix_voices
 
 # Largest spread of samples, relative to that of the training speakers.
 MAX_SPREAD = 2.0
@@ -60,7 +60,7 @@ def new_voice(model: Engine, seed: int, spread: float = 1.0) -> Voice:
         ConfigError: For a seed or a spread that is not allowed, or a spread at which all samples are rejected.
     """
     known = priors()
-    known.check(model.checkpoint.sha256)
+    known.check(model)
     return _audible(model, known, draw(known, seed, spread))
 
 
@@ -95,7 +95,9 @@ def _audible(model: Engine, known: Priors, drawn: Description) -> Voice:
     errors = measure_errors([spoken], [copy], [latent], [moved], autoencoder.config.content.stride)
     frames = keep_frames([spoken], [autoencoder.normalize(spoken)], [moved])
     # The sampled quantiles reflect a recording's noise and room more than a voice; using them costs .2 to .4 of DNSMOS.
-    return Voice(embedding, drawn.log_f0_median, drawn.log_f0_spread, (None, None), errors, frames, HEARD_S)
+    return Voice(
+        embedding, drawn.log_f0_median, drawn.log_f0_spread, (None, None), errors, frames, HEARD_S, origin=Origin.of(model)
+    )
 
 
 @torch.inference_mode()
@@ -120,7 +122,7 @@ def between_voices(model: Engine, first: Voice, second: Voice, steps: int) -> li
     if first.decoder is not None or second.decoder is not None:
         raise ConfigError("a fine-tuned voice has its own decoder, and decoders cannot be interpolated; save it from its clips")
     known = priors()
-    known.check(model.checkpoint.sha256)
+    known.check(model)
     ends = [known.prior.encode(known.space.features(voice))[0] for voice in (first, second)]
     rebuilt = [known.space.describe(known.prior.decode(end)[0]) for end in ends]
     voices = [first]
@@ -142,6 +144,8 @@ def _on_path(path: Description, rest: Sequence[tuple[Voice, Description, float]]
     device = mixed.speaker_embedding.device
     return replace(
         mixed,
+        # Measured again, it would be a plain mix.
+        parts=(),
         speaker_embedding=normalize(embedding, dim=-1).to(device),
         log_f0_median=math.nan if math.isnan(mixed.log_f0_median) else median,
         log_f0_spread=math.nan if math.isnan(mixed.log_f0_spread) else spread,

@@ -32,3 +32,26 @@ def voice_path(name: str) -> Path:
             f"{name!r} is not a valid voice name; use at most 64 letters, digits, '.', '_' and '-', beginning with a letter or digit"
         )
     return voices_folder() / (name + SUFFIX)
+
+
+def voice_target(name: str | Path) -> Path:
+    """Return the file to save a voice to: a path that ends in .safetensors, or the file of a voice's name.
+
+    Raises:
+        ConfigError: If the name cannot be a saved voice's.
+    """
+    return Path(name) if isinstance(name, Path) or name.endswith(SUFFIX) else voice_path(name)
+
+
+def find_saved(name: str | Path) -> Path:
+    """Return the file of a saved voice, by its path or by its name; a path is not looked for.
+
+    Raises:
+        ConfigError: If no saved voice has this name.
+    """
+    if isinstance(name, Path) or name.endswith(SUFFIX) or os.path.exists(name):
+        return Path(name)
+    if NAME.fullmatch(name) and voice_path(name).exists():
+        return voice_path(name)
+    names = ", ".join(sorted(path.stem for path in voices_folder().glob(f"*{SUFFIX}")))
+    raise ConfigError(f"no file and no saved voice is called {name!r}; saved voices: {names or 'none'}")

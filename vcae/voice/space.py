@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vcae import checkpoint
 from vcae.audio.f0 import log_f0_statistics
 from vcae.config import from_dict, to_dict
+from vcae.engine.engine import Engine
 from vcae.errors import CheckpointError, ConfigError
 from vcae.model.config import VoicePriorConfig
 from vcae.model.voice_prior import VoicePrior
@@ -29,8 +30,8 @@ MEDIANS = (math.log(65.0), math.log(420.0))
 SPREADS = (0.03, 0.5)
 # Tensors of the space and of the bank, with their numbers of dimensions.
 SPACE = {"mean": 1, "whiten": 2, "unwhiten": 2, "quantile_mean": 1, "quantile_basis": 2}
-# Required keys of the metadata.
-FACTS = ("base_sha256", "limit", "directions", "medians")
+# What must stand beside the weights.
+FACTS = ("speaker_sha256", "limit", "directions", "medians")
 BANK = {"mel": 2, "f0": 1}
 
 
@@ -142,16 +143,17 @@ class Priors:
         nearest = float((self.known @ drawn.speaker_embedding[0]).max())
         return nearest <= float(self.metadata["limit"]) and low <= drawn.log_f0_median <= high
 
-    def check(self, model_sha256: str) -> None:
-        """Check that a checkpoint is the one with which the priors were trained.
+    def check(self, model: Engine) -> None:
+        """Refuse a checkpoint whose speaker encoder is not the one whose embeddings these priors were learned from.
 
         Raises:
-            CheckpointError: If it is another one.
+            CheckpointError: If it has another one, or none.
         """
-        if self.metadata["base_sha256"] != model_sha256:
+        found = checkpoint.hash_weights(model.autoencoder.the_speaker_encoder())
+        if self.metadata["speaker_sha256"] != found:
             raise CheckpointError(
-                f"{self.path.name} belongs to the checkpoint default ({self.metadata['base_sha256'][:12]}...), which is not the one in use "
-                f"({model_sha256[:12]}...); use --checkpoint default"
+                f"{self.path.name} draws embeddings of the speaker encoder {self.metadata['speaker_sha256'][:12]}..., and that of "
+                f"{model.checkpoint.path.name} is another ({found[:12]}...); use the checkpoint default"
             )
 
 
@@ -170,9 +172,9 @@ def save_priors(
         prior: Prior of voices.
         space: Space of voice features.
         known: (S, speaker_dim), embeddings of the training speakers.
-        bank: Mel (1, n_mels, T) and F0 (1, T) of speech from which new voices are measured after conversion.
-        metadata: `base_sha256`, `limit` (largest cosine of a new voice to a known speaker), `directions` (see `Priors`),
-            `medians` (lowest and highest median log-F0 of a voice), and other plain data.
+        bank: Mel (1, n_mels, T) and F0 (1, T) of speech that makes voices audible.
+        metadata: `speaker_sha256` (see `checkpoint.hash_weights`), `limit` (the cosine to a known speaker up to which a voice is new),
+            `directions` (see `Priors`), `medians` (the least and the most log-F0 that a voice may have), and plain data.
 
     Raises:
         CheckpointError: If the file cannot be written.

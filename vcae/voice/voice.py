@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vcae.audio.config import MelConfig
 from vcae.audio.f0 import log_f0_statistics
 from vcae.audio.frames import active_frames
 from vcae.audio.io import Sound
@@ -47,6 +48,26 @@ class Recording:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """The checkpoint that measured a voice.
+
+    Attributes:
+        checkpoint: Its name.
+        sha256: Of its file, hex.
+        mel: Settings of the mels that it reads.
+    """
+
+    checkpoint: str
+    sha256: str
+    mel: MelConfig
+
+    @classmethod
+    def of(cls, model: Engine) -> Origin:
+        """Return the origin of what this model measures."""
+        return cls(model.checkpoint.path.stem, model.checkpoint.sha256, model.mel_config)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Voice:
     """Voice to convert to.
 
@@ -55,12 +76,15 @@ class Voice:
         log_f0_median: Median of log-F0, natural log of Hz; nan if the reference has no voiced frame.
         log_f0_spread: Standard deviation of log-F0 in nats; nan if the reference has no voiced frame.
         quantiles: (n_mels, Q) of unvoiced and of voiced frames, the distribution of each mel band.
-        errors: Errors of the autoencoder for this voice.
-        frames: Frames of the references for retrieval.
-        speech_s: Seconds of active frames.
-        decoder: Decoder fine-tuned to this voice; None uses the checkpoint's.
-        reference: Steps of the references for the decoder's attention; None if it has none, or nothing is known.
-        recordings: Recordings from which it was measured, at most `KEPT_S` in all; empty for a mixed or generated voice.
+        errors: What the autoencoder gets wrong about this voice.
+        frames: What it sounds like, frame by frame.
+        speech_s: Seconds of sound, pauses left out.
+        decoder: A decoder fine-tuned to this voice; None takes the checkpoint's.
+        reference: What the decoder may look up of the voice; None where it looks up nothing, or nothing is known.
+        recordings: What it was measured on, at most `KEPT_S` in all; none of a mixed or invented voice.
+        origin: What measured it; None if that is not known.
+        decoder_weights: Of a decoder fine-tuned to this voice, which `fit_voice` has not built yet; None otherwise.
+        parts: The voices that it is mixed from, with their weights; none if it is not mixed.
     """
 
     speaker_embedding: Tensor
@@ -73,6 +97,16 @@ class Voice:
     decoder: Decoder | None = None
     reference: Reference | None = None
     recordings: tuple[Recording, ...] = ()
+    origin: Origin | None = None
+    decoder_weights: Mapping[str, Tensor] | None = None
+    parts: tuple[tuple[Voice, float], ...] = ()
+
+    def __repr__(self) -> str:
+        pitch = "unvoiced" if math.isnan(self.log_f0_median) else f"{math.exp(self.log_f0_median):.0f} Hz"
+        fitted = "" if self.decoder is None and self.decoder_weights is None else ", fine-tuned"
+        mixed = f", a mix of {len(self.parts)}" if self.parts else ""
+        measured = "" if self.origin is None else f", checkpoint {self.origin.checkpoint}"
+        return f"Voice({self.speech_s:.1f} s of speech, {pitch}{mixed}{fitted}{measured})"
 
 
 @torch.inference_mode()
@@ -98,9 +132,11 @@ def describe_voice(model: Engine, references: Sequence[Analysis], decoder: Decod
     statistics = log_f0_statistics(torch.cat(f0s, dim=1)[0])
     reference = describe_reference(model, mels)
     quantiles, recordings = band_quantiles(mels, f0s), _keep(references, round(KEPT_S * model.mel_config.frame_rate))
-    return Voice(embedding, *statistics, quantiles, errors, frames, speech_s, decoder, reference, recordings)
+    origin = Origin.of(model)
+    return Voice(embedding, *statistics, quantiles, errors, frames, speech_s, decoder, reference, recordings, origin)
 
 
+@torch.inference_mode()
 def describe_reference(model: Engine, mels: Sequence[Tensor]) -> Reference | None:
     """Return the steps of log-mels (1, n_mels, T) of a voice for the decoder's attention, with equal weights; None if it has no attention."""
     known = [model.autoencoder.encode_reference(mel) for mel in mels]
@@ -170,7 +206,7 @@ def mix_voices(voices: Sequence[Voice], weights: Sequence[float]) -> Voice:
         weights: One for each voice, not negative, not all 0; only their ratios matter.
 
     Raises:
-        ConfigError: For unusable weights.
+        ConfigError: For unusable weights, a fine-tuned voice, or voices that different checkpoints measured.
     """
     if len(voices) != len(weights) or not voices:
         raise ConfigError(f"{len(voices)} voices and {len(weights)} weights were given; each voice needs one weight")
@@ -180,9 +216,14 @@ def mix_voices(voices: Sequence[Voice], weights: Sequence[float]) -> Voice:
     kept = [(voice, w / total) for voice, w in zip(voices, weights, strict=True) if w > 0]
     if len(kept) == 1:
         return kept[0][0]
-    if any(voice.decoder is not None for voice, _ in kept):
+    if any(voice.decoder is not None or voice.decoder_weights is not None for voice, _ in kept):
         raise ConfigError(
             "a fine-tuned voice cannot be mixed, nor used with a strength below 1; save it from its clips to mix it"
+        )
+    origins = sorted({f"{v.origin.checkpoint} ({v.origin.sha256[:12]})" for v, _ in kept if v.origin is not None})
+    if len(origins) > 1:
+        raise ConfigError(
+            f"the voices were measured by checkpoints {' and '.join(origins)}; load them for one model to mix them: load_voice(name, model)"
         )
     embedding = torch.nn.functional.normalize(torch.stack([w * v.speaker_embedding for v, w in kept]).sum(0), dim=-1)
     quantiles = tuple(_mean([(v.quantiles[i], w) for v, w in kept]) for i in (0, 1))
@@ -207,6 +248,8 @@ def mix_voices(voices: Sequence[Voice], weights: Sequence[float]) -> Voice:
         frames,
         sum(w * v.speech_s for v, w in kept),
         reference=_mean_reference([(v.reference, w) for v, w in kept]),
+        origin=kept[0][0].origin,
+        parts=tuple(kept),
     )
 
 

@@ -1,0 +1,78 @@
+"""Make a voice ready for the model that is to speak with it, whichever checkpoint measured it."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from vcae.engine.engine import Engine
+from vcae.errors import CheckpointError
+from vcae.voice.matching import Errors
+from vcae.voice.retrieval import Frames
+from vcae.voice.voice import Recording, Voice, describe_reference, measure_again, mix_voices
+
+
+def fit_voice(model: Engine, voice: Voice, name: str = "the voice") -> Voice:
+    """Return a voice as this model uses it; the same one if nothing is to be done.
+
+    A voice that another checkpoint measured is measured again on the recordings it holds. A decoder fine-tuned to it belongs to its own
+    checkpoint, and is left out with another.
+
+    Args:
+        model: That is to speak with it.
+        voice: Measured by any checkpoint.
+        name: Of the voice, for messages.
+
+    Raises:
+        CheckpointError: If it was measured by another checkpoint and holds no recordings that this model can read.
+    """
+    if voice.parts:
+        fitted = [fit_voice(model, part, name) for part, _ in voice.parts]
+        if all(new is old for new, (old, _) in zip(fitted, voice.parts, strict=True)):
+            return voice
+        return replace(mix_voices(fitted, [weight for _, weight in voice.parts]), speech_s=voice.speech_s)
+    origin = voice.origin
+    if origin is not None and origin.sha256 != model.checkpoint.sha256:
+        if voice.recordings and origin.mel == model.mel_config:
+            return measure_again(model, voice.recordings)
+        raise CheckpointError(
+            f"{name} was measured by checkpoint {origin.checkpoint} ({origin.sha256[:12]}...), which is not the one in use "
+            f"({model.checkpoint.sha256[:12]}...), and holds no recordings to measure again; save it again from its clips, or give its checkpoint"
+        )
+    if voice.speaker_embedding.device != model.device:
+        voice = _to(voice, model.device)
+    if voice.decoder_weights is not None:
+        decoder = copy.deepcopy(model.autoencoder.decoder)
+        try:
+            decoder.load_state_dict({key: value.float() for key, value in voice.decoder_weights.items()})
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"{name} holds a decoder that does not fit checkpoint {model.checkpoint.path.stem} "
+                f"({' '.join(str(error).split())[:200]}); save it again from its clips"
+            ) from error
+        voice = replace(voice, decoder=decoder.eval(), decoder_weights=None)
+    if voice.reference is None and voice.recordings and model.autoencoder.decoder.reference_encoder is not None:
+        voice = replace(voice, reference=describe_reference(model, [r.mel.float() for r in voice.recordings]))
+    return voice
+
+
+def _to(voice: Voice, device: torch.device) -> Voice:
+    """Move what was measured to a device."""
+
+    def moved(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor.to(device)
+
+    errors, frames = voice.errors, voice.frames
+    return replace(
+        voice,
+        speaker_embedding=voice.speaker_embedding.to(device),
+        quantiles=(moved(voice.quantiles[0]), moved(voice.quantiles[1])),
+        errors=Errors(errors.keys.to(device), errors.values.to(device), errors.log_weights.to(device), errors.bandwidth),
+        frames=Frames(frames.keys.to(device), frames.envelopes.to(device), frames.log_weights.to(device)),
+        decoder=None if voice.decoder is None else voice.decoder.to(device),
+        reference=None,
+        recordings=tuple(Recording(r.mel.to(device), r.f0.to(device)) for r in voice.recordings),
+    )
