@@ -20,6 +20,8 @@ from vcae.files import STDIO, write_file
 SUFFIXES = (
     *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".aifc"),
     *(".au", ".snd", ".caf", ".w64", ".rf64", ".sph"),
+    *(".m4a", ".m4b", ".aac", ".wma", ".amr", ".3gp", ".3g2", ".ac3", ".weba"),
+    *(".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".mts"),
 )
 REPORT = "report.jsonl"
 TABLE = ".csv"

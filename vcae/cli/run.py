@@ -7,7 +7,7 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
@@ -129,11 +129,13 @@ def work(
     target = output_path(output, [source, *inputs], worker.verb if name is None else name, ending)
     check_target(target, run.force, worker.outputs(), AudioError)
     with worker.open(source, sys.stdin.buffer) as opened, progress(_doing(worker), run.quiet) as tell:
+        worker.check(target, opened, run.force)
         watch = Stopwatch()
         does = build()
         job = Job(source, tuple(speakers), target, "standard input" if source == STDIO else Path(source).name)
-        made = does.make(job, opened, Talk(tell, sys.stdin.buffer, sys.stdout.buffer))
+        made = does.make(job, opened, Talk(tell, sys.stdin.buffer, sys.stdout.buffer)).of(opened)
         elapsed = watch()
+    _say_warnings(made.facts)
     for line in made.damage:
         say(f"damaged: {'standard input' if source == STDIO else source}: {line}", sys.stderr)
     about = does.about()
@@ -235,6 +237,7 @@ def collect(
                 advance(outcome)
                 if outcome.status == "failed":
                     _say_failed(outcome)
+                _say_warnings(outcome.facts)
                 waiting[outcome.source] = outcome
                 while turn is not None and turn.source in waiting:
                     take(waiting.pop(turn.source))
@@ -250,7 +253,8 @@ def collect(
 def _collect_one(job: Job, worker: type[Worker], build: Build, run: Run) -> Outcome:
     with worker.open(job.source, sys.stdin.buffer) as opened, progress(_doing(worker), run.quiet) as tell:
         does = build()
-        made = does.make(job, opened, Talk(tell, sys.stdin.buffer))
+        made = does.make(job, opened, Talk(tell, sys.stdin.buffer)).of(opened)
+    _say_warnings(made.facts)
     facts = {**made.facts, **does.about()}
     return Outcome(job.source, job.speakers, "", worker.verb, duration_s=made.duration_s, facts=facts, value=made.value)
 
@@ -318,6 +322,11 @@ def read_each(paths: Sequence[str], read: Callable[[str], T], doing: str, quiet:
                 failures.tell(path, error)
             tell((n + 1) / len(paths))
     return found, failures
+
+
+def _say_warnings(facts: Mapping[str, Any]) -> None:
+    for line in facts.get("warnings", ()):
+        say(f"warning: {line}", sys.stderr)
 
 
 def _say_failed(outcome: Outcome) -> None:
@@ -441,6 +450,7 @@ def _summarise(outcomes: list[Outcome], total: int, elapsed: float, path: Path, 
             _say_failed(outcome)
         elif outcome.reason:
             say(f"damaged: {outcome.source}: {outcome.reason}", sys.stderr)
+        _say_warnings(outcome.facts)
     values: dict[str, Any] = {
         "total": total,
         **counts,
