@@ -22,6 +22,8 @@ from vcae.files import STDIO, check_target, remove_leftovers
 
 FAILED = 1
 INTERRUPTED = 130
+# Files that a folder run leaves out are named up to this many.
+MAX_NAMED = 10
 MANY = "Many files"
 SourcesArgument = Annotated[
     list[str],
@@ -121,9 +123,10 @@ def work(
     if run.out_dir is not None:
         if output is not None:
             raise ConfigError("-o names one output, and --out-dir a folder for one of each source; give one of the two")
-        _work_many(
-            plan(sources, run.out_dir, tuple(speakers), ending, worker.sources, run.glob, worker.columns), worker, build, run
-        )
+        left_out = list[str]()
+        jobs = plan(sources, run.out_dir, tuple(speakers), ending, worker.sources, run.glob, worker.columns, left_out)
+        _say_left_out(left_out, run)
+        _work_many(jobs, worker, build, run)
         return
     source = _only(sources, run)
     target = output_path(output, [source, *inputs], worker.verb if name is None else name, ending)
@@ -197,7 +200,9 @@ def plan_collected(worker: type[Worker], sources: Sequence[str], run: Run) -> li
     """
     if run.resume and run.out_dir is None:
         raise ConfigError("--resume goes with --out-dir: what is collected in one output is always made whole")
-    jobs = plan(sources, None, (), worker.ending, worker.sources, run.glob, worker.columns)
+    left_out = list[str]()
+    jobs = plan(sources, None, (), worker.ending, worker.sources, run.glob, worker.columns, left_out)
+    _say_left_out(left_out, run)
     return list({job.source: job for job in jobs}.values())
 
 
@@ -322,6 +327,13 @@ def read_each(paths: Sequence[str], read: Callable[[str], T], doing: str, quiet:
                 failures.tell(path, error)
             tell((n + 1) / len(paths))
     return found, failures
+
+
+def _say_left_out(names: Sequence[str], run: Run) -> None:
+    """Name the files of folders that are not worked on, as far as one can read them."""
+    if names and not run.quiet:
+        more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+        say(f"left out, by suffix: {', '.join(names[:MAX_NAMED])}{more}; name a file, or --glob, to have it tried", sys.stderr)
 
 
 def _say_warnings(facts: Mapping[str, Any]) -> None:
