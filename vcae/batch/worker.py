@@ -32,6 +32,7 @@ class Made:
         facts: Measurements and settings, as plain data.
         damage: Warnings about the source.
         value: Result to collect if no file is written.
+        sample_rate: Sample rate of the written sound in Hz; None if no sound was written.
     """
 
     duration_s: float
@@ -39,6 +40,25 @@ class Made:
     facts: Mapping[str, Any] = field(default_factory=dict)
     damage: tuple[str, ...] = ()
     value: Any = None
+    sample_rate: int | None = None
+
+    def of(self, source: Any) -> Made:
+        """Return the same with what is to be said of its source: what was wrong with it, and what became of its form."""
+        facts, sentence = dict(self.facts), self.sentence
+        warnings = tuple(getattr(source, "warnings", ()))
+        if warnings:
+            facts["warnings"] = [*facts.get("warnings", ()), *warnings]
+        if self.sample_rate is not None and hasattr(source, "channels"):
+            form = {"sample_rate": self.sample_rate, "channels": 1}
+            given = {"source_sample_rate": source.sample_rate, "source_channels": source.channels}
+            facts |= form | given
+            if (source.sample_rate, source.channels) != (self.sample_rate, 1):
+                sentence += f", {_form(self.sample_rate, 1)} (source: {_form(source.sample_rate, source.channels)})"
+        return replace(self, facts=facts, sentence=sentence)
+
+
+def _form(sample_rate: int, channels: int) -> str:
+    return f"{sample_rate / 1000:g} kHz {({1: 'mono', 2: 'stereo'}).get(channels, f'{channels} channels')}"
 
 
 @dataclass
@@ -88,7 +108,7 @@ class Worker(ABC):
         """Return the allowed suffixes of outputs."""
         from vcae.audio.io import FORMATS
 
-        return tuple(FORMATS)
+        return FORMATS
 
     @classmethod
     def open(cls, source: str, stdin: BinaryIO | None = None) -> AbstractContextManager[Any]:
@@ -100,6 +120,18 @@ class Worker(ABC):
         from vcae.audio.io import SoundReader
 
         return SoundReader(source, stdin)
+
+    @classmethod
+    def check(cls, output: str, source: Any, force: bool) -> None:
+        """Refuse an output that could not be written, or a video of an opened source that is none.
+
+        Raises:
+            VcaeError: Then.
+        """
+        check_target(output, force, cls.outputs(), AudioError)
+        from vcae.audio.io import check_pictures
+
+        check_pictures(output, source)
 
     @abstractmethod
     def settings(self, job: Job) -> dict[str, Any]:
@@ -142,8 +174,8 @@ class Worker(ABC):
                     return before
                 if os.path.realpath(job.output) == os.path.realpath(job.source):
                     raise AudioError(f"{job.output} is the source itself; choose another --out-dir")
-                check_target(job.output, True, self.outputs(), AudioError)
-            made = self.make(job, source, Talk())
+                self.check(job.output, source, True)
+            made = self.make(job, source, Talk()).of(source)
         done = replace(done, reason="; ".join(made.damage), duration_s=round(made.duration_s, 3), value=made.value)
         done = replace(done, facts={**made.facts, **self.about()})
         if not job.output:

@@ -102,7 +102,7 @@ class Converter(Worker):
 
         voice = self._voices.find(self._engine, job.speakers)[0]
         done = convert_long(self._engine, source, voice, self._options, progress=talk.tell)
-        write_blocks(job.output, done.blocks, self._engine.sample_rate, self.comment(), True, talk.stdout)
+        write_blocks(job.output, done.blocks, self._engine.sample_rate, self.comment(), True, talk.stdout, source)
         facts = {
             "speaker": list(job.speakers),
             "reference_speech_s": round(done.reference_speech_s, 2),
@@ -113,7 +113,7 @@ class Converter(Worker):
         pitch = f"median F0 {done.source_f0_hz:.0f} -> {done.output_f0_hz:.0f} Hz"
         pitch = "no voiced sound in the source" if done.source_f0_hz != done.source_f0_hz else pitch
         sentence = f"{done.duration_s:.1f} s in the voice of {', '.join(job.speakers)} ({done.reference_speech_s:.1f} s of speech), {pitch}"
-        return Made(done.duration_s, sentence, facts)
+        return Made(done.duration_s, sentence, facts, sample_rate=self._engine.sample_rate)
 
 
 class Denoiser(Worker):
@@ -143,8 +143,9 @@ class Denoiser(Worker):
 
         cleaned, rate = self._cleaner.clean(source, self._strength), self._cleaner.sample_rate
         blocks = talk.counted(cleaned.blocks(), cleaned.duration_s, rate)
-        write_blocks(job.output, blocks, rate, self.comment(), True, talk.stdout)
-        return Made(cleaned.duration_s, f"{cleaned.duration_s:.1f} s denoised", {"strength": self._strength})
+        write_blocks(job.output, blocks, rate, self.comment(), True, talk.stdout, source)
+        said = f"{cleaned.duration_s:.1f} s denoised"
+        return Made(cleaned.duration_s, said, {"strength": self._strength}, sample_rate=rate)
 
 
 class Compressor(Worker):
@@ -275,11 +276,13 @@ class Reconstructor(Worker):
 
     def make(self, job: Job, source: SoundReader, talk: Talk) -> Made:
         """Copy a recording, all of it at once."""
-        from vcae.audio.io import write_sound
+        from vcae.audio.io import write_blocks
 
         sound = source.read()
-        write_sound(job.output, self._copy(sound), self.comment(), True, talk.stdout)
-        return Made(sound.duration_s, f"{sound.duration_s:.1f} s {self._said}", self.settings(job))
+        made = self._copy(sound)
+        write_blocks(job.output, made.blocks(), made.sample_rate, self.comment(), True, talk.stdout, source)
+        said = f"{sound.duration_s:.1f} s {self._said}"
+        return Made(sound.duration_s, said, self.settings(job), sample_rate=made.sample_rate)
 
     def _copy(self, sound: Sound) -> Sound:
         from vcae.tasks.copy import reconstruct

@@ -7,7 +7,7 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
@@ -22,6 +22,8 @@ from vcae.files import STDIO, check_target, remove_leftovers
 
 FAILED = 1
 INTERRUPTED = 130
+# Files that a folder run leaves out are named up to this many.
+MAX_NAMED = 10
 MANY = "Many files"
 SourcesArgument = Annotated[
     list[str],
@@ -124,19 +126,22 @@ def work(
     if run.out_dir is not None:
         if output is not None:
             raise ConfigError("-o names one output, and --out-dir a folder for one of each source; give one of the two")
-        _work_many(
-            plan(sources, run.out_dir, tuple(speakers), ending, worker.sources, run.glob, worker.columns), worker, build, run
-        )
+        left_out = list[str]()
+        jobs = plan(sources, run.out_dir, tuple(speakers), ending, worker.sources, run.glob, worker.columns, left_out)
+        _say_left_out(left_out, run)
+        _work_many(jobs, worker, build, run)
         return
     source = _only(sources, run)
     target = output_path(output, [source, *inputs], worker.verb if name is None else name, ending)
     check_target(target, run.force, worker.outputs(), AudioError)
     with worker.open(source, sys.stdin.buffer) as opened, progress(_doing(worker), run.quiet) as tell:
+        worker.check(target, opened, run.force)
         watch = Stopwatch()
         does = build()
         job = Job(source, tuple(speakers), target, "standard input" if source == STDIO else Path(source).name)
-        made = does.make(job, opened, Talk(tell, sys.stdin.buffer, sys.stdout.buffer))
+        made = does.make(job, opened, Talk(tell, sys.stdin.buffer, sys.stdout.buffer)).of(opened)
         elapsed = watch()
+    _say_warnings(made.facts)
     for line in made.damage:
         say(f"damaged: {'standard input' if source == STDIO else source}: {line}", sys.stderr)
     about = does.about()
@@ -198,7 +203,9 @@ def plan_collected(worker: type[Worker], sources: Sequence[str], run: Run) -> li
     """
     if run.resume and run.out_dir is None:
         raise ConfigError("--resume needs --out-dir: results that are collected in one output are always computed completely")
-    jobs = plan(sources, None, (), worker.ending, worker.sources, run.glob, worker.columns)
+    left_out = list[str]()
+    jobs = plan(sources, None, (), worker.ending, worker.sources, run.glob, worker.columns, left_out)
+    _say_left_out(left_out, run)
     return list({job.source: job for job in jobs}.values())
 
 
@@ -238,6 +245,7 @@ def collect(
                 advance(outcome)
                 if outcome.status == "failed":
                     _say_failed(outcome)
+                _say_warnings(outcome.facts)
                 waiting[outcome.source] = outcome
                 while turn is not None and turn.source in waiting:
                     take(waiting.pop(turn.source))
@@ -253,7 +261,8 @@ def collect(
 def _collect_one(job: Job, worker: type[Worker], build: Build, run: Run) -> Outcome:
     with worker.open(job.source, sys.stdin.buffer) as opened, progress(_doing(worker), run.quiet) as tell:
         does = build()
-        made = does.make(job, opened, Talk(tell, sys.stdin.buffer))
+        made = does.make(job, opened, Talk(tell, sys.stdin.buffer)).of(opened)
+    _say_warnings(made.facts)
     facts = {**made.facts, **does.about()}
     return Outcome(job.source, job.speakers, "", worker.verb, duration_s=made.duration_s, facts=facts, value=made.value)
 
@@ -321,6 +330,18 @@ def read_each(paths: Sequence[str], read: Callable[[str], T], doing: str, quiet:
                 failures.tell(path, error)
             tell((n + 1) / len(paths))
     return found, failures
+
+
+def _say_left_out(names: Sequence[str], run: Run) -> None:
+    """Name the files of folders that are not worked on, as far as one can read them."""
+    if names and not run.quiet:
+        more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+        say(f"left out, by suffix: {', '.join(names[:MAX_NAMED])}{more}; name a file, or --glob, to have it tried", sys.stderr)
+
+
+def _say_warnings(facts: Mapping[str, Any]) -> None:
+    for line in facts.get("warnings", ()):
+        say(f"warning: {line}", sys.stderr)
 
 
 def _say_failed(outcome: Outcome) -> None:
@@ -444,6 +465,7 @@ def _summarise(outcomes: list[Outcome], total: int, elapsed: float, path: Path, 
             _say_failed(outcome)
         elif outcome.reason:
             say(f"damaged: {outcome.source}: {outcome.reason}", sys.stderr)
+        _say_warnings(outcome.facts)
     values: dict[str, Any] = {
         "total": total,
         **counts,
