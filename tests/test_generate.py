@@ -180,7 +180,7 @@ def test_a_voice_is_carried_to_the_units_checkpoint(model, heard):
 
 def test_priors_of_another_checkpoint_and_damaged_files_are_refused(tmp_path):
     known = priors()
-    with pytest.raises(CheckpointError, match="use --checkpoint default"):
+    with pytest.raises(CheckpointError, match="take checkpoint default"):
         known.check("0" * 64)
     path = tmp_path / "p.safetensors"
     facts = {key: known.metadata[key] for key in ("base_sha256", "limit", "directions", "medians")}

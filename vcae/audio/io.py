@@ -359,7 +359,7 @@ def write_blocks(
     check_output(path, force)
     if str(path) == STDIO:
         if stdout is None:
-            raise AudioError("there is no standard output to write to; name a file with -o")
+            raise AudioError("there is no standard output to write to; name a file")
         # A wav's header says how long it is, so it is made before it is sent.
         with writing("standard output", AudioError), tempfile.TemporaryFile(prefix="vcae-", buffering=0) as made:
             _encode(made, blocks, sample_rate, ("WAV", "PCM_16"), comment, path)

@@ -115,7 +115,7 @@ class Autoencoder(nn.Module):
 
     def _the_quantizer(self) -> Quantizer:
         if self.quantizer is None:
-            raise ConfigError("this checkpoint has a continuous code and no units; use --checkpoint vq")
+            raise ConfigError("this checkpoint has a continuous code and no units; take checkpoint vq")
         return self.quantizer
 
     def encode_speaker(self, mel: Tensor, lengths: Tensor | None = None) -> Tensor:

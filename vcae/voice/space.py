@@ -151,7 +151,7 @@ class Priors:
         if self.metadata["base_sha256"] != model_sha256:
             raise CheckpointError(
                 f"{self.path.name} draws for the checkpoint default ({self.metadata['base_sha256'][:12]}...), and the one in use is another "
-                f"({model_sha256[:12]}...); use --checkpoint default"
+                f"({model_sha256[:12]}...); take checkpoint default"
             )
 
 
