@@ -1,7 +1,7 @@
 """Time a conversion inside one process: `python benchmarks/speed.py [--seconds 60] [--threads 2] [--busy 0]`.
 
-Model load is counted, the import of torch is not. `again` is a second conversion in the same process, to the voice already heard. `--busy 2`
-has two other processes compute all the while. `OMP_WAIT_POLICY=ACTIVE` in the environment shows what threads that spin while they wait would cost.
+Loading the model is included, importing torch is not. `again` is a second conversion in the same process, to the voice measured before. `--busy 2`
+runs two other computing processes at the same time. `OMP_WAIT_POLICY=ACTIVE` in the environment shows the cost of threads that spin while they wait.
 """
 
 import argparse

@@ -119,7 +119,7 @@ def test_saved_and_loaded_it_scores_the_same(detector, model_file):
 
 
 def test_other_files_are_refused(tmp_path, tiny_checkpoint, model_file):
-    with pytest.raises(CheckpointError, match="no anomaly detector"):
+    with pytest.raises(CheckpointError, match="not an anomaly detector"):
         Detector.load(tiny_checkpoint)
     (tmp_path / "a.pt").write_bytes(b"x")
     with pytest.raises(CheckpointError, match="pickle"):

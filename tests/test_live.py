@@ -167,9 +167,9 @@ def test_our_header_is_a_wavs(speech):
     ("data", "message"),
     [
         (b"", "is empty"),
-        (b"fLaC" + bytes(40), "is no wav; for raw PCM"),
-        (wav_header(16000)[:16], "ends in its header"),
-        (b"RIFF\0\0\0\0WAVEdata\0\0\0\0", "does not say what its samples are"),
+        (b"fLaC" + bytes(40), "is not a wav; for raw PCM"),
+        (wav_header(16000)[:16], "ends inside its header"),
+        (b"RIFF\0\0\0\0WAVEdata\0\0\0\0", "has no format chunk before its samples"),
         (b"RIFF\0\0\0\0WAVEfmt \x04\0\0\0abcd", "damaged header"),
         (b"RIFF\0\0\0\0WAVEjunk" + struct.pack("<I", 1 << 30), "at most 65536 are read"),
         (wav_header(16000).replace(struct.pack("<HH", 1, 1), struct.pack("<HH", 7, 1)), "format 7 of 16 bits"),
@@ -203,7 +203,7 @@ def test_streams_through_pipes(speech):
     assert np.abs(made).max() > 0.01
     for args, stdin, message in (
         (("--rate", "16000", "--block-ms", "160"), b"", b"latency of 320 ms"),
-        ((), b"x" * 99, b"is no wav"),
+        ((), b"x" * 99, b"is not a wav"),
     ):
         bad = _stream(*args, stdin=stdin)
         assert bad.returncode == 2

@@ -94,7 +94,7 @@ def test_what_is_collected_counts_alike(command, five, detector, tmp_path):
         assert len(done.stdout.splitlines()) == 5
     refused = vcae(*command.split(), five, *options, "--resume")
     assert refused.returncode == 2
-    assert "--resume goes with --out-dir" in refused.stderr
+    assert "--resume needs --out-dir" in refused.stderr
 
 
 @pytest.mark.slow

@@ -119,7 +119,7 @@ def test_compress_and_decompress(client, tmp_path):
     letter = gradio_client.handle_file(str(tmp_path / "letter.vcz"))
     for given, message in (
         ({"file": cut, "strict": True}, "cut.vcz is damaged at byte"),
-        ({"file": letter}, "letter.vcz is no compressed speech"),
+        ({"file": letter}, "letter.vcz is not compressed speech"),
         ({"file": cut, "voice": "nobody"}, "No voice is called"),
         ({"source": clip("source"), "kbps": 9}, "Kbps is 9; allowed are 0.6 to 6"),
     ):

@@ -192,7 +192,7 @@ MISTAKES = {
     "word": ("1 2\n3 four 5\n", "line 2, unit 2: 'four' is not a number"),
     "fraction": ("1 2.5\n", "line 1, unit 2: '2.5' is not a number"),
     "version": ("# vcae units 2 codebook_size=16\n1 2\n", "version '2'; this version of vcae reads 1"),
-    "json": ('{"units": [1]}\n{"units": [1\n', "line 2 is no JSON"),
+    "json": ('{"units": [1]}\n{"units": [1\n', "line 2 is not JSON"),
     "json without units": ('{"codes": [1]}', "no list of units"),
     "json empty": ('{"units": [1]}\n{"units": []}', "line 2 is empty"),
     "json text": ('{"units": [1, "2"]}', 'unit 2: "2" is not a number'),
@@ -445,7 +445,7 @@ SPEAK_CASES = {
     "empty line": ("1 2\n\n3\n", [], "line 2 is empty"),
     "not a number": ("1 two\n", [], "line 1, unit 2: 'two' is not a number"),
     "nothing": ("", [], "holds no units"),
-    "binary": (b"RIFF\0\0\0\0", [], "no file of units but binary"),
+    "binary": (b"RIFF\0\0\0\0", [], "not a file of units but binary"),
     "wrong hash": (
         f"# vcae units 1 checkpoint=vq sha256={SHA}\na\t1 2\n",
         [],
@@ -455,7 +455,7 @@ SPEAK_CASES = {
     "continuous": ("1 2\n", ["--checkpoint", "default"], "continuous code and no units"),
     "no times": ("1 2\n", ["--durations", "file"], "units without times"),
     "pitch": ("1 2\n", ["--pitch", "keep"], "units have none to keep"),
-    "several to a file": ("1 2\n3 4\n", [], "holds 2 sequences; name a folder"),
+    "several to a file": ("1 2\n3 4\n", [], "has 2 sequences; give a folder"),
     "no speaker": ("1 2\n", ["--speaker", "nobody"], "no saved voice is called 'nobody'"),
 }
 

@@ -156,7 +156,7 @@ def test_no_more_than_a_minute_of_a_voice_is_kept(model, clips, tmp_path):
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "x" * 65, "two words"])
 def test_names_that_cannot_be_files(name):
-    with pytest.raises(ConfigError, match="is no name for a voice"):
+    with pytest.raises(ConfigError, match="is not a valid voice name"):
         voice_path(name)
 
 
@@ -184,7 +184,7 @@ def test_save_list_and_use_by_name(tmp_path, clips):
     lines = listed.stdout.decode().splitlines()
     assert lines[0].startswith("alice")
     assert "from reference.flac" in lines[0]
-    assert "no whole safetensors file" in lines[1]
+    assert "not a complete safetensors file" in lines[1]
 
 
 @pytest.mark.parametrize(

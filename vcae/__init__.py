@@ -58,7 +58,7 @@ __all__ = [
     "save_voice",
     "write_sound",
 ]
-# Where the names lie that are imported when they are asked for.
+# Modules of the names that are imported at their first use.
 _ROOMS = {
     **dict.fromkeys(("Encoding", "Model", "load"), "tasks.model"),
     **dict.fromkeys(("Voice", "mix_voices"), "voice.voice"),
@@ -76,7 +76,7 @@ _ROOMS = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs torch only when it is asked for, so that the command line answers at once."""
+    """Import names that need torch at their first use, so that the command line answers at once."""
     if name in _ROOMS:
         from importlib import import_module
 

@@ -1,4 +1,4 @@
-"""Where faults in speech are: how many are located to within 100 ms, and how many places are named that are none."""
+"""Localisation of faults in speech: fraction located to within 100 ms, and false alarms."""
 
 from collections import defaultdict
 
@@ -16,7 +16,7 @@ WITHIN_S = 0.1
 
 
 def is_located(fault: Fault, place: Place) -> bool:
-    """Return whether a place's worst time lies within 100 ms of the fault: of its extent, or of the point that a splice is."""
+    """Return whether a place's strongest point is within 100 ms of the fault's extent, or of a splice's point."""
     return fault.start_s - WITHIN_S <= place.time_s <= fault.end_s + WITHIN_S
 
 

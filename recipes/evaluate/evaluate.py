@@ -1,4 +1,4 @@
-"""Convert pairs of unseen speakers by vcae and by classical peers, and have all of them judged in one report.
+"""Convert pairs of unseen speakers with vcae and classical peers, and judge all of them in one report.
 
 python recipes/evaluate/evaluate.py recipes/evaluate/conf/base.yaml manifest=DATA/manifest.csv
 """
@@ -29,7 +29,7 @@ SYSTEMS = ("vcae", "world-statistics", "world-nearest", "target")
 
 
 def make(system: str, recipe: EvaluateRecipe, model: vcae.Model, pair: Pair) -> np.ndarray:
-    """Return a pair's conversion (N,) at 16 kHz by a system; `target` is real speech of the target, what the scores can reach."""
+    """Return a pair's conversion (N,) at 16 kHz by a system; the system `target` is real speech of the target, an upper bound of the scores."""
     root = Path(recipe.manifest).parent
     references = read_references(root, pair, recipe.reference_s)
     if system == "vcae":

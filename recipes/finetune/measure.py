@@ -1,9 +1,9 @@
-"""Convert recordings of others to a fine-tuned voice, and to the same clips without fine-tuning, for the judges.
+"""Convert recordings of other speakers to a fine-tuned voice, and to the same voice without fine-tuning, for the judges.
 
     python recipes/finetune/measure.py MANIFEST SPEAKER NAME [--pairs 6] [--out out/finetune]
     vcae evaluate out/finetune/pairs.csv
 
-SPEAKER is the voice's in the manifest; its recordings that the voice NAME was not fine-tuned on are what the judges compare with.
+SPEAKER is the speaker of the voice NAME in the manifest; the judges compare with its recordings that were not used for fine-tuning.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Swap content and speaker between two recordings: `python recipes/speaker_swap/swap.py recipes/speaker_swap/conf/base.yaml`.
 
-Writes four sounds and a picture of their mels: rows say what is said, columns who says it.
+Writes four sounds and a picture of their mels: rows are contents, columns speakers.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""The detector: fitted to normal recordings, it scores others; one file holds it."""
+"""The anomaly detector: it is fitted to normal recordings, scores others, and is saved in one file."""
 
 from __future__ import annotations
 
@@ -42,25 +42,26 @@ from vcae.files import hash_file
 
 FORMAT = 1
 KEY = "vcae_anomaly"
-# Recordings are not scored in parts shorter than this, in s.
+# Shortest segment that is scored, in s.
 MIN_SEGMENT_S = 1.0
-# Of members in a combination, 1 for the others: what few recordings teach a network adds less than distances do, other sounds more.
+# Weights of members in a combination (1 for others): networks trained on few recordings add less than distances, the bank of other sounds
+# adds more.
 WEIGHTS = {**dict.fromkeys(NETWORKS, 0.25), "latent": 0.25, "exposure": 6.0}
-# Share of normal recordings that are called anomalous as long as no threshold was chosen.
+# Fraction of normal recordings that are called anomalous if no threshold was chosen.
 DEFAULT_ALARMS = 0.01
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Anomaly:
-    """What a detector says of a recording.
+    """Result of scoring a recording.
 
     Attributes:
         score: Higher is less normal; comparable within one detector.
-        probability: Share of normal recordings that would score as high, 0..1; small is anomalous.
-        frame_scores: (T,), the mean error of a frame over its bands; 1 is usual.
-        errors: (n_mels, T), squared errors over those usual in their band.
+        probability: Fraction of normal recordings that would score at least as high, 0..1; small is anomalous.
+        frame_scores: (T,), mean over bands of `errors`; 1 is usual.
+        errors: (n_mels, T), squared errors relative to the usual ones of their band.
         mel: (n_mels, T), natural log magnitude.
-        reconstruction: (n_mels, T), what the network made of it, likewise.
+        reconstruction: (n_mels, T), reconstruction of the mel, natural log magnitude.
         hop_s: Seconds from frame to frame.
         members: Score of each member of the detector.
     """
@@ -82,12 +83,12 @@ class Anomaly:
 
 @dataclass(frozen=True)
 class Threshold:
-    """A decision's threshold on the score.
+    """Threshold on the score.
 
     Attributes:
-        value: A recording that scores as high or higher is called anomalous.
-        reason: How it was chosen, in words.
-        facts: Counts, costs and the like.
+        value: Recordings that score at least this are called anomalous.
+        reason: Description of how it was chosen.
+        facts: Counts, costs and other data on the choice.
     """
 
     value: float
@@ -116,7 +117,7 @@ def _wav(given: Samples, sample_rate: int | None, config: AnomalyConfig, name: s
 
 
 class Detector:
-    """Scores recordings by how unlike normal ones they are; see `fit`, `score`, `save` and `load`."""
+    """Anomaly detector: scores how much a recording differs from normal ones. See `fit`, `score`, `save` and `load`."""
 
     def __init__(
         self,
@@ -165,11 +166,11 @@ class Detector:
 
     @property
     def threshold(self) -> float | None:
-        """The score from which a recording is called anomalous; None before it was chosen."""
+        """Score from which a recording is called anomalous; None if no threshold was chosen."""
         return None if self.decision is None else self.decision.value
 
     def score_at(self, probability: float) -> float:
-        """Return the score that this share of normal recordings would reach, by the calibration."""
+        """Return the score that a fraction `probability` of normal recordings would reach, by the calibration."""
         from scipy.optimize import brentq
 
         low, high = self._tail.mean - 20 * self._tail.deviation, self._tail.mean + 100 * self._tail.deviation
@@ -178,7 +179,7 @@ class Detector:
         return float(brentq(lambda score: self._tail.probability(score) - probability, low, high))
 
     def decide(self, given: float | None = None) -> Threshold:
-        """Return the threshold to decide by: the one given, the detector's own, or where 1 % of normal recordings would be anomalous."""
+        """Return the threshold to use: the given one, the detector's own, or the score that 1 % of normal recordings reach."""
         if given is not None:
             return Threshold(given, f"{given:g}, as given")
         if self.decision is not None:
@@ -239,7 +240,7 @@ class Detector:
 
     @property
     def segment_s(self) -> float:
-        """Length of the recordings that the scores were calibrated on, at the median; in s."""
+        """Median length in seconds of the recordings from which the scores were calibrated."""
         return float(self._tensors["segment_s"])
 
     @torch.no_grad()
@@ -278,7 +279,7 @@ class Detector:
         )
 
     def _run(self, mel: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor], dict[str, list[Tensor]]]:
-        """Return the first network's errors and reconstruction, and of all networks errors and codes, of a mel (n_mels, T)."""
+        """Run the networks on a mel (n_mels, T): errors and reconstruction of the first one, then errors and codes of all by kind."""
         x = (mel - self._mean) / self._deviation
         errors: dict[str, Tensor] = {}
         codes: dict[str, list[Tensor]] = {}
@@ -292,7 +293,7 @@ class Detector:
         return errors[next(iter(self._nets))], made * self._deviation + self._mean, errors, codes
 
     def _hear(self, wav: np.ndarray) -> _Heard:
-        """Return each member's score of one segment (N,), with the errors and the reconstruction of the first network."""
+        """Score one segment (N,) by each member; with the errors and the reconstruction of the first network."""
         mel = self._reader(wav)
         first, made, errors, codes = self._run(mel)
         scores: dict[str, float] = {}
@@ -346,7 +347,7 @@ class Detector:
             metadata = json.loads(read_header(file)[KEY])
             version = metadata["format"]
         except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{file} is no anomaly detector; make one with vcae anomaly fit") from error
+            raise CheckpointError(f"{file} is not an anomaly detector; make one with vcae anomaly fit") from error
         if version != FORMAT:
             raise CheckpointError(f"{file} has detector format {version}; this version reads format {FORMAT}")
         try:

@@ -1,26 +1,34 @@
-"""Sound files in and out: anything soundfile reads, as mono at the house rate; atomic, tagged files out."""
+"""Sound files in and out: whatever libsndfile or ffmpeg's libraries read, as mono; atomic, tagged files out."""
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import numpy as np
 
+from vcae.audio.channels import ChannelMeter, mix_down
+from vcae.audio.containers import Layout, Part, PartFile, examine
+from vcae.audio.media import SOUND_FORMATS, VIDEO_FORMATS, MediaFile, open_container, write_media
 from vcae.audio.samples import SampleArray
 from vcae.errors import AudioError
 from vcae.files import STDIO, check_target, replacing, writing
 
+log = logging.getLogger(__name__)
+
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 8000, 192000
 # Of a file whose length is limited: more would take memory that the limit is to save.
 MAX_CHANNELS = 8
-# Output formats by suffix: (soundfile format, subtype). All carry a comment tag.
-FORMATS = {
+# Output formats of libsndfile by suffix: (format, subtype). All carry a comment tag.
+SNDFILE_FORMATS = {
     ".wav": ("WAV", "PCM_16"),
     ".flac": ("FLAC", "PCM_16"),
     ".ogg": ("OGG", "VORBIS"),
@@ -29,6 +37,8 @@ FORMATS = {
     ".aif": ("AIFF", "PCM_16"),
     ".mp3": ("MP3", "MPEG_LAYER_III"),
 }
+# What an output may be called: a video is one that takes the pictures of its source.
+FORMATS = (*SNDFILE_FORMATS, *SOUND_FORMATS, *VIDEO_FORMATS)
 # Samples of all channels that are read at a time.
 BLOCK_SAMPLES = 1 << 19
 
@@ -41,13 +51,15 @@ class Sound(SampleArray):
         wav: (N,) float32, -1..1 as a rule.
         sample_rate: Hz.
         name: Where it comes from, for messages.
-        comment: What made it; `save` writes it into the file.
+        comment: Provenance, which `save` writes into the file.
+        warnings: What was wrong with the file although it could be read, a sentence each.
     """
 
     wav: np.ndarray
     sample_rate: int
     name: str = "audio"
     comment: str = ""
+    warnings: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Sound({self.duration_s:.2f} s at {self.sample_rate} Hz, {self.name!r})"
@@ -56,7 +68,7 @@ class Sound(SampleArray):
         """Write the sound to a file and return its path.
 
         Args:
-            path: The suffix names the format: wav, flac, ogg, opus, aiff or mp3.
+            path: The suffix names the format: wav, flac, ogg, opus, aiff, mp3, or one that PyAV writes.
             force: Replace an existing file.
 
         Raises:
@@ -76,11 +88,14 @@ class Sound(SampleArray):
 
 
 class SoundReader:
-    """A sound file that is read in blocks. Use it in a `with` statement.
+    """A sound file, or a video's sound track, that is read in blocks. Use it in a `with` statement.
 
     Attributes:
         name: For messages.
         sample_rate: Hz.
+        channels: Of the file; what is read is mono.
+        has_video: Whether pictures go with the sound.
+        warnings: What is wrong with the file all the same, a sentence each; complete once it was read.
 
     Args:
         path: A file, or `-` for `stdin`.
@@ -95,52 +110,123 @@ class SoundReader:
     def __init__(
         self, path: str | Path, stdin: BinaryIO | None = None, name: str | None = None, max_s: float | None = None
     ) -> None:
-        self._max_s = max_s
+        self._max_s, self._warnings = max_s, list[str]()
+        self._media: MediaFile | None = None
         if str(path) == STDIO:
-            self.name, self._file = name or "standard input", _take_in(stdin)
-            source: BinaryIO | int = self._file
+            self.name, self.file = name or "standard input", _take_in(stdin)
         else:
             # As an open file, so that its suffix says nothing: a .raw may well be a wav.
             self.name = name or str(path)
-            self._file = _open(_check_file(Path(path), self.name), self.name)
-            source = self._file.fileno()
+            self.file = _open(_check_file(Path(path), self.name), self.name)
         try:
-            self._opened = _forward(source)
-        except (OSError, RuntimeError, ValueError) as error:
-            self._file.close()
-            raise _unreadable(self.name, error) from error
-        self.sample_rate = int(self._opened.samplerate)
-        try:
-            check_rate(self.sample_rate, self.name)
-            _check_length(self._opened.frames, self.sample_rate, self._opened.channels, self.name, max_s)
-        except AudioError:
-            self.close()
+            self._layout = examine(self.file) or Layout((Part(0, self.file.seek(0, 2)),))
+            opened = self._open()
+            with closing(opened):
+                self.sample_rate, self.channels = int(opened.samplerate), int(opened.channels)
+                check_rate(self.sample_rate, self.name)
+                _check_length(opened.frames, self.sample_rate, self.channels, self.name, max_s)
+                self.has_video = isinstance(opened, MediaFile) and opened.has_video
+                # An MP3's length may be an estimate, and so may a media file's; the other formats state it.
+                exact = not isinstance(opened, MediaFile) and opened.format != "MP3" and len(self._layout.parts) == 1
+                self._expected = opened.frames if exact and not self._layout.cut else 0
+                self._is_float = not isinstance(opened, MediaFile) and opened.subtype in ("FLOAT", "DOUBLE")
+        except BaseException:
+            self.file.close()
             raise
 
-    def blocks(self) -> Iterator[np.ndarray]:
-        """Yield the sound as mono blocks (n,), float32. Can be called once.
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is wrong with the file all the same."""
+        return tuple(dict.fromkeys(f"{self.name} {line}" for line in self._warnings))
+
+    def _open(self, part: Part | None = None) -> Any:
+        """Open the file, or a part of it, with what can read it."""
+        part = part or self._layout.parts[0]
+        whole = part.patches == {} and part == Part(0, self.file.seek(0, 2))
+        self.file.seek(0)
+        try:
+            return _forward((_descriptor(self.file) if whole else None) or PartFile(self.file, part))
+        except (OSError, RuntimeError, ValueError) as error:
+            try:
+                return MediaFile(self.file, self.name)
+            except OSError:
+                raise _unreadable(self.name, error) from error
+
+    def _decode(self) -> Iterator[np.ndarray]:
+        """Yield the samples (n, channels) of all parts, float32, from the start. Can be called again."""
+        n = 0
+        for part in self._layout.parts:
+            with closing(self._open(part)) as opened:
+                for block in self._blocks_of(opened):
+                    n += len(block)
+                    _check_length(n, self.sample_rate, self.channels, self.name, self._max_s)
+                    yield block
+        if self._layout.cut:
+            stated, seconds = self._layout.stated_s, n / self.sample_rate
+            of = f" of {stated:.2f}" if stated and stated > seconds else ""
+            self._warn(f"is cut off: {seconds:.2f}{of} s could be read; get a whole copy of it")
+        if 0 < self._expected < 1 << 60 and n < self._expected:
+            raise AudioError(f"{self.name} is truncated: {n} of {self._expected} samples could be read; get a whole copy of it")
+
+    def _blocks_of(self, opened: Any) -> Iterator[np.ndarray]:
+        rate, channels = int(opened.samplerate), int(opened.channels)
+        if isinstance(opened, MediaFile):
+            yield from opened.blocks()
+            self._warnings += [line for line in opened.warnings if line not in self._warnings]
+            return
+        blocks = self._sndfile_blocks(opened, channels)
+        if (rate, channels) == (self.sample_rate, self.channels):
+            yield from blocks
+            return
+        # A part of another kind than the first: its mean, in every channel.
+        for mono in resample_blocks((block.mean(axis=1) for block in blocks), rate, self.sample_rate):
+            yield np.repeat(mono[:, None], self.channels, axis=1)
+
+    def _sndfile_blocks(self, opened: Any, channels: int) -> Iterator[np.ndarray]:
+        while True:
+            try:
+                block = opened.read(max(BLOCK_SAMPLES // channels, 1), dtype="float32", always_2d=True)
+            except (OSError, RuntimeError) as error:
+                raise _unreadable(self.name, error) from error
+            if not len(block):
+                return
+            yield block
+
+    def _warn(self, line: str) -> None:
+        if line not in self._warnings:
+            self._warnings.append(line)
+
+    def _weights(self, most: int | None) -> np.ndarray:
+        """Look through the first `most` samples, and return what to multiply each channel by."""
+        if self.channels == 1 and not self._is_float:
+            return np.ones(1)
+        meter = ChannelMeter(self.channels)
+        for block in self._decode():
+            meter.add(block)
+            if most is not None and meter.n >= most:
+                break
+        if meter.full_scale != 1:
+            self._warn(_other_scale(meter))
+        return meter.weights() / meter.full_scale
+
+    def blocks(self, first_s: float | None = None) -> Iterator[np.ndarray]:
+        """Yield the sound as mono blocks (n,), float32: the mean of the channels that carry sound, none against another's phase.
+
+        Args:
+            first_s: Look at no more than the beginning to find out which those are.
 
         Raises:
             AudioError: If the file is empty, damaged, too long, or has bad samples; the latter are counted to the end.
         """
-        # An MP3's length may be an estimate; the other formats state it.
-        expected = 0 if self._opened.format == "MP3" else self._opened.frames
+        weights = self._weights(None if first_s is None else round(first_s * self.sample_rate))
+        for note in self._layout.notes:
+            self._warn(note)
         n = bad = 0
-        while True:
-            try:
-                block = self._opened.read(max(BLOCK_SAMPLES // self._opened.channels, 1), dtype="float32", always_2d=True)
-            except (OSError, RuntimeError) as error:
-                raise _unreadable(self.name, error) from error
-            if not len(block):
-                break
+        for block in self._decode():
             n += len(block)
-            _check_length(n, self.sample_rate, self._opened.channels, self.name, self._max_s)
             bad += block.size - int(np.isfinite(block).sum())
             if not bad:
-                mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
-                yield np.ascontiguousarray(mono, dtype=np.float32)
-        if 0 < expected < 1 << 60 and n < expected:
-            raise AudioError(f"{self.name} is truncated: {n} of {expected} samples could be read; get a whole copy of it")
+                yield mix_down(block, weights)
         _check_samples(n, bad, self.name)
 
     def read(self, first_s: float | None = None) -> Sound:
@@ -151,23 +237,32 @@ class SoundReader:
         """
         blocks, n = [], 0
         most = None if first_s is None else round(first_s * self.sample_rate)
-        for block in self.blocks():
+        for block in self.blocks(first_s):
             blocks.append(block)
             n += len(block)
             if most is not None and n >= most:
                 break
-        return Sound(np.concatenate(blocks)[:most], self.sample_rate, self.name)
+        return Sound(np.concatenate(blocks)[:most], self.sample_rate, self.name, warnings=self.warnings)
 
     def close(self) -> None:
         """Close the file."""
-        self._opened.close()
-        self._file.close()
+        self.file.close()
 
     def __enter__(self) -> SoundReader:
         return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _other_scale(meter: ChannelMeter) -> str:
+    scale = f"{meter.full_scale:.0f}"
+    return f"has floats up to {meter.peak:.0f} where 1 is full scale; they were taken for integers of up to {scale} and divided by it"
+
+
+def _descriptor(file: BinaryIO) -> int | None:
+    """Return the number of an open file on disk; None for one in memory."""
+    return file.fileno() if isinstance(file, io.BufferedReader) else None
 
 
 def _take_in(stdin: BinaryIO | None) -> BinaryIO:
@@ -210,7 +305,7 @@ def _open(file: Path, name: str) -> BinaryIO:
         raise AudioError(f"{name} cannot be read ({error.strerror}); check its permissions") from error
 
 
-def _forward(source: BinaryIO | int) -> Any:
+def _forward(source: PartFile | int) -> Any:
     import soundfile
 
     class Forward(soundfile.SoundFile):  # type: ignore[misc]
@@ -224,7 +319,9 @@ def _forward(source: BinaryIO | int) -> Any:
 
 def _unreadable(name: str, error: Exception) -> AudioError:
     reason = str(error).rsplit(": ", 1)[-1].strip().rstrip(".")
-    return AudioError(f"{name} is not a sound file that can be read ({reason}); give wav, flac, mp3, ogg, opus or aiff")
+    return AudioError(
+        f"{name} is not a sound file that can be read ({reason}); give wav, flac, mp3, ogg, opus, aiff, m4a, wma, amr or a video"
+    )
 
 
 def check_rate(sample_rate: int, name: str) -> None:
@@ -258,8 +355,14 @@ def check_sound(wav: np.ndarray, sample_rate: int, name: str) -> Sound:
     """
     check_rate(sample_rate, name)
     _check_samples(wav.shape[0], int(wav.size - np.isfinite(wav).sum()), name)
-    mono = wav.mean(axis=1) if wav.ndim == 2 else wav
-    return Sound(np.ascontiguousarray(mono, dtype=np.float32), int(sample_rate), name)
+    columns = wav if wav.ndim == 2 else wav[:, None]
+    meter = ChannelMeter(columns.shape[1])
+    meter.add(columns)
+    weights = meter.weights() if wav.ndim == 2 else np.ones(1)
+    warnings = () if meter.full_scale == 1 else (f"{name} {_other_scale(meter)}",)
+    for line in warnings:
+        log.warning("%s", line)
+    return Sound(mix_down(columns, weights / meter.full_scale), int(sample_rate), name, warnings=warnings)
 
 
 def read_sound(
@@ -272,20 +375,24 @@ def read_sound(
     """Read a sound file.
 
     Args:
-        path: A file that soundfile reads (wav, flac, mp3, ogg, opus, aiff ...), or `-` for `stdin`.
+        path: A file that libsndfile reads (wav, flac, mp3, ogg, opus, aiff ...) or ffmpeg's libraries do (m4a, aac, wma, amr, videos ...),
+            or `-` for `stdin`.
         stdin: Where `-` reads a whole file from.
         name: For messages; the path when None.
         max_s: Longest allowed; judged by the header, before anything is decoded, and by what is decoded.
         first_s: Read no more than so many seconds of it.
 
     Returns:
-        The sound, mixed to mono, at its own rate.
+        The sound, mixed to mono, at its own rate. What is wrong with it all the same is in its warnings, and logged.
 
     Raises:
         AudioError: If the file is missing, is a folder, is empty, is no audio, is damaged, too long or has bad samples.
     """
     with SoundReader(path, stdin, name, max_s) as reader:
-        return reader.read(first_s)
+        sound = reader.read(first_s)
+    for line in sound.warnings:
+        log.warning("%s", line)
+    return sound
 
 
 def _check_length(n_frames: int, sample_rate: int, channels: int, name: str, max_s: float | None) -> None:
@@ -326,7 +433,25 @@ def check_output(path: str | Path, force: bool = False) -> None:
     Raises:
         AudioError: If the suffix is unknown, the file exists and `force` is off, it is a folder, or the place is not writable.
     """
-    check_target(path, force, tuple(FORMATS), AudioError)
+    check_target(path, force, FORMATS, AudioError)
+
+
+def check_pictures(path: str | Path, source: object) -> None:
+    """Refuse a video as the output of what is none, before any work is done.
+
+    Args:
+        path: Of the output.
+        source: A `SoundReader`, or anything else, which has no pictures.
+
+    Raises:
+        AudioError: Then.
+    """
+    suffix = Path(path).suffix.lower()
+    if str(path) != STDIO and suffix in VIDEO_FORMATS and not getattr(source, "has_video", False):
+        name = getattr(source, "name", "the source")
+        raise AudioError(
+            f"{path} would be a video and {name} has no pictures; take a sound file's suffix, such as .m4a or .wav"
+        )
 
 
 def write_sound(
@@ -354,9 +479,24 @@ def write_blocks(
     comment: str,
     force: bool = False,
     stdout: BinaryIO | None = None,
+    source: object = None,
 ) -> None:
-    """Write a sound that comes in blocks (n,), in memory bounded by a block. The rest is as in `write_sound`."""
+    """Write a sound that comes in blocks (n,), in memory bounded by a block.
+
+    Args:
+        path: As in `write_sound`.
+        blocks: The sound.
+        sample_rate: Hz.
+        comment: As in `write_sound`.
+        force: Likewise.
+        stdout: Likewise.
+        source: What it was made from: a `SoundReader`, whose pictures a video takes.
+
+    Raises:
+        AudioError: As `write_sound`; if a video is asked for, and the source has none.
+    """
     check_output(path, force)
+    check_pictures(path, source)
     if str(path) == STDIO:
         if stdout is None:
             raise AudioError("there is no standard output to write to; name a file")
@@ -367,8 +507,19 @@ def write_blocks(
             shutil.copyfileobj(made, stdout, 1 << 20)
             stdout.flush()
         return
-    with replacing(path, AudioError) as temporary, temporary.open("w+b", buffering=0) as out:
-        _encode(cast(BinaryIO, out), blocks, sample_rate, FORMATS[Path(path).suffix.lower()], comment, path)
+    suffix = Path(path).suffix.lower()
+    with replacing(path, AudioError) as temporary:
+        if suffix in SNDFILE_FORMATS:
+            with temporary.open("w+b", buffering=0) as out:
+                _encode(cast(BinaryIO, out), blocks, sample_rate, SNDFILE_FORMATS[suffix], comment, path)
+            return
+        kind = SOUND_FORMATS.get(suffix) or VIDEO_FORMATS[suffix]
+        video = source.file if suffix in VIDEO_FORMATS and isinstance(source, SoundReader) else None
+        peaks = [0.0]
+        write_media(
+            temporary, blocks, sample_rate, kind, comment, video, lambda b: peaks.append(float(np.abs(b).max(initial=0.0)))
+        )
+        _check_peak(max(peaks), path)
 
 
 class _CarefulFile:
@@ -408,6 +559,10 @@ def _encode(
                     raise careful.error
     if careful.error is not None:
         raise careful.error
+    _check_peak(peak, path)
+
+
+def _check_peak(peak: float, path: str | Path) -> None:
     if not np.isfinite(peak) or peak < 1e-5:
         raise AudioError(f"the result for {path} is silent (peak {peak:.1e}) and was not written; please report the input")
 
@@ -416,5 +571,11 @@ def read_comment(path: str | Path) -> str:
     """Return the comment tag of a sound file, empty when it has none."""
     import soundfile
 
-    with soundfile.SoundFile(str(path)) as opened:
-        return str(opened.comment or "")
+    try:
+        with soundfile.SoundFile(str(path)) as opened:
+            return str(opened.comment or "")
+    except RuntimeError:
+        with open(path, "rb") as file:
+            container = open_container(file, str(path))
+            with container:
+                return {name.lower(): text for name, text in container.metadata.items()}.get("comment", "")

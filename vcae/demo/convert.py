@@ -1,4 +1,4 @@
-"""The tab Convert: a recording, a voice, one button."""
+"""The tab Convert: convert a recording to the voice of another."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def settings() -> list[gr.components.Component]:
 
 
 def pick_pitch(pitch: str, semitones: float) -> str | float:
-    """Return a pitch setting from what the page has."""
+    """Return the pitch option for the page's settings."""
     return float(semitones) if pitch == "shift" else pitch
 
 

@@ -1,4 +1,4 @@
-"""The tab Denoise: a recording without its noise, before and after."""
+"""The tab Denoise: denoise a recording, with a comparison of before and after."""
 
 from __future__ import annotations
 

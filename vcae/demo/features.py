@@ -1,4 +1,4 @@
-"""The tab Features: a recording as vectors, how alike two voices are, and a copy from as many numbers as one likes."""
+"""The tab Features: feature vectors of a recording, the similarity of two voices, and a copy from a code of a chosen size."""
 
 from __future__ import annotations
 

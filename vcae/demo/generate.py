@@ -1,4 +1,4 @@
-"""The tab Generate: voices that nobody has and a map of them, babble, and voices between two."""
+"""The tab Generate: new voices and a map of them, babble, and interpolation between two voices."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def build(studio: Studio, shelf: Shelf, tab: gr.Tab) -> None:
 
 
 def _voice_section(studio: Studio, shelf: Shelf, tab: gr.Tab, drawn: gr.State) -> gr.Audio:
-    """Add the map, the seed, and what comes of it; return what is said."""
+    """Add the map, the seed and the results; return the source recording's component."""
     with gr.Row():
         with gr.Column(scale=3, min_width=280):
             map_place = gr.HTML(note_html("The map is drawn here."), padding=False, elem_id="generate-map")
@@ -87,7 +87,7 @@ def _voice_section(studio: Studio, shelf: Shelf, tab: gr.Tab, drawn: gr.State) -
 
     @shown(studio, map_place)
     def show_map(drawn: str) -> Any:
-        # Once a voice was drawn, the map is there, and marks it.
+        # After a voice was generated, the map is already there and marks it.
         return gr.skip() if drawn else map_html()
 
     @shown(studio, status)
@@ -129,7 +129,7 @@ def _voice_section(studio: Studio, shelf: Shelf, tab: gr.Tab, drawn: gr.State) -
         progress: Any = gr.Progress(),  # noqa: B008
     ) -> Any:
         done = work(chosen, 1.0, source, request, progress)
-        # What went wrong is told by itself.
+        # Errors are already shown.
         return done if isinstance(done, dict) else [*done, chosen, 1.0]
 
     @shown(studio, kept)
@@ -166,7 +166,7 @@ def _voice_section(studio: Studio, shelf: Shelf, tab: gr.Tab, drawn: gr.State) -
 
 
 def _babble_section(studio: Studio, drawn: gr.State) -> None:
-    """Add the settings of babble, and what comes of them."""
+    """Add the settings of babble and its result."""
     reference = _audio("Whose voice; without it, the new voice above", "generate-babble-voice")
     with gr.Row():
         seconds = gr.Slider(
@@ -208,7 +208,7 @@ def _babble_section(studio: Studio, drawn: gr.State) -> None:
 
 
 def _between_section(studio: Studio, shelf: Shelf, source: gr.Audio) -> None:
-    """Add two voices, a place between them, and what comes of it."""
+    """Add two voices, a place between them, and the result."""
     with gr.Row():
         with gr.Column(min_width=280):
             first = _audio("The first voice", "generate-first")
@@ -281,7 +281,7 @@ def _options(studio: Studio) -> dict[str, Any]:
 
 
 def _facts(done: Generated) -> str:
-    """Return how high the voice is, and how near to anybody's."""
+    """Return the voice's median F0, and its cosine to the nearest training speaker."""
     limit = float(priors().metadata["limit"])
     return facts_html(
         [

@@ -1,4 +1,4 @@
-"""The tab Units: speech as numbers, and back in another voice."""
+"""The tab Units: encode speech as units, and speak units in another voice."""
 
 from __future__ import annotations
 

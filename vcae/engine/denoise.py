@@ -1,4 +1,4 @@
-"""Denoising: recordings of any length, cleaned section by section, in bounded memory."""
+"""Denoising of recordings of any length by sections, in bounded memory."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from vcae.options import check_strength
 
 SHIPPED = "denoiser"
 MIN_S = 0.1
-# Seconds of a recording that are in memory at a time.
+# Length of a section in seconds.
 SECTION_S = 10.0
 
 
 @dataclass(frozen=True)
 class Cleaned:
-    """A recording whose cleaned sound is made while it is read; a source for whatever takes one.
+    """Recording that is denoised while it is read; it can be used as a source.
 
     Attributes:
-        name: For messages.
+        name: Name for messages.
         sample_rate: Hz.
         duration_s: Length in seconds.
     """
@@ -45,20 +45,20 @@ class Cleaned:
     _strength: float
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """Yield the cleaned samples (n,), float32, at the level they were heard at; can be gone through again."""
+        """Yield the denoised samples (n,), float32, at the original level; can be repeated."""
         yield from self._cleaner._blocks(self._taken, self._work, self._strength)
 
 
 class Cleaner:
-    """The denoiser ready for use.
+    """Denoiser, loaded and ready for use.
 
     Args:
         name: Name of a shipped file, or a path.
         device: See `choose_device`.
 
     Raises:
-        CheckpointError: If the file cannot be loaded, or holds no denoiser.
-        ConfigError: If the device is not there.
+        CheckpointError: If the file cannot be loaded, or has no denoiser.
+        ConfigError: If the device is not available.
     """
 
     def __init__(self, name: str | Path = SHIPPED, device: str = "auto") -> None:
@@ -72,18 +72,18 @@ class Cleaner:
 
     @property
     def sample_rate(self) -> int:
-        """Rate of what is made, in Hz."""
+        """Sample rate of the output, in Hz."""
         return self.mel_config.sample_rate
 
     def clean(self, source: Source, strength: float = 1.0, section_s: float = SECTION_S) -> Cleaned:
-        """Hear a recording, and return it without its noise.
+        """Denoise a recording.
 
-        The network sees so many frames to each side and no more, so sections of any length give the same samples.
+        The receptive field of the network is bounded, so sections of any length give the same samples.
 
         Args:
             source: A `Sound`, or a `SoundReader`; at least 0.1 s.
-            strength: From the recording as it is (0) to all that can be taken away (1).
-            section_s: Seconds of a section; a recording of at most that many is one, and kept in memory.
+            strength: Strength from 0 (unchanged) to 1 (full denoising).
+            section_s: Length of a section in seconds; a shorter recording is a single section in memory.
 
         Raises:
             AudioError: For unusable audio, or a full disk.
@@ -109,14 +109,14 @@ class Cleaner:
                 yield np.clip(section[0, 0].cpu().numpy() / np.float32(taken.gain), -1, 1)
 
     def sound(self, source: Source, strength: float = 1.0) -> Sound:
-        """Return a recording without its noise, all at once; arguments and errors as in `clean`."""
+        """Denoise a recording all at once; arguments and errors as in `clean`."""
         cleaned = self.clean(source, strength)
         return Sound(np.concatenate(list(cleaned.blocks())), self.sample_rate, source.name)
 
 
 @lru_cache(maxsize=2)
 def shared_cleaner(device: str) -> Cleaner:
-    """Return the shipped denoiser on a device, loaded once a process."""
+    """Return the shipped denoiser on a device, loaded once per process."""
     return Cleaner(device=device)
 
 
@@ -124,9 +124,9 @@ def denoise(wav: Samples, sample_rate: int | None = None, strength: float = 1.0,
     """Take the noise from a recording of speech.
 
     Args:
-        wav: Samples, a sound, or the path of a file, as `as_sound` takes them; at least 0.1 s.
-        sample_rate: Of samples, in Hz.
-        strength: From the recording as it is (0) to all that can be taken away (1).
+        wav: Samples, a sound, or the path of a file, in any form that `as_sound` accepts; at least 0.1 s.
+        sample_rate: Sample rate of arrays, in Hz.
+        strength: Strength from 0 (unchanged) to 1 (full denoising).
         device: `auto`, `cpu`, `cuda` or `mps`.
 
     Returns:

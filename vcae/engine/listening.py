@@ -1,4 +1,4 @@
-"""Listening to a recording of any length: its level, sound, mel, F0, content and voice, each in passes of bounded memory."""
+"""Analysis of recordings of any length: level, samples, mel, F0, content and voice, each in passes of bounded memory."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ MIN_SOURCE_S = 0.5
 
 
 class Source(Protocol):
-    """What can be listened to: a `Sound`, or a `SoundReader` of a file."""
+    """Interface of inputs: a `Sound`, or a `SoundReader` of a file."""
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """Name for messages."""
 
     @property
     def sample_rate(self) -> int:
-        """Hz."""
+        """Sample rate in Hz."""
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Yield mono samples (n,), float32."""
@@ -40,15 +40,15 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Heard:
-    """A recording as the models see it, to be read by sections.
+    """Analysis of a recording of any length, to be read by sections.
 
     Attributes:
-        wav: Of N steps with one number each, at the model's rate and level.
-        meter: What was measured of `wav`.
-        mel: Of T steps, natural log magnitude.
+        wav: Samples (1, 1, N), at the model's rate and level.
+        meter: Measurements of `wav`.
+        mel: (1, n_mels, T), natural log magnitude.
         f0: (1, T) in Hz, 0 where unvoiced.
-        active: (1, 1, T), 1.0 in frames that carry sound.
-        level: RMS of the active frames before the level was changed.
+        active: (1, 1, T), 1.0 in active frames.
+        level: RMS level of the active frames before it was changed.
         duration_s: Length in seconds.
     """
 
@@ -63,13 +63,13 @@ class Heard:
 
 @dataclass(frozen=True)
 class Analysis:
-    """A signal as the models see it.
+    """Analysis of a whole signal.
 
     Attributes:
         wav: (N,) numpy, 16 kHz, at the models' level.
         mel: (1, n_mels, T), natural log magnitude.
         f0: (1, T) in Hz, 0 where unvoiced.
-        level: RMS of the active frames before the level was changed.
+        level: RMS level of the active frames before it was changed.
     """
 
     wav: np.ndarray
@@ -80,13 +80,13 @@ class Analysis:
 
 @dataclass(frozen=True)
 class Taken:
-    """A recording at a model's rate and level.
+    """Recording at a model's rate and level.
 
     Attributes:
-        wav: Of N steps with one number each.
-        meter: What was measured of `wav`.
-        gain: What brought the recording to the models' level.
-        level: RMS of the active frames before that.
+        wav: Samples (1, 1, N).
+        meter: Measurements of `wav`.
+        gain: Gain that brought the recording to the models' level.
+        level: RMS level of the active frames before that.
         duration_s: Length in seconds.
     """
 
@@ -100,14 +100,14 @@ class Taken:
 def take_in(
     source: Source, sample_rate: int, hop_length: int, min_s: float, choose: Callable[[int], Workshop]
 ) -> tuple[Taken, Workshop]:
-    """Take in a recording: once through it, for its samples and its level.
+    """Read a recording once, resample it, and bring it to the models' level.
 
     Args:
-        source: What to listen to.
-        sample_rate: That it is wanted at, in Hz.
+        source: The recording.
+        sample_rate: Target rate in Hz.
         hop_length: Samples from frame to frame.
         min_s: Shortest length allowed, in seconds.
-        choose: Gives the way to go through so many frames.
+        choose: Function that returns the runner for a number of frames.
 
     Raises:
         AudioError: If the recording is too short, silent, or cannot be read.
@@ -141,14 +141,14 @@ def take_in(
 def listen(
     model: Engine, source: Source, min_s: float, choose: Callable[[int], Workshop], with_f0: bool = True
 ) -> tuple[Heard, Workshop]:
-    """Take in a recording as the models see it.
+    """Analyse a recording of any length by sections.
 
     Args:
-        model: Whose rate and mel.
-        source: What to listen to.
+        model: Model that gives the sample rate and the mel.
+        source: The recording.
         min_s: Shortest length allowed, in seconds.
-        choose: Gives the way to go through so many frames.
-        with_f0: Without it no F0 is estimated, which takes most of the time: all frames count as unvoiced.
+        choose: Function that returns the runner for a number of frames.
+        with_f0: Estimate F0, which takes most of the time; otherwise all frames are unvoiced.
 
     Raises:
         AudioError: If the recording is too short, silent, or cannot be read.
@@ -167,11 +167,11 @@ def listen(
 
 @torch.inference_mode()
 def analyse(engine: Engine, sound: Source, min_s: float = MIN_SOURCE_S) -> Analysis:
-    """Bring a sound to the models' rate and level, all of it at once, and take its mel and F0.
+    """Analyse a whole sound: bring it to the models' rate and level, and compute mel and F0.
 
     Args:
-        engine: Whose rate and mel.
-        sound: What to listen to.
+        engine: Engine that gives the sample rate and the mel.
+        sound: The sound.
         min_s: Shortest length allowed, in seconds.
 
     Raises:
@@ -182,7 +182,7 @@ def analyse(engine: Engine, sound: Source, min_s: float = MIN_SOURCE_S) -> Analy
 
 
 class _Spool:
-    """Samples of a number not known beforehand: in memory until they are too many."""
+    """Store of a stream of samples of unknown length: in memory at first, then on disk."""
 
     def __init__(self, choose: Callable[[int], Workshop]) -> None:
         self._choose, self._kept, self._on_disk = choose, Kept(False, torch.device("cpu")), False
@@ -209,7 +209,7 @@ def _mel(model: Engine, wav: Sections, n: int) -> Computed:
         mel: Tensor = model.log_mel(samples[0].to(model.device))
         return mel
 
-    # One frame more than the windows reach, so that a section is never shorter than what is mirrored at its ends.
+    # One frame more than the windows need, so that a section is never shorter than the reflection padding at its ends.
     return Computed(n, compute, reach=-(-n_fft // (2 * hop)) + 1)
 
 
@@ -219,7 +219,7 @@ def frame_levels(mel: Sections, work: Workshop) -> Tensor:
 
 
 def _normalized(x: Sections, weight: Tensor, work: Workshop) -> Computed:
-    """Normalise each channel over all time, as `InstanceNorm` does, by moments that are added up in a pass of their own."""
+    """Normalise each channel over all time, as `InstanceNorm` does, by moments that are accumulated in an extra pass."""
     total, mean, squares = 0.0, torch.zeros(1), torch.zeros(1)
     for start, stop in work.walk(x.n):
         section, w = x.read(start, stop).float(), weight[..., start:stop]
@@ -238,7 +238,7 @@ def _normalized(x: Sections, weight: Tensor, work: Workshop) -> Computed:
 
 
 def hear_content(model: Engine, mel: Sections, active: Tensor, work: Workshop) -> Sections:
-    """Return the content that the decoder reads, ceil(T / stride) steps, as `Autoencoder.encode_content` does.
+    """Encode the decoder's content input, ceil(T / stride) steps, as `Autoencoder.encode_content` does.
 
     Arguments as `hear_latent`.
     """
@@ -249,15 +249,15 @@ def hear_content(model: Engine, mel: Sections, active: Tensor, work: Workshop) -
 
 
 def hear_latent(model: Engine, mel: Sections, active: Tensor, work: Workshop) -> Sections:
-    """Return the content latent, ceil(T / stride) steps, as `Autoencoder.encode_latent` does.
+    """Encode the content latent, ceil(T / stride) steps, as `Autoencoder.encode_latent` does.
 
-    What is normalised over time is normalised by the moments of the whole: one pass for each time that this is done.
+    Normalisation over time uses the moments of the whole recording, which takes one pass for each normalisation.
 
     Args:
-        model: With an autoencoder.
-        mel: Of T steps.
-        active: (1, 1, T), 1.0 in frames that carry sound.
-        work: How to go through it.
+        model: Model with an autoencoder.
+        mel: Of T frames.
+        active: (1, 1, T), 1.0 in active frames.
+        work: Runner of computations over the sections.
     """
     autoencoder = model.autoencoder
     start = Computed(mel.n, lambda start, stop: autoencoder.normalize(mel.read(start, stop)))
@@ -266,11 +266,11 @@ def hear_latent(model: Engine, mel: Sections, active: Tensor, work: Workshop) ->
 
 
 class _BySections:
-    """The content encoder section by section: what is normalised is kept, so that its moments are those of the whole."""
+    """Backend that runs the content encoder by sections; inputs of normalisations are stored to get the moments of the whole."""
 
     def __init__(self, encoder: ContentEncoder, start: Sections, weight: Tensor, work: Workshop) -> None:
         self._encoder, self._weight, self._work = encoder, weight, work
-        # What costs nothing to read again.
+        # Sections that can be read again at no cost.
         self._cheap = start
 
     def normalize(self, x: Sections) -> Sections:
@@ -292,7 +292,7 @@ class _BySections:
 
 
 def hear_speaker(model: Engine, mel: Sections, active: Tensor, work: Workshop) -> Tensor:
-    """Return the speaker embedding (1, speaker_dim), as `Autoencoder.encode_speaker` does.
+    """Encode the speaker embedding (1, speaker_dim), as `Autoencoder.encode_speaker` does.
 
     Raises:
         ConfigError: If this is a plain autoencoder, which has no speaker part.

@@ -23,21 +23,21 @@ from vcae.voice.pitch import convert_f0
 from vcae.voice.speaking import default_detail, speak_sections
 from vcae.voice.voice import MAX_REFERENCE_S, Voice, describe_voice, interpolate_voices
 
-# Seconds of a source that are in memory at a time.
+# Length of a section of the source in seconds.
 SECTION_S = 10.0
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """A conversion and what was done.
+    """Result of a conversion.
 
     Attributes:
         wav: (N,), at the model's rate.
         f0: (1, T) the F0 that was synthesised, in Hz.
         mel: (1, n_mels, T) the mel that was synthesised.
-        source_f0_hz: Median F0 of the source; nan when nothing is voiced.
-        output_f0_hz: Median F0 of the output; nan likewise.
-        reference_speech_s: Seconds of sound in the references, pauses left out.
+        source_f0_hz: Median F0 of the source; nan if nothing is voiced.
+        output_f0_hz: Median F0 of the output; nan if nothing is voiced.
+        reference_speech_s: Seconds of active frames in the references.
     """
 
     wav: Tensor
@@ -50,11 +50,11 @@ class Conversion:
 
 @dataclass(frozen=True)
 class LongConversion:
-    """A conversion whose sound is still to be made, section by section.
+    """Conversion whose sound is synthesised section by section during iteration.
 
     Attributes:
-        blocks: The sound, (n,) float32 each, at the model's rate; can be gone through once.
-        f0: As in `Conversion`, and so are the numbers.
+        blocks: The sound, (n,) float32 each, at the model's rate; can be iterated over once.
+        f0: As in `Conversion`, as are the other numbers.
         mel: The mel that is synthesised.
         duration_s: Length of the source in seconds.
     """
@@ -78,11 +78,11 @@ def convert(
     """Convert a source to a voice.
 
     Args:
-        model: A model whose checkpoint has an autoencoder with a speaker part.
+        model: Model whose autoencoder has a speaker part.
         source: At least 0.5 s.
         voice: From `hear_voice`, `mix_voices` or `load_voice`.
-        options: How; the defaults when None.
-        progress: Called with the share of the sound that is made, 0 to 1; what it raises ends the work.
+        options: Options of the conversion; the defaults when None.
+        progress: Called with the fraction of the sound that is done, 0 to 1; an exception that it raises ends the work.
 
     Returns:
         The sound, as long as the source at the model's rate, with the source's level.
@@ -106,21 +106,21 @@ def convert_long(
     section_s: float = SECTION_S,
     progress: Callable[[float], object] | None = None,
 ) -> LongConversion:
-    """Convert a source of any length as `convert` does, in memory that hardly grows with the length.
+    """Convert a source of any length as `convert` does, in nearly constant memory.
 
-    What conversion needs to know of the whole (levels, moments, quantiles, F0) is measured in passes over sections that are kept on
-    disk. Sections of another length give the same sound to less than a thousandth.
+    Statistics of the whole recording (levels, moments, quantiles, F0) are measured in passes over sections that are stored on
+    disk. The sound differs by less than a thousandth between lengths of sections.
 
     Args:
         model: As in `convert`.
         source: A `Sound`, or a `SoundReader`.
         voice: As in `convert`.
         options: As in `convert`.
-        section_s: Seconds of a section; a source of at most that many is one, and kept in memory.
-        progress: As in `convert`: 0 once the source is heard, the rest while `blocks` are gone through.
+        section_s: Length of a section in seconds; a shorter source is a single section in memory.
+        progress: As in `convert`: 0 after the analysis of the source, the rest during the iteration over `blocks`.
 
     Returns:
-        The sound, still to be made.
+        The conversion, whose sound is synthesised during iteration.
 
     Raises:
         AudioError: For unusable audio, or a full disk.

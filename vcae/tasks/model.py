@@ -1,4 +1,4 @@
-"""The object users hold: a loaded checkpoint on a device, from wav to code to mel to wav."""
+"""The main class of the library: a checkpoint on a device with all its uses as methods."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from vcae.voice.voice import Voice, measure_voice
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Encoding:
-    """A signal taken apart.
+    """Signal encoded as content, speaker and F0.
 
     Attributes:
-        latent: (1, latent_dim, ceil(T / stride)), what is said.
-        speaker_embedding: (1, speaker_dim), unit norm, who says it; None for a plain autoencoder.
+        latent: (1, latent_dim, ceil(T / stride)), the content.
+        speaker_embedding: (1, speaker_dim), unit norm; None for a plain autoencoder.
         f0: (1, T) in Hz, 0 where unvoiced.
         n_samples: Length of the signal at the model's rate.
     """
@@ -51,17 +51,17 @@ class Encoding:
 
 
 class Model(Engine):
-    """A checkpoint ready for use: everything it can do. Made by `vcae.load`; arguments and errors as `Engine`."""
+    """Checkpoint ready for use, with all its uses as methods. Returned by `vcae.load`; arguments and errors as `Engine`."""
 
     def analyse(
         self, wav: Samples, sample_rate: int | None = None, name: str = "audio", min_s: float = MIN_SOURCE_S
     ) -> Analysis:
-        """Check a signal, bring it to the model's rate and level, and take its mel and F0.
+        """Analyse a signal: check it, bring it to the model's rate and level, and compute mel and F0.
 
         Args:
-            wav: Samples, a sound, or the path of a file, as `vcae.engine.engine.as_sound` takes them.
-            sample_rate: Of samples, in Hz.
-            name: For messages.
+            wav: Samples, a sound, or the path of a file, in any form that `vcae.engine.engine.as_sound` accepts.
+            sample_rate: Sample rate of arrays, in Hz.
+            name: Name for messages.
             min_s: Shortest length allowed, in seconds.
 
         Raises:
@@ -70,12 +70,12 @@ class Model(Engine):
         return analyse(self, as_sound(wav, sample_rate, name), min_s)
 
     def analyse_sound(self, sound: Sound, min_s: float = MIN_SOURCE_S) -> Analysis:
-        """Analyse a sound, checked already, as `analyse` does."""
+        """Analyse an already checked sound as `analyse` does."""
         return analyse(self, sound, min_s)
 
     @torch.inference_mode()
     def encode(self, wav: Samples, sample_rate: int | None = None) -> Encoding:
-        """Take a signal apart into content, speaker and F0.
+        """Encode a signal as content, speaker and F0.
 
         Raises:
             AudioError: As `analyse`.
@@ -97,9 +97,9 @@ class Model(Engine):
         """Measure a voice once, to convert to it often, to mix it (`vcae.mix_voices`) or to save it (`vcae.save_voice`).
 
         Args:
-            clips: One clip, or several: samples, sounds or paths of files; at least 1 s each; they count by their seconds of speech.
-            sample_rate: Of samples, in Hz.
-            denoise: Clean the clips first.
+            clips: One clip, or several: samples, sounds or paths of files; at least 1 s each, weighted by their seconds of speech.
+            sample_rate: Sample rate of arrays, in Hz.
+            denoise: Denoise the clips first.
 
         Raises:
             AudioError: For unusable audio.
@@ -108,11 +108,11 @@ class Model(Engine):
         return measure_voice(self, clips, sample_rate, denoise)
 
     def new_voice(self, seed: int, spread: float = 1.0) -> Voice:
-        """Draw a voice that nobody has: the same seed gives the same one.
+        """Generate a new voice; the same seed gives the same one.
 
         Args:
             seed: 0 or more.
-            spread: How far from the average voice to draw, up to 2.
+            spread: Factor on the deviation from the average voice, up to 2.
 
         Raises:
             CheckpointError: For another checkpoint than `default`.
@@ -143,12 +143,12 @@ class Model(Engine):
             reference: The voice to take: a clip or several, given as `wav` is, at least 1 s each; or a voice measured or loaded before.
             reference_sample_rate: Of the clips' samples, in Hz; that of the source when None.
             pitch: `auto` moves F0 to the voice's range, `keep` leaves it, a number shifts it by semitones.
-            strength: From the source's own voice (0) to the one asked for (1).
-            match: How far frames are drawn to the reference's own, 0 to 1; `auto` decides by its length.
-            detail: How much of the source that its code leaves out is added back, 0 to 1; `auto` decides by the checkpoint.
-            loudness: `source` follows the source's loudness; `flat` only takes its level.
-            seed: Of the vocoder's noise.
-            denoise: Clean source and clips first.
+            strength: Strength from 0 (the source's own voice) to 1 (the target voice).
+            match: Strength of pulling frames towards similar frames of the reference, 0 to 1; `auto` depends on its length.
+            detail: Strength of adding back the detail of the source that its code does not represent, 0 to 1; `auto` depends on the checkpoint.
+            loudness: `source` follows the source's loudness envelope; `flat` only its level.
+            seed: Seed of the vocoder's noise.
+            denoise: Denoise source and clips first.
 
         Returns:
             The sound, at the model's `sample_rate` and as long as the source; `save(path)` writes it.
@@ -161,7 +161,7 @@ class Model(Engine):
         given = {"pitch": pitch, "strength": strength, "match": match, "detail": detail}
         chosen = from_dict(ConvertOptions, given | {"loudness": loudness, "seed": seed, "denoise": denoise}, "convert")
         if reference is None:
-            raise ConfigError("reference is None; give a clip of the voice to take, or a voice from model.voice(...)")
+            raise ConfigError("reference is None; give a clip of the target voice, or a voice from model.voice(...)")
         source = as_sound(wav, sample_rate, "source")
         if not isinstance(reference, Voice):
             reference = self.voice(reference, reference_sample_rate or sample_rate, denoise)
@@ -203,7 +203,7 @@ class Model(Engine):
         return embed(self, as_sound(wav, sample_rate), what, pool, n_steps)
 
     def units(self, wav: Samples, sample_rate: int | None = None) -> Units:
-        """Return the units of what `wav`, samples, a sound or a path, says, one a step; `collapse()` merges runs.
+        """Encode `wav` (samples, a sound or a path) as units, one per step; `collapse()` merges runs.
 
         Raises:
             AudioError: For unusable audio.
@@ -226,12 +226,12 @@ class Model(Engine):
 
         Args:
             units: From `units`, or `vcae.tasks.unit_files.read_units`.
-            reference: One clip of the voice, or several: samples, sounds or paths of files, at least 1 s each; or a voice measured before.
-            reference_sample_rate: Of the clips' samples, in Hz.
-            pitch: `auto` is the voice's own range, a number shifts it by semitones.
-            durations: `file` takes the units' own, `predicted` the model's, `auto` the units' own where they have them.
-            match: How far frames are drawn to the voice's own, 0 to 1; `auto` decides by the length of the reference.
-            seed: Of the vocoder's noise.
+            reference: One clip of the target voice, or several: samples, sounds or paths of files, at least 1 s each; or a measured voice.
+            reference_sample_rate: Sample rate of the clips, in Hz.
+            pitch: `auto` uses the voice's own range, a number shifts it by semitones.
+            durations: `file` uses the units' own, `predicted` the model's, `auto` the units' own if they have them.
+            match: Strength of pulling frames towards similar frames of the reference, 0 to 1; `auto` depends on its length.
+            seed: Seed of the vocoder's noise.
 
         Returns:
             The sound, at the model's `sample_rate`.
@@ -253,7 +253,7 @@ class Model(Engine):
 
 
 def load(name: str | Path = checkpoint.DEFAULT, device: str = "auto") -> Model:
-    """Load a checkpoint: the shipped one, or another by name or path.
+    """Load a checkpoint by its name or path.
 
     Args:
         name: Of a shipped checkpoint, such as `default` or `vq`, or the path of a .safetensors file.

@@ -1,4 +1,4 @@
-"""Saved voices: safetensors with what measured them in the metadata."""
+"""Saved voices: safetensors, with the checkpoint that measured them in the metadata."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from vcae.voice.voice import Origin, Recording, Voice
 
 # Format 2 had no recordings.
 VOICE_FORMAT, READABLE = 3, (2, 3)
-# What the names of a fine-tuned decoder's tensors start with.
+# Prefix of the tensors of a fine-tuned decoder.
 DECODER = "decoder."
 
 
@@ -105,10 +105,10 @@ def _write(path: Path, voice: Voice, origin: Origin, provenance: Mapping[str, An
 
 
 def read_voice_facts(path: Path) -> dict[str, Any]:
-    """Read what is stored beside a saved voice, without its tensors.
+    """Read the metadata of a saved voice, without its tensors.
 
     Raises:
-        CheckpointError: If the file is damaged or no voice.
+        CheckpointError: If the file is damaged or not a voice.
     """
     try:
         facts = json.loads(checkpoint.read_header(path)["vcae_voice"])

@@ -1,4 +1,4 @@
-"""Where saved voices lie. No import of torch, so that a wrong name is told at once."""
+"""The folder of saved voices. Without torch, so that a wrong name is reported at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def voices_folder() -> Path:
-    """Return where voices are kept: `$VCAE_VOICES`, or `vcae/voices` in the user's data folder."""
+    """Return the folder of saved voices: `$VCAE_VOICES`, or `vcae/voices` in the user's data folder."""
     chosen = os.environ.get("VCAE_VOICES")
     if chosen:
         return Path(chosen)
@@ -22,14 +22,14 @@ def voices_folder() -> Path:
 
 
 def voice_path(name: str) -> Path:
-    """Return the file of a voice's name.
+    """Return the file of a voice by its name.
 
     Raises:
-        ConfigError: If the name cannot be a file's.
+        ConfigError: If the name is not valid for a file.
     """
     if not NAME.fullmatch(name):
         raise ConfigError(
-            f"{name!r} is no name for a voice; take letters, digits, '.', '_' and '-', at most 64, a letter or digit first"
+            f"{name!r} is not a valid voice name; use at most 64 letters, digits, '.', '_' and '-', beginning with a letter or digit"
         )
     return voices_folder() / (name + SUFFIX)
 

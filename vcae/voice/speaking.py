@@ -1,4 +1,4 @@
-"""Content said in a voice: decoded, put right and drawn to what is known of it."""
+"""Decoding of content in a voice, with corrections by the voice's reference."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from vcae.voice.matching import FULL_MATCH_S, correct_errors, map_quantiles, sec
 from vcae.voice.retrieval import REACH, retrieve
 from vcae.voice.voice import Voice
 
-# How far each band is distributed as the reference's: fully, it takes more of the voice's average and costs a quarter of the words.
+# Strength of matching each band's distribution to the reference's; at full strength it matches the average voice better, but a quarter of the
+# words are lost.
 DISTRIBUTION = 0.25
-# Seconds of sound in the source from which it counts so much, and in proportion less: a short one does not know its own distribution.
+# Seconds of sound in the source from which that strength applies; it is reduced in proportion for shorter ones, whose distribution is unreliable.
 DISTRIBUTION_S = 6.0
-# How far frames are drawn to the reference's own, and the seconds of speech from which they are.
+# Default strength of retrieval, and seconds of reference speech from which it applies.
 MATCH_BY_LENGTH = (0.5, 10.0)
 
 
 def default_match(model: Engine, voice: Voice) -> float:
-    """Return how far frames are drawn to a reference's own by default.
+    """Return the default strength of retrieval.
 
-    Not at all where the decoder attends to the reference itself; else by its seconds of speech: with little to choose from, the nearest
-    frame is too often one of another sound.
+    It is 0 if the decoder attends to the reference; otherwise it grows with the seconds of reference speech, as with few frames the
+    nearest one often has another content.
     """
     if model.autoencoder.decoder.attention:
         return 0.0
@@ -34,20 +35,20 @@ def default_match(model: Engine, voice: Voice) -> float:
 
 
 def default_detail(model: Engine) -> float:
-    """Return how much of the source's detail is kept by default: all where the code is narrow and continuous, else none."""
+    """Return the default strength of the source's detail: 1 if the code is narrow and continuous, else 0."""
     return 1.0 if model.autoencoder.quantizer is None and not model.autoencoder.decoder.attention else 0.0
 
 
 @torch.inference_mode()
 def speak(model: Engine, latent: Tensor, f0: Tensor, voice: Voice, match: float | str = "auto") -> Tensor:
-    """Decode content in a voice, put its averages right by the voice's own frames, and draw it towards these.
+    """Decode content in a voice, correct its systematic errors, and pull it towards frames of the reference.
 
     Args:
-        model: With an autoencoder that has a speaker part.
+        model: Model whose autoencoder has a speaker part.
         latent: (1, D, ceil(T / stride)).
         f0: (1, T) in Hz, 0 where unvoiced.
-        voice: Whose.
-        match: 0 to 1, how far frames are drawn to the voice's own; `auto` decides by how much of it was heard.
+        voice: Target voice.
+        match: Strength of retrieval, 0 to 1; `auto` depends on the seconds of reference speech.
 
     Returns:
         (1, n_mels, T), natural log magnitude.
@@ -60,19 +61,19 @@ def speak(model: Engine, latent: Tensor, f0: Tensor, voice: Voice, match: float 
 def speak_sections(
     model: Engine, latent: Sections, f0: Tensor, voice: Voice, match: float | str, detail: Sections | None, work: Workshop
 ) -> Sections:
-    """Do what `speak` does by sections: what hangs on the whole is measured in passes over what is kept.
+    """Apply `speak` by sections: statistics of the whole recording are measured in passes over stored sections.
 
     Args:
         model: As in `speak`.
         latent: Of ceil(T / stride) steps.
         f0: (1, T) in Hz, 0 where unvoiced.
-        voice: Whose.
+        voice: Target voice.
         match: As in `speak`.
-        detail: Of T steps, to add to the decoder's mel, from `hear_detail`; or None.
-        work: How to go through it.
+        detail: Of T frames, from `hear_detail`, to add to the decoder's mel; or None.
+        work: Runner of computations over the sections.
 
     Returns:
-        The mel, of T steps.
+        The mel, of T frames.
     """
     autoencoder, n = model.autoencoder, f0.shape[-1]
     stride, trust = autoencoder.config.content.stride, min(1.0, voice.speech_s / FULL_MATCH_S)

@@ -1,4 +1,4 @@
-"""Voices: measured from clips, and mixed."""
+"""Voices: measured from clips, or mixed."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from vcae.voice.matching import Errors, Quantiles, band_quantiles, measure_error
 from vcae.voice.retrieval import Frames, keep_frames
 
 MIN_REFERENCE_S = 1.0
-# Of a longer recording of a voice, so much of its beginning is heard.
+# Longest recording of a voice; only the beginning of a longer one is used.
 MAX_REFERENCE_S = 600.0
 
 
-# Of the recordings that a voice was measured on, this much is kept with it, so that another checkpoint can measure it again.
+# Seconds of a voice's recordings that are stored with it, so that another checkpoint can measure it again.
 KEPT_S = 60.0
 
 
 @dataclass(frozen=True)
 class Recording:
-    """What is kept of a recording of a voice.
+    """Recording of a voice, as stored with it.
 
     Attributes:
         mel: (1, n_mels, T) float16, natural log magnitude.
@@ -68,12 +68,12 @@ class Origin:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Voice:
-    """What is known of a voice to convert to.
+    """Voice to convert to.
 
     Attributes:
         speaker_embedding: (1, speaker_dim), unit norm.
-        log_f0_median: Natural log of Hz; nan when the reference has no voiced frame.
-        log_f0_spread: In nats; nan likewise.
+        log_f0_median: Median of log-F0, natural log of Hz; nan if the reference has no voiced frame.
+        log_f0_spread: Standard deviation of log-F0 in nats; nan if the reference has no voiced frame.
         quantiles: (n_mels, Q) of unvoiced and of voiced frames, the distribution of each mel band.
         errors: What the autoencoder gets wrong about this voice.
         frames: What it sounds like, frame by frame.
@@ -110,12 +110,12 @@ class Voice:
 
 @torch.inference_mode()
 def describe_voice(model: Engine, references: Sequence[Analysis], decoder: Decoder | None = None) -> Voice:
-    """Describe the voice of one or several references, each weighted by its seconds of sound.
+    """Measure the voice of one or several references, each weighted by its seconds of sound.
 
     Args:
-        model: A model whose checkpoint has an autoencoder with a speaker part.
-        references: At least one.
-        decoder: Fine-tuned to this voice, or None.
+        model: Model whose autoencoder has a speaker part.
+        references: At least one analysed reference.
+        decoder: Decoder fine-tuned to this voice, or None.
     """
     total, speech_s = torch.zeros((), device=model.device), 0.0
     for seen in references:
@@ -137,7 +137,7 @@ def describe_voice(model: Engine, references: Sequence[Analysis], decoder: Decod
 
 @torch.inference_mode()
 def describe_reference(model: Engine, mels: Sequence[Tensor]) -> Reference | None:
-    """Return what the decoder may look up in log-mels (1, n_mels, T) of a voice, every step alike; None where it looks up nothing."""
+    """Return the steps of log-mels (1, n_mels, T) of a voice for the decoder's attention, with equal weights; None if it has no attention."""
     known = [model.autoencoder.encode_reference(mel) for mel in mels]
     found = [reference for reference in known if reference is not None]
     return Reference.join(found, [float(r.keys.shape[1]) for r in found]) if found else None
@@ -154,7 +154,7 @@ def _keep(references: Sequence[Analysis], n: int) -> tuple[Recording, ...]:
 
 
 def measure_again(model: Engine, recordings: Sequence[Recording]) -> Voice:
-    """Describe the voice of recordings that another checkpoint of the same mel kept with it."""
+    """Measure a voice from the recordings stored with it by another checkpoint of the same mel."""
     nothing = np.zeros(0, np.float32)
     return describe_voice(
         model, [Analysis(nothing, r.mel.float().to(model.device), r.f0.to(model.device), 1.0) for r in recordings]
@@ -162,10 +162,10 @@ def measure_again(model: Engine, recordings: Sequence[Recording]) -> Voice:
 
 
 def hear_voice(model: Engine, references: Sequence[Sound], denoise: bool = False) -> Voice:
-    """Describe the voice of clips, at least 1 s each, weighted by their seconds of sound; cleaned first with `denoise`.
+    """Measure the voice of clips, at least 1 s each, weighted by their seconds of sound; with `denoise` they are denoised first.
 
     Raises:
-        AudioError: For unusable audio, or none.
+        AudioError: For unusable audio, or no clips.
     """
     if not references:
         raise AudioError("no reference was given; name at least one clip of the voice to take")
@@ -177,13 +177,13 @@ def hear_voice(model: Engine, references: Sequence[Sound], denoise: bool = False
 def measure_voice(
     model: Engine, clips: Samples | Sequence[Samples], sample_rate: int | None = None, denoise: bool = False
 ) -> Voice:
-    """Measure the voice of samples.
+    """Measure a voice.
 
     Args:
-        model: With an autoencoder that has a speaker part.
-        clips: One clip, as `as_sound` takes it, or several; at least 1 s each; they count by their seconds of speech.
-        sample_rate: Of samples, in Hz.
-        denoise: Clean the clips first.
+        model: Model whose autoencoder has a speaker part.
+        clips: One clip, in any form that `as_sound` accepts, or several; at least 1 s each, weighted by their seconds of speech.
+        sample_rate: Sample rate of arrays, in Hz.
+        denoise: Denoise the clips first.
 
     Raises:
         AudioError: For unusable audio.
@@ -196,11 +196,11 @@ def measure_voice(
 def mix_voices(voices: Sequence[Voice], weights: Sequence[float]) -> Voice:
     """Mix voices.
 
-    Embeddings, log-F0, its spread and the bands' quantiles are averaged by weight; errors and frames are looked up in all of them.
+    Embeddings, median and standard deviation of log-F0 and the bands' quantiles are averaged by weight; errors and frames of all of them are used.
 
     Args:
         voices: At least one.
-        weights: One for each, not negative, not all 0; only their ratios count.
+        weights: One for each voice, not negative, not all 0; only their ratios matter.
 
     Raises:
         ConfigError: For unusable weights, a fine-tuned voice, or voices that different checkpoints measured.
@@ -215,7 +215,7 @@ def mix_voices(voices: Sequence[Voice], weights: Sequence[float]) -> Voice:
         return kept[0][0]
     if any(voice.decoder is not None or voice.decoder_weights is not None for voice, _ in kept):
         raise ConfigError(
-            "a fine-tuned voice cannot be mixed, nor taken at a strength under 1; save it from its clips to mix it"
+            "a fine-tuned voice cannot be mixed, nor used with a strength below 1; save it from its clips to mix it"
         )
     origins = sorted({f"{v.origin.checkpoint} ({v.origin.sha256[:12]})" for v, _ in kept if v.origin is not None})
     if len(origins) > 1:
@@ -224,7 +224,7 @@ def mix_voices(voices: Sequence[Voice], weights: Sequence[float]) -> Voice:
         )
     embedding = torch.nn.functional.normalize(torch.stack([w * v.speaker_embedding for v, w in kept]).sum(0), dim=-1)
     quantiles = tuple(_mean([(v.quantiles[i], w) for v, w in kept]) for i in (0, 1))
-    # Each voice weighs as much in a look-up as in the mix, however many frames it brings.
+    # Each voice has its weight among the frames too, whatever their number.
     errors = Errors(
         torch.cat([v.errors.keys for v, _ in kept]),
         torch.cat([v.errors.values for v, _ in kept]),
@@ -268,7 +268,7 @@ def _mean_number(parts: list[tuple[float, float]]) -> float:
 
 
 def interpolate_voices(source: Voice, target: Voice, strength: float) -> Voice:
-    """Return the voice between the source's own (0) and the target's (1), as trustworthy as the target's.
+    """Return the voice between the source's own (0) and the target's (1), with the target's seconds of speech.
 
     Raises:
         ConfigError: If the strength is not within 0 to 1.
