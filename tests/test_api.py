@@ -183,3 +183,42 @@ def test_a_detector_without_a_rate_warns(parts):
     assert done
     with pytest.warns(DeprecationWarning, match="give their rate"):
         assert old.score(parts[0]).score == detector.score(parts[0], 16000).score
+
+
+def test_dir_lists_what_is_public_and_nothing_else():
+    names = [name for name in dir(vcae) if not name.startswith("__")]
+    assert sorted(["__version__", *names]) == sorted(vcae.__all__)
+    assert {"Sound", "convert", "embed"} - set(names) == {"convert", "embed"}
+    assert all(getattr(vcae, name).__doc__ for name in names)
+
+
+def test_objects_say_what_they_are(model, converted):
+    assert repr(model).startswith("Model(default, autoencoder ")
+    assert repr(model).endswith(" M, 16000 Hz, cpu)")
+    assert repr(model.embed(converted)) == f"Embedding(speaker of '{SOURCE}', 1 row of 128 numbers, 2.00 s)"
+    assert (
+        repr(model.encode(converted)) == "Encoding(latent (1, 12, 63), speaker_embedding (1, 128), f0 (1, 126), 32000 samples)"
+    )
+    copied = model.reconstruct(converted)
+    assert len(copied) == len(converted)
+    assert copied.comment.startswith("reconstructed by vcae")
+    units = vcae.Units("a", (3, 1, 4, 1, 5, 9, 2, 6, 5), (1,) * 9, None)
+    assert repr(units) == f"Units('a', 9 units, {units.duration_s:.2f} s: 3 1 4 1 5 9 2 6 ...)"
+
+
+def test_errors_at_a_python_prompt_name_no_option_of_the_command_line(model, converted, tmp_path):
+    (tmp_path / "there.wav").write_bytes(b"")
+    causes = [
+        lambda: model.units(converted),
+        lambda: converted.save(tmp_path / "there.wav"),
+        lambda: converted.save("/proc/none/out.wav"),
+        lambda: vcae.load("vq", device="mps"),
+        lambda: vcae.load("ladder"),
+        lambda: vcae.load("vq").new_voice(1),
+        lambda: model.speak(vcae.Units("a", (1, 2), None, None), REFERENCE),
+    ]
+    for cause in causes:
+        with pytest.raises(vcae.VcaeError) as caught:
+            cause()
+        assert "--" not in str(caught.value)
+        assert " -o" not in str(caught.value)

@@ -66,12 +66,12 @@ def check_target(
     if os.path.isdir(file):
         raise refuse(f"{file} is a folder; give a file name for the output")
     if os.path.lexists(file) and not force:
-        raise refuse(f"{file} exists; add --force to replace it or choose another name with -o")
+        raise refuse(f"{file} exists; add `force=True` to replace it, or choose another name")
     parent = file.absolute().parent
     while not os.path.exists(parent):
         parent = parent.parent
     if not os.path.isdir(parent) or not os.access(parent, os.W_OK | os.X_OK):
-        raise refuse(f"{file} cannot be written: {parent} is not a writable folder; choose another place with -o")
+        raise refuse(f"{file} cannot be written: {parent} is not a writable folder; choose another place")
 
 
 @contextmanager
@@ -110,7 +110,7 @@ def writing(name: str, refuse: type[VcaeError] = DataError) -> Iterator[None]:
         raise
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise refuse(f"{name} could not be written ({reason}); choose another place with -o") from error
+        raise refuse(f"{name} could not be written ({reason}); choose another place") from error
 
 
 def write_file(
@@ -133,7 +133,7 @@ def write_file(
             temporary.write_bytes(data)
         return
     if stdout is None:
-        raise refuse("there is no standard output to write to; name a file with -o")
+        raise refuse("there is no standard output to write to; name a file")
     with writing("standard output", refuse):
         stdout.write(data)
         stdout.flush()

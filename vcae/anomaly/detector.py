@@ -51,7 +51,7 @@ WEIGHTS = {**dict.fromkeys(NETWORKS, 0.25), "latent": 0.25, "exposure": 6.0}
 DEFAULT_ALARMS = 0.01
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Anomaly:
     """Result of scoring a recording.
 
@@ -74,6 +74,11 @@ class Anomaly:
     reconstruction: np.ndarray
     hop_s: float
     members: Mapping[str, float] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return (
+            f"Anomaly(score {self.score:.3f}, probability {self.probability:.2g}, {len(self.frame_scores) * self.hop_s:.2f} s)"
+        )
 
 
 @dataclass(frozen=True)

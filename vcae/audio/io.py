@@ -450,7 +450,7 @@ def check_pictures(path: str | Path, source: object) -> None:
     if str(path) != STDIO and suffix in VIDEO_FORMATS and not getattr(source, "has_video", False):
         name = getattr(source, "name", "the source")
         raise AudioError(
-            f"{path} would be a video and {name} has no pictures; give -o the suffix of a sound file, such as .m4a or .wav"
+            f"{path} would be a video and {name} has no pictures; take a sound file's suffix, such as .m4a or .wav"
         )
 
 
@@ -499,7 +499,7 @@ def write_blocks(
     check_pictures(path, source)
     if str(path) == STDIO:
         if stdout is None:
-            raise AudioError("there is no standard output to write to; name a file with -o")
+            raise AudioError("there is no standard output to write to; name a file")
         # A wav's header says how long it is, so it is made before it is sent.
         with writing("standard output", AudioError), tempfile.TemporaryFile(prefix="vcae-", buffering=0) as made:
             _encode(made, blocks, sample_rate, ("WAV", "PCM_16"), comment, path)

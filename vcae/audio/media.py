@@ -226,7 +226,7 @@ def write_media(
                 made.start_encoding()
             except (av.error.FFmpegError, ValueError) as error:
                 raise AudioError(
-                    f"the pictures of the source do not fit into {out.suffix or kind[0]} ({error}); choose another suffix with -o, such as .mkv"
+                    f"the pictures of the source do not fit into {out.suffix or kind[0]} ({error}); choose another suffix, such as .mkv"
                 ) from error
             _interleave(av, made, track, blocks, sample_rate, source, copied, check)
     except av.error.FFmpegError as error:
@@ -246,7 +246,7 @@ def _copy_streams(source: InputContainer, made: Any) -> dict[int, Any]:
             if stream.type == "video":
                 raise AudioError(
                     f"the pictures of the source are {stream.codec_context.name}, which this kind of file does not take; "
-                    "choose another suffix with -o, such as .mkv"
+                    "choose another suffix, such as .mkv"
                 ) from None
             continue
         twin.time_base = stream.time_base

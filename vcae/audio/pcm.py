@@ -146,7 +146,7 @@ def _read_header(stream: BinaryIO) -> tuple[int, int, str]:
     if not head:
         raise AudioError("standard input is empty; pipe a wav or raw PCM into it")
     if head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":
-        raise AudioError("standard input is not a wav; for raw PCM (16 bit, mono) give its rate, such as --rate 16000")
+        raise AudioError("standard input is not a wav; for raw PCM (16 bit, mono) give its rate, such as `rate=16000`")
     found: tuple[int, int, str] | None = None
     while True:
         chunk = _read_fully(stream, 8)

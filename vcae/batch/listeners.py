@@ -56,7 +56,7 @@ class UnitReader(Worker):
             need_matplotlib()
         self._engine = Engine(checkpoint, device)
         if self._engine.autoencoder.quantizer is None:
-            raise ConfigError("this checkpoint has a continuous code and no units; use --checkpoint vq")
+            raise ConfigError("this checkpoint has a continuous latent and no units; use the checkpoint 'vq'")
         self.file, self.device = self._engine.checkpoint, str(self._engine.device)
 
     @classmethod

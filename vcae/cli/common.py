@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -45,6 +46,20 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")]
 
 
+# Library messages name an argument as Python does, `force=True`.
+_ARGUMENT = re.compile(r"`(\w+)=([^`]+)`")
+
+
+def as_option(text: str) -> str:
+    """Write arguments that a message of the library names as the command line takes them: `force=True` as --force."""
+
+    def option(found: re.Match[str]) -> str:
+        name, value = found[1].replace("_", "-"), found[2].strip("'")
+        return f"--{name}" if value == "True" else f"--{name} {value}"
+
+    return _ARGUMENT.sub(option, text)
+
+
 def user_errors(command: Callable[P, R]) -> Callable[P, R]:
     """Turn a VcaeError into one line on stderr and exit code 2; every other exception keeps its traceback."""
 
@@ -54,7 +69,7 @@ def user_errors(command: Callable[P, R]) -> Callable[P, R]:
             return command(*args, **kwargs)
         except VcaeError as error:
             with contextlib.suppress(VcaeError, BrokenPipeError):
-                say(f"error: {error}", sys.stderr)
+                say(as_option(f"error: {error}"), sys.stderr)
             raise typer.Exit(EXIT_USER_ERROR) from None
         except BrokenPipeError:
             say("error: standard output was closed by its reader before all was written", sys.stderr)

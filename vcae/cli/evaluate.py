@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vcae.cli.common import CheckpointOption, Device, DeviceOption, JsonOption, QuietOption, report, say, user_errors
+from vcae.cli.common import CheckpointOption, Device, DeviceOption, JsonOption, QuietOption, as_option, report, say, user_errors
 from vcae.errors import DataError
 from vcae.evaluation.tables import CONVERSIONS, COPIES, Table, columns_text, read_tables
 
@@ -109,7 +109,7 @@ def _or_fail(read: Callable[[], Table]) -> Table:
     try:
         return read()
     except DataError as error:
-        say(f"error: {error}", sys.stderr)
+        say(as_option(f"error: {error}"), sys.stderr)
         raise typer.Exit(FAILED) from None
 
 

@@ -16,7 +16,18 @@ import typer
 
 from vcae.batch.jobs import REPORT, Job, Outcome, is_table, plan, read_report, report_line, write_report
 from vcae.batch.worker import Talk, Worker
-from vcae.cli.common import ForceOption, JsonOption, QuietOption, Stopwatch, output_path, progress, report, say, user_errors
+from vcae.cli.common import (
+    ForceOption,
+    JsonOption,
+    QuietOption,
+    Stopwatch,
+    as_option,
+    output_path,
+    progress,
+    report,
+    say,
+    user_errors,
+)
 from vcae.errors import AudioError, ConfigError, VcaeError
 from vcae.files import STDIO, check_target, remove_leftovers
 
@@ -346,7 +357,7 @@ def _say_warnings(facts: Mapping[str, Any]) -> None:
 
 def _say_failed(outcome: Outcome) -> None:
     named = " ".join(outcome.source.split()) in outcome.reason
-    say(f"failed: {outcome.reason if named else f'{outcome.source}: {outcome.reason}'}", sys.stderr)
+    say(as_option(f"failed: {outcome.reason if named else f'{outcome.source}: {outcome.reason}'}"), sys.stderr)
 
 
 def _work_many(jobs: list[Job], worker: type[Worker], build: Build, run: Run) -> None:

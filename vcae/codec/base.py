@@ -106,6 +106,9 @@ class Networks:
             )
         self.enhancement = self.file.enhancement
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.file.path.stem}, over checkpoint {self.model.checkpoint.path.stem}, {self.sample_rate} Hz)"
+
     @property
     def sample_rate(self) -> int:
         """Sample rate of all decoded signals, in Hz."""

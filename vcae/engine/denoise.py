@@ -67,6 +67,9 @@ class Cleaner:
         self.network = network.to(self.device).requires_grad_(False)
         self.mel_config = network.config.mel
 
+    def __repr__(self) -> str:
+        return f"Cleaner({self.file.path.stem}, {self.sample_rate} Hz, {self.device})"
+
     @property
     def sample_rate(self) -> int:
         """Sample rate of the output, in Hz."""

@@ -44,7 +44,7 @@ def choose_device(name: str = "auto") -> torch.device:
     if name == "auto":
         return torch.device(next(device for device, present in there.items() if present))
     if not there[name]:
-        raise ConfigError(f"device {name} is not available on this machine; use --device auto or cpu")
+        raise ConfigError(f"device {name} is not available on this machine; use the device auto or cpu")
     return torch.device(name)
 
 
@@ -102,10 +102,15 @@ class Engine:
         if part is None:
             raise CheckpointError(
                 f"{self.checkpoint.path} holds neither an autoencoder nor a vocoder; give another checkpoint "
-                "(a codec is for vcae compress and decompress, a ladder for vcae reconstruct --code-dim)"
+                "(a codec is for vcae.Codec, a ladder for reconstruct with code_dim)"
             )
         self.mel_config = part.config.mel
         self.log_mel = LogMel(self.mel_config).to(self.device)
+
+    def __repr__(self) -> str:
+        parts = {"autoencoder": self.checkpoint.autoencoder, "vocoder": self.checkpoint.vocoder}
+        sizes = [f"{name} {sum(p.numel() for p in m.parameters()) / 1e6:.1f} M" for name, m in parts.items() if m is not None]
+        return f"{type(self).__name__}({self.checkpoint.path.stem}, {', '.join(sizes)}, {self.sample_rate} Hz, {self.device})"
 
     @property
     def sample_rate(self) -> int:
@@ -119,7 +124,7 @@ class Engine:
             CheckpointError: If the checkpoint has none.
         """
         if self.checkpoint.vocoder is None:
-            raise CheckpointError(f"{self.checkpoint.path} holds no vocoder; use --checkpoint {checkpoint.DEFAULT}")
+            raise CheckpointError(f"{self.checkpoint.path} holds no vocoder; use the checkpoint {checkpoint.DEFAULT!r}")
         return self.checkpoint.vocoder
 
     @property
@@ -130,7 +135,7 @@ class Engine:
             CheckpointError: If the checkpoint has none.
         """
         if self.checkpoint.autoencoder is None:
-            raise CheckpointError(f"{self.checkpoint.path} holds no autoencoder; use --checkpoint {checkpoint.DEFAULT}")
+            raise CheckpointError(f"{self.checkpoint.path} holds no autoencoder; use the checkpoint {checkpoint.DEFAULT!r}")
         return self.checkpoint.autoencoder
 
     @torch.inference_mode()

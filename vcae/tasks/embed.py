@@ -19,7 +19,7 @@ POOLS = ("none", "mean", "steps")
 N_STEPS = 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Embedding:
     """Features of a recording: R rows of dimension D.
 
@@ -36,6 +36,12 @@ class Embedding:
     values: np.ndarray
     start_s: np.ndarray
     end_s: np.ndarray
+
+    def __repr__(self) -> str:
+        rows, dim = self.values.shape
+        return (
+            f"Embedding({self.what} of {self.name!r}, {rows} row{'s' * (rows != 1)} of {dim} numbers, {self.end_s[-1]:.2f} s)"
+        )
 
 
 def check_what(what: str, pool: str) -> None:

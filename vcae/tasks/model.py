@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,6 +18,8 @@ from vcae.errors import ConfigError
 from vcae.files import provenance
 from vcae.options import ConvertOptions, SpeakOptions
 from vcae.tasks.convert import convert
+from vcae.tasks.copy import reconstruct
+from vcae.tasks.embed import N_STEPS, Embedding, embed
 from vcae.tasks.unit_files import Units
 from vcae.tasks.units import encode_units, speak_units
 from vcae.voice.fitting import fit_voice
@@ -25,7 +27,7 @@ from vcae.voice.new import new_voice
 from vcae.voice.voice import Voice, measure_voice
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Encoding:
     """Signal encoded as content, speaker and F0.
 
@@ -40,6 +42,12 @@ class Encoding:
     speaker_embedding: Tensor | None
     f0: Tensor
     n_samples: int
+
+    def __repr__(self) -> str:
+        speaker = (
+            "no speaker part" if self.speaker_embedding is None else f"speaker_embedding {tuple(self.speaker_embedding.shape)}"
+        )
+        return f"Encoding(latent {tuple(self.latent.shape)}, {speaker}, f0 {tuple(self.f0.shape)}, {self.n_samples} samples)"
 
 
 class Model(Engine):
@@ -159,6 +167,41 @@ class Model(Engine):
             reference = self.voice(reference, reference_sample_rate or sample_rate, denoise)
         return self._result(convert(self, source, fit_voice(self, reference), chosen).wav, "converted", source.name)
 
+    def reconstruct(self, wav: Samples, sample_rate: int | None = None, *, seed: int = 0, code_dim: int | None = None) -> Sound:
+        """Copy `wav`, samples, a sound or a path of at least 0.5 s, through the autoencoder in its own voice.
+
+        Args:
+            wav: What to copy.
+            sample_rate: Of samples, in Hz.
+            seed: Of the vocoder's noise.
+            code_dim: Numbers a step of a plain autoencoder to use instead: 1, 2, 4, 8, 16, 32 or 64; only with checkpoint `default`.
+
+        Raises:
+            AudioError: For unusable audio.
+            ConfigError: For a `code_dim` that is not there.
+        """
+        made = reconstruct(self, as_sound(wav, sample_rate), seed, code_dim)
+        return replace(made, comment=provenance(self.checkpoint, "reconstructed"))
+
+    def embed(
+        self, wav: Samples, sample_rate: int | None = None, *, what: str = "speaker", pool: str = "none", n_steps: int = N_STEPS
+    ) -> Embedding:
+        """Measure features of `wav`, samples, a sound or a path of at least 0.5 s, for other tasks.
+
+        Args:
+            wav: What to measure.
+            sample_rate: Of samples, in Hz.
+            what: `speaker`: one unit vector; `content`: what is said, about 31 rows a second; `mel`: the log-mel, 62.5 rows a second.
+            pool: `none`: all rows; `mean`: one, their mean; `steps`: the means of `n_steps` equal parts.
+            n_steps: Rows of `steps`.
+
+        Raises:
+            AudioError: For unusable audio.
+            CheckpointError: If the checkpoint has no autoencoder.
+            ConfigError: For an unknown `what` or `pool`, or a checkpoint without a speaker part.
+        """
+        return embed(self, as_sound(wav, sample_rate), what, pool, n_steps)
+
     def units(self, wav: Samples, sample_rate: int | None = None) -> Units:
         """Encode `wav` (samples, a sound or a path) as units, one per step; `collapse()` merges runs.
 
@@ -213,10 +256,10 @@ def load(name: str | Path = checkpoint.DEFAULT, device: str = "auto") -> Model:
     """Load a checkpoint by its name or path.
 
     Args:
-        name: `default`, or the path of a .safetensors file.
+        name: Of a shipped checkpoint, such as `default` or `vq`, or the path of a .safetensors file.
         device: `auto`, `cpu`, `cuda` or `mps`.
 
     Returns:
-        A model with `convert`, `encode`, `decode` and `vocode`.
+        A model with `convert`, `reconstruct`, `units`, `speak`, `embed`, `voice` and more.
     """
     return Model(name, device)

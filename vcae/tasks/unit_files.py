@@ -33,7 +33,7 @@ DECIMALS = 7
 WHOLE = re.compile(r"-?[0-9]{1,18}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Units:
     """Sequence of units.
 
@@ -58,6 +58,10 @@ class Units:
     checkpoint: str | None = None
     sha256: str | None = None
     where: str = ""
+
+    def __repr__(self) -> str:
+        steps = "of unknown lengths" if self.lengths is None else f"{self.duration_s:.2f} s"
+        return f"Units({self.name!r}, {len(self.units)} units, {steps}: {' '.join(map(str, self.units[:8]))}{' ...' * (len(self.units) > 8)})"
 
     @property
     def collapsed(self) -> bool:

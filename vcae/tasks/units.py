@@ -109,20 +109,20 @@ def check_units(model: Engine, units: Units, options: SpeakOptions | None = None
     """
     autoencoder, where = model.autoencoder, units.where or units.name
     if autoencoder.quantizer is None or autoencoder.config.quantizer is None:
-        raise ConfigError("this checkpoint has a continuous code and no units; use --checkpoint vq")
+        raise ConfigError("this checkpoint has a continuous latent and no units; use the checkpoint 'vq'")
     if autoencoder.prosody is None:
-        raise CheckpointError(f"{model.checkpoint.path} has units but no prosody to speak them with; use --checkpoint vq")
+        raise CheckpointError(f"{model.checkpoint.path} has units but no prosody to speak them with; use the checkpoint 'vq'")
     if units.sha256 is not None and units.sha256 != model.checkpoint.sha256:
         raise DataError(
             f"{where} is of checkpoint {units.checkpoint} ({units.sha256[:12]}...), and the one in use is {model.checkpoint.path.stem} "
-            f"({model.checkpoint.sha256[:12]}...); give its --checkpoint, or make the units again"
+            f"({model.checkpoint.sha256[:12]}...); take the checkpoint that made them, or make the units again"
         )
     codebook_size = autoencoder.config.quantizer.codebook_size
     for position, unit in enumerate(units.units, 1):
         if not 0 <= unit < codebook_size:
             raise DataError(f"{where}, unit {position}: there is no unit {unit}; this checkpoint has 0 to {codebook_size - 1}")
     if units.lengths is None and options is not None and options.durations == "file":
-        raise DataError(f"{where} has units without times; use --durations auto or predicted")
+        raise DataError(f"{where} has units without times; take durations auto or predicted")
     if not units.units:
         raise DataError(f"{where} is empty; give at least one unit")
     _check_total(len(units.units) if units.lengths is None else sum(units.lengths), _step_s(model), where)
