@@ -118,12 +118,12 @@ def work(pipe: Connection, files: list[bytes] | None) -> None:
     from tests.mutations import mutate
     from vcae.audio.io import read_sound
     from vcae.codec.codec import Codec
-    from vcae.voice.voice import hear_voice
+    from vcae.voice.voice import voice_from_sounds
 
     codec = Codec(device="cpu")
     if files is None:
         files = make_files(codec)
-    voice = hear_voice(codec.model, [read_sound(str(CLIPS / "reference2.flac"))])
+    voice = voice_from_sounds(codec.model, [read_sound(str(CLIPS / "reference2.flac"))])
     # Memory that is allocated at the first use is not counted.
     for data in files:
         codec.decompress(data)

@@ -20,7 +20,7 @@ import torch  # noqa: E402
 from vcae.audio.io import Sound, read_sound  # noqa: E402
 from vcae.tasks.convert import convert  # noqa: E402
 from vcae.tasks.model import load  # noqa: E402
-from vcae.voice.voice import hear_voice  # noqa: E402
+from vcae.voice.voice import voice_from_sounds  # noqa: E402
 
 
 def spin() -> None:
@@ -45,7 +45,7 @@ def main() -> None:
     start = time.perf_counter()
     model = load(device="cpu")
     loaded = time.perf_counter()
-    voice = hear_voice(model, [reference])
+    voice = voice_from_sounds(model, [reference])
     convert(model, source, voice)
     done = time.perf_counter()
     convert(model, source, voice)

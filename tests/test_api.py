@@ -107,7 +107,7 @@ def test_a_voice_is_saved_and_loaded_by_name_without_a_model(voice, model, conve
         vcae.save_voice(voice, "alice")
     with pytest.raises(vcae.ConfigError, match="no saved voice is called 'bob'; saved voices: alice"):
         vcae.load_voice("bob")
-    with pytest.raises(vcae.ConfigError, match="which checkpoint measured it"):
+    with pytest.raises(vcae.ConfigError, match="the checkpoint that measured the voice is unknown"):
         vcae.save_voice(replace(voice, origin=None), "carol")
 
 

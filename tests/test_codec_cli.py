@@ -135,8 +135,8 @@ def test_rates_that_there_are_not(kbps):
 
 CASES = {
     "missing": (["decompress", "no.vcz"], "no.vcz does not exist"),
-    "folder without a place": (["decompress", "."], "is a folder; say with --out-dir"),
-    "folder and -o": (["compress", ".", "-o", "x.vcz"], "is a folder; say with --out-dir"),
+    "folder without a place": (["decompress", "."], "is a folder; give a folder for the outputs with --out-dir"),
+    "folder and -o": (["compress", ".", "-o", "x.vcz"], "is a folder; give a folder for the outputs with --out-dir"),
     "info on a folder": (["info", "d.vcz"], "d.vcz is a folder"),
     "a wav": (["decompress", SOURCE], "not compressed speech (it begins with b'fLaC')"),
     "not a sound": (["compress", "good.vcz", "-o", "new.vcz"], "is not a sound file"),

@@ -226,10 +226,12 @@ def test_one_seat_one_job(studio):
 
 def test_progress_of_a_conversion_rises_to_the_end(model, clips):
     from vcae.tasks.convert import convert
-    from vcae.voice.voice import hear_voice
+    from vcae.voice.voice import voice_from_sounds
 
     shares = []
-    convert(model, read_sound(clips["source"]), hear_voice(model, [read_sound(clips["reference"])]), progress=shares.append)
+    convert(
+        model, read_sound(clips["source"]), voice_from_sounds(model, [read_sound(clips["reference"])]), progress=shares.append
+    )
     assert shares == sorted(shares)
     assert (shares[0], shares[-1]) == (0, 1)
 

@@ -25,7 +25,7 @@ from vcae.training.config import GeneratorRecipe
 from vcae.training.voices import fit_voice_prior, gaussian_likelihood, likelihoods, whiten_voices
 from vcae.voice.new import between_voices, carry_voice, draw, map_voices, priors
 from vcae.voice.space import load_priors, save_priors
-from vcae.voice.voice import hear_voice
+from vcae.voice.voice import voice_from_sounds
 
 
 def test_divergence_is_that_of_torch():
@@ -84,7 +84,7 @@ def test_drawing_is_seeded_and_keeps_to_the_nucleus():
 
 @pytest.fixture(scope="module")
 def heard(model):
-    return [hear_voice(model, [read_sound(CLIPS / f"{name}.flac")]) for name in ("reference", "reference2")]
+    return [voice_from_sounds(model, [read_sound(CLIPS / f"{name}.flac")]) for name in ("reference", "reference2")]
 
 
 def test_the_shipped_priors_are_whole(model):
@@ -171,8 +171,8 @@ def test_a_voice_is_carried_to_the_units_checkpoint(model, heard):
 
     other = vcae.load("vq")
     carried = carry_voice(model, heard[0], other)
-    direct = hear_voice(other, [read_sound(CLIPS / "reference.flac")])
-    others = hear_voice(other, [read_sound(CLIPS / "source.flac")])
+    direct = voice_from_sounds(other, [read_sound(CLIPS / "reference.flac")])
+    others = voice_from_sounds(other, [read_sound(CLIPS / "source.flac")])
     assert float((carried.speaker_embedding @ direct.speaker_embedding.T)[0]) > 0.5
     assert float((carried.speaker_embedding @ direct.speaker_embedding.T)[0]) > float(
         (carried.speaker_embedding @ others.speaker_embedding.T)[0]

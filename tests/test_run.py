@@ -112,7 +112,7 @@ def test_a_table_without_speakers_and_several_files(five, tmp_path):
     assert json.loads(several.stdout)["denoised"] == 2
     told = vcae("denoise", five / "a.wav", five / "b.flac", "-o", tmp_path / "x.wav")
     assert told.returncode == 2
-    assert "2 sources were given; say with --out-dir" in told.stderr
+    assert "2 sources were given; give a folder for the outputs with --out-dir" in told.stderr
 
 
 def test_names_lie_within_the_deepest_folder(tmp_path):

@@ -30,10 +30,10 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def server(folder):
     from vcae import load, read_sound, save_voice
-    from vcae.voice.voice import hear_voice
+    from vcae.voice.voice import voice_from_sounds
 
     model = load(device="cpu")
-    voice = hear_voice(model, [read_sound(CLIPS / "reference2.flac")])
+    voice = voice_from_sounds(model, [read_sound(CLIPS / "reference2.flac")])
     save_voice(voice, folder / "voices" / "carol.safetensors", {"clips": ["reference2.flac"]}, force=True)
     limits = ("--max-seconds", 20, "--max-megabytes", 1, "--voices", folder / "voices")
     with serving(folder, *limits, command="serve") as running:

@@ -28,7 +28,7 @@ from vcae.tasks.unit_files import Units, count_steps, format_units, parse_units,
 from vcae.tasks.units import check_units, clean_voicing, contour_f0, encode_units, round_durations, speak_units
 from vcae.vocoder.config import VocoderConfig
 from vcae.vocoder.neural import HarmonicNoiseVocoder
-from vcae.voice.voice import hear_voice
+from vcae.voice.voice import voice_from_sounds
 
 N_CODES = 16
 UNITS = {"quantizer": {"codebook_size": N_CODES}, "prosody": {"width": 16, "n_blocks": 2}}
@@ -71,7 +71,7 @@ def heard(tiny_vq):
 
 @pytest.fixture(scope="module")
 def voice(tiny_vq):
-    return hear_voice(tiny_vq, [read_sound(CLIPS / "reference.flac")])
+    return voice_from_sounds(tiny_vq, [read_sound(CLIPS / "reference.flac")])
 
 
 # ---- Times
@@ -527,7 +527,7 @@ def test_units_say_the_same_of_the_same_words_in_another_voice(vq, model, speech
 
 def test_speech_from_the_shipped_units(vq, speech, clips):
     reference = read_sound(clips["reference"])
-    voice = hear_voice(vq, [reference])
+    voice = voice_from_sounds(vq, [reference])
     units = vq.units(speech, 16000)
     said = speak_units(vq, units, voice)
     assert len(said.wav) == len(speech)

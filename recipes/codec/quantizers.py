@@ -52,13 +52,13 @@ def main() -> None:
         unseen, bits = latents(codec, dev, quality)
         rounded = float((unseen - unseen.round()).square().mean())
         left, rest = known, unseen
-        told = []
+        cells = []
         for stage in range(1, round(bits / 8) + 1):
             means, _ = kmeans(left, CODEBOOK_SIZE, KMEANS_STEPS)
             left = left - means[torch.cdist(left, means).argmin(dim=1)]
             rest = rest - means[torch.cdist(rest, means).argmin(dim=1)]
-            told.append(f"{8 * stage}: {float(rest.square().mean()):.3f}")
-        print(f"| {quality} | {bits:.1f}: {rounded:.3f} | {', '.join(told[-2:])} |", flush=True)
+            cells.append(f"{8 * stage}: {float(rest.square().mean()):.3f}")
+        print(f"| {quality} | {bits:.1f}: {rounded:.3f} | {', '.join(cells[-2:])} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from vcae.evaluation.tables import Conversion, write_table
 from vcae.tasks.convert import convert
 from vcae.voice.file import load_voice, read_voice_facts
 from vcae.voice.shelf import voice_path
-from vcae.voice.voice import MIN_REFERENCE_S, hear_voice
+from vcae.voice.voice import MIN_REFERENCE_S, voice_from_sounds
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def main() -> None:
         )
     model = vcae.load()
     clips = [clip for clip in map(read_sound, heard) if clip.duration_s >= MIN_REFERENCE_S]
-    voices = {"before": hear_voice(model, clips), "after": load_voice(voice_path(args.name), model)}
+    voices = {"before": voice_from_sounds(model, clips), "after": load_voice(voice_path(args.name), model)}
     rng = random.Random(f"{args.seed} {args.speaker}")
     conversions = []
     args.out.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ from vcae.tasks.convert import convert
 from vcae.tasks.model import Model
 from vcae.training.config import GeneratorRecipe
 from vcae.training.data import SpeechCache
-from vcae.voice.voice import Voice, hear_voice
+from vcae.voice.voice import Voice, voice_from_sounds
 
 # Lengths of sources and of real voices' clips, in seconds.
 LENGTHS_S = (2.5, 6.0)
@@ -78,7 +78,7 @@ def people(model: Model, recipe: GeneratorRecipe) -> list[Voice]:
             found.append((float(np.median(f0[f0 > 0])) if (f0 > 0).any() else 0.0, wav))
     found.sort(key=lambda item: item[0])
     chosen = [found[(2 * n + 1) * len(found) // (2 * recipe.n_people)][1] for n in range(recipe.n_people)]
-    return [hear_voice(model, [Sound(wav, SAMPLE_RATE)]) for wav in chosen]
+    return [voice_from_sounds(model, [Sound(wav, SAMPLE_RATE)]) for wav in chosen]
 
 
 def nearest(vectors: np.ndarray, known: np.ndarray) -> dict[str, object]:
@@ -142,7 +142,7 @@ def run(recipe: GeneratorRecipe, judged: bool) -> None:
     sources = [source for source, _ in clips]
     voices = [model.new_voice(recipe.seed + n) for n in range(recipe.n_voices)]
     drawn = make(model, voices, sources, folder / "drawn")
-    heard = [hear_voice(model, [reference]) for _, reference in clips]
+    heard = [voice_from_sounds(model, [reference]) for _, reference in clips]
     # Every source in turn, each time with another voice than its own.
     chosen = [(n + 1 + (n // len(heard)) % (len(heard) - 1)) % len(heard) for n in range(recipe.n_real)]
     real = make(model, [heard[v] for v in chosen], sources, folder / "real")

@@ -244,7 +244,7 @@ def matrix(
     n = len(set(names))
     rows = [["features", "D", "speaker, whole recording", "speaker, one step", "sentence", "phone, one step"]]
 
-    def told(vectors: np.ndarray, labels: np.ndarray, splits: list[tuple[np.ndarray, np.ndarray]]) -> str:
+    def accuracy_of(vectors: np.ndarray, labels: np.ndarray, splits: list[tuple[np.ndarray, np.ndarray]]) -> str:
         shares = [accuracy(classify(vectors[a], labels[a], vectors[b], "logistic"), labels[b]) for a, b in splits]
         return f"{np.mean(shares):.3f}".removeprefix("0")
 
@@ -256,9 +256,9 @@ def matrix(
     speaker_row = [
         "speaker embedding",
         str(embedding.shape[1]),
-        told(embedding, names, halves),
+        accuracy_of(embedding, names, halves),
         "",
-        told(embedding, texts, lofo) if lofo else "",
+        accuracy_of(embedding, texts, lofo) if lofo else "",
         "",
     ]
     rows.append(speaker_row)
@@ -274,8 +274,12 @@ def matrix(
         by_recording = [(pick[even], pick[~even])]
         # Phones are tested on other speakers than those of the training.
         known = np.isin(names[who[pick]], sorted(set(names))[::2])
-        cells = [told(whole, names, halves), told(x, names[who], by_recording), told(vectors, texts, lofo) if lofo else ""]
-        phone = told(x, what, [(pick[known], pick[~known]), (pick[~known], pick[known])]) if n_phones else ""
+        cells = [
+            accuracy_of(whole, names, halves),
+            accuracy_of(x, names[who], by_recording),
+            accuracy_of(vectors, texts, lofo) if lofo else "",
+        ]
+        phone = accuracy_of(x, what, [(pick[known], pick[~known]), (pick[~known], pick[known])]) if n_phones else ""
         rows.append([name, str(x.shape[1]), *cells, phone])
     chance = [f"{1 / n:.3f}", f"{1 / n:.3f}", f"{1 / max(len(set(texts[shared])), 1):.3f}", f"{1 / max(n_phones, 1):.3f}"]
     rows.append(["chance", "", *(c.removeprefix("0") for c in chance)])

@@ -97,7 +97,7 @@ class Threshold:
 
 
 @dataclass(frozen=True)
-class _Heard:
+class _SegmentScore:
     scores: dict[str, float]
     errors: Tensor
     made: Tensor
@@ -261,7 +261,7 @@ class Detector:
         config = self.config
         wav = _wav(wav, sample_rate, config, "the recording", "score")
         parts = cut(wav, int(max(self.segment_s, MIN_SEGMENT_S) * config.mel.sample_rate))
-        found = [self._hear(part) for part in parts]
+        found = [self._score_segment(part) for part in parts]
         totals = combine(self._tails, {m: np.array([f.scores[m] for f in found]) for m in config.parts}, WEIGHTS)
         worst = int(np.argmax(totals))
         p = self._tail.probability(float(totals[worst]))
@@ -292,7 +292,7 @@ class Detector:
                 made = torch.stack([out[0] for out in outs]).mean(0)
         return errors[next(iter(self._nets))], made * self._deviation + self._mean, errors, codes
 
-    def _hear(self, wav: np.ndarray) -> _Heard:
+    def _score_segment(self, wav: np.ndarray) -> _SegmentScore:
         """Score one segment (N,) by each member; with the errors and the reconstruction of the first network."""
         mel = self._reader(wav)
         first, made, errors, codes = self._run(mel)
@@ -311,7 +311,7 @@ class Detector:
                 scores[member] = self._log_distance(member, features[member])
         if self._exposure is not None:
             scores["exposure"] = float(self._exposure.score({kind: features[kind][None] for kind in exposure.KINDS})[0])
-        return _Heard(scores, first, made)
+        return _SegmentScore(scores, first, made)
 
     def _log_distance(self, name: str, features: np.ndarray) -> float:
         return float(np.log(self._gaussians[f"gaussian.{name}"].distance(features[None])[0] + 1e-3))

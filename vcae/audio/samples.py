@@ -1,4 +1,4 @@
-"""Samples that know their sample rate and still work wherever NumPy or PyTorch takes an array."""
+"""Samples with a sample rate that can be used wherever NumPy or PyTorch accepts an array."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 
 class SampleArray(NDArrayOperatorsMixin):
-    """Base of a sound that holds its samples in `wav` (N,).
+    """Base class of sounds, with samples in `wav` (N,).
 
-    A sound holds an array and is not one itself: what NumPy or PyTorch make of it is a plain array or tensor. A subclass of `ndarray` would
-    carry its rate on to slices such as `sound[::2]`, which no longer have it.
+    A sound contains an array and is not one itself: results of NumPy or PyTorch functions are plain arrays or tensors. A subclass of `ndarray`
+    would pass its rate on to slices such as `sound[::2]`, for which it is wrong.
 
     Attributes:
         wav: (N,) float32.
@@ -66,7 +66,7 @@ class SampleArray(NDArrayOperatorsMixin):
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            # Until version 0.2 results were tensors: what only those have still works, with a warning.
+            # Results were tensors until version 0.2: their attributes still work, with a warning.
             import torch
 
             if name.startswith("_") or name == "wav" or not hasattr(torch.Tensor, name):

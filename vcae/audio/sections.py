@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vcae.deprecation import renamed
 from vcae.errors import AudioError
 
 T = TypeVar("T")
@@ -40,7 +41,7 @@ class Sections(ABC):
         """Return steps `start` to `stop`: (1, D, stop - start)."""
 
 
-class Computed(Sections):
+class LazySections(Sections):
     """Sections that are computed whenever they are read.
 
     Args:
@@ -61,7 +62,7 @@ class Computed(Sections):
         return self._compute(first, last)[..., start - first : stop - first]
 
 
-class Kept(Sections):
+class StoredSections(Sections):
     """Sections that are appended one after another and stored, in memory or in an unnamed temporary file.
 
     Args:
@@ -124,7 +125,7 @@ def _no_room(error: OSError) -> AudioError:
 
 
 @dataclass(frozen=True)
-class Workshop:
+class SectionRunner:
     """Runner of computations over the sections of a recording.
 
     Attributes:
@@ -137,18 +138,18 @@ class Workshop:
     on_disk: bool
     device: torch.device
 
-    def walk(self, n: int, parts: int = 1) -> Iterator[tuple[int, int]]:
+    def spans(self, n: int, parts: int = 1) -> Iterator[tuple[int, int]]:
         """Yield start and stop of each section of `n` steps, where a frame has `parts` steps."""
         yield from ((start, min(start + self.step * parts, n)) for start in range(0, n, self.step * parts))
 
-    def keep(self, sections: Sections) -> Kept:
+    def store(self, sections: Sections) -> StoredSections:
         """Read all sections once and store them."""
-        kept = Kept(self.on_disk, self.device)
-        for section in self.work(sections.read, self.walk(sections.n)):
+        kept = StoredSections(self.on_disk, self.device)
+        for section in self.run(sections.read, self.spans(sections.n)):
             kept.append(section)
         return kept
 
-    def work(self, read: Callable[[int, int], T], spans: Iterable[tuple[int, int]]) -> Iterator[T]:
+    def run(self, read: Callable[[int, int], T], spans: Iterable[tuple[int, int]]) -> Iterator[T]:
         """Yield `read(start, stop)` for each span, in order.
 
         One core per section is faster than all cores on one section, as the threads of many small operations wait for each other.
@@ -175,3 +176,6 @@ class Workshop:
             pool.shutdown(cancel_futures=True)
             # torch's thread count is per thread, and new threads inherit the last one set; so it is set again here.
             torch.set_num_threads(n_threads)
+
+
+__getattr__ = renamed(__name__, {"Computed": "LazySections", "Kept": "StoredSections", "Workshop": "SectionRunner"})

@@ -78,7 +78,7 @@ def run_jobs(jobs: Sequence[Job], build: Callable[[], Worker], n_workers: int) -
         while workers:
             for ready in wait([worker.pipe for worker in workers]):
                 worker = next(worker for worker in workers if worker.pipe is ready)
-                outcome = _hear(worker, waiting)
+                outcome = _receive(worker, waiting)
                 if outcome is not None:
                     yield outcome
                 if not worker.process.is_alive() or worker.pipe.closed:
@@ -114,7 +114,7 @@ def _start(build: Callable[[], Worker]) -> _Worker:
     return _Worker(process, ours)
 
 
-def _hear(worker: _Worker, waiting: deque[tuple[Job, int]]) -> Outcome | None:
+def _receive(worker: _Worker, waiting: deque[tuple[Job, int]]) -> Outcome | None:
     """Receive a worker's message: the outcome of its job, or None if it has just started, or crashed and the job will be repeated."""
     try:
         answer = worker.pipe.recv()

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vcae.audio.sections import Computed, Sections, Workshop
+from vcae.audio.sections import LazySections, SectionRunner, Sections
 from vcae.codec import files
 from vcae.codec.block import MAX_QUALITY
 from vcae.codec.pitch import reference_hz
 from vcae.codec.polish import Polish
 from vcae.engine.decoding import decode_sections
 from vcae.engine.engine import Engine, Samples, choose_device
-from vcae.engine.listening import Heard
+from vcae.engine.listening import SectionedAnalysis
 from vcae.errors import CheckpointError
 from vcae.voice.voice import Voice, measure_voice
 
@@ -64,8 +64,8 @@ class Base:
     """Analysis of a recording for the codec: everything that is coded at any rate.
 
     Attributes:
-        heard: The recording's analysis, to be read in sections.
-        work: Runner of computations over its sections.
+        analysis: Analysis of the recording, to be read in sections.
+        runner: Runner of computations over its sections.
         codes: (2, S), codes of the base layer.
         voicing: (S,), see `vcae.codec.pitch`.
         place: (S,), quantised F0, relative to the reference.
@@ -73,8 +73,8 @@ class Base:
         speaker: (1, speaker_dim), speaker embedding.
     """
 
-    heard: Heard
-    work: Workshop
+    analysis: SectionedAnalysis
+    runner: SectionRunner
     codes: np.ndarray
     voicing: Tensor
     place: Tensor
@@ -127,9 +127,9 @@ def decode_base(model: Engine, codes: np.ndarray, f0: Tensor, embedding: Tensor,
         return model.autoencoder.decode_units(torch.from_numpy(codes[None, :, start:stop]).to(device))
 
     mean = torch.tensor([[math.log(reference_hz(reference))]], device=device)
-    return decode_sections(model, Computed(codes.shape[1], latent), f0.to(device), embedding.to(device), None, mean)
+    return decode_sections(model, LazySections(codes.shape[1], latent), f0.to(device), embedding.to(device), None, mean)
 
 
 def polished(polish: Polish, mel: Sections, embedding: Tensor) -> Sections:
     """Return the normalised mel, refined by the `Polish` network."""
-    return Computed(mel.n, lambda start, stop: polish(mel.read(start, stop), embedding), polish.reach)
+    return LazySections(mel.n, lambda start, stop: polish(mel.read(start, stop), embedding), polish.reach)

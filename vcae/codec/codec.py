@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vcae.audio.io import Sound
-from vcae.audio.sections import Computed, Sections, Workshop
+from vcae.audio.sections import LazySections, SectionRunner, Sections
 from vcae.codec import bitstream
 from vcae.codec.base import Base, Damage, Networks, decode_base, level_code, polished, quality_share
 from vcae.codec.bitstream import Header
@@ -22,7 +22,7 @@ from vcae.codec.block import MAX_QUALITY, PHASE_STEPS, PHASES, Block, count_chan
 from vcae.codec.pitch import FRAMES, dequantize_f0, quantize_f0, reference_code, reference_hz, turns
 from vcae.codec.playback import MOST_STEPS, Stream
 from vcae.engine.engine import Samples, as_sound
-from vcae.engine.listening import MIN_SOURCE_S, Source, hear_latent, hear_speaker, listen
+from vcae.engine.listening import MIN_SOURCE_S, Source, analyse_sections, encode_latent_sections, encode_speaker_sections
 from vcae.errors import BitstreamError
 from vcae.files import provenance
 from vcae.options import check_kbps
@@ -83,20 +83,20 @@ class Codec(Networks):
             ConfigError: For a rate that is not allowed.
         """
         check_kbps(kbps)
-        told = progress or (lambda share: None)
-        told(0.0)
+        notify = progress or (lambda share: None)
+        notify(0.0)
         base = self.analyse(source)
-        told(HEARD_SHARE)
-        budget = kbps * 1000 / 8 * base.heard.wav.n / self.sample_rate
+        notify(HEARD_SHARE)
+        budget = kbps * 1000 / 8 * base.analysis.wav.n / self.sample_rate
         blocks = list(self._blocks(base, 0, block_steps=BASE_BLOCK_STEPS))
         spoken = self._write(base, 0, blocks)
         if budget <= len(spoken) * 1.02:
             return self._alone(base, blocks, budget)
         mel, phase = self.base_mel(base), self._phase(base)
-        told(SEARCH_SHARE)
-        quality, whole = self._search(base, mel, phase, budget - len(spoken), lambda: told(SEARCH_SHARE))
+        notify(SEARCH_SHARE)
+        quality, whole = self._search(base, mel, phase, budget - len(spoken), lambda: notify(SEARCH_SHARE))
         while quality > 0:
-            chosen = self._write(base, quality, whole.get(quality) or self._blocks(base, quality, mel, phase), told)
+            chosen = self._write(base, quality, whole.get(quality) or self._blocks(base, quality, mel, phase), notify)
             if len(chosen) <= budget:
                 return chosen
             # The blocks of the search took fewer bits than the others.
@@ -106,14 +106,14 @@ class Codec(Networks):
     def analyse(self, source: Source) -> Base:
         """Analyse a recording for the base layer, which is coded at any rate. Arguments and errors as `compress`."""
         model, step = self.model, max(round(SECTION_S * self.model.mel_config.frame_rate), 1)
-        heard, work = listen(model, source, MIN_SOURCE_S, lambda n: Workshop(step, n > step, model.device))
-        speaker = hear_speaker(model, heard.mel, heard.active, work)
-        latent, quantizer = hear_latent(model, heard.mel, heard.active, work), model.autoencoder.quantizer
+        heard, runner = analyse_sections(model, source, MIN_SOURCE_S, lambda n: SectionRunner(step, n > step, model.device))
+        speaker = encode_speaker_sections(model, heard.mel, heard.active, runner)
+        latent, quantizer = encode_latent_sections(model, heard.mel, heard.active, runner), model.autoencoder.quantizer
         assert quantizer is not None
-        codes = [quantizer.encode(latent.read(start, stop))[0].cpu().numpy() for start, stop in work.walk(latent.n)]
+        codes = [quantizer.encode(latent.read(start, stop))[0].cpu().numpy() for start, stop in runner.spans(latent.n)]
         reference = reference_code(heard.f0[0])
         voicing, place = quantize_f0(heard.f0.cpu(), torch.tensor([reference_hz(reference)]))
-        return Base(heard, work, np.concatenate(codes, axis=1), voicing[0], place[0], reference, speaker)
+        return Base(heard, runner, np.concatenate(codes, axis=1), voicing[0], place[0], reference, speaker)
 
     def _places(self, base: Base, block_steps: int) -> Tensor:
         """Return the quantised F0 (S,) that a decoder will reconstruct."""
@@ -126,17 +126,19 @@ class Codec(Networks):
     def base_mel(self, base: Base, block_steps: int = BLOCK_STEPS) -> Sections:
         """Return the base layer's normalised mel, of T frames, as the decoder reconstructs it for blocks of `block_steps` steps."""
         hz = torch.tensor([reference_hz(base.reference)])
-        f0 = dequantize_f0(base.voicing[None], self._places(base, block_steps)[None], hz, base.heard.mel.n)
+        f0 = dequantize_f0(base.voicing[None], self._places(base, block_steps)[None], hz, base.analysis.mel.n)
         embedding = self.file.voice.decode(self.file.voice.encode(base.speaker))[0]
         decoded = decode_base(self.model, base.codes, f0, embedding, base.reference)
         normalize = self.model.autoencoder.normalize
-        return base.work.keep(Computed(decoded.n, lambda start, stop: normalize(decoded.read(start, stop)), multiple=FRAMES))
+        return base.runner.store(
+            LazySections(decoded.n, lambda start, stop: normalize(decoded.read(start, stop)), multiple=FRAMES)
+        )
 
     def latent(self, base: Base, mel: Sections, quality: int, start: int, stop: int) -> np.ndarray:
         """Return the latent (D, stop - start) of steps `start` to `stop` in units of the quantiser's step, not yet rounded."""
         first, last = max(start * FRAMES - self.enhancement.reach, 0) // FRAMES * FRAMES, stop * FRAMES + self.enhancement.reach
         last = min(last, mel.n)
-        wanted, share = self.model.autoencoder.normalize(base.heard.mel.read(first, last)), quality_share(quality)
+        wanted, share = self.model.autoencoder.normalize(base.analysis.mel.read(first, last)), quality_share(quality)
         latent = self.enhancement.encode(wanted, mel.read(first, last), torch.tensor([share], device=self.model.device))
         cut = latent[0, :, start - first // FRAMES : stop - first // FRAMES].double().cpu().numpy()
         return np.asarray(cut / self.file.coder.step_size(quality))
@@ -168,11 +170,11 @@ class Codec(Networks):
 
     def timbre(self, base: Base) -> Tensor:
         """Return the mean error of the polished base layer's mel over active frames: (1, n_mels), normalised per band."""
-        mel, heard = self.base_mel(base, BASE_BLOCK_STEPS), base.heard
+        mel, heard = self.base_mel(base, BASE_BLOCK_STEPS), base.analysis
         total, count = torch.zeros(1, mel.read(0, 1).shape[1], device=self.model.device), 0.0
         embedding = self.file.voice.decode(self.file.voice.encode(base.speaker))[0].to(self.model.device)
         made = mel if self.file.polish is None else polished(self.file.polish, mel, embedding)
-        for start, stop in base.work.walk(mel.n):
+        for start, stop in base.runner.spans(mel.n):
             weight = heard.active[..., start:stop]
             lacking = self.model.autoencoder.normalize(heard.mel.read(start, stop)) - made.read(start, stop)
             total, count = total + (lacking * weight).sum(dim=-1), count + float(weight.sum())
@@ -183,33 +185,33 @@ class Codec(Networks):
         base: Base,
         quality: int,
         made: Iterable[bytes],
-        told: Callable[[float], object] = lambda share: None,
+        notify: Callable[[float], object] = lambda share: None,
         timbre: Tensor | None = None,
     ) -> bytes:
         header = Header(
             bytes.fromhex(self.file.sha256[:8]),
-            base.heard.wav.n,
+            base.analysis.wav.n,
             quality,
             BLOCK_STEPS if quality else BASE_BLOCK_STEPS,
-            level_code(base.heard.level / max(base.heard.meter.level(), 1e-9)),
+            level_code(base.analysis.level / max(base.analysis.meter.level(), 1e-9)),
             base.reference,
             self.file.voice.encode(base.speaker, timbre),
         )
 
         def blocks() -> Iterator[bytes]:
             for n, block in enumerate(made, 1):
-                told(WRITE_SHARE + (1 - WRITE_SHARE) * n / header.n_blocks)
+                notify(WRITE_SHARE + (1 - WRITE_SHARE) * n / header.n_blocks)
                 yield block
 
         return bitstream.write(header, blocks())
 
     def _phase(self, base: Base) -> np.ndarray:
         """Return the phase of the pulses (ceil(S / 4),) in sixteenths of a cycle, relative to the integral of each block's F0."""
-        c, heard = self.model.mel_config, base.heard
+        c, heard = self.model.mel_config, base.analysis
         places, hz, n = self._places(base, BLOCK_STEPS), reference_hz(base.reference), heard.mel.n
         f0 = dequantize_f0(base.voicing[None], places[None], torch.tensor([hz]), n)
         track, followed = PitchTrack.of(f0, c.sample_rate, c.hop_length), []
-        for start, stop in base.work.walk(n):
+        for start, stop in base.runner.spans(n):
             first, last = max(start - FOLLOW_CONTEXT, 0), min(stop + FOLLOW_CONTEXT, n)
             wav = heard.wav.read(first * c.hop_length, min(last * c.hop_length, heard.wav.n))[0].cpu()
             wav = torch.nn.functional.pad(wav, (0, (last - first) * c.hop_length - wav.shape[-1]))
@@ -234,7 +236,7 @@ class Codec(Networks):
         tried = sorted(set(np.linspace(0, n_blocks - 1, min(n_blocks, SEARCH_BLOCKS)).round().astype(int).tolist()))
         seconds = sum(min((i + 1) * BLOCK_STEPS, len(base.voicing)) - i * BLOCK_STEPS for i in tried)
         seconds *= FRAMES / self.model.mel_config.frame_rate
-        wanted = budget * 8 / 1000 / (base.heard.wav.n / self.sample_rate)
+        wanted = budget * 8 / 1000 / (base.analysis.wav.n / self.sample_rate)
         own = sum(map(len, self._blocks(base, 0, indices=tried)))
         low, high, whole = 0, MAX_QUALITY + 1, dict[int, list[bytes]]()
         quality = max(self._quality(wanted), 1)
@@ -280,7 +282,7 @@ class Codec(Networks):
                 count_changes(counts, phase[cut // PHASE_STEPS :], voicing)
             own = sum(map(len, self._blocks(base, 0)))
             bytes_of += [sum(map(len, self._blocks(base, quality, mel, phase))) - own for quality in qualities]
-            seconds += base.heard.wav.n / self.sample_rate
+            seconds += base.analysis.wav.n / self.sample_rate
         octaves = np.interp(np.arange(MAX_QUALITY + 1), qualities, np.log2(np.maximum(bytes_of, 1) * 8 / 1000 / seconds))
         return torch.from_numpy(np.round(counts / counts.sum(axis=1, keepdims=True) * 4095 + 1)).int(), torch.from_numpy(
             np.exp2(octaves)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vcae.audio.f0 import log_f0_statistics
 from vcae.audio.loudness import TARGET_LEVEL, LevelMeter, set_level_sections
-from vcae.audio.sections import Computed, Kept, Workshop
+from vcae.audio.sections import LazySections, SectionRunner, StoredSections
 from vcae.codec.base import Damage, Networks, decode_base, level_of, quality_share
 from vcae.codec.bitstream import Block as Packed
 from vcae.codec.bitstream import Lost, Reader
@@ -271,16 +271,16 @@ class Stream:
         own = dequantize_f0(window.voicing[None], window.place[None], torch.tensor([self._hz]), n).to(model.device)
         f0 = move_f0(own, voice, "auto", log_f0_statistics(own[0]))
         step = max(round(SECTION_S * model.mel_config.frame_rate), 1)
-        work, codes, device = Workshop(step, n > step, model.device), window.codes, model.device
+        runner, codes, device = SectionRunner(step, n > step, model.device), window.codes, model.device
 
         def latent(start: int, stop: int) -> Tensor:
             return model.autoencoder.decode_units(torch.from_numpy(codes[None, :, start:stop]).to(device))
 
-        said = speak_sections(model, Computed(codes.shape[1], latent), f0, voice, "auto", None, work)
+        said = speak_sections(model, LazySections(codes.shape[1], latent), f0, voice, "auto", None, runner)
         gone, floor = window.lost[:n].to(device), math.log(model.mel_config.floor)
-        mel = Computed(n, lambda start, stop: _conceal(said.read(start, stop), gone[start:stop], floor))
-        meter, wav = LevelMeter(), Kept(work.on_disk, torch.device("cpu"))
-        for section in model.vocode_sections(mel, f0, n_samples, self._seed, DECODED_CORRECTIONS, work):
+        mel = LazySections(n, lambda start, stop: _conceal(said.read(start, stop), gone[start:stop], floor))
+        meter, wav = LevelMeter(), StoredSections(runner.on_disk, torch.device("cpu"))
+        for section in model.vocode_sections(mel, f0, n_samples, self._seed, DECODED_CORRECTIONS, runner):
             meter.add(section[0].numpy())
             wav.append(section[None])
             self._told(wav.n / n_samples)

@@ -15,7 +15,7 @@ from vcae.anomaly.locate import locate
 from vcae.anomaly.plot import draw_anomaly
 from vcae.demo.limits import MAX_FILES, read_uploads
 from vcae.demo.pictures import figure_html, note_html, table_html
-from vcae.demo.studio import Studio, session_of, shown
+from vcae.demo.studio import Studio, session_of, shows_errors
 
 # Most pictures per run; the table lists all recordings.
 MAX_PICTURES = 6
@@ -59,7 +59,7 @@ def build(studio: Studio) -> None:
     )
     results = gr.HTML(padding=False, elem_id="anomaly-results")
 
-    @shown(studio, status)
+    @shows_errors(studio, status)
     def fit_work(normal: list[str] | None, request: gr.Request, progress: Any = gr.Progress()) -> list[Any]:  # noqa: B008
         with studio.job(session_of(request)) as check:
             config = AnomalyConfig()
@@ -76,7 +76,7 @@ def build(studio: Studio) -> None:
         said = f"Learned from {len(wavs)} recordings, {detector.info['seconds']:.0f} s. Now give it recordings to judge."
         return [note_html(said, "done"), gr.update(value=str(path), visible=True), str(path), None]
 
-    @shown(studio, status)
+    @shows_errors(studio, status)
     def score_work(
         others: list[str] | None,
         file: str | None,

@@ -10,7 +10,7 @@ import gradio as gr
 
 from vcae import __version__
 from vcae.demo.limits import MAX_REFERENCES, read_upload
-from vcae.demo.studio import Studio, session_of, told
+from vcae.demo.studio import Studio, reports_errors, session_of
 from vcae.demo.voices import SHARED, choose_files, choose_twins
 from vcae.demo.work import compress_file, convert_files, decompress_file, denoise_file
 from vcae.options import ConvertOptions
@@ -62,7 +62,7 @@ def add_endpoints(studio: Studio) -> None:
         sound, code, plain = gr.File(label="wav"), gr.File(label="vcz"), gr.JSON(label="json")
         buttons = [gr.Button() for _ in range(6)]
 
-    @told(studio)
+    @reports_errors(studio)
     def convert(
         source: str,
         references: list[str] | None,
@@ -81,13 +81,13 @@ def add_endpoints(studio: Studio) -> None:
             saved = _shared(studio, voice, choose_files)
             return str(convert_files(studio, source, references or [], saved, options, check).path)
 
-    @told(studio)
+    @reports_errors(studio)
     def denoise(source: str, strength: float, request: gr.Request) -> str:
         """Denoise a recording."""
         with studio.job(session_of(request)) as check:
             return str(denoise_file(studio, source, 1.0 if strength is None else strength, check).path)
 
-    @told(studio)
+    @reports_errors(studio)
     def units(source: str, request: gr.Request) -> dict[str, Any]:
         """Return the units of a recording, one per step, with their times in seconds."""
         with studio.job(session_of(request)):
@@ -101,13 +101,13 @@ def add_endpoints(studio: Studio) -> None:
             "sha256": found.sha256,
         }
 
-    @told(studio)
+    @reports_errors(studio)
     def compress(source: str, kbps: float, request: gr.Request) -> str:
         """Compress a recording to a .vcz."""
         with studio.job(session_of(request)) as check:
             return str(compress_file(studio, source, 1.5 if kbps is None else kbps, check).path)
 
-    @told(studio)
+    @reports_errors(studio)
     def decompress(
         file: str, references: list[str] | None, voice: str, strict: bool, seed: int, request: gr.Request
     ) -> tuple[str, dict[str, Any]]:

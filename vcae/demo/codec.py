@@ -11,7 +11,7 @@ from vcae import ConfigError
 from vcae.codec.vcz import damage_lines
 from vcae.demo.clips import clip
 from vcae.demo.pictures import facts_html, list_html, note_html, views_html
-from vcae.demo.studio import Studio, session_of, shown
+from vcae.demo.studio import Studio, session_of, shows_errors
 from vcae.demo.voices import Shelf, choose_twins
 from vcae.demo.work import Compressed, Decoded, compress_file, decompress_file
 from vcae.figures.plot import view_sound
@@ -64,7 +64,7 @@ def build(studio: Studio, shelf: Shelf) -> None:
             label="Decoded in this voice", interactive=False, visible=False, buttons=["download"], elem_id="codec-said"
         )
 
-    @shown(studio, status)
+    @shows_errors(studio, status)
     def compress_work(
         source: str | None,
         kbps: float,
@@ -94,7 +94,7 @@ def build(studio: Studio, shelf: Shelf) -> None:
             *_nothing_said(),
         ]
 
-    @shown(studio, status)
+    @shows_errors(studio, status)
     def decode_work(file: str | None, request: gr.Request, progress: Any = gr.Progress()) -> list[Any]:  # noqa: B008
         start = time.perf_counter()
         with studio.job(session_of(request)) as check:
@@ -118,7 +118,7 @@ def build(studio: Studio, shelf: Shelf) -> None:
             *_nothing_said(),
         ]
 
-    @shown(studio, said_note)
+    @shows_errors(studio, said_note)
     def say_work(
         reference: str | None,
         saved: list[str] | None,

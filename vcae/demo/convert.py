@@ -9,7 +9,7 @@ import gradio as gr
 
 from vcae.demo.clips import clip
 from vcae.demo.pictures import note_html, views_html
-from vcae.demo.studio import Studio, session_of, shown
+from vcae.demo.studio import Studio, session_of, shows_errors
 from vcae.demo.voices import Shelf, choose_files
 from vcae.demo.work import convert_files, hertz
 from vcae.figures.plot import view_sound
@@ -81,7 +81,7 @@ def build(studio: Studio, shelf: Shelf) -> None:
         download = gr.DownloadButton("Download the result", elem_id="download")
         pictures = gr.HTML(padding=False, elem_id="pictures")
 
-    @shown(studio, status)
+    @shows_errors(studio, status)
     def work(
         source: str | None,
         reference: str | None,

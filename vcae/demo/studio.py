@@ -184,7 +184,7 @@ def session_of(request: Any) -> str | None:
     return None if request is None else request.session_hash
 
 
-def told(studio: Studio) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def reports_errors(studio: Studio) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorate work to run on one of the studio's threads, with errors reported to the visitor.
 
     The message of a VcaeError is shown without paths; other exceptions are logged, and the visitor gets a general message.
@@ -214,11 +214,11 @@ def told(studio: Studio) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return wrap
 
 
-def shown(studio: Studio, place: gr.HTML) -> Callable[[Callable[P, R]], Callable[P, R | dict[gr.HTML, str]]]:
-    """Decorate work like `told`, but show its errors permanently in a place of the page; nothing else on the page changes."""
+def shows_errors(studio: Studio, place: gr.HTML) -> Callable[[Callable[P, R]], Callable[P, R | dict[gr.HTML, str]]]:
+    """Decorate work like `reports_errors`, but show its errors permanently in a place of the page; nothing else on the page changes."""
 
     def wrap(work: Callable[P, R]) -> Callable[P, R | dict[gr.HTML, str]]:
-        telling = told(studio)(work)
+        telling = reports_errors(studio)(work)
 
         @functools.wraps(work)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R | dict[gr.HTML, str]:

@@ -31,10 +31,10 @@ def dozen() -> dict[int, Place]:
 def map_html(chosen: tuple[int, Place] | None = None) -> str:
     """Return the HTML of the map, with the voice of a seed marked."""
     n_known, places = len(priors().known), dozen()
-    told = "; ".join(f"{seed}: {place.f0_hz:.0f} Hz" for seed, place in places.items())
+    listed = "; ".join(f"{seed}: {place.f0_hz:.0f} Hz" for seed, place in places.items())
     alt = (
         f"Map of voices by the first two principal components of the speaker embedding: {n_known} training speakers as grey dots, and "
-        f"{len(places)} new voices between them, coloured by median F0. Seeds and median F0: {told}."
+        f"{len(places)} new voices between them, coloured by median F0. Seeds and median F0: {listed}."
     )
     if chosen is not None:
         alt += f" Marked is the voice of seed {chosen[0]}, {chosen[1].f0_hz:.0f} Hz."

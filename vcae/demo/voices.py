@@ -13,10 +13,10 @@ import gradio as gr
 from vcae import CheckpointError, ConfigError, Voice, __version__, load_voice, mix_voices, save_voice
 from vcae.demo.limits import MAX_REFERENCES, MAX_VOICES, read_uploads
 from vcae.demo.pictures import note_html, table_html
-from vcae.demo.studio import SAVED, Studio, session_of, shown
+from vcae.demo.studio import SAVED, Studio, session_of, shows_errors
 from vcae.voice.file import read_voice_facts
 from vcae.voice.shelf import NAME
-from vcae.voice.voice import hear_voice
+from vcae.voice.voice import voice_from_sounds
 
 SHARED = " (shared)"
 # Checkpoint of the codec's base layer. A voice is also measured by it, and that is saved next to its file with a prefix that no name can have.
@@ -203,7 +203,7 @@ def build(studio: Studio, shelf: Shelf) -> None:
         said = note_html(f"Kept {name}: {voice.speech_s:.1f} s of speech. Choose it on Convert, or download it.", "done")
         return [said, gr.update(value=str(path), visible=True, label=f"Download {name}{SAVED}"), now]
 
-    @shown(studio, status)
+    @shows_errors(studio, status)
     def save_work(clips: list[str] | None, name: str, visitor: dict[str, str], request: gr.Request) -> list[Any]:
         name = check_voice_name(name or "", visitor)
         with studio.job(session_of(request)):
@@ -211,10 +211,10 @@ def build(studio: Studio, shelf: Shelf) -> None:
                 raise ConfigError("there are no clips to measure; upload at least one of the voice")
             limit = studio.limits.seconds
             sounds = read_uploads(clips, "the voice", MAX_REFERENCES, limit, limit)
-            voice, twin = (hear_voice(studio.model(checkpoint), sounds) for checkpoint in ("default", TWIN_CHECKPOINT))
+            voice, twin = (voice_from_sounds(studio.model(checkpoint), sounds) for checkpoint in ("default", TWIN_CHECKPOINT))
             return keep(name, voice, twin, {"clips": [Path(clip).name for clip in clips]}, visitor)
 
-    @shown(studio, status)
+    @shows_errors(studio, status)
     def mix_work(
         first: list[str], second: list[str], share: float, name: str, visitor: dict[str, str], request: gr.Request
     ) -> list[Any]:
@@ -231,7 +231,7 @@ def build(studio: Studio, shelf: Shelf) -> None:
                 twin = mix_voices([load_voice(path, studio.model(TWIN_CHECKPOINT)) for path in twins], weights)
             return keep(name, mixed, twin, {"clips": names}, visitor)
 
-    @shown(studio, status)
+    @shows_errors(studio, status)
     def bring_work(file: str | None, visitor: dict[str, str], request: gr.Request) -> list[Any]:
         if file is None:
             raise ConfigError("there is no file; upload a voice that was saved before")

@@ -23,7 +23,7 @@ from vcae.tasks.convert import Conversion, convert
 from vcae.tasks.copy import reconstruct
 from vcae.tasks.embed import embed
 from vcae.tasks.embed_files import format_embeddings
-from vcae.voice.voice import hear_voice
+from vcae.voice.voice import voice_from_sounds
 
 Report = Callable[[float, str], None]
 
@@ -113,7 +113,7 @@ def gather_voice(
     if clips:
         limit = studio.limits.seconds
         sounds = read_uploads(clips, "the voice", MAX_REFERENCES, limit, limit)
-        voices.append(hear_voice(model, sounds, denoise))
+        voices.append(voice_from_sounds(model, sounds, denoise))
     return mix_voices(voices, [1.0] * len(voices))
 
 

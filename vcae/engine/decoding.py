@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from vcae.audio.sections import Computed, Sections
+from vcae.audio.sections import LazySections, Sections
 from vcae.engine.engine import Engine
 from vcae.model.decoder import Decoder, log_f0_mean
 from vcae.model.reference import Reference
@@ -38,7 +38,7 @@ def decode_sections(
     decoder: Decoder | None = None,
     f0_mean: Tensor | None = None,
     reference: Reference | None = None,
-) -> Computed:
+) -> LazySections:
     """Apply `decode_voice` by sections: content of ceil(T / stride) steps and F0 (1, T) to a mel of T frames.
 
     `f0_mean` (1, 1) is the mean log-F0 to which F0 is relative, that of `f0` when None; `reference` as in `decode_voice`.
@@ -50,4 +50,4 @@ def decode_sections(
         code = latent.read(start // stride, -(-stop // stride))
         return decode_voice(model, code, f0[:, start:stop], speaker_embedding, decoder, mean, reference)
 
-    return Computed(f0.shape[-1], compute, reach, stride)
+    return LazySections(f0.shape[-1], compute, reach, stride)

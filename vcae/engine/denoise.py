@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from vcae.audio.io import Sound
-from vcae.audio.sections import Computed, Workshop
+from vcae.audio.sections import LazySections, SectionRunner
 from vcae.checkpoint import load_module
 from vcae.engine.engine import Samples, as_sound, choose_device
-from vcae.engine.listening import Source, Taken, take_in
+from vcae.engine.listening import LeveledRecording, Source, read_leveled
 from vcae.files import provenance
 from vcae.model.denoiser import PART, denoiser_of
 from vcae.options import check_strength
@@ -40,13 +40,13 @@ class Cleaned:
     sample_rate: int
     duration_s: float
     _cleaner: Cleaner
-    _taken: Taken
-    _work: Workshop
+    _taken: LeveledRecording
+    _runner: SectionRunner
     _strength: float
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Yield the denoised samples (n,), float32, at the original level; can be repeated."""
-        yield from self._cleaner._blocks(self._taken, self._work, self._strength)
+        yield from self._cleaner._blocks(self._taken, self._runner, self._strength)
 
 
 class Cleaner:
@@ -91,21 +91,21 @@ class Cleaner:
         """
         check_strength(strength)
         step = max(round(section_s * self.mel_config.frame_rate), 1)
-        taken, work = take_in(
-            source, self.sample_rate, self.mel_config.hop_length, MIN_S, lambda n: Workshop(step, n > step, self.device)
+        taken, runner = read_leveled(
+            source, self.sample_rate, self.mel_config.hop_length, MIN_S, lambda n: SectionRunner(step, n > step, self.device)
         )
-        return Cleaned(source.name, self.sample_rate, taken.duration_s, self, taken, work, strength)
+        return Cleaned(source.name, self.sample_rate, taken.duration_s, self, taken, runner, strength)
 
-    def _blocks(self, taken: Taken, work: Workshop, strength: float) -> Iterator[np.ndarray]:
+    def _blocks(self, taken: LeveledRecording, runner: SectionRunner, strength: float) -> Iterator[np.ndarray]:
         hop = self.mel_config.hop_length
 
         def compute(start: int, stop: int) -> Tensor:
             heard = taken.wav.read(start, stop)[0].to(self.device)
             return torch.lerp(heard, self.network.clean(heard), strength)[None]
 
-        clean = Computed(taken.wav.n, compute, self.network.reach * hop, hop)
+        clean = LazySections(taken.wav.n, compute, self.network.reach * hop, hop)
         with torch.inference_mode():
-            for section in work.work(clean.read, work.walk(taken.wav.n, hop)):
+            for section in runner.run(clean.read, runner.spans(taken.wav.n, hop)):
                 yield np.clip(section[0, 0].cpu().numpy() / np.float32(taken.gain), -1, 1)
 
     def sound(self, source: Source, strength: float = 1.0) -> Sound:

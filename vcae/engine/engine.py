@@ -13,7 +13,7 @@ from torch import Tensor
 from vcae import checkpoint
 from vcae.audio.io import Sound, check_sound, read_sound
 from vcae.audio.mel import LogMel
-from vcae.audio.sections import Sections, Workshop
+from vcae.audio.sections import SectionRunner, Sections
 from vcae.errors import AudioError, CheckpointError, ConfigError
 from vcae.model.autoencoder import Autoencoder
 from vcae.vocoder.excitation import PitchTrack
@@ -198,7 +198,7 @@ class Engine:
 
     @torch.inference_mode()
     def vocode_sections(
-        self, mel: Sections, f0: Tensor, n_samples: int, seed: int, n_corrections: int | None, work: Workshop
+        self, mel: Sections, f0: Tensor, n_samples: int, seed: int, n_corrections: int | None, runner: SectionRunner
     ) -> Iterator[Tensor]:
         """Yield the result of `vocode` for a mel that is read by sections, (1, n) each on the CPU."""
         vocoder = self.checkpoint.vocoder
@@ -212,5 +212,5 @@ class Engine:
         def synthesise(start: int, stop: int) -> Tensor:
             return vocoder.section(mel.read, pitch, (start, stop), n_samples, seed, n_corrections)
 
-        for section in work.work(synthesise, work.walk(-(-n_samples // c.hop_length))):
+        for section in runner.run(synthesise, runner.spans(-(-n_samples // c.hop_length))):
             yield section.cpu()

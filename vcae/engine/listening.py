@@ -14,7 +14,8 @@ from vcae.audio.f0 import estimate_f0_sections
 from vcae.audio.frames import active_levels, n_frames
 from vcae.audio.io import resample_blocks
 from vcae.audio.loudness import SILENCE_LEVEL, LevelMeter
-from vcae.audio.sections import Computed, Kept, Sections, Workshop
+from vcae.audio.sections import LazySections, SectionRunner, Sections, StoredSections
+from vcae.deprecation import renamed
 from vcae.engine.engine import Engine
 from vcae.errors import AudioError
 from vcae.model.content import ContentEncoder
@@ -39,7 +40,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class Heard:
+class SectionedAnalysis:
     """Analysis of a recording of any length, to be read by sections.
 
     Attributes:
@@ -54,7 +55,7 @@ class Heard:
 
     wav: Sections
     meter: LevelMeter
-    mel: Kept
+    mel: StoredSections
     f0: Tensor
     active: Tensor
     level: float
@@ -79,7 +80,7 @@ class Analysis:
 
 
 @dataclass(frozen=True)
-class Taken:
+class LeveledRecording:
     """Recording at a model's rate and level.
 
     Attributes:
@@ -97,9 +98,9 @@ class Taken:
     duration_s: float
 
 
-def take_in(
-    source: Source, sample_rate: int, hop_length: int, min_s: float, choose: Callable[[int], Workshop]
-) -> tuple[Taken, Workshop]:
+def read_leveled(
+    source: Source, sample_rate: int, hop_length: int, min_s: float, choose: Callable[[int], SectionRunner]
+) -> tuple[LeveledRecording, SectionRunner]:
     """Read a recording once, resample it, and bring it to the models' level.
 
     Args:
@@ -132,15 +133,15 @@ def take_in(
     if level < SILENCE_LEVEL:
         raise AudioError(f"{source.name} is silent (level {level:.1e} of full scale); give a recording with sound in it")
     kept = raw.finish()
-    wav = Computed(
+    wav = LazySections(
         ready.n, lambda start, stop: (kept.read(start, stop) - offset) * gain if offset else kept.read(start, stop) * gain
     )
-    return Taken(wav, ready.changed(gain=gain), gain, level, duration_s), choose(n_frames(ready.n, hop_length))
+    return LeveledRecording(wav, ready.changed(gain=gain), gain, level, duration_s), choose(n_frames(ready.n, hop_length))
 
 
-def listen(
-    model: Engine, source: Source, min_s: float, choose: Callable[[int], Workshop], with_f0: bool = True
-) -> tuple[Heard, Workshop]:
+def analyse_sections(
+    model: Engine, source: Source, min_s: float, choose: Callable[[int], SectionRunner], with_f0: bool = True
+) -> tuple[SectionedAnalysis, SectionRunner]:
     """Analyse a recording of any length by sections.
 
     Args:
@@ -154,15 +155,17 @@ def listen(
         AudioError: If the recording is too short, silent, or cannot be read.
     """
     hop = model.mel_config.hop_length
-    taken, work = take_in(source, model.sample_rate, hop, min_s, choose)
+    taken, runner = read_leveled(source, model.sample_rate, hop, min_s, choose)
     wav, n = taken.wav, n_frames(taken.wav.n, hop)
-    mel = work.keep(_mel(model, wav, n))
+    mel = runner.store(_mel(model, wav, n))
     f0 = np.zeros(n, np.float32)
     if with_f0:
         f0 = estimate_f0_sections(lambda start, stop: wav.read(start, stop)[0, 0].numpy(), wav.n, taken.meter.peak)
-    active = active_levels(frame_levels(mel, work))
-    heard = Heard(wav, taken.meter, mel, torch.from_numpy(f0).to(model.device)[None], active, taken.level, taken.duration_s)
-    return heard, work
+    active = active_levels(frame_levels(mel, runner))
+    heard = SectionedAnalysis(
+        wav, taken.meter, mel, torch.from_numpy(f0).to(model.device)[None], active, taken.level, taken.duration_s
+    )
+    return heard, runner
 
 
 @torch.inference_mode()
@@ -177,31 +180,31 @@ def analyse(engine: Engine, sound: Source, min_s: float = MIN_SOURCE_S) -> Analy
     Raises:
         AudioError: If the sound is too short, silent, or cannot be read.
     """
-    heard, _ = listen(engine, sound, min_s, lambda n: Workshop(n, False, engine.device))
+    heard, _ = analyse_sections(engine, sound, min_s, lambda n: SectionRunner(n, False, engine.device))
     return Analysis(heard.wav.read(0, heard.wav.n)[0, 0].numpy(), heard.mel.read(0, heard.mel.n), heard.f0, heard.level)
 
 
 class _Spool:
     """Store of a stream of samples of unknown length: in memory at first, then on disk."""
 
-    def __init__(self, choose: Callable[[int], Workshop]) -> None:
-        self._choose, self._kept, self._on_disk = choose, Kept(False, torch.device("cpu")), False
+    def __init__(self, choose: Callable[[int], SectionRunner]) -> None:
+        self._choose, self._kept, self._on_disk = choose, StoredSections(False, torch.device("cpu")), False
 
     def append(self, block: np.ndarray, n: int) -> None:
         """Add samples (n,), after which there are `n` frames."""
         if not self._on_disk and self._choose(n).on_disk:
-            memory, self._kept, self._on_disk = self._kept, Kept(True, torch.device("cpu")), True
+            memory, self._kept, self._on_disk = self._kept, StoredSections(True, torch.device("cpu")), True
             if memory.n:
                 self._kept.append(memory.read(0, memory.n))
         if len(block):
             self._kept.append(torch.from_numpy(block)[None, None])
 
-    def finish(self) -> Kept:
+    def finish(self) -> StoredSections:
         """Return the samples."""
         return self._kept
 
 
-def _mel(model: Engine, wav: Sections, n: int) -> Computed:
+def _mel(model: Engine, wav: Sections, n: int) -> LazySections:
     hop, n_fft = model.mel_config.hop_length, model.mel_config.n_fft
 
     def compute(start: int, stop: int) -> Tensor:
@@ -210,18 +213,18 @@ def _mel(model: Engine, wav: Sections, n: int) -> Computed:
         return mel
 
     # One frame more than the windows need, so that a section is never shorter than the reflection padding at its ends.
-    return Computed(n, compute, reach=-(-n_fft // (2 * hop)) + 1)
+    return LazySections(n, compute, reach=-(-n_fft // (2 * hop)) + 1)
 
 
-def frame_levels(mel: Sections, work: Workshop) -> Tensor:
+def frame_levels(mel: Sections, runner: SectionRunner) -> Tensor:
     """Return the mean level of each frame of a mel: (1, 1, T)."""
-    return torch.cat([mel.read(start, stop).mean(dim=1, keepdim=True) for start, stop in work.walk(mel.n)], dim=-1)
+    return torch.cat([mel.read(start, stop).mean(dim=1, keepdim=True) for start, stop in runner.spans(mel.n)], dim=-1)
 
 
-def _normalized(x: Sections, weight: Tensor, work: Workshop) -> Computed:
+def _normalized(x: Sections, weight: Tensor, runner: SectionRunner) -> LazySections:
     """Normalise each channel over all time, as `InstanceNorm` does, by moments that are accumulated in an extra pass."""
     total, mean, squares = 0.0, torch.zeros(1), torch.zeros(1)
-    for start, stop in work.walk(x.n):
+    for start, stop in runner.spans(x.n):
         section, w = x.read(start, stop).float(), weight[..., start:stop]
         count = float(w.sum())
         if not count:
@@ -232,23 +235,23 @@ def _normalized(x: Sections, weight: Tensor, work: Workshop) -> Computed:
         # Source: Chan, Golub and LeVeque, Updating formulae and a pairwise algorithm for computing sample variances (1979).
         squares = squares + spread + step.square() * (total * count / (total + count))
         mean, total = mean + step * (count / (total + count)), total + count
-    deviation = (squares / max(total, 1e-3) + 1e-4).sqrt().float().to(work.device)
-    centre = mean.float().to(work.device)
-    return Computed(x.n, lambda start, stop: (x.read(start, stop) - centre) / deviation)
+    deviation = (squares / max(total, 1e-3) + 1e-4).sqrt().float().to(runner.device)
+    centre = mean.float().to(runner.device)
+    return LazySections(x.n, lambda start, stop: (x.read(start, stop) - centre) / deviation)
 
 
-def hear_content(model: Engine, mel: Sections, active: Tensor, work: Workshop) -> Sections:
+def encode_content_sections(model: Engine, mel: Sections, active: Tensor, runner: SectionRunner) -> Sections:
     """Encode the decoder's content input, ceil(T / stride) steps, as `Autoencoder.encode_content` does.
 
-    Arguments as `hear_latent`.
+    Arguments as `encode_latent_sections`.
     """
-    latent, quantizer = hear_latent(model, mel, active, work), model.autoencoder.quantizer
+    latent, quantizer = encode_latent_sections(model, mel, active, runner), model.autoencoder.quantizer
     if quantizer is None:
         return latent
-    return Computed(latent.n, lambda start, stop: quantizer.decode(quantizer.encode(latent.read(start, stop))))
+    return LazySections(latent.n, lambda start, stop: quantizer.decode(quantizer.encode(latent.read(start, stop))))
 
 
-def hear_latent(model: Engine, mel: Sections, active: Tensor, work: Workshop) -> Sections:
+def encode_latent_sections(model: Engine, mel: Sections, active: Tensor, runner: SectionRunner) -> Sections:
     """Encode the content latent, ceil(T / stride) steps, as `Autoencoder.encode_latent` does.
 
     Normalisation over time uses the moments of the whole recording, which takes one pass for each normalisation.
@@ -257,41 +260,41 @@ def hear_latent(model: Engine, mel: Sections, active: Tensor, work: Workshop) ->
         model: Model with an autoencoder.
         mel: Of T frames.
         active: (1, 1, T), 1.0 in active frames.
-        work: Runner of computations over the sections.
+        runner: Runner of computations over the sections.
     """
     autoencoder = model.autoencoder
-    start = Computed(mel.n, lambda start, stop: autoencoder.normalize(mel.read(start, stop)))
-    way = _BySections(autoencoder.content_encoder, start, active, work)
+    start = LazySections(mel.n, lambda start, stop: autoencoder.normalize(mel.read(start, stop)))
+    way = _BySections(autoencoder.content_encoder, start, active, runner)
     return way.finish(autoencoder.content_encoder.run(start, way))
 
 
 class _BySections:
     """Backend that runs the content encoder by sections; inputs of normalisations are stored to get the moments of the whole."""
 
-    def __init__(self, encoder: ContentEncoder, start: Sections, weight: Tensor, work: Workshop) -> None:
-        self._encoder, self._weight, self._work = encoder, weight, work
+    def __init__(self, encoder: ContentEncoder, start: Sections, weight: Tensor, runner: SectionRunner) -> None:
+        self._encoder, self._weight, self._runner = encoder, weight, runner
         # Sections that can be read again at no cost.
         self._cheap = start
 
     def normalize(self, x: Sections) -> Sections:
-        self._cheap = _normalized(self.finish(x), self._weight, self._work)
+        self._cheap = _normalized(self.finish(x), self._weight, self._runner)
         return self._cheap
 
     def map(self, x: Sections, function: Callable[[Tensor, Tensor | None], Tensor], reach: int) -> Sections:
-        return Computed(x.n, lambda start, stop: function(x.read(start, stop), None), reach)
+        return LazySections(x.n, lambda start, stop: function(x.read(start, stop), None), reach)
 
     def pool(self, x: Sections) -> Sections:
         stride = self._encoder.config.stride
         self._weight = self._encoder.pool_weight(self._weight)
-        return Computed(
+        return LazySections(
             -(-x.n // stride), lambda start, stop: self._encoder.pool(x.read(start * stride, min(stop * stride, x.n)))
         )
 
     def finish(self, x: Sections) -> Sections:
-        return x if x is self._cheap else self._work.keep(x)
+        return x if x is self._cheap else self._runner.store(x)
 
 
-def hear_speaker(model: Engine, mel: Sections, active: Tensor, work: Workshop) -> Tensor:
+def encode_speaker_sections(model: Engine, mel: Sections, active: Tensor, runner: SectionRunner) -> Tensor:
     """Encode the speaker embedding (1, speaker_dim), as `Autoencoder.encode_speaker` does.
 
     Raises:
@@ -299,9 +302,23 @@ def hear_speaker(model: Engine, mel: Sections, active: Tensor, work: Workshop) -
     """
     encoder = model.autoencoder.the_speaker_encoder()
     pool = AttentivePool(encoder)
-    for start, stop in work.walk(mel.n):
+    for start, stop in runner.spans(mel.n):
         first, last = max(start - encoder.reach, 0), min(stop + encoder.reach, mel.n)
         attended = encoder.attend(model.autoencoder.normalize(mel.read(first, last)), active[..., first:last])
         x, score = (value[..., start - first : stop - first] for value in attended)
         pool.add(x, score)
     return pool.embed()
+
+
+__getattr__ = renamed(
+    __name__,
+    {
+        "Heard": "SectionedAnalysis",
+        "Taken": "LeveledRecording",
+        "take_in": "read_leveled",
+        "listen": "analyse_sections",
+        "hear_content": "encode_content_sections",
+        "hear_latent": "encode_latent_sections",
+        "hear_speaker": "encode_speaker_sections",
+    },
+)

@@ -121,12 +121,12 @@ def _body(report: Report, rows: Sequence[Judged], articles: Sequence[str], diffe
         files += (
             f'<tr><td><a href="#{n}">{html.escape(judged.row.label)} {html.escape(judged.row.judged.name)}</a></td>{cells}</tr>'
         )
-    told = "".join(f"<li>{html.escape(line)}</li>" for line in (*report.missing, *report.problems))
+    problems = "".join(f"<li>{html.escape(line)}</li>" for line in (*report.missing, *report.problems))
     judges = "".join(f"<li>{html.escape(name)}: {html.escape(identity)}</li>" for name, identity in report.judges.items())
     compared = (
         f"<h2>Differences, pair by pair</h2>{make_table(differences_table(differences, every=True))}" if differences else ""
     )
-    missing = f"<h2>Not judged</h2><ul>{told}</ul>" if told else ""
+    missing = f"<h2>Not judged</h2><ul>{problems}</ul>" if problems else ""
     return (
         f'{STYLE}<div class="wide"><table><tr><th>score</th>{systems}</tr>{lines}</table></div>{missing}{compared}'
         f'<h2>Every file, the worst first</h2><div class="wide"><table><tr><th>file</th>{head}</tr>{files}</table></div>'

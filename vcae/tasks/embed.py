@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from vcae.audio.sections import Sections, Workshop
+from vcae.audio.sections import SectionRunner, Sections
 from vcae.engine.engine import Engine
-from vcae.engine.listening import MIN_SOURCE_S, Source, hear_content, hear_speaker, listen
+from vcae.engine.listening import MIN_SOURCE_S, Source, analyse_sections, encode_content_sections, encode_speaker_sections
 from vcae.errors import ConfigError
 from vcae.tasks.convert import SECTION_S
 
@@ -83,17 +83,19 @@ def embed(model: Engine, sound: Source, what: str = "speaker", pool: str = "none
     autoencoder, step = model.autoencoder, max(round(SECTION_S * model.mel_config.frame_rate), 1)
     if what == "speaker":
         autoencoder.the_speaker_encoder()
-    heard, work = listen(model, sound, MIN_SOURCE_S, lambda n: Workshop(step, n > step, model.device), with_f0=False)
+    heard, runner = analyse_sections(
+        model, sound, MIN_SOURCE_S, lambda n: SectionRunner(step, n > step, model.device), with_f0=False
+    )
     whole = np.zeros(1), np.full(1, heard.duration_s)
     if what == "speaker":
-        speaker = hear_speaker(model, heard.mel, heard.active, work)
+        speaker = encode_speaker_sections(model, heard.mel, heard.active, runner)
         return Embedding(sound.name, what, speaker.float().cpu().numpy(), *whole)
     stride, active = 1, heard.active[0, 0].cpu().numpy() > 0
     rows: Sections = heard.mel
     if what == "content":
-        stride, rows = autoencoder.config.content.stride, hear_content(model, heard.mel, heard.active, work)
+        stride, rows = autoencoder.config.content.stride, encode_content_sections(model, heard.mel, heard.active, runner)
     heard_rows = np.asarray(np.pad(active, (0, -len(active) % stride)).reshape(-1, stride).any(axis=1))
-    values = torch.cat([rows.read(start, stop)[0].T.float().cpu() for start, stop in work.walk(rows.n)]).numpy()
+    values = torch.cat([rows.read(start, stop)[0].T.float().cpu() for start, stop in runner.spans(rows.n)]).numpy()
     borders = _borders(len(values), stride / model.mel_config.frame_rate, 0.5 / model.mel_config.frame_rate, heard.duration_s)
     if pool == "mean":
         return Embedding(sound.name, what, values[heard_rows].mean(axis=0, keepdims=True), *whole)

@@ -279,8 +279,8 @@ def _parse_text(lines: Sequence[str], name: str) -> list[Units]:
         if not units:
             raise DataError(f"{where} is empty; remove the line, or give at least one unit")
         facts = header or {}
-        told = facts.get("collapsed")
-        collapsed = told == "true" if told else all(a != b for a, b in itertools.pairwise(units))
+        stated = facts.get("collapsed")
+        collapsed = stated == "true" if stated else all(a != b for a, b in itertools.pairwise(units))
         lengths = None if collapsed else (1,) * len(units)
         found.append(_checked(title or f"line-{n}", units, lengths, None, facts, where))
     return found

@@ -58,8 +58,8 @@ class PolishObjective(Objective):
             ).mean(),
             "adversarial": (seen[-1] - 1).square().mean(),
         }
-        told, fooled = self.critic(real, rough)[-1], self.critic(made.detach(), rough)[-1]
-        losses["critic"] = (told - 1).square().mean() + fooled.square().mean()
+        judged, fooled = self.critic(real, rough)[-1], self.critic(made.detach(), rough)[-1]
+        losses["critic"] = (judged - 1).square().mean() + fooled.square().mean()
         maker = losses["distance"] + FEATURE_WEIGHT * losses["features"] + ADVERSARIAL_WEIGHT * losses["adversarial"]
         # Contrast between neighbouring bands relative to recordings, which smoothing reduces; for the log.
         losses["sharpness"] = F.l1_loss(made[:, 1:], made[:, :-1]) / F.l1_loss(real[:, 1:], real[:, :-1])

@@ -153,8 +153,8 @@ class Trainer:
     def _stopped(self) -> bool:
         """Return whether any process received a stop signal: all must stop together, or the others would wait forever."""
         if self.accelerator.num_processes > 1:
-            told = torch.tensor([int(self._stop)], device=self.accelerator.device)
-            self._stop = bool(self.accelerator.gather(told).any())
+            stop = torch.tensor([int(self._stop)], device=self.accelerator.device)
+            self._stop = bool(self.accelerator.gather(stop).any())
         return self._stop
 
     def _on_signal(self, number: int, frame: object) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from vcae.audio.frames import gaussian_smooth
-from vcae.audio.sections import Computed, Sections
+from vcae.audio.sections import LazySections, Sections
+from vcae.deprecation import renamed
 
 # Standard deviation in bands of the smoothing that removes the rest of the source's harmonics.
 DETAIL_BANDS = 0.8
@@ -35,6 +36,9 @@ def source_detail(mel: Tensor, copy: Tensor) -> Tensor:
     return detail - gaussian_smooth(detail, DETAIL_FRAMES, dim=2)
 
 
-def hear_detail(mel: Sections, copy: Sections, share: float = 1.0) -> Computed:
+def detail_sections(mel: Sections, copy: Sections, share: float = 1.0) -> LazySections:
     """Return `source_detail` times a factor, by sections."""
-    return Computed(mel.n, lambda start, stop: share * source_detail(mel.read(start, stop), copy.read(start, stop)), REACH)
+    return LazySections(mel.n, lambda start, stop: share * source_detail(mel.read(start, stop), copy.read(start, stop)), REACH)
+
+
+__getattr__ = renamed(__name__, {"hear_detail": "detail_sections"})

@@ -31,20 +31,20 @@ DECODER = "decoder."
 def save_voice(
     voice: Voice, path: str | Path, provenance: Mapping[str, Any] | None = None, force: bool = False, **deprecated: Any
 ) -> Path:
-    """Save a voice as safetensors, for `load_voice` and for `vcae convert --speaker`.
+    """Save a voice as safetensors, for `load_voice` and `vcae convert --speaker`.
 
     Args:
-        voice: What to save. The hash of the checkpoint that measured it is stored: another one measures the voice again.
-        path: A name, such as `alice`, under which the voice is kept for this user; or a file that ends in .safetensors.
-        provenance: Plain data to keep beside it: which clips, when, by whom.
+        voice: Voice to save. The hash of the checkpoint that measured it is stored, as another one measures the voice again.
+        path: A name, such as `alice`, by which this user can load the voice; or a file with the suffix .safetensors.
+        provenance: Plain data for the metadata: clips, time, author.
         force: Replace an existing file.
-        deprecated: Until version 0.2 the arguments were path, voice, model and provenance.
+        deprecated: Old arguments: until version 0.2 they were path, voice, model and provenance.
 
     Returns:
         The path of the file.
 
     Raises:
-        ConfigError: If the name cannot be a voice's, or nothing is known of what measured it.
+        ConfigError: If the name is not valid, or the checkpoint that measured the voice is unknown.
         CheckpointError: If the file exists and `force` is off, or it cannot be written.
     """
     if isinstance(voice, str | Path):
@@ -52,7 +52,7 @@ def save_voice(
     if deprecated:
         raise TypeError(f"save_voice takes voice, path, provenance and force, and not {', '.join(deprecated)}")
     if voice.origin is None:
-        raise ConfigError("the voice does not say which checkpoint measured it; measure it by model.voice(clips) to save it")
+        raise ConfigError("the checkpoint that measured the voice is unknown; measure it by model.voice(clips) to save it")
     file = voice_target(path)
     check_target(file, force, (SUFFIX,), CheckpointError)
     _write(file, voice, voice.origin, provenance or {"made_by": f"vcae {__version__}"})
@@ -125,12 +125,12 @@ def load_voice(name: str | Path, model: Engine | None = None) -> Voice:
     """Load a saved voice.
 
     Args:
-        name: Of a saved voice, or the path of its file.
-        model: To make it ready for, as `fit_voice` does; None leaves that to whatever speaks with it later.
+        name: Name of a saved voice, or path of its file.
+        model: Model to fit the voice to by `fit_voice`; with None that is done when the voice is used.
 
     Raises:
         ConfigError: If no saved voice has this name.
-        CheckpointError: If the file is missing, damaged, or no voice; with a model, as `fit_voice`.
+        CheckpointError: If the file is missing, damaged, or not a voice; with a model, as `fit_voice`.
     """
     path = find_saved(name)
     voice = _read(path)
@@ -169,5 +169,5 @@ def _read(path: Path) -> Voice:
 
 
 def _mel(facts: Mapping[str, Any]) -> MelConfig:
-    # Format 2 does not say; all checkpoints had the same then.
+    # Format 2 does not store it; all checkpoints had the same mel then.
     return from_dict(MelConfig, facts["mel"], "mel") if "mel" in facts else MelConfig()

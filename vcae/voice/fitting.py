@@ -1,4 +1,4 @@
-"""Make a voice ready for the model that is to speak with it, whichever checkpoint measured it."""
+"""Fitting of voices to a model, whichever checkpoint measured them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from vcae.voice.voice import Recording, Voice, describe_reference, measure_again
 
 
 def fit_voice(model: Engine, voice: Voice, name: str = "the voice") -> Voice:
-    """Return a voice as this model uses it; the same one if nothing is to be done.
+    """Return a voice for use with a model; the same one if the model's checkpoint measured it.
 
-    A voice that another checkpoint measured is measured again on the recordings it holds. A decoder fine-tuned to it belongs to its own
-    checkpoint, and is left out with another.
+    A voice from another checkpoint is measured again from the recordings stored in it. A fine-tuned decoder belongs to its own
+    checkpoint, and is not used with another one.
 
     Args:
-        model: That is to speak with it.
-        voice: Measured by any checkpoint.
-        name: Of the voice, for messages.
+        model: Model that uses the voice.
+        voice: Voice measured by any checkpoint.
+        name: Name of the voice, for messages.
 
     Raises:
-        CheckpointError: If it was measured by another checkpoint and holds no recordings that this model can read.
+        CheckpointError: If it was measured by another checkpoint and has no recordings that this model can use.
     """
     if voice.parts:
         fitted = [fit_voice(model, part, name) for part, _ in voice.parts]
@@ -40,7 +40,7 @@ def fit_voice(model: Engine, voice: Voice, name: str = "the voice") -> Voice:
             return measure_again(model, voice.recordings)
         raise CheckpointError(
             f"{name} was measured by checkpoint {origin.checkpoint} ({origin.sha256[:12]}...), which is not the one in use "
-            f"({model.checkpoint.sha256[:12]}...), and holds no recordings to measure again; save it again from its clips, or give its checkpoint"
+            f"({model.checkpoint.sha256[:12]}...), and it has no recordings to measure it again; save it again from its clips, or give its checkpoint"
         )
     if voice.speaker_embedding.device != model.device:
         voice = _to(voice, model.device)
@@ -50,7 +50,7 @@ def fit_voice(model: Engine, voice: Voice, name: str = "the voice") -> Voice:
             decoder.load_state_dict({key: value.float() for key, value in voice.decoder_weights.items()})
         except RuntimeError as error:
             raise CheckpointError(
-                f"{name} holds a decoder that does not fit checkpoint {model.checkpoint.path.stem} "
+                f"{name} has a decoder that does not match checkpoint {model.checkpoint.path.stem} "
                 f"({' '.join(str(error).split())[:200]}); save it again from its clips"
             ) from error
         voice = replace(voice, decoder=decoder.eval(), decoder_weights=None)
@@ -60,7 +60,7 @@ def fit_voice(model: Engine, voice: Voice, name: str = "the voice") -> Voice:
 
 
 def _to(voice: Voice, device: torch.device) -> Voice:
-    """Move what was measured to a device."""
+    """Move a voice's tensors to a device."""
 
     def moved(tensor: Tensor | None) -> Tensor | None:
         return None if tensor is None else tensor.to(device)

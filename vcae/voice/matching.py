@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vcae.audio.frames import active_frames
-from vcae.audio.sections import Sections, Workshop
+from vcae.audio.sections import SectionRunner, Sections
 
 # Quantiles of each band. The outermost are left out, as the extremes of a short clip are unreliable.
 N_QUANTILES = 25
@@ -129,14 +129,14 @@ def band_quantiles(mels: Sequence[Tensor], f0s: Sequence[Tensor]) -> Quantiles:
     return frame_quantiles(frames[:, active & ~voiced]), frame_quantiles(frames[:, active & voiced])
 
 
-def section_quantiles(mel: Sections, f0: Tensor, active: Tensor, work: Workshop) -> Quantiles:
+def section_quantiles(mel: Sections, f0: Tensor, active: Tensor, runner: SectionRunner) -> Quantiles:
     """Compute `band_quantiles` of a mel that is read by sections, a few bands at a time to bound memory.
 
     Args:
         mel: Natural log magnitude.
         f0: (1, T) in Hz, 0 where unvoiced.
         active: (T,), true in active frames.
-        work: Runner of computations over the sections.
+        runner: Runner of computations over the sections.
     """
     voiced = f0[0] > 0
     found: tuple[list[Tensor], list[Tensor]] = ([], [])
@@ -144,7 +144,9 @@ def section_quantiles(mel: Sections, f0: Tensor, active: Tensor, work: Workshop)
     at_once = max(QUANTILE_NUMBERS // mel.n, 1)
     for first in range(0, n_mels, at_once):
         bands = slice(first, first + at_once)
-        frames = torch.cat([mel.read(start, stop)[0, bands][:, active[start:stop]] for start, stop in work.walk(mel.n)], dim=1)
+        frames = torch.cat(
+            [mel.read(start, stop)[0, bands][:, active[start:stop]] for start, stop in runner.spans(mel.n)], dim=1
+        )
         for several, chosen in zip(found, (~voiced[active], voiced[active]), strict=True):
             quantiles = frame_quantiles(frames[:, chosen])
             if quantiles is not None:

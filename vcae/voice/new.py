@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vcae.audio.sections import Computed, Workshop
+from vcae.audio.sections import LazySections, SectionRunner
 from vcae.engine.decoding import decode_voice
 from vcae.engine.engine import Engine
 from vcae.engine.listening import Analysis
@@ -205,8 +205,8 @@ def carry_voice(model: Engine, voice: Voice, other: Engine) -> Voice:
     moved = move_f0(f0, voice, "auto", known.bank_pitch)
     latent, own, n = model.autoencoder.encode_content(mel), model.autoencoder.encode_speaker(mel), mel.shape[-1]
     detail = source_detail(mel, decode_voice(model, latent, f0, own))
-    parts = (Computed(latent.shape[-1], lambda a, b: latent[..., a:b]), Computed(n, lambda a, b: detail[..., a:b]))
-    spoken = speak_sections(model, parts[0], moved, voice, "auto", parts[1], Workshop(n, False, model.device)).read(0, n)
+    parts = (LazySections(latent.shape[-1], lambda a, b: latent[..., a:b]), LazySections(n, lambda a, b: detail[..., a:b]))
+    spoken = speak_sections(model, parts[0], moved, voice, "auto", parts[1], SectionRunner(n, False, model.device)).read(0, n)
     heard = describe_voice(other, [Analysis(np.zeros(0, np.float32), spoken, moved, 0.0)])
     median, spread, seconds = voice.log_f0_median, voice.log_f0_spread, min(voice.speech_s, heard.speech_s)
     return replace(heard, log_f0_median=median, log_f0_spread=spread, speech_s=seconds)

@@ -35,16 +35,16 @@ def voice_path(name: str) -> Path:
 
 
 def voice_target(name: str | Path) -> Path:
-    """Return the file to save a voice to: a path that ends in .safetensors, or the file of a voice's name.
+    """Return the file for saving a voice: a path with the suffix .safetensors, or the file of a voice's name.
 
     Raises:
-        ConfigError: If the name cannot be a saved voice's.
+        ConfigError: If the name is not valid.
     """
     return Path(name) if isinstance(name, Path) or name.endswith(SUFFIX) else voice_path(name)
 
 
 def find_saved(name: str | Path) -> Path:
-    """Return the file of a saved voice, by its path or by its name; a path is not looked for.
+    """Return the file of a saved voice by its name, or a path unchanged.
 
     Raises:
         ConfigError: If no saved voice has this name.

@@ -30,7 +30,7 @@ MEDIANS = (math.log(65.0), math.log(420.0))
 SPREADS = (0.03, 0.5)
 # Tensors of the space and of the bank, with their numbers of dimensions.
 SPACE = {"mean": 1, "whiten": 2, "unwhiten": 2, "quantile_mean": 1, "quantile_basis": 2}
-# What must stand beside the weights.
+# Required keys of the metadata.
 FACTS = ("speaker_sha256", "limit", "directions", "medians")
 BANK = {"mel": 2, "f0": 1}
 

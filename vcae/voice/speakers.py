@@ -67,9 +67,9 @@ def find_voice(model: Engine, speakers: list[Speaker], clips: dict[Path, Sound],
     With `denoise`, clips are denoised first; saved voices are unchanged.
     """
     from vcae.voice.file import load_voice
-    from vcae.voice.voice import hear_voice, mix_voices
+    from vcae.voice.voice import mix_voices, voice_from_sounds
 
     if all(s.weight is None and not s.saved for s in speakers):
-        return hear_voice(model, list(clips.values()), denoise)
-    voices = [load_voice(s.path, model) if s.saved else hear_voice(model, [clips[s.path]], denoise) for s in speakers]
+        return voice_from_sounds(model, list(clips.values()), denoise)
+    voices = [load_voice(s.path, model) if s.saved else voice_from_sounds(model, [clips[s.path]], denoise) for s in speakers]
     return mix_voices(voices, [1.0 if s.weight is None else s.weight for s in speakers])

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from vcae.audio.frames import active_levels
-from vcae.audio.sections import Computed, Sections, Workshop
+from vcae.audio.sections import LazySections, SectionRunner, Sections
 from vcae.engine.decoding import decode_sections
 from vcae.engine.engine import Engine
 from vcae.engine.listening import frame_levels
@@ -54,12 +54,18 @@ def speak(model: Engine, latent: Tensor, f0: Tensor, voice: Voice, match: float 
         (1, n_mels, T), natural log magnitude.
     """
     n = f0.shape[-1]
-    whole = Computed(latent.shape[-1], lambda start, stop: latent[..., start:stop])
-    return speak_sections(model, whole, f0, voice, match, None, Workshop(n, False, model.device)).read(0, n)
+    whole = LazySections(latent.shape[-1], lambda start, stop: latent[..., start:stop])
+    return speak_sections(model, whole, f0, voice, match, None, SectionRunner(n, False, model.device)).read(0, n)
 
 
 def speak_sections(
-    model: Engine, latent: Sections, f0: Tensor, voice: Voice, match: float | str, detail: Sections | None, work: Workshop
+    model: Engine,
+    latent: Sections,
+    f0: Tensor,
+    voice: Voice,
+    match: float | str,
+    detail: Sections | None,
+    runner: SectionRunner,
 ) -> Sections:
     """Apply `speak` by sections: statistics of the whole recording are measured in passes over stored sections.
 
@@ -69,8 +75,8 @@ def speak_sections(
         f0: (1, T) in Hz, 0 where unvoiced.
         voice: Target voice.
         match: As in `speak`.
-        detail: Of T frames, from `hear_detail`, to add to the decoder's mel; or None.
-        work: Runner of computations over the sections.
+        detail: Of T frames, from `detail_sections`, to add to the decoder's mel; or None.
+        runner: Runner of computations over the sections.
 
     Returns:
         The mel, of T frames.
@@ -85,10 +91,10 @@ def speak_sections(
         code = latent.read(start // stride, -(-stop // stride))
         return correct_errors(mel, code, f0[:, start:stop], stride, voice.errors, trust)
 
-    mel: Sections = work.keep(Computed(n, corrected, multiple=stride))
-    heard_s = float(active_levels(frame_levels(mel, work)).sum()) / model.mel_config.frame_rate
+    mel: Sections = runner.store(LazySections(n, corrected, multiple=stride))
+    heard_s = float(active_levels(frame_levels(mel, runner)).sum()) / model.mel_config.frame_rate
     distribution = DISTRIBUTION * trust * min(1.0, heard_s / DISTRIBUTION_S)
-    mel = _distributed(mel, f0, voice, distribution, work)
+    mel = _distributed(mel, f0, voice, distribution, runner)
     strength = default_match(model, voice) if isinstance(match, str) else match
     if strength == 0:
         return mel
@@ -98,11 +104,11 @@ def speak_sections(
         section = matched.read(start, stop)
         return retrieve(section, autoencoder.normalize(section), f0[:, start:stop], voice.frames, strength)
 
-    return _distributed(work.keep(Computed(n, retrieved, REACH)), f0, voice, distribution, work)
+    return _distributed(runner.store(LazySections(n, retrieved, REACH)), f0, voice, distribution, runner)
 
 
-def _distributed(mel: Sections, f0: Tensor, voice: Voice, strength: float, work: Workshop) -> Computed:
-    have = section_quantiles(mel, f0, active_levels(frame_levels(mel, work))[0, 0] > 0, work)
-    return Computed(
+def _distributed(mel: Sections, f0: Tensor, voice: Voice, strength: float, runner: SectionRunner) -> LazySections:
+    have = section_quantiles(mel, f0, active_levels(frame_levels(mel, runner))[0, 0] > 0, runner)
+    return LazySections(
         mel.n, lambda start, stop: map_quantiles(mel.read(start, stop), f0[:, start:stop], have, voice.quantiles, strength)
     )

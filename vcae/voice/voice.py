@@ -14,6 +14,7 @@ from vcae.audio.config import MelConfig
 from vcae.audio.f0 import log_f0_statistics
 from vcae.audio.frames import active_frames
 from vcae.audio.io import Sound
+from vcae.deprecation import renamed
 from vcae.engine.decoding import decode_voice
 from vcae.engine.denoise import shared_cleaner
 from vcae.engine.engine import Engine, Samples, as_sound
@@ -161,7 +162,7 @@ def measure_again(model: Engine, recordings: Sequence[Recording]) -> Voice:
     )
 
 
-def hear_voice(model: Engine, references: Sequence[Sound], denoise: bool = False) -> Voice:
+def voice_from_sounds(model: Engine, references: Sequence[Sound], denoise: bool = False) -> Voice:
     """Measure the voice of clips, at least 1 s each, weighted by their seconds of sound; with `denoise` they are denoised first.
 
     Raises:
@@ -190,7 +191,9 @@ def measure_voice(
         ConfigError: For a checkpoint without a speaker part.
     """
     several = [clips] if isinstance(clips, Samples) else list(clips)
-    return hear_voice(model, [as_sound(clip, sample_rate, f"reference {n + 1}") for n, clip in enumerate(several)], denoise)
+    return voice_from_sounds(
+        model, [as_sound(clip, sample_rate, f"reference {n + 1}") for n, clip in enumerate(several)], denoise
+    )
 
 
 def mix_voices(voices: Sequence[Voice], weights: Sequence[float]) -> Voice:
@@ -276,3 +279,6 @@ def interpolate_voices(source: Voice, target: Voice, strength: float) -> Voice:
     if not 0 <= strength <= 1:
         raise ConfigError(f"strength is {strength}; allowed are 0 (the source's own voice) to 1 (the reference's)")
     return replace(mix_voices([source, target], [1 - strength, strength]), speech_s=target.speech_s)
+
+
+__getattr__ = renamed(__name__, {"hear_voice": "voice_from_sounds"})
