@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,7 +14,7 @@ from torch import Tensor
 from vcae.audio.f0 import estimate_f0_sections
 from vcae.audio.frames import active_levels, n_frames
 from vcae.audio.io import resample_blocks
-from vcae.audio.loudness import SILENCE_LEVEL, LevelMeter
+from vcae.audio.loudness import PEAK_LIMIT, SILENCE_LEVEL, LevelMeter, cut_reach, cut_rumble
 from vcae.audio.sections import Computed, Kept, Sections, Workshop
 from vcae.engine.engine import Engine
 from vcae.errors import AudioError
@@ -112,7 +113,7 @@ def take_in(
     Raises:
         AudioError: If the recording is too short, silent, or cannot be read.
     """
-    given, ready = LevelMeter(), LevelMeter()
+    given, ready = LevelMeter(source.sample_rate), LevelMeter(sample_rate)
 
     def measured() -> Iterator[np.ndarray]:
         for block in source.blocks():
@@ -128,14 +129,37 @@ def take_in(
         raise AudioError(f"{source.name} is {duration_s:.2f} s long; at least {min_s:g} s are needed")
     offset = ready.mean if ready.has_offset() else 0.0
     ready = ready.changed(offset)
-    level, gain = given.changed(given.mean if offset else 0.0).level(), ready.gain
+    level = given.level()
     if level < SILENCE_LEVEL:
         raise AudioError(f"{source.name} is silent (level {level:.1e} of full scale); give a recording with sound in it")
-    kept = raw.finish()
-    wav = Computed(
-        ready.n, lambda start, stop: (kept.read(start, stop) - offset) * gain if offset else kept.read(start, stop) * gain
-    )
-    return Taken(wav, ready.changed(gain=gain), gain, level, duration_s), choose(n_frames(ready.n, hop_length))
+    kept, work = raw.finish(), choose(n_frames(ready.n, hop_length))
+    wav: Sections = kept
+    if offset:
+        wav = Computed(kept.n, lambda start, stop: kept.read(start, stop) - offset)
+    if ready.has_rumble():
+        wav, ready = _without_rumble(wav, sample_rate, hop_length, work)
+    gain = ready.gain
+    # What a click has over full scale is clipped.
+    clip = ready.peak * gain > PEAK_LIMIT * (1 + 1e-6)
+    most = PEAK_LIMIT if clip else math.inf
+
+    def levelled(start: int, stop: int) -> Tensor:
+        samples = wav.read(start, stop) * gain
+        return samples.clamp(-most, most) if clip else samples
+
+    return Taken(Computed(ready.n, levelled), ready.changed(gain=gain, most=most), gain, level, duration_s), work
+
+
+def _without_rumble(wav: Sections, sample_rate: int, hop_length: int, work: Workshop) -> tuple[Sections, LevelMeter]:
+    """Return samples without what lies below a voice, and what is measured of them."""
+
+    def cut(start: int, stop: int) -> Tensor:
+        return torch.from_numpy(cut_rumble(wav.read(start, stop)[0, 0].numpy(), sample_rate))[None, None]
+
+    clean, meter = Computed(wav.n, cut, cut_reach(sample_rate)), LevelMeter(sample_rate)
+    for start, stop in work.walk(wav.n, hop_length):
+        meter.add(clean.read(start, stop)[0, 0].numpy())
+    return clean, meter
 
 
 def listen(

@@ -87,7 +87,7 @@ class Model(Engine):
         """Measure a voice once, to convert to it often, to mix it (`vcae.mix_voices`) or to save it (`vcae.voice.file.save_voice`).
 
         Args:
-            clips: One clip, or several: samples, sounds or paths of files; at least 1 s each; they count by their seconds of speech.
+            clips: One clip, or several: samples, sounds or paths of files; at least 0.5 s of speech in all; they count by it.
             sample_rate: Of samples, in Hz.
             denoise: Clean the clips first.
 
@@ -130,7 +130,7 @@ class Model(Engine):
         Args:
             wav: What to convert: samples (N,), (N, channels) or (channels, N), a `Sound`, or the path of a file; at least 0.5 s.
             sample_rate: Of samples, in Hz.
-            reference: The voice to take: a clip or several, given as `wav` is, at least 1 s each; or a voice measured before.
+            reference: The voice to take: a clip or several, given as `wav` is, at least 0.5 s of speech; or a voice measured before.
             reference_sample_rate: Of the clips' samples, in Hz; that of the source when None.
             pitch: `auto` moves F0 to the voice's range, `keep` leaves it, a number shifts it by semitones.
             strength: From the source's own voice (0) to the one asked for (1).
@@ -180,7 +180,7 @@ class Model(Engine):
 
         Args:
             units: From `units`, or `vcae.tasks.unit_files.read_units`.
-            reference: One clip of the voice, or several: samples, sounds or paths of files, at least 1 s each; or a voice measured before.
+            reference: One clip of the voice, or several: samples, sounds or paths of files, at least 0.5 s of speech; or a voice measured before.
             reference_sample_rate: Of the clips' samples, in Hz.
             pitch: `auto` is the voice's own range, a number shifts it by semitones.
             durations: `file` takes the units' own, `predicted` the model's, `auto` the units' own where they have them.

@@ -11,12 +11,18 @@ from typing import TYPE_CHECKING
 from vcae.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+
     from vcae.audio.io import Sound
     from vcae.engine.engine import Engine
     from vcae.voice.voice import Voice
 
-# Of a longer clip of a voice, so much of its beginning is heard.
-MAX_CLIP_S = 600.0
+# Of a longer clip of a voice, so much is heard: its first seconds that are no pause, searched for up to the second length.
+MAX_CLIP_S, MAX_SEARCHED_S = 600.0, 7200.0
+# A second of a long clip is a pause when it is this much quieter than nine tenths of them at most are, in dB.
+PAUSE_DB = 25.0
 
 
 @dataclass(frozen=True)
@@ -56,20 +62,65 @@ def parse_speaker(text: str) -> Speaker:
 
 def read_clips(speakers: list[Speaker]) -> dict[Path, Sound]:
     """Read the clips among the speakers, before a model is loaded, so that a bad one is named at once."""
-    from vcae.audio.io import read_sound
-
-    return {s.path: read_sound(str(s.path), first_s=MAX_CLIP_S) for s in speakers if not s.saved}
+    return {s.path: read_clip(s.path) for s in speakers if not s.saved}
 
 
-def find_voice(model: Engine, speakers: list[Speaker], clips: dict[Path, Sound], denoise: bool = False) -> Voice:
+def read_clip(path: Path, most_s: float = MAX_CLIP_S) -> Sound:
+    """Read a clip; of a long one, so many seconds of it that are no pause.
+
+    Raises:
+        AudioError: If it cannot be used.
+    """
+    import numpy as np
+
+    from vcae.audio.io import Sound, SoundReader
+
+    with SoundReader(path) as reader:
+        second, levels = reader.sample_rate, list[float]()
+        for block in _seconds(reader.blocks(MAX_SEARCHED_S), second):
+            levels.append(float(np.square(block, dtype=np.float64).mean()))
+            if len(levels) >= MAX_SEARCHED_S:
+                break
+        least = float(np.quantile(levels, 0.9)) * 10 ** (-PAUSE_DB / 10) if len(levels) > most_s else 0.0
+        chosen = [n for n, level in enumerate(levels) if level >= least][: round(most_s)]
+        wanted, kept = set(chosen), list[np.ndarray]()
+        for n, block in enumerate(_seconds(reader.blocks(MAX_SEARCHED_S), second)):
+            if n in wanted:
+                kept.append(block)
+            if n >= chosen[-1]:
+                break
+        return Sound(np.concatenate(kept), second, str(path), reader.warnings)
+
+
+def _seconds(blocks: Iterator[np.ndarray], second: int) -> Iterator[np.ndarray]:
+    """Cut blocks of samples anew, into pieces of a second each and what is left."""
+    import numpy as np
+
+    rest = np.zeros(0, np.float32)
+    for block in blocks:
+        rest = np.concatenate([rest, block])
+        whole = len(rest) // second * second
+        yield from (rest[start : start + second] for start in range(0, whole, second))
+        rest = rest[whole:]
+    if len(rest):
+        yield rest
+
+
+def find_voice(
+    model: Engine, speakers: list[Speaker], clips: dict[Path, Sound], denoise: bool = False, log: bool = True
+) -> Voice:
     """Make one voice of all speakers: clips without weights are one voice; with a weight or a saved voice among them, all are mixed.
 
-    With `denoise`, clips are cleaned first; a saved voice stays as it was heard.
+    With `denoise`, clips are cleaned first; a saved voice stays as it was heard. With `log`, what is wrong with clips is logged.
     """
     from vcae.voice.file import load_voice
-    from vcae.voice.voice import hear_voice, mix_voices
+    from vcae.voice.voice import hear_voice, log_warnings, mix_voices
 
     if all(s.weight is None and not s.saved for s in speakers):
-        return hear_voice(model, list(clips.values()), denoise)
-    voices = [load_voice(s.path, model) if s.saved else hear_voice(model, [clips[s.path]], denoise) for s in speakers]
-    return mix_voices(voices, [1.0 if s.weight is None else s.weight for s in speakers])
+        voice = hear_voice(model, list(clips.values()), denoise)
+    else:
+        voices = [load_voice(s.path, model) if s.saved else hear_voice(model, [clips[s.path]], denoise) for s in speakers]
+        voice = mix_voices(voices, [1.0 if s.weight is None else s.weight for s in speakers])
+    if log:
+        log_warnings(voice)
+    return voice

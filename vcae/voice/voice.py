@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,8 +23,11 @@ from vcae.model.decoder import Decoder
 from vcae.model.reference import Reference
 from vcae.voice.matching import Errors, Quantiles, band_quantiles, measure_errors
 from vcae.voice.retrieval import Frames, keep_frames
+from vcae.voice.speech import hear_speech
 
-MIN_REFERENCE_S = 1.0
+log = logging.getLogger(__name__)
+
+MIN_REFERENCE_S = 0.5
 # Of a longer recording of a voice, so much of its beginning is heard.
 MAX_REFERENCE_S = 600.0
 
@@ -60,6 +64,7 @@ class Voice:
         decoder: A decoder fine-tuned to this voice; None takes the checkpoint's.
         reference: What the decoder may look up of the voice; None where it looks up nothing, or nothing is known.
         recordings: What it was measured on, at most `KEPT_S` in all; none of a mixed or invented voice.
+        warnings: What is wrong with its references all the same, a sentence each.
     """
 
     speaker_embedding: Tensor
@@ -72,6 +77,7 @@ class Voice:
     decoder: Decoder | None = None
     reference: Reference | None = None
     recordings: tuple[Recording, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @torch.inference_mode()
@@ -126,16 +132,18 @@ def measure_again(model: Engine, recordings: Sequence[Recording]) -> Voice:
 
 
 def hear_voice(model: Engine, references: Sequence[Sound], denoise: bool = False) -> Voice:
-    """Describe the voice of clips, at least 1 s each, weighted by their seconds of sound; cleaned first with `denoise`.
+    """Describe the voice of clips by what of them is speech, each weighted by its seconds; cleaned first with `denoise`.
 
     Raises:
-        AudioError: For unusable audio, or none.
+        AudioError: For unusable audio, none, or too little speech.
     """
     if not references:
         raise AudioError("no reference was given; name at least one clip of the voice to take")
-    if denoise:
-        references = [shared_cleaner(model.device.type).sound(reference) for reference in references]
-    return describe_voice(model, [analyse(model, r, MIN_REFERENCE_S) for r in references])
+    cleaner = shared_cleaner(model.device.type) if denoise else None
+    seen = [analyse(model, cleaner.sound(r) if cleaner else r, MIN_REFERENCE_S) for r in references]
+    speech, warnings = hear_speech(model, seen, references)
+    known = [line for reference in references for line in reference.warnings]
+    return replace(describe_voice(model, speech), warnings=(*known, *warnings))
 
 
 def measure_voice(
@@ -145,7 +153,7 @@ def measure_voice(
 
     Args:
         model: With an autoencoder that has a speaker part.
-        clips: One clip, as `as_sound` takes it, or several; at least 1 s each; they count by their seconds of speech.
+        clips: One clip, as `as_sound` takes it, or several; at least 0.5 s of speech in all; they count by it.
         sample_rate: Of samples, in Hz.
         denoise: Clean the clips first.
 
@@ -154,7 +162,18 @@ def measure_voice(
         ConfigError: For a checkpoint without a speaker part.
     """
     several = [clips] if isinstance(clips, Samples) else list(clips)
-    return hear_voice(model, [as_sound(clip, sample_rate, f"reference {n + 1}") for n, clip in enumerate(several)], denoise)
+    sounds = [as_sound(clip, sample_rate, f"reference {n + 1}") for n, clip in enumerate(several)]
+    voice = hear_voice(model, sounds, denoise)
+    # What is wrong with a file was logged when it was read.
+    log_warnings(voice, known=[line for sound in sounds for line in sound.warnings])
+    return voice
+
+
+def log_warnings(voice: Voice, known: Sequence[str] = ()) -> None:
+    """Log what is wrong with a voice's references, but for what is known."""
+    for line in voice.warnings:
+        if line not in known:
+            log.warning("%s", line)
 
 
 def mix_voices(voices: Sequence[Voice], weights: Sequence[float]) -> Voice:
@@ -204,6 +223,7 @@ def mix_voices(voices: Sequence[Voice], weights: Sequence[float]) -> Voice:
         frames,
         sum(w * v.speech_s for v, w in kept),
         reference=_mean_reference([(v.reference, w) for v, w in kept]),
+        warnings=tuple(dict.fromkeys(line for v, _ in kept for line in v.warnings)),
     )
 
 
