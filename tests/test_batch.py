@@ -196,8 +196,8 @@ def test_tables_do_many_to_many(tmp_path, speech):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("--speaker", REFERENCE), "say with --out-dir"),
-        (("--speaker", REFERENCE, "-o", "x.wav"), "say with --out-dir"),
+        (("--speaker", REFERENCE), "give a folder for the outputs with --out-dir"),
+        (("--speaker", REFERENCE, "-o", "x.wav"), "give a folder for the outputs with --out-dir"),
         (("--out-dir", "{out}"), "no --speaker was given"),
         (("--out-dir", "{out}", "-s", "nobody"), "no file and no saved voice is called 'nobody'"),
         (("--out-dir", "{out}", "-s", REFERENCE, "--pitch", "loud"), "pitch is 'loud'"),
@@ -286,7 +286,7 @@ def test_ctrl_c_leaves_whole_files_and_says_how_to_go_on(sixty, tmp_path):
     assert said[0] == ""
     assert said[1].startswith("interrupted: ")
     assert said[1].count("\n") == 1
-    assert "--resume goes on" in said[1]
+    assert "--resume to continue" in said[1]
     made = _files(out)
     assert all(name.endswith(".wav") and not name.startswith(".") for name in made)
     assert all(soundfile.info(out / name).frames == 8200 for name in made)

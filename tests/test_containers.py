@@ -111,7 +111,7 @@ def test_sound_behind_a_length_of_nothing_is_read(tmp_path, speech, kind):
     sound = read(tmp_path, _without_length(encoded(kind, speech), kind), kind)
     assert len(sound.wav) == len(speech)
     assert np.array_equal(sound.wav, np.float32(np.round(speech * 32768) / 32768))
-    assert "has sound behind that" in sound.warnings[0]
+    assert "has more sound after it" in sound.warnings[0]
 
 
 def test_more_sound_than_the_header_counts(tmp_path, speech):

@@ -20,7 +20,7 @@ from vcae.model.config import DenoiserConfig
 from vcae.model.denoiser import PART, Denoiser, compress_spectrum, denoiser_of
 from vcae.options import ConvertOptions
 from vcae.tasks.convert import convert
-from vcae.voice.voice import hear_voice
+from vcae.voice.voice import voice_from_sounds
 
 TINY = DenoiserConfig(width=16, n_blocks=2)
 
@@ -162,8 +162,8 @@ def test_files_are_strict(tmp_path):
 def test_conversion_cleans_both_sides(model, cleaner, noisy):
     reference = read_sound(CLIPS / "reference.flac")
     rough = Sound(reference.wav + 0.05 * np.random.default_rng(0).standard_normal(len(reference.wav)).astype(np.float32), 16000)
-    heard, cleaned = hear_voice(model, [rough]), hear_voice(model, [rough], denoise=True)
-    wanted = hear_voice(model, [reference])
+    heard, cleaned = voice_from_sounds(model, [rough]), voice_from_sounds(model, [rough], denoise=True)
+    wanted = voice_from_sounds(model, [reference])
     cosines = [float((voice.speaker_embedding * wanted.speaker_embedding).sum()) for voice in (heard, cleaned)]
     assert cosines[1] > cosines[0]
     made = convert(model, noisy, wanted, ConvertOptions(denoise=True)).wav
@@ -210,7 +210,7 @@ def test_a_folder_is_denoised_file_by_file(tmp_path):
     [
         (["nonesuch.wav"], "nonesuch.wav does not exist"),
         ([CLIPS / "noisy.flac", "--strength", "2"], "strength is 2.0; allowed are 0"),
-        (["."], "is a folder; say with --out-dir"),
+        (["."], "is a folder; give a folder for the outputs with --out-dir"),
         ([CLIPS / "noisy.flac", "--jobs", "2"], "go with --out-dir"),
         ([ROOT / "README.md"], "README.md"),
     ],

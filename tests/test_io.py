@@ -72,7 +72,7 @@ def test_unusable_files_are_named_with_a_reason(tmp_path, clips, make, message):
 def test_outputs_are_refused_before_any_work(tmp_path, tone):
     taken = tmp_path / "taken.wav"
     taken.write_bytes(b"precious")
-    with pytest.raises(AudioError, match="exists; add --force"):
+    with pytest.raises(AudioError, match="exists; add `force=True`"):
         write_sound(taken, Sound(tone(), 16000), "x")
     assert taken.read_bytes() == b"precious"
     with pytest.raises(AudioError, match=r"suffix '.xyz'; allowed are .wav"):

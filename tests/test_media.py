@@ -86,7 +86,7 @@ def test_pictures_that_a_container_lacks_are_refused(tmp_path, speech):
 
 
 def test_a_sound_becomes_no_video(tmp_path, speech):
-    with pytest.raises(AudioError, match=r"has no pictures; take a sound file's suffix"):
+    with pytest.raises(AudioError, match=r"has no pictures; give -o the suffix of a sound file"):
         write_sound(tmp_path / "a.mp4", Sound(speech, 16000), "x")
 
 

@@ -12,7 +12,7 @@ from tests.conftest import CLIPS
 from vcae.audio.io import Sound
 from vcae.errors import AudioError
 from vcae.voice.speakers import Speaker, read_clip, read_clips
-from vcae.voice.voice import hear_voice
+from vcae.voice.voice import voice_from_sounds
 
 SILENCE = np.zeros(32000, np.float32)
 
@@ -23,7 +23,7 @@ def other():
 
 
 def hear(model, *wavs):
-    return hear_voice(model, [Sound(np.asarray(wav, np.float32), 16000, f"clip {n}") for n, wav in enumerate(wavs)])
+    return voice_from_sounds(model, [Sound(np.asarray(wav, np.float32), 16000, f"clip {n}") for n, wav in enumerate(wavs)])
 
 
 def noise(n=48000, level=0.1):

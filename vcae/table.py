@@ -1,4 +1,4 @@
-"""Tables as people make them: CSV of any spreadsheet, in its separator and its encoding, with paths of any machine."""
+"""Reading of tables: CSV of any spreadsheet, with its separator and encoding, and paths of any system."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from pathlib import Path
 
 from vcae.errors import DataError
 
-# What stands between columns, and how it is called in messages.
+# Separators of columns, with their names in messages.
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table.
+    """Contents of a table.
 
     Attributes:
-        path: Its file.
-        separator: Between its columns.
-        columns: Their names, in lower case, without spaces around them.
-        rows: Line number in the file, and the text of each column by name; rows with nothing in them are left out.
+        path: The file.
+        separator: Separator of the columns.
+        columns: Names of the columns, in lower case and stripped of spaces.
+        rows: Line number in the file, and the text of each column by name; empty rows are left out.
     """
 
     path: Path
@@ -34,19 +34,19 @@ class Table:
 
     @property
     def told(self) -> str:
-        """What was seen of it, for messages."""
+        """Description of the columns and the separator, for messages."""
         return f"{', '.join(self.columns) or 'no rows'} (separator seen: {SEPARATORS[self.separator]})"
 
 
 def read_table(path: Path, wanted: Collection[str] = ()) -> Table:
     """Read a CSV.
 
-    The separator is the one that gives most of the wanted columns: comma, semicolon, tab or bar, or what a first line `sep=;` says. The
-    encoding is UTF-8, UTF-16 with or without a mark, or else Windows' Western European (cp1252).
+    The separator is the one that gives most of the wanted columns (comma, semicolon, tab or bar), or that of a first line such as `sep=;`. The
+    encoding is UTF-8, UTF-16 with or without a byte order mark, or else Windows' Western European (cp1252).
 
     Args:
-        path: Of the file.
-        wanted: Columns to look for, in lower case.
+        path: The file.
+        wanted: Expected columns, in lower case.
 
     Raises:
         DataError: If the file cannot be read, or its quotes do not match.
@@ -71,7 +71,7 @@ def read_table(path: Path, wanted: Collection[str] = ()) -> Table:
 
     separator, rows = max(tables, key=fit)
     head = _head(rows[0][1]) if rows else ()
-    # What is in more columns than the header has is nobody's.
+    # Cells beyond the columns of the header are ignored.
     named = tuple(
         (skipped + number, dict(zip(head, (*(cell.strip() for cell in cells), *[""] * len(head)), strict=False)))
         for number, cells in rows[1:]
@@ -80,10 +80,10 @@ def read_table(path: Path, wanted: Collection[str] = ()) -> Table:
 
 
 def decode(data: bytes) -> str:
-    """Return the text of a file that a spreadsheet or an editor wrote."""
+    """Decode the text of a file from a spreadsheet or an editor."""
     if data[:2] in UTF16:
         return data.decode("utf-16")
-    # Half of the bytes of western text in UTF-16 are zero; in any other encoding none is.
+    # Half of the bytes of western text in UTF-16 are zero; other encodings have no zero bytes.
     if b"\0" in data[:1000]:
         return data.decode("utf-16-be" if data[:1] == b"\0" else "utf-16-le")
     try:
@@ -93,7 +93,7 @@ def decode(data: bytes) -> str:
 
 
 def _lines(text: str) -> tuple[list[str], int, str | None]:
-    """Return the lines, how many were taken off at the start, and the separator that the first one states."""
+    """Return the lines, the number of lines removed at the start, and the separator stated in the first one."""
     lines = [f"{line}\n" for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
     first = lines[0].strip().strip('"') if lines else ""
     if first[:4].lower() == "sep=" and (first[4:] or "\t") in SEPARATORS:
@@ -102,7 +102,7 @@ def _lines(text: str) -> tuple[list[str], int, str | None]:
 
 
 def _rows(lines: Sequence[str], separator: str) -> list[tuple[int, list[str]]]:
-    """Return number of the last line and cells of each row that holds something."""
+    """Return the number of the last line and the cells of each row that is not empty."""
     reader, rows = csv.reader(lines, delimiter=separator, strict=True, skipinitialspace=True), []
     for cells in reader:
         if any(cell.strip() for cell in cells):
@@ -115,14 +115,14 @@ def _head(cells: Sequence[str]) -> tuple[str, ...]:
 
 
 def find_path(text: str, folder: Path) -> Path:
-    """Return the path that a table means, as it is on this machine: `~`, backslashes, and both ways to write accents are understood.
+    """Resolve a path of a table on this machine, with `~`, backslashes, and composed or decomposed accents.
 
     Args:
-        text: As it stands in the table.
-        folder: That it is relative to.
+        text: Path in the table.
+        folder: Folder to which it is relative.
 
     Returns:
-        The file that is there; if none is, the path as it was written.
+        The existing file; if there is none, the path as written.
     """
     home = os.path.expanduser(text) if text.startswith("~") else text
     written = [home, home.replace("\\", "/")]
@@ -132,6 +132,6 @@ def find_path(text: str, folder: Path) -> Path:
             if (folder / way).exists():
                 return folder / way
         except (OSError, ValueError):
-            # No path at all, which whoever opens it will say.
+            # Not a valid path; opening it raises.
             break
     return folder / (written[1] if "\\" in text and os.sep == "/" else home)

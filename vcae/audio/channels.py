@@ -1,23 +1,23 @@
-"""Several channels as one: none that is dead, and none against another's phase."""
+"""Mixing of channels to mono without dead channels and without cancellation of antiphase ones."""
 
 from __future__ import annotations
 
 import numpy as np
 
-# A channel this much below the loudest one carries nothing of its own (-20 dB): with it, the mean would only be quieter.
+# A channel this far below the loudest one (-20 dB) is ignored, as it would only make the mean quieter.
 DEAD_POWER = 1e-2
-# Channels that are more alike upside down than this are turned, so that they do not cancel each other.
+# Channels with a lower correlation than this are inverted, so that they do not cancel each other.
 ANTIPHASE = -0.5
-# Floats are meant to lie within -1..1; beyond this (24 dB) they are numbers of another scale. Then the least that holds them is taken.
+# Floats should be within -1..1; above this (24 dB) they have another scale, and the smallest scale that contains them is used.
 MAX_FLOAT = 16.0
 SCALES = (float(1 << 15), float(1 << 23), float(1 << 31))
 
 
 class ChannelMeter:
-    """Measure how the channels of a recording go together.
+    """Measurement of levels and correlations of a recording's channels.
 
     Args:
-        n_channels: How many.
+        n_channels: Number of channels.
 
     Attributes:
         peak: Largest magnitude of the finite samples.
@@ -28,7 +28,7 @@ class ChannelMeter:
         self._sum, self._products = np.zeros(n_channels), np.zeros((n_channels, n_channels))
 
     def add(self, block: np.ndarray) -> None:
-        """Take in the next samples (n, channels)."""
+        """Add the next samples (n, channels)."""
         block = np.nan_to_num(np.asarray(block, np.float64), nan=0.0, posinf=0.0, neginf=0.0)
         self.n += len(block)
         self.peak = max(self.peak, float(np.abs(block).max(initial=0.0)))
@@ -37,15 +37,15 @@ class ChannelMeter:
 
     @property
     def full_scale(self) -> float:
-        """What a full sample is: 1, or 2^15, 2^23 or 2^31 where integers were written as floats."""
+        """Full scale: 1, or 2^15, 2^23 or 2^31 if integers were stored as floats."""
         if self.peak <= MAX_FLOAT:
             return 1.0
         return next((scale for scale in SCALES if self.peak <= scale), SCALES[-1])
 
     def weights(self) -> np.ndarray:
-        """Return what to multiply each channel by, (channels,): the mean of those that carry sound, none against another's phase."""
+        """Return the weights of the channels (channels,): a mean of the active ones, with inverted ones turned."""
         mean = self._sum / max(self.n, 1)
-        # Without the offset, which is no sound.
+        # Without the DC offset.
         covariance = self._products / max(self.n, 1) - np.outer(mean, mean)
         power = covariance.diagonal().clip(min=0)
         loudest = int(power.argmax())
@@ -58,7 +58,7 @@ class ChannelMeter:
 
 
 def mix_down(block: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return samples (n, channels) as one channel (n,), float32."""
+    """Mix samples (n, channels) to one channel (n,), float32."""
     if block.shape[1] == 1 and weights[0] == 1:
         return np.ascontiguousarray(block[:, 0], dtype=np.float32)
     if (weights == 1 / len(weights)).all():

@@ -1,7 +1,7 @@
-"""What a sound file's own structure says: where its parts begin, how long it should be, and what was cut off.
+"""Structure of sound files: parts of joined files, stated lengths, and truncation.
 
-Decoders trust a header or stop at the first end that they meet. Joined MP3s and chained Ogg streams then lose all but their first part, a
-recorder that lost power leaves a header of 0 samples, and a file that was cut off passes as whole.
+Decoders trust the header or stop at the first end of a stream: they read only the first part of joined MP3s and chained Ogg streams, find no
+samples in a file whose recorder lost power, and do not notice truncation.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
-# A length that a writer into a pipe gives when it does not know it: sox 0x7FFFF000 and more, ffmpeg 0xFFFFFFFF.
+# Lengths from here on stand for unknown, as written into pipes: sox 0x7FFFF000 and more, ffmpeg 0xFFFFFFFF.
 UNKNOWN_SIZE = 0x7FFF0000
-# Fewer frames than this are an MP3 encoder's own count being one off, and not a part of a joined file.
+# Fewest MP3 frames of a part of a joined file; fewer are an encoder's counting error.
 MIN_MP3_FRAMES = 4
 WINDOW = 1 << 20
 
 
 @dataclass(frozen=True)
 class Part:
-    """A stretch of a file that a decoder takes for a whole one.
+    """Part of a file that a decoder can read as a whole file.
 
     Attributes:
-        start, stop: Bytes.
-        patches: Bytes to put in place of the file's, by their place after `start`.
+        start, stop: Range of bytes.
+        patches: Bytes that replace the file's, by offset from `start`.
     """
 
     start: int
@@ -35,13 +35,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a file is to be read.
+    """Layout of a file: its parts and problems.
 
     Attributes:
-        parts: In order; joined, they are the recording.
+        parts: Parts in order; concatenated, they are the recording.
         cut: Whether the end is missing.
-        stated_s: Length that the file states, where that differs from what is there; else None.
-        notes: What else is wrong, such as `pages are missing`.
+        stated_s: Duration stated in the file if it differs from the actual one, else None.
+        notes: Other problems, such as `pages are missing`.
     """
 
     parts: tuple[Part, ...]
@@ -51,7 +51,7 @@ class Layout:
 
 
 class _Bytes:
-    """Bytes of a file at any place, a window at a time."""
+    """Random access to the bytes of a file, buffered by a window."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._start, self._data = file, 0, b""
@@ -65,7 +65,7 @@ class _Bytes:
         return self._data[start - self._start : start - self._start + n]
 
     def find(self, wanted: bytes, start: int) -> int:
-        """Return the place of bytes at or after `start`; the file's end where there are none."""
+        """Return the position of bytes at or after `start`, or the end of the file."""
         while start < self.size:
             window = self.at(start, min(WINDOW, self.size - start))
             place = window.find(wanted)
@@ -76,13 +76,13 @@ class _Bytes:
 
 
 def examine(file: BinaryIO) -> Layout | None:
-    """Look through a file's structure: of wav, aiff, au and caf the header, of MP3 each frame's and of Ogg each page's.
+    """Examine the structure of a file: headers of wav, aiff, au and caf, all frames of MP3, all pages of Ogg.
 
     Args:
-        file: Open for reading, and able to seek; left at its start.
+        file: File opened for reading, seekable; it is left at its start.
 
     Returns:
-        How to read it; None where nothing needs care, or the kind is another.
+        The layout; None for ordinary files and other formats.
     """
     data = _Bytes(file)
     head = data.at(0, 16)
@@ -102,14 +102,14 @@ def examine(file: BinaryIO) -> Layout | None:
         else:
             layout = _examine_mp3(data)
     except struct.error:
-        # It ends within its header, which its decoder will say.
+        # It ends inside its header, which the decoder reports.
         layout = None
     file.seek(0)
     return layout
 
 
 def _chunks(data: _Bytes, start: int, order: str) -> Iterator[tuple[bytes, int, int]]:
-    """Yield name, place of the content, and size of each chunk of an IFF file."""
+    """Yield name, position of the content, and size of each chunk of an IFF file."""
     while start + 8 <= data.size:
         name, size = struct.unpack(f"{order}4sI", data.at(start, 8))
         yield name, start + 8, size
@@ -117,7 +117,7 @@ def _chunks(data: _Bytes, start: int, order: str) -> Iterator[tuple[bytes, int, 
 
 
 def _are_chunks(data: _Bytes, start: int, order: str) -> bool:
-    """Say whether what lies behind the sound is more chunks up to the end, and not sound that the header does not count."""
+    """Return whether the bytes after the sound are further chunks up to the end, and not sound missing in the header's count."""
     for name, place, size in _chunks(data, start, order):
         if not all(32 <= letter < 127 for letter in name) or place + size > data.size:
             return False
@@ -136,7 +136,7 @@ def _examine_wav(data: _Bytes, order: str) -> Layout | None:
             stated = long_size if long_size is not None and size == 0xFFFFFFFF else size
             there = data.size - place
             speed = block * rate if form in (1, 3, 0xFFFE) else per_second
-            # A pipe's writer that did not know the length.
+            # Written into a pipe with an unknown length.
             if UNKNOWN_SIZE <= stated <= 0xFFFFFFFF and there < stated:
                 return None
             if stated > there:
@@ -158,7 +158,7 @@ def _examine_wav(data: _Bytes, order: str) -> Layout | None:
 
 
 def _joined(data: _Bytes, head: bytes) -> Layout:
-    """Lay out wavs one behind the other, each as long as its header says."""
+    """Return the layout of concatenated wavs, each with the length in its header."""
     starts, order = [0], ">" if head == b"RIFX" else "<"
     while True:
         size = struct.unpack(f"{order}I", data.at(starts[-1] + 4, 4))[0]
@@ -171,7 +171,7 @@ def _joined(data: _Bytes, head: bytes) -> Layout:
 
 
 def _examine_flac(data: _Bytes) -> Layout | None:
-    # The marker, and the header of the block that must be first: no other eight bytes begin a stream.
+    # Marker and header of the mandatory first block, with which every stream begins.
     starts, marker = [0], b"fLaC\0\0\0\x22"
     while (after := data.find(marker, starts[-1] + 8)) < data.size:
         starts.append(after)
@@ -185,7 +185,7 @@ def _size32(order: str, size: int) -> bytes:
 
 def _uncounted(stated: int, speed: float) -> str:
     seconds = stated / speed if speed else 0.0
-    return f"states a length of {seconds:.2f} s and has sound behind that (a recorder that was cut off, as a rule), which was read too"
+    return f"states a length of {seconds:.2f} s and has more sound after it (usually from a recorder that was cut off), which was read too"
 
 
 def _examine_aiff(data: _Bytes) -> Layout | None:
@@ -208,7 +208,7 @@ def _examine_aiff(data: _Bytes) -> Layout | None:
 
 
 def _extended(data: bytes) -> float:
-    """Return a number of 80 bits, as AIFF writes its sample rate."""
+    """Decode an 80-bit floating-point number, the format of AIFF's sample rate."""
     exponent, fraction = struct.unpack(">HQ", data)
     return math.ldexp(float(fraction), (exponent & 0x7FFF) - 16383 - 63)
 
@@ -264,7 +264,7 @@ def _examine_ogg(data: _Bytes) -> Layout | None:
         head = data.at(at, 27)
         if head[:4] != b"OggS" or len(head) < 27:
             after = data.find(b"OggS", at + 1)
-            # What is left at the end may be a page's beginning, or another program's tag.
+            # The rest at the end may be an incomplete page, or a tag of another program.
             cut, gaps = cut or (after == data.size and head[:4] == b"OggS"), gaps + (after < data.size)
             at = after
             continue
@@ -273,7 +273,7 @@ def _examine_ogg(data: _Bytes) -> Layout | None:
         if at + size < data.size and data.at(at + size, 4) != b"OggS":
             inside = data.find(b"OggS", at + 4)
             if inside < at + size:
-                # A page that was cut off before another stream was joined to it.
+                # A page that was truncated before another stream was appended.
                 ended, at = False, inside
                 continue
         if at + size > data.size:
@@ -281,7 +281,7 @@ def _examine_ogg(data: _Bytes) -> Layout | None:
             break
         first = bool(flags & 2)
         if first and not began and at:
-            # A link without its last page was cut off before it was joined.
+            # A link without its last page was truncated before it was joined.
             gaps += not ended
             starts.append(at)
             numbers.clear()
@@ -303,7 +303,7 @@ _KBPS_2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 
 @dataclass(frozen=True)
 class _Frame:
-    """The header of a frame of MPEG layer III: bytes of it all, samples, Hz, and where an information tag would be."""
+    """Header of a frame of MPEG layer III: size of the frame in bytes, samples, rate in Hz, and offset of an information tag."""
 
     size: int
     samples: int
@@ -326,7 +326,7 @@ def _frame(head: bytes) -> _Frame | None:
 
 
 def _stated_frames(data: _Bytes, at: int, frame: _Frame) -> int | None:
-    """Return how many frames an information tag states, 0 if it does not say; None where the frame is sound."""
+    """Return the number of frames stated in an information tag, 0 if it is not stated; None if the frame is not a tag."""
     if data.at(at + frame.tag, 4) in (b"Xing", b"Info"):
         flags, n = struct.unpack(">II", data.at(at + frame.tag + 4, 8))
         return n if flags & 1 else 0
@@ -336,7 +336,7 @@ def _stated_frames(data: _Bytes, at: int, frame: _Frame) -> int | None:
 
 
 def _tag_size(data: _Bytes, at: int) -> int:
-    """Return the size of an ID3 or APE tag, 0 where there is none."""
+    """Return the size of an ID3 or APE tag, 0 if there is none."""
     head = data.at(at, 32)
     if head[:3] == b"ID3" and len(head) >= 10:
         return 10 + sum((head[6 + i] & 127) << 7 * (3 - i) for i in range(4)) + (10 if head[5] & 16 else 0)
@@ -349,7 +349,7 @@ def _tag_size(data: _Bytes, at: int) -> int:
 
 @dataclass
 class _Stream:
-    """An MP3 within a joined one: its first byte, frames that its tag states (0: none does), frames there, and the tag's place."""
+    """MP3 inside a joined one: first byte, number of frames stated in its tag (0: unknown), actual number, and position of the tag."""
 
     start: int
     stated: int = 0
@@ -360,7 +360,7 @@ class _Stream:
 
 
 def _true_size(data: _Bytes, stream: _Stream, stop: int) -> dict[int, bytes]:
-    """Return the patch that makes an information tag state the size in bytes that is there: mpg123 complains on standard error else."""
+    """Return a patch that sets the actual size in an information tag, as mpg123 prints warnings on standard error otherwise."""
     flags = struct.unpack(">I", data.at(stream.sizes + 4, 4))[0] if stream.sizes else 0
     if not flags & 2 or data.at(stream.sizes, 4) not in (b"Xing", b"Info"):
         return {}
@@ -408,7 +408,7 @@ def _examine_mp3(data: _Bytes) -> Layout | None:
         at += frame.size
     streams = [s for i, s in enumerate(streams) if not i or s.n >= (1 if s.stated else MIN_MP3_FRAMES)]
     missing = [max(s.stated - s.n, 0) if s.stated else 0 for s in streams]
-    # A count may be one off.
+    # The stated number may be wrong by one.
     cut = cut or missing[-1] > 1
     lost += sum(n > 1 for n in missing[:-1])
     if len(streams) == 1 and not cut and not lost:
@@ -421,7 +421,7 @@ def _examine_mp3(data: _Bytes) -> Layout | None:
 
 
 def _next_frame(data: _Bytes, at: int) -> int:
-    """Return the place of the next frame that another one follows, or a tag's; the end where there is none."""
+    """Return the position of the next tag, or of the next frame that is followed by another one; the end if there is none."""
     while (at := data.find(b"\xff", at)) < data.size:
         frame = _frame(data.at(at, 4))
         if frame is not None and (at + frame.size >= data.size or _frame(data.at(at + frame.size, 4)) is not None):
@@ -431,24 +431,24 @@ def _next_frame(data: _Bytes, at: int) -> int:
 
 
 class PartFile:
-    """A part of a file as a file of its own, as libsndfile reads one: read, seek and tell.
+    """File object for a part of a file, with the methods that libsndfile needs.
 
     Args:
-        file: That holds it.
-        part: Which.
+        file: The whole file.
+        part: The part.
     """
 
     def __init__(self, file: BinaryIO, part: Part) -> None:
         self._file, self._part, self._at = file, part, 0
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Go to a place."""
+        """Set the position."""
         base = (0, self._at, self._part.stop - self._part.start)[whence]
         self._at = max(base + offset, 0)
         return self._at
 
     def tell(self) -> int:
-        """Return the place."""
+        """Return the position."""
         return self._at
 
     def read(self, n: int = -1) -> bytes:
@@ -465,11 +465,11 @@ class PartFile:
         return bytes(data)
 
     def readinto(self, buffer: bytearray) -> int:
-        """Read into a buffer and return how many bytes."""
+        """Read into a buffer and return the number of bytes."""
         data = self.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
     def write(self, data: bytes) -> int:
-        """Refuse: libsndfile asks for it to be there."""
+        """Raise; libsndfile needs the method to exist."""
         raise OSError("this file is only read")

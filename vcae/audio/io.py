@@ -1,4 +1,4 @@
-"""Sound files in and out: whatever libsndfile or ffmpeg's libraries read, as mono; atomic, tagged files out."""
+"""Sound files: reading of all formats of libsndfile and ffmpeg's libraries as mono, and atomic writing with a provenance tag."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ import numpy as np
 from vcae.audio.channels import ChannelMeter, mix_down
 from vcae.audio.containers import Layout, Part, PartFile, examine
 from vcae.audio.media import SOUND_FORMATS, VIDEO_FORMATS, MediaFile, open_container, write_media
+from vcae.audio.samples import SampleArray
 from vcae.errors import AudioError
 from vcae.files import STDIO, check_target, replacing, writing
 
 log = logging.getLogger(__name__)
 
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 8000, 192000
-# Of a file whose length is limited: more would take memory that the limit is to save.
+# Most channels of a file with a limited length, as more would need too much memory.
 MAX_CHANNELS = 8
 # Output formats of libsndfile by suffix: (format, subtype). All carry a comment tag.
 SNDFILE_FORMATS = {
@@ -36,27 +37,45 @@ SNDFILE_FORMATS = {
     ".aif": ("AIFF", "PCM_16"),
     ".mp3": ("MP3", "MPEG_LAYER_III"),
 }
-# What an output may be called: a video is one that takes the pictures of its source.
+# Suffixes of outputs; a video output takes the pictures of its source.
 FORMATS = (*SNDFILE_FORMATS, *SOUND_FORMATS, *VIDEO_FORMATS)
-# Samples of all channels that are read at a time.
+# Samples of all channels per read.
 BLOCK_SAMPLES = 1 << 19
 
 
-@dataclass(frozen=True)
-class Sound:
-    """A mono signal.
+@dataclass(frozen=True, eq=False, repr=False)
+class Sound(SampleArray):
+    """Mono signal with its sample rate. NumPy and PyTorch accept it like its array of samples.
 
     Attributes:
-        wav: (N,) float32, -1..1 as a rule.
+        wav: (N,) float32, usually -1..1.
         sample_rate: Hz.
-        name: Where it comes from, for messages.
-        warnings: What was wrong with it all the same, a sentence each.
+        name: Origin, for messages.
+        comment: Provenance, which `save` writes into the file.
+        warnings: Problems of the file that did not prevent reading it, one sentence each.
     """
 
     wav: np.ndarray
     sample_rate: int
     name: str = "audio"
+    comment: str = ""
     warnings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Sound({self.duration_s:.2f} s at {self.sample_rate} Hz, {self.name!r})"
+
+    def save(self, path: str | Path, force: bool = False) -> Path:
+        """Write the sound to a file and return its path.
+
+        Args:
+            path: File to write; its suffix sets the format: wav, flac, ogg, opus, aiff, mp3, or one of PyAV's.
+            force: Replace an existing file.
+
+        Raises:
+            AudioError: If the suffix is unknown, the file exists and `force` is off, the sound is silent, or writing fails.
+        """
+        write_sound(path, self, self.comment, force)
+        return Path(path)
 
     @property
     def duration_s(self) -> float:
@@ -69,23 +88,23 @@ class Sound:
 
 
 class SoundReader:
-    """A sound file, or a video's sound track, that is read in blocks. Use it in a `with` statement.
+    """Reader of a sound file, or of a video's sound track, in blocks. Use it in a `with` statement.
 
     Attributes:
-        name: For messages.
+        name: Name for messages.
         sample_rate: Hz.
-        channels: Of the file; what is read is mono.
-        has_video: Whether pictures go with the sound.
-        warnings: What is wrong with the file all the same, a sentence each; complete once it was read.
+        channels: Channels of the file; they are mixed to mono.
+        has_video: Whether the file is a video.
+        warnings: Problems of the file that do not prevent reading it, one sentence each; complete after reading.
 
     Args:
         path: A file, or `-` for `stdin`.
-        stdin: Where `-` reads a whole file from; what does not fit into memory at ease is put on disk.
-        name: For messages; the path when None.
-        max_s: Longest allowed; judged by the header, before anything is decoded, and by what is decoded.
+        stdin: Standard input, from which a whole file is read; a large one is stored on disk.
+        name: Name for messages; the path when None.
+        max_s: Longest duration allowed; checked by the header, before anything is decoded, and during decoding.
 
     Raises:
-        AudioError: If the file is missing, is a folder, is empty, is no audio, is too long, or its sample rate is not supported.
+        AudioError: If the file is missing, a folder, empty, not audio, too long, or its sample rate is not supported.
     """
 
     def __init__(
@@ -96,7 +115,7 @@ class SoundReader:
         if str(path) == STDIO:
             self.name, self.file = name or "standard input", _take_in(stdin)
         else:
-            # As an open file, so that its suffix says nothing: a .raw may well be a wav.
+            # As an open file, so that its suffix does not matter: a .raw may be a wav.
             self.name = name or str(path)
             self.file = _open(_check_file(Path(path), self.name), self.name)
         try:
@@ -117,11 +136,11 @@ class SoundReader:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is wrong with the file all the same."""
+        """Problems of the file that do not prevent reading it."""
         return tuple(dict.fromkeys(f"{self.name} {line}" for line in self._warnings))
 
     def _open(self, part: Part | None = None) -> Any:
-        """Open the file, or a part of it, with what can read it."""
+        """Open the file, or a part of it, with a library that can read it."""
         part = part or self._layout.parts[0]
         whole = part.patches == {} and part == Part(0, self.file.seek(0, 2))
         self.file.seek(0)
@@ -159,7 +178,7 @@ class SoundReader:
         if (rate, channels) == (self.sample_rate, self.channels):
             yield from blocks
             return
-        # A part of another kind than the first: its mean, in every channel.
+        # A part with another format than the first: the mean of its channels is used in every channel.
         for mono in resample_blocks((block.mean(axis=1) for block in blocks), rate, self.sample_rate):
             yield np.repeat(mono[:, None], self.channels, axis=1)
 
@@ -178,7 +197,7 @@ class SoundReader:
             self._warnings.append(line)
 
     def _weights(self, most: int | None) -> np.ndarray:
-        """Look through the first `most` samples, and return what to multiply each channel by."""
+        """Measure the first `most` samples, and return the weights of the channels."""
         if self.channels == 1 and not self._is_float:
             return np.ones(1)
         meter = ChannelMeter(self.channels)
@@ -191,13 +210,13 @@ class SoundReader:
         return meter.weights() / meter.full_scale
 
     def blocks(self, first_s: float | None = None) -> Iterator[np.ndarray]:
-        """Yield the sound as mono blocks (n,), float32: the mean of the channels that carry sound, none against another's phase.
+        """Yield the sound as mono blocks (n,), float32: the mean of the active channels, with inverted ones turned.
 
         Args:
-            first_s: Look at no more than the beginning to find out which those are.
+            first_s: Seconds from the beginning that are used to find the active channels; all when None.
 
         Raises:
-            AudioError: If the file is empty, damaged, too long, or has bad samples; the latter are counted to the end.
+            AudioError: If the file is empty, damaged, too long, or has invalid samples, which are counted up to the end.
         """
         weights = self._weights(None if first_s is None else round(first_s * self.sample_rate))
         for note in self._layout.notes:
@@ -211,7 +230,7 @@ class SoundReader:
         _check_samples(n, bad, self.name)
 
     def read(self, first_s: float | None = None) -> Sound:
-        """Return the sound, or no more than so many seconds of it. Can be called once.
+        """Return the sound, or its first `first_s` seconds. Can be called once.
 
         Raises:
             AudioError: As `blocks`.
@@ -223,7 +242,7 @@ class SoundReader:
             n += len(block)
             if most is not None and n >= most:
                 break
-        return Sound(np.concatenate(blocks)[:most], self.sample_rate, self.name, self.warnings)
+        return Sound(np.concatenate(blocks)[:most], self.sample_rate, self.name, warnings=self.warnings)
 
     def close(self) -> None:
         """Close the file."""
@@ -238,11 +257,11 @@ class SoundReader:
 
 def _other_scale(meter: ChannelMeter) -> str:
     scale = f"{meter.full_scale:.0f}"
-    return f"has floats up to {meter.peak:.0f} where 1 is full scale; they were taken for integers of up to {scale} and divided by it"
+    return f"has floats up to {meter.peak:.0f} where 1 is full scale; they were treated as integers of up to {scale} and divided by it"
 
 
 def _descriptor(file: BinaryIO) -> int | None:
-    """Return the number of an open file on disk; None for one in memory."""
+    """Return the descriptor of an open file on disk; None for one in memory."""
     return file.fileno() if isinstance(file, io.BufferedReader) else None
 
 
@@ -253,7 +272,7 @@ def _take_in(stdin: BinaryIO | None) -> BinaryIO:
             shutil.copyfileobj(stdin, spool, 1 << 20)
     except OSError as error:
         raise AudioError(
-            f"standard input could not be taken in ({error.strerror}); make room in {tempfile.gettempdir()}, or name another folder in TMPDIR"
+            f"standard input could not be stored ({error.strerror}); free space in {tempfile.gettempdir()}, or set TMPDIR to another folder"
         ) from error
     if not spool.tell():
         raise AudioError("standard input is empty; pipe a wav file into it")
@@ -268,14 +287,14 @@ def _check_file(file: Path, name: str) -> Path:
         if file.is_dir():
             raise AudioError(f"{name} is a folder; give one sound file")
         if not file.is_file():
-            raise AudioError(f"{name} is no regular file but a device or a pipe; pipe it into standard input and give '-'")
+            raise AudioError(f"{name} is not a regular file but a device or a pipe; pipe it into standard input and give '-'")
         if not os.access(file, os.R_OK):
             raise AudioError(f"{name} cannot be read; check its permissions")
         if file.stat().st_size == 0:
             raise AudioError(f"{name} is an empty file (0 bytes); give a file with at least 0.5 s of sound")
     except (OSError, ValueError) as error:
-        # Too long a name, a circle of links, a zero byte.
-        raise AudioError(f"{name!r:.200} is no path that can be opened ({error}); check it") from error
+        # For example a name that is too long, a circle of links, or a zero byte.
+        raise AudioError(f"{name!r:.200} is not a path that can be opened ({error}); check it") from error
     return file
 
 
@@ -290,7 +309,7 @@ def _forward(source: PartFile | int) -> Any:
     import soundfile
 
     class Forward(soundfile.SoundFile):  # type: ignore[misc]
-        """Read from the start to the end only: seeking between blocks makes an MP3's decoder complain on standard error."""
+        """Sound file that is read from start to end only, as seeking in an MP3 prints warnings on standard error."""
 
         def seekable(self) -> bool:
             return False
@@ -326,7 +345,7 @@ def check_sound(wav: np.ndarray, sample_rate: int, name: str) -> Sound:
     Args:
         wav: (N,) or (N, channels), floating point.
         sample_rate: Hz.
-        name: For messages.
+        name: Name for messages.
 
     Returns:
         The mono sound.
@@ -343,7 +362,7 @@ def check_sound(wav: np.ndarray, sample_rate: int, name: str) -> Sound:
     warnings = () if meter.full_scale == 1 else (f"{name} {_other_scale(meter)}",)
     for line in warnings:
         log.warning("%s", line)
-    return Sound(mix_down(columns, weights / meter.full_scale), int(sample_rate), name, warnings)
+    return Sound(mix_down(columns, weights / meter.full_scale), int(sample_rate), name, warnings=warnings)
 
 
 def read_sound(
@@ -356,18 +375,18 @@ def read_sound(
     """Read a sound file.
 
     Args:
-        path: A file that libsndfile reads (wav, flac, mp3, ogg, opus, aiff ...) or ffmpeg's libraries do (m4a, aac, wma, amr, videos ...),
+        path: A file in a format of libsndfile (wav, flac, mp3, ogg, opus, aiff ...) or of ffmpeg's libraries (m4a, aac, wma, amr, videos ...),
             or `-` for `stdin`.
-        stdin: Where `-` reads a whole file from.
-        name: For messages; the path when None.
-        max_s: Longest allowed; judged by the header, before anything is decoded, and by what is decoded.
-        first_s: Read no more than so many seconds of it.
+        stdin: Standard input, from which a whole file is read.
+        name: Name for messages; the path when None.
+        max_s: Longest duration allowed; checked by the header, before anything is decoded, and during decoding.
+        first_s: Read only the first seconds.
 
     Returns:
-        The sound, mixed to mono, at its own rate. What is wrong with it all the same is in its warnings, and logged.
+        The sound, mixed to mono, at its own rate. Problems that did not prevent reading are in its warnings, and logged.
 
     Raises:
-        AudioError: If the file is missing, is a folder, is empty, is no audio, is damaged, too long or has bad samples.
+        AudioError: If the file is missing, a folder, empty, not audio, damaged, too long or has invalid samples.
     """
     with SoundReader(path, stdin, name, max_s) as reader:
         sound = reader.read(first_s)
@@ -381,7 +400,7 @@ def _check_length(n_frames: int, sample_rate: int, channels: int, name: str, max
         return
     if channels > MAX_CHANNELS:
         raise AudioError(f"{name} has {channels} channels; at most {MAX_CHANNELS} are allowed, so mix it down")
-    # A header of unknown length says so by a number that no file can have.
+    # A header with an unknown length has an impossibly large number.
     if n_frames < 1 << 60 and n_frames > max_s * sample_rate:
         raise AudioError(f"{name} is {n_frames / sample_rate:.0f} s long; at most {max_s:g} s are allowed, so cut it")
 
@@ -392,7 +411,7 @@ def resample(wav: np.ndarray, sample_rate: int, new_sample_rate: int) -> np.ndar
 
 
 def resample_blocks(blocks: Iterable[np.ndarray], sample_rate: int, new_sample_rate: int) -> Iterator[np.ndarray]:
-    """Yield what `resample` makes of a signal that comes in blocks, bit for bit."""
+    """Apply `resample` to a signal in blocks, with bit-identical results."""
     if sample_rate == new_sample_rate:
         yield from (block.astype(np.float32, copy=False) for block in blocks)
         return
@@ -405,50 +424,52 @@ def resample_blocks(blocks: Iterable[np.ndarray], sample_rate: int, new_sample_r
 
 
 def check_output(path: str | Path, force: bool = False) -> None:
-    """Refuse the path of a sound file that could not be written, before any work is done.
+    """Check that a sound file can be written to a path, before any work is done.
 
     Args:
-        path: Of the output; `-` for standard output.
+        path: Path of the output; `-` for standard output.
         force: Replace an existing file.
 
     Raises:
-        AudioError: If the suffix is unknown, the file exists and `force` is off, it is a folder, or the place is not writable.
+        AudioError: If the suffix is unknown, the file exists and `force` is off, it is a folder, or its folder is not writable.
     """
     check_target(path, force, FORMATS, AudioError)
 
 
 def check_pictures(path: str | Path, source: object) -> None:
-    """Refuse a video as the output of what is none, before any work is done.
+    """Check that a video output has a video source, before any work is done.
 
     Args:
-        path: Of the output.
-        source: A `SoundReader`, or anything else, which has no pictures.
+        path: Path of the output.
+        source: A `SoundReader`, or any other source, which has no pictures.
 
     Raises:
-        AudioError: Then.
+        AudioError: If the output is a video and the source is not.
     """
     suffix = Path(path).suffix.lower()
     if str(path) != STDIO and suffix in VIDEO_FORMATS and not getattr(source, "has_video", False):
         name = getattr(source, "name", "the source")
         raise AudioError(
-            f"{path} would be a video and {name} has no pictures; take a sound file's suffix with -o, such as .m4a or .wav"
+            f"{path} would be a video and {name} has no pictures; take a sound file's suffix, such as .m4a or .wav"
         )
 
 
-def write_sound(path: str | Path, sound: Sound, comment: str, force: bool = False, stdout: BinaryIO | None = None) -> None:
-    """Write a sound under a temporary name, then rename it: no half-written file is ever seen.
+def write_sound(
+    path: str | Path, sound: Sound, comment: str | None = None, force: bool = False, stdout: BinaryIO | None = None
+) -> None:
+    """Write a sound atomically: under a temporary name that is renamed at the end.
 
     Args:
-        path: Output; the suffix names the format. `-` writes a wav to `stdout`.
-        sound: What to write, -1..1.
-        comment: Provenance, stored in the file's comment tag.
+        path: Output; its suffix sets the format. `-` writes a wav to `stdout`.
+        sound: The sound, -1..1.
+        comment: Provenance, stored in the file's comment tag; the sound's own when None.
         force: Replace an existing file.
-        stdout: Where `-` writes to.
+        stdout: Standard output, for `-`.
 
     Raises:
-        AudioError: If `check_output` refuses the path, the sound is silent, or writing fails.
+        AudioError: If `check_output` raises for the path, the sound is silent, or writing fails.
     """
-    write_blocks(path, [sound.wav], sound.sample_rate, comment, force, stdout)
+    write_blocks(path, [sound.wav], sound.sample_rate, sound.comment if comment is None else comment, force, stdout)
 
 
 def write_blocks(
@@ -478,7 +499,7 @@ def write_blocks(
     check_pictures(path, source)
     if str(path) == STDIO:
         if stdout is None:
-            raise AudioError("there is no standard output to write to; name a file with -o")
+            raise AudioError("there is no standard output to write to; name a file")
         # A wav's header says how long it is, so it is made before it is sent.
         with writing("standard output", AudioError), tempfile.TemporaryFile(prefix="vcae-", buffering=0) as made:
             _encode(made, blocks, sample_rate, ("WAV", "PCM_16"), comment, path)
@@ -510,7 +531,7 @@ class _CarefulFile:
         self.error: OSError | None = None
 
     def write(self, data: bytes) -> int:
-        """Write, and say that all went well even if it did not."""
+        """Write, and report success even after an error, which is kept."""
         left = memoryview(data)
         while left and self.error is None:
             try:
@@ -527,7 +548,8 @@ def _encode(
 
     careful, peak = _CarefulFile(out), 0.0
     with soundfile.SoundFile(careful, "w", samplerate=sample_rate, channels=1, format=kind[0], subtype=kind[1]) as opened:
-        opened.comment = comment
+        if comment:
+            opened.comment = comment
         for block in blocks:
             peak = max(peak, float(np.abs(block).max(initial=0.0)))
             # In pieces: libsndfile's Vorbis encoder overflows its stack on one long write.
@@ -546,7 +568,7 @@ def _check_peak(peak: float, path: str | Path) -> None:
 
 
 def read_comment(path: str | Path) -> str:
-    """Return the comment tag of a sound file, empty when it has none."""
+    """Return the comment tag of a sound file, empty if it has none."""
     import soundfile
 
     try:

@@ -1,4 +1,4 @@
-"""Level: bring inputs to the models' level, and give outputs the source's."""
+"""RMS level: scale inputs to the models' level, and outputs to the source's level or loudness envelope."""
 
 from __future__ import annotations
 
@@ -11,48 +11,48 @@ import numpy as np
 # RMS of the frames that carry sound, in training data and in every input of the models (-24.4 dBFS).
 TARGET_LEVEL = 0.06
 PEAK_LIMIT = 0.98
-# A signal whose active level lies under this (-80 dBFS) counts as silent.
+# A signal whose active level is below this (-80 dBFS) counts as silent.
 SILENCE_LEVEL = 1e-4
 FRAME = 256
 # Envelope following: length of the smoothing window, and bounds of the gain relative to the overall level.
 SMOOTH_FRAMES = 15
 MAX_RAISE_DB = 6.0
 MAX_CUT_DB = 20.0
-# Filter that levels are measured behind (Butterworth): it takes 25 dB from hum of 60 Hz, and 0.5 dB from a voice's lowest harmonic.
+# Levels are measured after this Butterworth high-pass, which attenuates 60 Hz hum by 25 dB.
 SAMPLE_RATE = 16000
 LOW_CUT_HZ, LOW_CUT_ORDER = 85.0, 8
-# More power than this share of the sound's own below that is cut off: under 72 Hz, by a filter of so many seconds.
+# Rumble is removed if its power exceeds this fraction of the sound's own: a high-pass at 72 Hz, with an impulse response of 0.2 s.
 MAX_RUMBLE = 0.5
 RUMBLE_HZ, LOW_CUT_S = 72.0, 0.2
-# The loudest fiftieth of the frames begins here; what towers over its power or its peaks by so much is a click.
+# Quantile of frame power and of frame peaks that clicks are measured against: more than 4 times that power, or twice that peak, is a click.
 LOUD = 0.98
 MAX_POWER = 4.0
 MAX_CREST = 2.0
-# A mean of this share of the active level or less is left in.
+# A DC offset of at most this fraction of the active level is not removed.
 MAX_OFFSET = 0.1
-# Samples over which the limiter's gain comes and goes; 10 ms at 16 kHz.
+# Attack and release of the limiter's gain in samples; 10 ms at 16 kHz.
 LIMITER_WINDOW = 160
-# Reads samples from a start to a stop: (n,).
+# A function that returns samples `start` to `stop` of a signal: (n,).
 Read = Callable[[int, int], np.ndarray]
 
 
 @lru_cache(maxsize=16)
 def _high_pass(sample_rate: int) -> np.ndarray:
-    """Return the second-order sections of the filter that a level is measured behind."""
+    """Return the second-order sections of the high-pass that precedes level measurement."""
     from scipy.signal import butter
 
     return np.asarray(butter(LOW_CUT_ORDER, LOW_CUT_HZ, "highpass", fs=sample_rate, output="sos"))
 
 
 class LevelMeter:
-    """Measure a signal's level section by section: of what is within a voice's range, hum and rumble left out.
+    """Measures a signal's RMS level, peak and DC offset section by section; the level is that of a voice's range, without hum and rumble.
 
     Args:
         sample_rate: Hz.
 
     Attributes:
-        n: Samples so far.
-        low, high: Least and greatest sample so far, 0 if there is none beyond.
+        n: Number of samples so far.
+        low, high: Smallest and largest sample so far; `low` is at most 0 and `high` at least 0.
     """
 
     def __init__(self, sample_rate: int = SAMPLE_RATE) -> None:
@@ -62,14 +62,14 @@ class LevelMeter:
         self._rest, self._state = np.zeros(0), np.zeros(0)
 
     def add(self, wav: np.ndarray) -> None:
-        """Take in the next section (n,)."""
+        """Add the next section (n,)."""
         if not len(wav):
             return
         from scipy.signal import sosfilt, sosfilt_zi
 
         wav = wav.astype(np.float64)
         if not self.n:
-            # As if the first sample had always been there: an offset is no sound.
+            # As if the first sample had always been there, so that a DC offset does not start with a step.
             self._state = sosfilt_zi(_high_pass(self._sample_rate)) * wav[0]
         self.n += len(wav)
         self.low, self.high = (float(bound) for bound in (wav.min(initial=self.low), wav.max(initial=self.high)))
@@ -93,17 +93,17 @@ class LevelMeter:
         return self._sum / max(self.n, 1)
 
     def has_offset(self) -> bool:
-        """Say whether the signal stands so far off zero that it counts."""
+        """Return whether the DC offset is large enough to be removed."""
         return abs(self.mean) > MAX_OFFSET * self.level()
 
     def has_rumble(self) -> bool:
-        """Say whether so much of the signal lies below a voice's range that it counts, an offset aside."""
+        """Return whether there is enough power below a voice's range, DC aside, to be removed."""
         whole = self._squares / max(self.n, 1) - self.mean**2
         return self.n >= FRAME and whole > (1 + MAX_RUMBLE) * float(self.powers()[: self.n // FRAME].mean())
 
     @property
     def peak_of_sound(self) -> float:
-        """Largest magnitude but for clicks: samples that tower over all but the loudest fiftieth of the frames."""
+        """Largest magnitude without clicks, which are samples far above the peaks of the loudest fiftieth of the frames."""
         if self.n < 2 * FRAME:
             return self.peak
         peaks = np.concatenate(self._peaks)
@@ -111,7 +111,7 @@ class LevelMeter:
         return min(self.peak, MAX_CREST * usual) if usual > 0 else self.peak
 
     def changed(self, offset: float = 0.0, gain: float = 1.0, most: float = math.inf) -> LevelMeter:
-        """Return what would have been measured of the same signal less `offset`, and times `gain`, no sample over `most`."""
+        """Return the measurements of the same signal minus `offset`, times `gain`, clipped at `most`."""
         meter = LevelMeter(self._sample_rate)
         meter.n, meter.low, meter.high = self.n, max(gain * (self.low - offset), -most), min(gain * (self.high - offset), most)
         meter._sum = gain * (self._sum - self.n * offset)
@@ -121,16 +121,16 @@ class LevelMeter:
         return meter
 
     def powers(self) -> np.ndarray:
-        """Return the mean square of each frame of 256 samples, the last one filled up with silence."""
+        """Return the mean square of each frame of 256 samples, the last frame zero-padded."""
         if len(self._powers) > 1:
             self._powers, self._peaks = [np.concatenate(self._powers)], [np.concatenate(self._peaks)]
         last = [np.square(self._rest).sum(keepdims=True) / FRAME] if len(self._rest) else []
         return np.concatenate([*self._powers, *last])
 
     def level(self, range_db: float = 30.0) -> float:
-        """Return the RMS over the frames that carry sound: those within `range_db` of the loudest; 0.0 for silence.
+        """Return the RMS level over the active frames, those within `range_db` of the loudest; 0.0 for silence.
 
-        No frame counts for more than `MAX_POWER` times the power of the loudest fiftieth: one click changes nothing.
+        No frame counts for more than `MAX_POWER` times the power of the loudest fiftieth: so a click does not raise the level.
         """
         power = self.powers()
         if self.n < FRAME:
@@ -151,20 +151,20 @@ class LevelMeter:
 
     @property
     def gain(self) -> float:
-        """What brings the signal to `TARGET_LEVEL`, or its peak to `PEAK_LIMIT` if that comes first, clicks aside; 1 for silence."""
+        """Gain that brings the signal to `TARGET_LEVEL`, or its peak to `PEAK_LIMIT` if that gain is smaller, clicks ignored; 1 for silence."""
         level = self.level()
         return 1.0 if level <= 0 or self.peak <= 0 else min(TARGET_LEVEL / level, PEAK_LIMIT / self.peak_of_sound)
 
 
 def active_level(wav: np.ndarray, sample_rate: int = SAMPLE_RATE) -> float:
-    """Return the RMS of a signal (N,) over the frames that carry sound, hum and rumble left out; 0.0 for silence."""
+    """Return the RMS level of a signal (N,) over its active frames, without hum and rumble; 0.0 for silence."""
     return LevelMeter.of(wav, sample_rate).level()
 
 
 def normalize_level(wav: np.ndarray) -> np.ndarray:
-    """Scale a signal (N,) so that its active frames have `TARGET_LEVEL`, or its peak `PEAK_LIMIT` if that comes first.
+    """Scale a signal (N,) to an active level of `TARGET_LEVEL`, or to a peak of `PEAK_LIMIT` if that gain is smaller.
 
-    Clicks are clipped at `PEAK_LIMIT`, and do not count for its peak.
+    Clicks do not count for the peak and are clipped at `PEAK_LIMIT`.
     """
     return np.clip(wav * LevelMeter.of(wav).gain, -PEAK_LIMIT, PEAK_LIMIT).astype(np.float32)
 
@@ -178,17 +178,17 @@ def _low_cut(sample_rate: int) -> np.ndarray:
 
 
 def cut_reach(sample_rate: int) -> int:
-    """Return how many samples to each side `cut_rumble` looks at."""
+    """Return the receptive field of `cut_rumble` to each side, in samples."""
     return len(_low_cut(sample_rate)) // 2
 
 
 def cut_rumble(wav: np.ndarray, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
-    """Take what lies below a voice's range from a signal (N,), its phase kept; float32 out."""
+    """Remove frequencies below a voice's range from a signal (N,) with a linear-phase filter; float32 out."""
     from scipy.signal import oaconvolve
 
     kernel = _low_cut(sample_rate)
     half = len(kernel) // 2
-    # The ends go on as they are, so that they do not ring.
+    # The edges are repeated, so that they do not ring.
     return np.asarray(oaconvolve(np.pad(wav, half, mode="edge"), kernel, mode="valid"), dtype=np.float32)
 
 
@@ -198,7 +198,7 @@ def set_level(wav: np.ndarray, level: float) -> np.ndarray:
 
 
 def set_level_sections(read: Read, present: LevelMeter, level: float, step: int) -> Iterator[np.ndarray]:
-    """Yield in sections of `step` samples what `set_level` returns of the signal that `read` reads and `present` measured."""
+    """Apply `set_level` in sections of `step` samples to the signal that `read` returns and `present` has measured."""
     factor = level / max(present.level(), 1e-12)
     yield from _limit_sections(lambda start, stop: read(start, stop) * factor, present.n, present.peak * factor, step)
 
@@ -212,14 +212,14 @@ def _envelope_db(power: np.ndarray, floor: float) -> np.ndarray:
 
 
 def follow_envelope(wav: np.ndarray, source: np.ndarray, level: float | None = None) -> np.ndarray:
-    """Give a signal the loudness envelope of another one, and its level.
+    """Give a signal the loudness envelope and the level of another one.
 
-    The envelope is smoothed over 15 frames of 16 ms: syllables are followed, the sound inside them is left alone. It is
-    followed upwards by at most `MAX_RAISE_DB` and downwards by at most `MAX_CUT_DB`, so pauses stay pauses.
+    The envelope is smoothed over 15 frames of 16 ms, so the gain follows syllables and does not change the sound within them. It
+    amplifies by at most `MAX_RAISE_DB` and attenuates by at most `MAX_CUT_DB`, so pauses stay pauses.
 
     Args:
-        wav: (N,), what to shape.
-        source: (N,), whose envelope to take, at the same rate.
+        wav: (N,), the signal to change.
+        source: (N,), the signal that gives the envelope, at the same rate.
         level: Active level of the result; that of `source` when None.
 
     Returns:
@@ -235,14 +235,14 @@ def follow_envelope(wav: np.ndarray, source: np.ndarray, level: float | None = N
 def follow_envelope_sections(
     read: Read, present: LevelMeter, wanted: LevelMeter, level: float | None, step: int
 ) -> Iterator[np.ndarray]:
-    """Yield in sections what `follow_envelope` returns.
+    """Apply `follow_envelope` in sections.
 
     Args:
-        read: Reads the signal to shape, twice.
-        present: What was measured of it.
-        wanted: What was measured of the signal whose envelope to take.
+        read: Returns samples of the signal to change; the signal is read twice.
+        present: Measurements of the signal to change.
+        wanted: Measurements of the signal that gives the envelope.
         level: As in `follow_envelope`.
-        step: Samples a section.
+        step: Samples per section.
     """
     n, target = present.n, wanted.level()
     if present.level() <= 0 or target <= 0:
@@ -273,11 +273,11 @@ def _limit_sections(read: Read, n: int, peak: float, step: int) -> Iterator[np.n
 
 
 def limit_peaks(wav: np.ndarray, window: int = LIMITER_WINDOW) -> np.ndarray:
-    """Turn peaks over `PEAK_LIMIT` down, smoothly and only around them, so that the level stays.
+    """Attenuate peaks over `PEAK_LIMIT` smoothly and only around them, so that the level stays the same.
 
     Args:
         wav: (N,).
-        window: Samples over which the gain comes and goes.
+        window: Attack and release of the gain in samples.
 
     Returns:
         (N,), nowhere over `PEAK_LIMIT`.
@@ -288,11 +288,11 @@ def limit_peaks(wav: np.ndarray, window: int = LIMITER_WINDOW) -> np.ndarray:
     from scipy.ndimage import minimum_filter1d
 
     needed = np.minimum(1.0, PEAK_LIMIT / np.maximum(magnitude, 1e-12))
-    # A weighted mean of minima over the same reach is never over the gain that a sample needs.
+    # A weighted mean of minima over the same window never exceeds the gain that a sample needs.
     half = window // 2
     lowest = minimum_filter1d(np.pad(needed, half, mode="edge"), 2 * half + 1)
     weights = np.hanning(2 * half + 3)[1:-1]
     gain = np.convolve(lowest, weights / weights.sum(), mode="valid")
-    # A sum of weights may come out a hair under 1: where no peak is near, nothing may change.
+    # Rounding can leave the sum of weights slightly below 1; samples away from peaks must not change.
     gain[gain > 1 - 1e-9] = 1.0
     return np.asarray(wav * gain)

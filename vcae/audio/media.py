@@ -1,4 +1,4 @@
-"""What libsndfile does not read or write, through PyAV: m4a, aac, wma, amr, the sound tracks of videos; and sound back into a video."""
+"""Formats of PyAV that libsndfile does not support: m4a, aac, wma, amr, sound tracks of videos; and writing sound into a video."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vcae.errors import AudioError
 if TYPE_CHECKING:
     from av.container import InputContainer
 
-# What may be opened. Playlists (hls, concat, dash) are not among them: they name other files and hosts.
+# Formats that may be opened. Playlists (hls, concat, dash) are excluded, as they refer to other files and hosts.
 DEMUXERS = (
     "mov,mp4,m4a,3gp,3g2,mj2",
     *("matroska,webm", "asf", "avi", "mpegts", "mpeg", "flv", "ogg", "aac", "amr", "amrnb", "amrwb"),
@@ -39,13 +39,13 @@ DEMUXERS = (
         "gsm",
     ),
 )
-# A jump of the clock of a video's sound track that is filled with silence, in seconds: less is jitter, more is another clock.
+# Range of gaps in the time stamps of a sound track that are filled with silence, in s; smaller ones are jitter, larger ones another clock.
 MIN_GAP_S, MAX_GAP_S = 0.05, 600.0
-# Samples that an encoder fills its last frame up with at most.
+# Most samples of padding in an encoder's last frame.
 MAX_FILLING = 4096
-# Containers state times to a millisecond or a frame: by less than this a length may be off, and by a hundredth.
+# Tolerance of a container's duration, whose resolution is a millisecond or a frame; in addition to 1 %.
 TOLERANCE_S = 0.15
-# Kinds of output: (container, codec, rate that the codec needs or None, bits a second).
+# Output formats: (container, codec, rate that the codec needs or None, bit/s).
 SOUND_FORMATS = {".m4a": ("ipod", "aac", None, 96_000)}
 VIDEO_FORMATS = {
     ".mp4": ("mp4", "aac", None, 96_000),
@@ -64,22 +64,22 @@ def _av(name: str) -> Any:
 
 
 class MediaFile:
-    """The sound track of a file that ffmpeg's libraries read.
+    """Sound track of a file in a format of ffmpeg's libraries.
 
     Args:
-        file: Open for reading, and able to seek.
-        name: For messages.
+        file: File opened for reading, seekable.
+        name: Name for messages.
 
     Attributes:
         samplerate: Hz.
-        channels: How many.
-        frames: Samples a channel, by what the file states; 0 where it does not.
-        warnings: What is wrong with it all the same; complete once it was read.
-        has_video: Whether pictures go with the sound.
+        channels: Number of channels.
+        frames: Samples per channel as stated in the file; 0 if unknown.
+        warnings: Problems that do not prevent reading; complete after reading.
+        has_video: Whether the file is a video.
 
     Raises:
-        AudioError: If PyAV is not there, the file is not one of `DEMUXERS`, or it holds no sound track.
-        OSError: If it cannot be read as any.
+        AudioError: If PyAV is not installed, the format is not one of `DEMUXERS`, or there is no sound track.
+        OSError: If the file cannot be read.
     """
 
     def __init__(self, file: BinaryIO, name: str) -> None:
@@ -121,7 +121,7 @@ class MediaFile:
             self.warnings.append(f"is cut off: {seconds:.2f} of {self._stated_s:.2f} s could be read; get a whole copy of it")
 
     def _most(self) -> int:
-        """Return how many samples belong to the sound: what an encoder of mp4's filled its last frame up with does not."""
+        """Return the number of samples without the padding of an mp4 encoder's last frame."""
         return self.frames if self._track.duration and "mp4" in self._container.format.name else 1 << 62
 
     def _decoded(self) -> Iterator[np.ndarray]:
@@ -145,7 +145,7 @@ class MediaFile:
                 n += round(frame.samples * self.samplerate / frame.sample_rate)
                 now = (frame.format.name, frame.layout.name, frame.sample_rate)
                 if now != kind:
-                    # Another kind of frame in mid-stream, as joined files have it, needs a converter of its own.
+                    # A change of format within the stream, as in joined files, needs another converter.
                     yield from self._converted(resampler, None)
                     layout = self._track.layout.name
                     resampler, kind = av.AudioResampler(format="flt", layout=layout, rate=self.samplerate), now
@@ -164,15 +164,15 @@ class MediaFile:
 
 
 def open_container(file: BinaryIO, name: str) -> InputContainer:
-    """Open a file with ffmpeg's libraries; it can make them open nothing else.
+    """Open a file with ffmpeg's libraries, which cannot open any other file or host from it.
 
     Raises:
-        AudioError: If PyAV is not there.
+        AudioError: If PyAV is not installed.
         OSError: If it cannot be read.
     """
     av = _av(name)
     file.seek(0)
-    # Nothing that a file names is followed: no protocol is allowed beside the file itself.
+    # References in a file are not followed, as no protocol is allowed.
     options = {"format_whitelist": ",".join(DEMUXERS), "protocol_whitelist": ""}
     try:
         container: InputContainer = av.open(file, "r", container_options=options, metadata_errors="replace")
@@ -182,7 +182,7 @@ def open_container(file: BinaryIO, name: str) -> InputContainer:
 
 
 def moving_pictures(container: InputContainer) -> list[Any]:
-    """Return the streams that are a video; a cover picture is none."""
+    """Return the video streams, without cover pictures."""
     import av
 
     cover = av.stream.Disposition.attached_pic
@@ -226,7 +226,7 @@ def write_media(
                 made.start_encoding()
             except (av.error.FFmpegError, ValueError) as error:
                 raise AudioError(
-                    f"the pictures of the source do not fit into {out.suffix or kind[0]} ({error}); choose another suffix with -o, such as .mkv"
+                    f"the pictures of the source do not fit into {out.suffix or kind[0]} ({error}); choose another suffix, such as .mkv"
                 ) from error
             _interleave(av, made, track, blocks, sample_rate, source, copied, check)
     except av.error.FFmpegError as error:
@@ -246,7 +246,7 @@ def _copy_streams(source: InputContainer, made: Any) -> dict[int, Any]:
             if stream.type == "video":
                 raise AudioError(
                     f"the pictures of the source are {stream.codec_context.name}, which this kind of file does not take; "
-                    "choose another suffix with -o, such as .mkv"
+                    "choose another suffix, such as .mkv"
                 ) from None
             continue
         twin.time_base = stream.time_base

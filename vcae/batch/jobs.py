@@ -1,4 +1,4 @@
-"""What there is to do and what became of it: files, folders, rows of a table, lines of a report. No import of torch here."""
+"""Jobs and their outcomes: planned from files, folders or a table, and reported line by line. Without torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vcae.errors import AudioError, ConfigError, DataError
 from vcae.files import STDIO, write_file
 from vcae.table import find_path, read_table
 
-# Of the sound files taken from a folder; a file that is named is tried whatever its suffix.
+# Suffixes of the sound files of a folder; a file given by name may have any suffix.
 SUFFIXES = (
     *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".aifc"),
     *(".au", ".snd", ".caf", ".w64", ".rf64", ".sph"),
@@ -30,14 +30,14 @@ TABLE = ".csv"
 
 @dataclass(frozen=True)
 class Job:
-    """One recording to work on.
+    """Recording to process.
 
     Attributes:
         source: The file to read; `-` for standard input.
-        speakers: Each as `--speaker` takes it.
-        output: The file to write; empty where results are collected.
-        name: Of the source, within the deepest folder that holds all sources.
-        known: What a report says of this output: `key` and `sha256`; None if nothing, or if it is to be made again anyway.
+        speakers: Target voice, each part in the form of `--speaker`.
+        output: The file to write; empty if results are collected.
+        name: Path of the source within the deepest folder that contains all sources.
+        known: `key` and `sha256` of this output in an earlier report; None if there are none, or if it is to be made again anyway.
     """
 
     source: str
@@ -49,19 +49,19 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job.
+    """Outcome of a job.
 
     Attributes:
         source, speakers, output: As in the job.
-        status: What was done, such as `converted`; or `skipped` (was done before) or `failed`.
-        reason: Why it failed, or what was wrong with the source all the same.
-        key: Hash of all that decides the result: the source's content, the voice's, the settings, the checkpoint.
-        sha256: Of the output.
-        n_bytes: Of the output.
-        duration_s: Of the sound.
-        elapsed_s: That it took.
-        facts: What was measured, as plain data.
-        value: What is collected; not part of a report.
+        status: `failed`, `skipped` (completed by an earlier run), or the worker's verb, such as `converted`.
+        reason: Reason of the failure, or a warning about the source.
+        key: Hash of everything that determines the result: content of the source and of the voice, settings, checkpoint.
+        sha256: SHA-256 of the output.
+        n_bytes: Size of the output.
+        duration_s: Duration of the sound.
+        elapsed_s: Processing time.
+        facts: Measurements, as plain data.
+        value: Result to collect; not part of a report.
     """
 
     source: str
@@ -85,21 +85,21 @@ def find_sources(
     leave_out: Path | None = None,
     left_out: list[str] | None = None,
 ) -> list[tuple[str, str]]:
-    """List path and name of each file to work on.
+    """Find the files to process and return their paths and names.
 
-    A name is the path within the deepest folder that holds everything given, so that no two are alike.
+    A name is the path within the deepest folder that contains all sources, so that names are unique.
 
     Args:
-        given: Files; folders, searched with all below them, of which links to folders and hidden files are left out; patterns such as
-            `day1/*.wav`, where no file is called so; or `-`, alone.
-        suffixes: Of the files taken from a folder, in lower case.
-        pattern: Which files of a folder instead, such as `*.flac` or `day1/*`: of the name or of the path below the folder.
-        leave_out: A folder that is not searched, as outputs go there.
-        left_out: Takes the names of the files in folders that are not taken; where a pattern says which are, of none.
+        given: Files; folders, which are searched recursively without links to folders and hidden files; patterns such as
+            `day1/*.wav`, unless a file has this name; or `-`, alone.
+        suffixes: Suffixes of the files of a folder, in lower case.
+        pattern: Pattern of the files of a folder instead, such as `*.flac` or `day1/*`, for the name or the path below the folder.
+        leave_out: A folder that is not searched, as it is that of the outputs.
+        left_out: List to which the names of files in folders that are not used are added; with a pattern none are added.
 
     Raises:
-        AudioError: If a pattern fits no file, or `-` is not alone.
-        ConfigError: If a folder holds nothing of the kind.
+        AudioError: If a pattern matches no file, or `-` is not alone.
+        ConfigError: If a folder has no suitable files.
     """
     if STDIO in given and len(given) > 1:
         raise AudioError("'-' is standard input and goes alone; name files, or pipe one recording")
@@ -138,7 +138,7 @@ def _expanded(given: Sequence[str]) -> Iterator[str]:
 def _inside(
     folder: Path, suffixes: Collection[str], pattern: str | None, leave_out: Path | None, left_out: list[str] | None
 ) -> list[Path]:
-    """Return the files of a folder, relative to it, in the order of their names."""
+    """Return the files of a folder, relative to it, sorted by name."""
     found: list[Path] = []
     for root, folders, names in os.walk(folder):
         here = Path(root)
@@ -162,7 +162,7 @@ def _inside(
 
 
 def is_table(given: Sequence[str]) -> bool:
-    """Say whether what is given is a table of sources.
+    """Return whether the arguments are a table of sources.
 
     Raises:
         AudioError: If a table is given with something else.
@@ -183,18 +183,18 @@ def plan(
     columns: tuple[str, ...] = ("source",),
     left_out: list[str] | None = None,
 ) -> list[Job]:
-    """List what is to be done with files, folders or a table.
+    """Plan the jobs for files, folders or a table.
 
     Args:
-        given: As `find_sources` takes it; or one CSV, see `plan_table`.
-        out_dir: Where outputs go; the tree is kept, and sources that differ in their suffix alone keep it: `a.mp3.wav`. No two outputs
-            are one file. None where results are collected.
-        speakers: Of the voice.
+        given: As for `find_sources`; or one CSV, see `plan_table`.
+        out_dir: Folder of the outputs. Subfolders are preserved, and sources that differ only in their suffix keep it: `a.mp3.wav`. All
+            outputs are different files. None if results are collected.
+        speakers: Target voice.
         ending: Suffix of the outputs.
         suffixes: As in `find_sources`.
-        pattern: Likewise.
-        columns: That a table needs.
-        left_out: Takes the names of the files in folders that are not among the jobs.
+        pattern: As in `find_sources`.
+        columns: Required columns of a table.
+        left_out: List to which the names of files in folders that are not among the jobs are added.
 
     Raises:
         VcaeError: If there is nothing to do, or a table cannot be used.
@@ -215,14 +215,14 @@ def plan_table(
     ending: str = ".wav",
     columns: tuple[str, ...] = ("source", "speaker"),
 ) -> list[Job]:
-    """List what a CSV asks for: in the column source, and, where there are any, in speaker and output; others are left alone.
+    """Plan the jobs of a CSV with the column source and, optionally, speaker and output; other columns are ignored.
 
     Args:
-        table: As `read_table` reads it. Paths in it are relative to it. A speaker is what `--speaker` takes; several are set apart by ';'.
-        out_dir: Where outputs go: as the column output says, else `[SPEAKER/]SOURCE.wav`. None where results are collected.
-        speakers: Of all rows, if the table names none.
+        table: The CSV, see `read_table`. Its paths are relative to it. A speaker is in the form of `--speaker`; several are separated by ';'.
+        out_dir: Folder of the outputs, which are named by the column output, or else `[SPEAKER/]SOURCE.wav`. None if results are collected.
+        speakers: Target voice of all rows, if the table has none.
         ending: Suffix of the outputs.
-        columns: That are needed.
+        columns: Required columns.
 
     Raises:
         DataError: If it cannot be read, lacks a column, is empty, or names an output twice or outside `out_dir`.
@@ -245,7 +245,7 @@ def plan_table(
             )
             raise DataError(f"{table}, line {number}: {said}")
         output = "" if out_dir is None else _output(table, number, out_dir, row, own, ending)
-        # What is named by hand must be one file each; the same row twice is a slip too.
+        # Outputs named in the table must be different files, and a repeated row is an error too.
         key: Any = _same_file(output) if row.get("output") else (source, *own)
         if output and key in seen:
             raise DataError(
@@ -265,17 +265,17 @@ def plan_table(
 
 
 def _same_file(path: str) -> str:
-    """Return what is the same for names that some file system takes for one: case and the way to write accents do not count."""
+    """Return a key that is equal for names that some file systems treat as equal, by case or composition of accents."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
 
 
 def unique_names(short: Sequence[str], long: Sequence[str], fixed: Sequence[str] = ()) -> list[str]:
-    """Name outputs so that no two are one file, on a file system that ignores case either.
+    """Choose unique names of outputs, also for file systems that ignore case.
 
     Args:
-        short: Names to take where they are one of a kind.
-        long: Names to take where they are not, such as `a.mp3.wav` for `a.mp3`; where these are not either, they are numbered.
-        fixed: Names that stay, empty where there is none.
+        short: Names to use if they are unique.
+        long: Names to use otherwise, such as `a.mp3.wav` for `a.mp3`; if these are not unique either, they are numbered.
+        fixed: Names that must not change, empty where there is none.
     """
     names, is_long = list(short), [bool(name) for name in (fixed or [""] * len(short))]
     while True:
@@ -321,7 +321,7 @@ def _beside(table: Path, speaker: str) -> str:
 
 
 def read_report(path: Path) -> dict[str, dict[str, Any]]:
-    """Return the last line about each output of a report; a line that a killed run left unfinished is passed over."""
+    """Return the last line of each output in a report; an incomplete line of a killed run is ignored."""
     lines: dict[str, dict[str, Any]] = {}
     if not path.exists():
         return lines
@@ -335,22 +335,22 @@ def read_report(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def write_report(path: Path, outcomes: Iterable[Outcome]) -> None:
-    """Write one line a job."""
+    """Write a report with one line per job."""
     write_file(path, "".join(report_line(outcome) for outcome in outcomes))
 
 
 def report_line(outcome: Outcome) -> str:
-    """Return an outcome as a line of JSON; what could not be measured is null there."""
+    """Return an outcome as a line of JSON, in which missing measurements are null."""
     row = {name: value for name, value in asdict(outcome).items() if name != "value"}
     row["facts"] = plain(row["facts"])
     return json.dumps(row) + "\n"
 
 
 def plain(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return facts as JSON has them: it knows no NaN."""
+    """Return facts with None in place of NaN, which JSON does not have."""
     return {name: None if isinstance(value, float) and value != value else value for name, value in facts.items()}
 
 
 def failed(job: Job, reason: str) -> Outcome:
-    """Return the outcome of a job that could not be done, its reason on one line."""
+    """Return the outcome of a failed job, with its reason on one line."""
     return Outcome(job.source, job.speakers, job.output, "failed", " ".join(reason.split()))

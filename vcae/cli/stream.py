@@ -1,4 +1,4 @@
-"""`vcae stream`: conversion while it is said, from a pipe or a microphone."""
+"""`vcae stream`: live conversion from a pipe or a microphone."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class _Tally:
-    """What is told at the end."""
+    """Statistics of a stream, printed at the end."""
 
     blocks: int = 0
     late: int = 0
@@ -47,22 +47,24 @@ class _Tally:
 @user_errors
 def stream(
     speaker: Annotated[
-        list[str], typer.Option("--speaker", "-s", help="Who shall say it: a clip or a saved voice; as for convert.")
+        list[str], typer.Option("--speaker", "-s", help="Target voice: a clip or a saved voice; as for convert.")
     ],
     block_ms: Annotated[
-        float, typer.Option(help="Length of a block; the latency is 160 ms more, and at most 250 ms in all.")
+        float, typer.Option(help="Length of a block; the total latency is 160 ms more, and at most 250 ms.")
     ] = 80.0,
     rate: Annotated[
         int | None, typer.Option(help="Sample rate of raw PCM (16 bit, mono) on standard input; a wav states it.")
     ] = None,
     source_voice: Annotated[
         str | None,
-        typer.Option(help="A clip of the one who speaks, to begin with; by default of --speaker, until more is heard."),
+        typer.Option(help="A clip of the source speaker for the initial statistics; by default those of --speaker are used."),
     ] = None,
     device_in: Annotated[
         str | None, typer.Option(help="Microphone, by number or name, or 'default', in place of standard input.")
     ] = None,
-    device_out: Annotated[str | None, typer.Option(help="Loudspeaker, likewise, in place of standard output.")] = None,
+    device_out: Annotated[
+        str | None, typer.Option(help="Loudspeaker, by number or name, or 'default', in place of standard output.")
+    ] = None,
     pitch: Annotated[str, typer.Option(help="As for convert.")] = "auto",
     match: Annotated[str, typer.Option(help="As for convert.")] = "auto",
     detail: Annotated[str, typer.Option(help="As for convert.")] = "auto",
@@ -72,10 +74,10 @@ def stream(
     device: DeviceOption = Device.cpu,
     quiet: QuietOption = False,
 ) -> None:
-    """Convert sound as it comes, a block at a time: a wav or raw PCM from standard input to standard output, or sound devices.
+    """Convert live sound block by block: a wav or raw PCM from standard input to standard output, or with sound devices.
 
-    What comes out has 16 kHz; it is a wav if a wav came in, and raw PCM otherwise. Underruns, which are blocks that took longer than they
-    last or that a device missed, are told at the end.
+    The output has 16 kHz; it is a wav if the input is a wav, and raw PCM otherwise. Underruns (blocks that took longer than their
+    duration, or that a device missed) are reported at the end.
     """
     options = ConvertOptions(pitch, 1.0, match, detail, loudness.value, seed)
     from vcae.audio.io import read_sound
@@ -85,7 +87,9 @@ def stream(
     own = None if source_voice is None else read_sound(source_voice, first_s=60.0)
     first = next(iter(clips.values()), None)
     if own is None and first is None:
-        raise ConfigError("a saved voice says nothing to begin with; give a clip of the one who speaks with --source-voice")
+        raise ConfigError(
+            "a saved voice has no initial statistics for a stream; give a clip of the source speaker with --source-voice"
+        )
     with progress("loading the model", quiet):
         import numpy as np
 
@@ -95,7 +99,7 @@ def stream(
         model = load(checkpoint, device.value)
         prior = model.analyse_sound(own or first)  # type: ignore[arg-type]
         voice = find_voice(model, speakers, clips)
-        # The first block of all takes longer; it shall not come late.
+        # The first block takes longer, so one is processed in advance.
         warm = LiveConverter(model, voice, prior, options, block_ms)
         warm(np.zeros(warm.block_samples, np.float32))
         converter = LiveConverter(model, voice, prior, options, block_ms)
@@ -202,7 +206,7 @@ def _open(opened: ExitStack, kind: str, name: str, rate: int, block: int) -> Any
 
 
 class _Sink:
-    """Where sound goes: a device, or standard output as a wav or raw PCM."""
+    """Output of a stream: a device, or standard output as a wav or raw PCM."""
 
     def __init__(self, opened: ExitStack, device_out: str | None, as_wav: bool, rate: int, tally: _Tally) -> None:
         from vcae.audio.pcm import wav_header

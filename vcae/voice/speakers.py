@@ -1,4 +1,4 @@
-"""What `--speaker` may be: clips, saved voices, and mixes of them. No import of torch until a voice is made."""
+"""Values of `--speaker`: clips, saved voices, and mixes of them. Torch is imported when a voice is measured."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from vcae.engine.engine import Engine
     from vcae.voice.voice import Voice
 
-# Of a longer clip of a voice, so much is heard: its first seconds that are no pause, searched for up to the second length.
+# Most seconds of a clip that are used, and how far a longer one is searched for seconds that are not pauses.
 MAX_CLIP_S, MAX_SEARCHED_S = 600.0, 7200.0
-# A second of a long clip is a pause when it is this much quieter than nine tenths of them at most are, in dB.
+# A second of a long clip is a pause if its power is this far below the 90th percentile, in dB.
 PAUSE_DB = 25.0
 
 
 @dataclass(frozen=True)
 class Speaker:
-    """One --speaker: a clip, or the file of a saved voice, with its weight if one was given."""
+    """Value of one --speaker: a clip or the file of a saved voice, with its weight if one was given."""
 
     path: Path
     saved: bool
@@ -35,10 +35,10 @@ class Speaker:
 
 
 def parse_speaker(text: str) -> Speaker:
-    """Read a --speaker: a clip, a saved voice's name or file, and `:WEIGHT` after it if it is to be mixed.
+    """Parse a --speaker: a clip, or a saved voice's name or file, optionally followed by `:WEIGHT` for a mix.
 
     Raises:
-        ConfigError: If it is neither a file nor a saved voice, or its weight is no number.
+        ConfigError: If it is neither a file nor a saved voice, or its weight is not a number.
     """
     from vcae.voice.shelf import NAME, SUFFIX, voice_path, voices_folder
 
@@ -61,12 +61,12 @@ def parse_speaker(text: str) -> Speaker:
 
 
 def read_clips(speakers: list[Speaker]) -> dict[Path, Sound]:
-    """Read the clips among the speakers, before a model is loaded, so that a bad one is named at once."""
+    """Read the clips among the speakers, before a model is loaded, so that unusable ones are reported at once."""
     return {s.path: read_clip(s.path) for s in speakers if not s.saved}
 
 
 def read_clip(path: Path, most_s: float = MAX_CLIP_S) -> Sound:
-    """Read a clip; of a long one, so many seconds of it that are no pause.
+    """Read a clip; of a long one, only seconds that are not pauses, up to `most_s` of them.
 
     Raises:
         AudioError: If it cannot be used.
@@ -89,11 +89,11 @@ def read_clip(path: Path, most_s: float = MAX_CLIP_S) -> Sound:
                 kept.append(block)
             if n >= chosen[-1]:
                 break
-        return Sound(np.concatenate(kept), second, str(path), reader.warnings)
+        return Sound(np.concatenate(kept), second, str(path), warnings=reader.warnings)
 
 
 def _seconds(blocks: Iterator[np.ndarray], second: int) -> Iterator[np.ndarray]:
-    """Cut blocks of samples anew, into pieces of a second each and what is left."""
+    """Yield the samples of blocks in pieces of one second, and the rest."""
     import numpy as np
 
     rest = np.zeros(0, np.float32)
@@ -109,17 +109,19 @@ def _seconds(blocks: Iterator[np.ndarray], second: int) -> Iterator[np.ndarray]:
 def find_voice(
     model: Engine, speakers: list[Speaker], clips: dict[Path, Sound], denoise: bool = False, log: bool = True
 ) -> Voice:
-    """Make one voice of all speakers: clips without weights are one voice; with a weight or a saved voice among them, all are mixed.
+    """Return the voice of all speakers: clips without weights are one voice; with a weight or a saved voice among them, all are mixed.
 
-    With `denoise`, clips are cleaned first; a saved voice stays as it was heard. With `log`, what is wrong with clips is logged.
+    With `denoise`, clips are denoised first; saved voices are unchanged. With `log`, warnings about the clips are logged.
     """
     from vcae.voice.file import load_voice
-    from vcae.voice.voice import hear_voice, log_warnings, mix_voices
+    from vcae.voice.voice import log_warnings, mix_voices, voice_from_sounds
 
     if all(s.weight is None and not s.saved for s in speakers):
-        voice = hear_voice(model, list(clips.values()), denoise)
+        voice = voice_from_sounds(model, list(clips.values()), denoise)
     else:
-        voices = [load_voice(s.path, model) if s.saved else hear_voice(model, [clips[s.path]], denoise) for s in speakers]
+        voices = [
+            load_voice(s.path, model) if s.saved else voice_from_sounds(model, [clips[s.path]], denoise) for s in speakers
+        ]
         voice = mix_voices(voices, [1.0 if s.weight is None else s.weight for s in speakers])
     if log:
         log_warnings(voice)

@@ -1,4 +1,4 @@
-"""Which part of a reference is speech, and what is wrong with it: too little, clipped, noisy, or two voices."""
+"""Speech activity of references, and checks of their quality: too short, clipped, noisy, or two voices."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from vcae.engine.engine import Engine
 from vcae.engine.listening import Analysis
 from vcae.errors import AudioError
 
-# Speech that all references together must have, and that they should have, in seconds.
+# Speech that all references together need, and that they should have for a similar voice, in seconds.
 MIN_SPEECH_S = 0.5
 GOOD_SPEECH_S = 3.0
-# A voiced run shorter than this is chance; one whose pitch moves less from frame to frame (in nats) is a tone: speech moves by 0.02.
+# A shorter voiced run is a chance detection. A run whose log-F0 changes by less per frame is a tone; in speech it changes by 0.02.
 MIN_RUN_FRAMES = 4
 MIN_PITCH_STEP = 0.002
-# Consonants: what is this near to a voiced run counts as speech.
+# Active frames within this distance of a voiced run count as speech, for consonants.
 NEAR_S = 0.12
-# What is heard: speech with this much around it, and pauses up to this long within.
+# Margin around speech that is kept, and the longest pause that is kept.
 AROUND_S = 0.25
 PAUSE_S = 0.8
-# Between the quiet and the loud frames of a recording; under the first it does not change as speech does, under the second it is noisy.
+# Level range (5th to 95th percentile). Below the first a recording is steady noise and not speech, below the second it is noisy speech.
 STEADY_DB = 2.2
 NOISY_DB = 15.0
-# Samples this near to the peak, so many in a row, are clipped; that share of all samples is worth a word.
+# Runs of at least CLIP_RUN samples within 1.5 % of the peak are clipped; a warning is given above this fraction of samples.
 CLIP_LEVEL, CLIP_RUN, MAX_CLIPPED = 0.985, 3, 0.002
-# Two voices: stretches of speech fall into two groups whose speaker embeddings are less alike than this cosine. One voice's groups
-# reach 0.8 to 0.92, two voices' 0.0 to 0.6 (8 s of 12 speakers).
+# Two voices: windows of speech form two clusters whose mean speaker embeddings have a cosine below this. The clusters of one voice
+# have 0.8 to 0.92, those of two voices 0.0 to 0.6 (8 s each, 12 speakers).
 WINDOW_S, STEP_S, MAX_WINDOWS = 2.0, 1.0, 60
 ALIKE, MIN_GROUP = 0.5, 0.15
 NATS_TO_DB = 20 / math.log(10)
@@ -41,12 +41,12 @@ NATS_TO_DB = 20 / math.log(10)
 
 @dataclass(frozen=True)
 class Speech:
-    """What of a recording is speech.
+    """Speech activity of a recording.
 
     Attributes:
-        keep: (T,) frames to hear: without silence at the ends, long pauses, and whatever else is no speech.
+        keep: (T,) bool, frames to use: speech and short pauses, without silence at the ends and sounds other than speech.
         speech_s: Seconds of speech.
-        range_db: Between the quiet and the loud frames of the speech and its surroundings; 0 where there is none.
+        range_db: Level range of the speech and its surroundings in dB; 0 without speech.
     """
 
     keep: np.ndarray
@@ -55,7 +55,7 @@ class Speech:
 
 
 def find_speech(seen: Analysis, frame_rate: float) -> Speech:
-    """Find the speech of a recording by its voiced runs and how they move.
+    """Find speech in a recording by its voiced runs with changing F0.
 
     Args:
         seen: The recording.
@@ -64,7 +64,7 @@ def find_speech(seen: Analysis, frame_rate: float) -> Speech:
     f0 = seen.f0[0].cpu().numpy()
     levels = seen.mel.mean(dim=1)[0].cpu().numpy()
     voiced = _moving_runs(f0)
-    # Where there may be speech and a second around it, so that long silence does not hide it.
+    # Only near possible speech, so that long silence does not hide it.
     near = levels[_widen(voiced, round(frame_rate))]
     range_db = float(np.quantile(near, 0.95) - np.quantile(near, 0.05)) * NATS_TO_DB if len(near) else 0.0
     if range_db < STEADY_DB:
@@ -109,15 +109,15 @@ def _close(mask: np.ndarray, n: int) -> np.ndarray:
 def hear_speech(
     model: Engine, references: Sequence[Analysis], sounds: Sequence[Sound]
 ) -> tuple[list[Analysis], tuple[str, ...]]:
-    """Keep the speech of references, and say what is wrong with them.
+    """Cut references to their speech, and check their quality.
 
     Args:
         model: With a speaker part.
         references: Recordings of a voice.
-        sounds: The same as they were given.
+        sounds: The same recordings as they were given.
 
     Returns:
-        The references that hold speech, each cut to it; and warnings, a sentence each.
+        The references with speech, each cut to it; and warnings, one sentence each.
 
     Raises:
         AudioError: If there is less than `MIN_SPEECH_S` of speech in all of them.
@@ -152,7 +152,7 @@ def hear_speech(
 
 
 def _clipped(wav: np.ndarray) -> float:
-    """Return the share of samples that are in runs at the peak."""
+    """Return the fraction of samples in runs at the peak."""
     peak = float(np.abs(wav).max(initial=0.0))
     if peak <= 0:
         return 0.0
@@ -163,7 +163,7 @@ def _clipped(wav: np.ndarray) -> float:
 
 @torch.inference_mode()
 def _two_groups(model: Engine, references: Sequence[Analysis]) -> float:
-    """Return how alike the two groups are that stretches of speech fall into: the cosine of their speaker embeddings; 1 if there are none."""
+    """Return the cosine between the mean speaker embeddings of two clusters of windows; 1 if there are not two."""
     rate = model.mel_config.frame_rate
     mel = torch.cat([seen.mel for seen in references], dim=-1)
     window, step = round(WINDOW_S * rate), round(STEP_S * rate)
