@@ -480,7 +480,9 @@ def _summarise(outcomes: list[Outcome], total: int, elapsed: float, path: Path, 
             _say_failed(outcome)
         elif outcome.reason:
             say(f"damaged: {outcome.source}: {outcome.reason}", sys.stderr)
-        _say_warnings(outcome.facts)
+    # What is said of a voice is the same for every source.
+    lines = dict.fromkeys(line for outcome in outcomes for line in outcome.facts.get("warnings", ()))
+    _say_warnings({"warnings": [*lines]})
     values: dict[str, Any] = {
         "total": total,
         **counts,

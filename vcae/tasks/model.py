@@ -97,7 +97,7 @@ class Model(Engine):
         """Measure a voice, for several conversions, for mixing (`vcae.mix_voices`) or for saving (`vcae.save_voice`).
 
         Args:
-            clips: One clip, or several: samples, sounds or paths of files; at least 1 s each, weighted by their seconds of speech.
+            clips: One clip, or several: samples, sounds or paths of files, with at least 0.5 s of speech in all; each counts by its speech.
             sample_rate: Sample rate of arrays, in Hz.
             denoise: Denoise the clips first.
 
@@ -140,7 +140,7 @@ class Model(Engine):
         Args:
             wav: The source: samples (N,), (N, channels) or (channels, N), a `Sound`, or the path of a file; at least 0.5 s.
             sample_rate: Sample rate of arrays, in Hz.
-            reference: The target voice: a clip or several, in the forms of `wav`, at least 1 s each; or a measured or loaded voice.
+            reference: The target voice: a clip or several, in the forms of `wav`, with at least 0.5 s of speech; or a measured or loaded voice.
             reference_sample_rate: Sample rate of the clips, in Hz; that of the source when None.
             pitch: `auto` moves F0 to the voice's range, `keep` leaves it, a number shifts it by semitones.
             strength: Strength from 0 (the source's own voice) to 1 (the target voice).
@@ -226,7 +226,7 @@ class Model(Engine):
 
         Args:
             units: From `units`, or `vcae.tasks.unit_files.read_units`.
-            reference: One clip of the target voice, or several: samples, sounds or paths of files, at least 1 s each; or a measured voice.
+            reference: One clip of the target voice, or several: samples, sounds or paths of files, at least 0.5 s of speech; or a measured voice.
             reference_sample_rate: Sample rate of the clips, in Hz.
             pitch: `auto` uses the voice's own range, a number shifts it by semitones.
             durations: `file` uses the units' own, `predicted` the model's, `auto` the units' own if they have them.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,8 +25,11 @@ from vcae.model.decoder import Decoder
 from vcae.model.reference import Reference
 from vcae.voice.matching import Errors, Quantiles, band_quantiles, measure_errors
 from vcae.voice.retrieval import Frames, keep_frames
+from vcae.voice.speech import hear_speech
 
-MIN_REFERENCE_S = 1.0
+log = logging.getLogger(__name__)
+
+MIN_REFERENCE_S = 0.5
 # Longest recording of a voice; only the beginning of a longer one is used.
 MAX_REFERENCE_S = 600.0
 
@@ -85,6 +89,7 @@ class Voice:
         origin: Checkpoint that measured it; None if unknown.
         decoder_weights: Weights of a fine-tuned decoder that `fit_voice` has not built yet; None otherwise.
         parts: The mixed voices with their weights; empty for a voice that is not mixed.
+        warnings: Problems of its clips that do not prevent their use, a sentence each.
     """
 
     speaker_embedding: Tensor
@@ -100,6 +105,7 @@ class Voice:
     origin: Origin | None = None
     decoder_weights: Mapping[str, Tensor] | None = None
     parts: tuple[tuple[Voice, float], ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         pitch = "unvoiced" if math.isnan(self.log_f0_median) else f"{math.exp(self.log_f0_median):.0f} Hz"
@@ -163,16 +169,18 @@ def measure_again(model: Engine, recordings: Sequence[Recording]) -> Voice:
 
 
 def voice_from_sounds(model: Engine, references: Sequence[Sound], denoise: bool = False) -> Voice:
-    """Measure the voice of clips, at least 1 s each, weighted by their seconds of sound; with `denoise` they are denoised first.
+    """Measure the voice of clips from the speech in them, weighted by its seconds; with `denoise` they are denoised first.
 
     Raises:
-        AudioError: For unusable audio, or no clips.
+        AudioError: For unusable audio, no clips, or too little speech.
     """
     if not references:
         raise AudioError("no reference was given; name at least one clip of the target voice")
-    if denoise:
-        references = [shared_cleaner(model.device.type).sound(reference) for reference in references]
-    return describe_voice(model, [analyse(model, r, MIN_REFERENCE_S) for r in references])
+    cleaner = shared_cleaner(model.device.type) if denoise else None
+    seen = [analyse(model, cleaner.sound(r) if cleaner else r, MIN_REFERENCE_S) for r in references]
+    speech, warnings = hear_speech(model, seen, references)
+    known = [line for reference in references for line in reference.warnings]
+    return replace(describe_voice(model, speech), warnings=(*known, *warnings))
 
 
 def measure_voice(
@@ -182,7 +190,7 @@ def measure_voice(
 
     Args:
         model: Model whose autoencoder has a speaker part.
-        clips: One clip, in any form that `as_sound` accepts, or several; at least 1 s each, weighted by their seconds of speech.
+        clips: One clip, in any form that `as_sound` accepts, or several, with at least 0.5 s of speech in all; each counts by its speech.
         sample_rate: Sample rate of arrays, in Hz.
         denoise: Denoise the clips first.
 
@@ -191,9 +199,18 @@ def measure_voice(
         ConfigError: For a checkpoint without a speaker part.
     """
     several = [clips] if isinstance(clips, Samples) else list(clips)
-    return voice_from_sounds(
-        model, [as_sound(clip, sample_rate, f"reference {n + 1}") for n, clip in enumerate(several)], denoise
-    )
+    sounds = [as_sound(clip, sample_rate, f"reference {n + 1}") for n, clip in enumerate(several)]
+    voice = voice_from_sounds(model, sounds, denoise)
+    # Warnings about a file were logged when it was read.
+    log_warnings(voice, known=[line for sound in sounds for line in sound.warnings])
+    return voice
+
+
+def log_warnings(voice: Voice, known: Sequence[str] = ()) -> None:
+    """Log a voice's warnings except the known ones."""
+    for line in voice.warnings:
+        if line not in known:
+            log.warning("%s", line)
 
 
 def mix_voices(voices: Sequence[Voice], weights: Sequence[float]) -> Voice:
@@ -250,6 +267,7 @@ def mix_voices(voices: Sequence[Voice], weights: Sequence[float]) -> Voice:
         reference=_mean_reference([(v.reference, w) for v, w in kept]),
         origin=kept[0][0].origin,
         parts=tuple(kept),
+        warnings=tuple(dict.fromkeys(line for v, _ in kept for line in v.warnings)),
     )
 
 
