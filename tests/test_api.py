@@ -197,7 +197,7 @@ def test_objects_say_what_they_are(model, converted):
     assert repr(model).endswith(" M, 16000 Hz, cpu)")
     assert repr(model.embed(converted)) == f"Embedding(speaker of '{SOURCE}', 1 row of 128 numbers, 2.00 s)"
     assert (
-        repr(model.encode(converted)) == "Encoding(latent (1, 12, 63), speaker_embedding (1, 128), f0 (1, 126), 32000 samples)"
+        repr(model.encode(converted)) == "Encoding(latent (1, 64, 63), speaker_embedding (1, 128), f0 (1, 126), 32000 samples)"
     )
     copied = model.reconstruct(converted)
     assert len(copied) == len(converted)

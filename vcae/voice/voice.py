@@ -136,8 +136,9 @@ def describe_voice(model: Engine, references: Sequence[Analysis], decoder: Decod
     errors = measure_errors(mels, copies, latents, f0s, model.autoencoder.config.content.stride)
     frames = keep_frames(mels, [model.autoencoder.normalize(mel) for mel in mels], f0s)
     statistics = log_f0_statistics(torch.cat(f0s, dim=1)[0])
-    reference = describe_reference(model, mels)
     quantiles, recordings = band_quantiles(mels, f0s), _keep(references, round(KEPT_S * model.mel_config.frame_rate))
+    # Of the recordings that a saved voice stores, and as rounded there, so that it sounds the same.
+    reference = describe_reference(model, [recording.mel.float() for recording in recordings])
     origin = Origin.of(model)
     return Voice(embedding, *statistics, quantiles, errors, frames, speech_s, decoder, reference, recordings, origin)
 
