@@ -130,7 +130,8 @@ def describe_voice(model: Engine, references: Sequence[Analysis], decoder: Decod
     errors = measure_errors(mels, copies, latents, f0s, model.autoencoder.config.content.stride)
     frames = keep_frames(mels, [model.autoencoder.normalize(mel) for mel in mels], f0s)
     statistics = log_f0_statistics(torch.cat(f0s, dim=1)[0])
-    reference = describe_reference(model, mels)
+    # From mels as a file holds them, so that a voice that is loaded sounds the same.
+    reference = describe_reference(model, [mel.half().float() for mel in mels])
     quantiles, recordings = band_quantiles(mels, f0s), _keep(references, round(KEPT_S * model.mel_config.frame_rate))
     origin = Origin.of(model)
     return Voice(embedding, *statistics, quantiles, errors, frames, speech_s, decoder, reference, recordings, origin)
