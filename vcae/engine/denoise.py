@@ -121,7 +121,7 @@ def shared_cleaner(device: str) -> Cleaner:
 
 
 def denoise(wav: Samples, sample_rate: int | None = None, strength: float = 1.0, device: str = "auto") -> Sound:
-    """Take the noise from a recording of speech.
+    """Denoise a recording of speech.
 
     Args:
         wav: Samples, a sound, or the path of a file, in any form that `as_sound` accepts; at least 0.1 s.
@@ -130,7 +130,7 @@ def denoise(wav: Samples, sample_rate: int | None = None, strength: float = 1.0,
         device: `auto`, `cpu`, `cuda` or `mps`.
 
     Returns:
-        The sound at 16 kHz, at the level it had.
+        The sound at 16 kHz, at its original level.
 
     Raises:
         AudioError: For unusable audio.

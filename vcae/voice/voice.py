@@ -57,8 +57,8 @@ class Origin:
 
     Attributes:
         checkpoint: Its name.
-        sha256: Of its file, hex.
-        mel: Settings of the mels that it reads.
+        sha256: SHA-256 of its file, hex.
+        mel: Mel settings of its models.
     """
 
     checkpoint: str
@@ -67,7 +67,7 @@ class Origin:
 
     @classmethod
     def of(cls, model: Engine) -> Origin:
-        """Return the origin of what this model measures."""
+        """Return the origin of the voices that this model measures."""
         return cls(model.checkpoint.path.stem, model.checkpoint.sha256, model.mel_config)
 
 
@@ -80,15 +80,15 @@ class Voice:
         log_f0_median: Median of log-F0, natural log of Hz; nan if the reference has no voiced frame.
         log_f0_spread: Standard deviation of log-F0 in nats; nan if the reference has no voiced frame.
         quantiles: (n_mels, Q) of unvoiced and of voiced frames, the distribution of each mel band.
-        errors: What the autoencoder gets wrong about this voice.
-        frames: What it sounds like, frame by frame.
-        speech_s: Seconds of sound, pauses left out.
-        decoder: A decoder fine-tuned to this voice; None takes the checkpoint's.
-        reference: What the decoder may look up of the voice; None where it looks up nothing, or nothing is known.
-        recordings: What it was measured on, at most `KEPT_S` in all; none of a mixed or invented voice.
-        origin: What measured it; None if that is not known.
-        decoder_weights: Of a decoder fine-tuned to this voice, which `fit_voice` has not built yet; None otherwise.
-        parts: The voices that it is mixed from, with their weights; none if it is not mixed.
+        errors: Reconstruction errors of the autoencoder on this voice.
+        frames: Frames of the reference, for matching.
+        speech_s: Seconds of sound, without pauses.
+        decoder: Decoder fine-tuned to this voice; None for the checkpoint's.
+        reference: Keys and values for the decoder's attention; None without attention, or if unknown.
+        recordings: Recordings that it was measured on, at most `KEPT_S` in total; empty for a mixed or generated voice.
+        origin: Checkpoint that measured it; None if unknown.
+        decoder_weights: Weights of a fine-tuned decoder that `fit_voice` has not built yet; None otherwise.
+        parts: The mixed voices with their weights; empty for a voice that is not mixed.
         warnings: Problems of its clips that do not prevent their use, a sentence each.
     """
 
@@ -175,7 +175,7 @@ def voice_from_sounds(model: Engine, references: Sequence[Sound], denoise: bool 
         AudioError: For unusable audio, no clips, or too little speech.
     """
     if not references:
-        raise AudioError("no reference was given; name at least one clip of the voice to take")
+        raise AudioError("no reference was given; name at least one clip of the target voice")
     cleaner = shared_cleaner(model.device.type) if denoise else None
     seen = [analyse(model, cleaner.sound(r) if cleaner else r, MIN_REFERENCE_S) for r in references]
     speech, warnings = hear_speech(model, seen, references)
