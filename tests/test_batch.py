@@ -17,7 +17,7 @@ import soundfile
 
 from tests.conftest import CLIPS
 from vcae.batch.jobs import Job, plan, plan_table, read_report, unique_names
-from vcae.batch.pool import TRIES, _hear, _Worker, run_jobs
+from vcae.batch.pool import TRIES, _receive, _Worker, run_jobs
 from vcae.batch.workers import Converter
 from vcae.errors import ConfigError, DataError
 from vcae.options import ConvertOptions
@@ -313,11 +313,11 @@ def test_a_job_that_kills_its_workers_is_given_up():
     ours, theirs = multiprocessing.Pipe()
     theirs.close()
     job, waiting = Job("a", ("b",), "c"), deque()
-    assert _hear(_Worker(Dead(), ours, job, 1), waiting) is None
+    assert _receive(_Worker(Dead(), ours, job, 1), waiting) is None
     assert list(waiting) == [(job, 2)]
     ours, theirs = multiprocessing.Pipe()
     theirs.close()
-    outcome = _hear(_Worker(Dead(), ours, job, TRIES), deque())
+    outcome = _receive(_Worker(Dead(), ours, job, TRIES), deque())
     assert outcome.status == "failed"
     assert "exit code -9" in outcome.reason
 

@@ -39,6 +39,8 @@ SNDFILE_FORMATS = {
 }
 # Suffixes of outputs; a video output takes the pictures of its source.
 FORMATS = (*SNDFILE_FORMATS, *SOUND_FORMATS, *VIDEO_FORMATS)
+# With more channels than this, which is a damaged header as a rule, they are averaged without a look at each.
+MAX_MEASURED = 64
 # Samples of all channels per read.
 BLOCK_SAMPLES = 1 << 19
 
@@ -171,7 +173,10 @@ class SoundReader:
     def _blocks_of(self, opened: Any) -> Iterator[np.ndarray]:
         rate, channels = int(opened.samplerate), int(opened.channels)
         if isinstance(opened, MediaFile):
-            yield from opened.blocks()
+            try:
+                yield from opened.blocks()
+            except OSError as error:
+                raise _unreadable(self.name, error) from error
             self._warnings += [line for line in opened.warnings if line not in self._warnings]
             return
         blocks = self._sndfile_blocks(opened, channels)
@@ -198,6 +203,8 @@ class SoundReader:
 
     def _weights(self, most: int | None) -> np.ndarray:
         """Measure the first `most` samples, and return the weights of the channels."""
+        if self.channels > MAX_MEASURED:
+            return np.full(self.channels, 1 / self.channels)
         if self.channels == 1 and not self._is_float:
             return np.ones(1)
         meter = ChannelMeter(self.channels)

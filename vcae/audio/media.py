@@ -107,7 +107,7 @@ class MediaFile:
     def blocks(self) -> Iterator[np.ndarray]:
         """Yield the samples (n, channels), float32. Can be called once."""
         n, held, most = 0, list[np.ndarray](), self._most()
-        for block in self._decoded():
+        for block in self._readable():
             if n < most < n + len(block) or held:
                 held.append(block[most - n :] if not held else block)
                 block = block[: most - n] if len(held) == 1 else block[:0]
@@ -123,6 +123,14 @@ class MediaFile:
     def _most(self) -> int:
         """Return the number of samples without the padding of an mp4 encoder's last frame."""
         return self.frames if self._track.duration and "mp4" in self._container.format.name else 1 << 62
+
+    def _readable(self) -> Iterator[np.ndarray]:
+        """Yield what is decoded; an error of ffmpeg's becomes an OSError."""
+        av = _av(self._name)
+        try:
+            yield from self._decoded()
+        except av.error.FFmpegError as error:
+            raise OSError(f"{error.strerror or error}") from error
 
     def _decoded(self) -> Iterator[np.ndarray]:
         av = _av(self._name)

@@ -23,13 +23,15 @@ GOOD_SPEECH_S = 3.0
 MIN_RUN_FRAMES = 4
 MIN_PITCH_STEP = 0.002
 # Active frames within this distance of a voiced run count as speech, for consonants.
-NEAR_S = 0.12
+NEAR_S = 0.08
 # Margin around speech that is kept, and the longest pause that is kept.
 AROUND_S = 0.25
 PAUSE_S = 0.8
 # Level range (5th to 95th percentile). Below the first a recording is steady noise and not speech, below the second it is noisy speech.
+# The latter is judged if there is this much speech, in seconds.
 STEADY_DB = 2.2
 NOISY_DB = 15.0
+MIN_JUDGED_S = 2.0
 # Runs of at least CLIP_RUN samples within 1.5 % of the peak are clipped; a warning is given above this fraction of samples.
 CLIP_LEVEL, CLIP_RUN, MAX_CLIPPED = 0.985, 3, 0.002
 # Two voices: windows of speech form two clusters whose mean speaker embeddings have a cosine below this. The clusters of one voice
@@ -132,7 +134,8 @@ def hear_speech(
         if not speech.keep.any():
             warnings.append(f"no speech was found in {name}, and it was left out")
             continue
-        if speech.range_db < NOISY_DB:
+        # A shorter clip may be speech without a pause.
+        if speech.range_db < NOISY_DB and speech.speech_s >= MIN_JUDGED_S:
             warnings.append(f"{name} is noisy ({speech.range_db:.0f} dB between speech and pauses); --denoise cleans it first")
         keep = torch.from_numpy(speech.keep).to(seen.mel.device)
         kept.append(Analysis(np.zeros(0, np.float32), seen.mel[..., keep], seen.f0[:, keep], seen.level))
