@@ -72,7 +72,7 @@ def test_rungs_come_back_as_they_were(ladder, rungs):
     said = describe_ladder(ladder)
     assert said["parameters"] == {str(dim): sum(p.numel() for p in rung.parameters()) for dim, rung in rungs.items()}
     assert said["info"] == {"author": "a test"}
-    with pytest.raises(ConfigError, match="code_dim is 3; the ladder has 2 and 5 numbers a step"):
+    with pytest.raises(ConfigError, match="code_dim is 3; the ladder has 2 and 5 values per step"):
         load_rung(3, name=ladder)
 
 
