@@ -81,7 +81,7 @@ class Noising:
         heard, clean = wav + room * (in_room - wav), wav + room * (early - wav)
         snr = c.snr_min_db + draws.uniform(n_batch, 1).to(wav.device) * (c.snr_max_db - c.snr_min_db)
         noise = self._noises(n, others, draws).to(wav.device)
-        gain = _active_rms(heard) / noise.square().mean(dim=1, keepdim=True).sqrt().clamp(min=1e-5) * 10 ** (-snr / 20)
+        gain = active_rms(heard) / noise.square().mean(dim=1, keepdim=True).sqrt().clamp(min=1e-5) * 10 ** (-snr / 20)
         heard = heard + noise * gain * (chance[:, 1:2] >= c.no_noise)
         cut = self._band_limits(n, n_batch, draws).to(wav.device)
         limited = (chance[:, 2:3] < c.band_limit).float()
@@ -95,7 +95,7 @@ class Noising:
             ]
             heard = torch.stack(rows)
         spread = (2 * draws.uniform(n_batch, 1).to(wav.device) - 1) * LEVEL_SPREAD_DB
-        level = TARGET_LEVEL * 10 ** (spread / 20) / _active_rms(heard).clamp(min=1e-4)
+        level = TARGET_LEVEL * 10 ** (spread / 20) / active_rms(heard).clamp(min=1e-4)
         return heard * level, reachable * level, clean * level
 
     def _in_rooms(self, wav: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
@@ -181,7 +181,7 @@ class Noising:
         return torch.sigmoid((top - hz) / 60) * torch.where(bottom > 0, torch.sigmoid((hz - bottom) / 20), torch.ones(()))
 
 
-def _active_rms(wav: Tensor) -> Tensor:
+def active_rms(wav: Tensor) -> Tensor:
     """Return the RMS (B, 1) over the frames within 30 dB of the loudest."""
     frames = wav[:, : wav.shape[1] // 256 * 256].reshape(len(wav), -1, 256).square().mean(dim=-1)
     top = frames.quantile(0.98, dim=1, keepdim=True)
