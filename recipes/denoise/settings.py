@@ -17,10 +17,14 @@ class NoiseBankRecipe:
     # Folds that are kept for the test.
     held_out: tuple[int, ...] = (5,)
     n_rooms: int = 600
+    # Noises that are made, and the seconds of each.
+    n_made: int = 2000
+    made_s: float = 8.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "n_rooms")
+        at_least(self, 1, "n_rooms", "n_made")
+        require(self.made_s >= 1, f"made_s is {self.made_s}; at least 1 second is needed")
 
 
 @dataclass(frozen=True)

@@ -90,20 +90,21 @@ class NoisingConfig:
     snr_min_db: float = -5.0
     snr_max_db: float = 20.0
     no_noise: float = 0.08
-    # Of the noises: from the bank, made by random filters, and other voices; a second one joins some.
-    recorded: float = 0.5
-    synthetic: float = 0.35
-    second: float = 0.4
+    # Of the noises: recorded, made, and, what is left, other voices; another joins some, and a third some of those and others.
+    recorded: float = 0.45
+    synthetic: float = 0.42
+    second: float = 0.3
     room: float = 0.25
     band_limit: float = 0.1
-    codec: float = 0.08
+    codec: float = 0.06
+    clipping: float = 0.04
 
     def __post_init__(self) -> None:
         require(
             self.snr_min_db <= self.snr_max_db,
             f"noising.snr_min_db is {self.snr_min_db}; it must not be above snr_max_db ({self.snr_max_db})",
         )
-        within(self, 0, 1, "no_noise", "recorded", "synthetic", "second", "room", "band_limit", "codec", where="noising")
+        within(self, 0, 1, "no_noise", "recorded", "synthetic", "second", "room", "band_limit", "codec", "clipping", where="noising")
         require(
             self.recorded + self.synthetic <= 1,
             f"noising.recorded and synthetic are {self.recorded} and {self.synthetic}; together they are at most 1",
@@ -232,8 +233,8 @@ class DenoiseRecipe:
     noising: NoisingConfig = field(default_factory=NoisingConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
-    # Weight of the base-10 logarithm of what is wrong with the filtered sound, sample by sample, as a share of the speech's power.
-    error_weight: float = 0.0
+    # Weight of the base-10 logarithm of what is wrong with the cleaned sound, sample by sample, as a share of the speech's power.
+    error_weight: float = 0.1
     # Carry on from a checkpoint of this recipe.
     initial: str | None = None
 
