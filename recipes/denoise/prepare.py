@@ -74,7 +74,9 @@ def main() -> None:
         "rooms": torch.from_numpy(rooms).half(),
     }
     write_tensors(recipe.output, tensors, {"seed": str(recipe.seed)})
-    print(f"{recipe.output}: {n_recorded} noises recorded, {len(made)} made, {bounds[-1] / SAMPLE_RATE / 60:.1f} minutes, {len(rooms)} rooms")
+    print(
+        f"{recipe.output}: {n_recorded} noises recorded, {len(made)} made, {bounds[-1] / SAMPLE_RATE / 60:.1f} minutes, {len(rooms)} rooms"
+    )
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ class DenoiseTestRecipe:
     min_s: float = 2.0
     max_s: float = 8.0
     snrs_db: tuple[float, ...] = (0.0, 5.0, 10.0)
-    systems: tuple[str, ...] = ("ours", "ours-restored", "noisereduce", "noisereduce-stationary", "rnnoise")
+    systems: tuple[str, ...] = ("ours", "noisereduce", "noisereduce-stationary", "rnnoise")
     # Conditions without noise: clean, and each kind of damage.
     others: tuple[str, ...] = ("clean", "room", "telephone", "opus")
     denoiser: str = "denoiser"

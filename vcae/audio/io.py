@@ -55,6 +55,10 @@ class Sound:
         """Yield the samples, as a `SoundReader` does."""
         yield self.wav
 
+    def channel_blocks(self) -> Iterator[np.ndarray]:
+        """Yield the samples as (N, 1), as a `SoundReader` does."""
+        yield self.wav[:, None]
+
 
 class SoundReader:
     """A sound file that is read in blocks. Use it in a `with` statement.
@@ -99,10 +103,20 @@ class SoundReader:
             raise
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """Yield the sound as mono blocks (n,), float32. Can be called once.
+        """Yield the sound as mono blocks (n,), float32. Can be called once, and not after `channel_blocks`.
 
         Raises:
             AudioError: If the file is empty, damaged, too long, or has bad samples; the latter are counted to the end.
+        """
+        for block in self.channel_blocks():
+            mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
+            yield np.ascontiguousarray(mono, dtype=np.float32)
+
+    def channel_blocks(self) -> Iterator[np.ndarray]:
+        """Yield the sound as blocks (n, channels), float32. Can be called once, and not after `blocks`.
+
+        Raises:
+            AudioError: As `blocks`.
         """
         # An MP3's length may be an estimate; the other formats state it.
         expected = 0 if self._opened.format == "MP3" else self._opened.frames
@@ -118,8 +132,7 @@ class SoundReader:
             _check_length(n, self.sample_rate, self._opened.channels, self.name, self._max_s)
             bad += block.size - int(np.isfinite(block).sum())
             if not bad:
-                mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
-                yield np.ascontiguousarray(mono, dtype=np.float32)
+                yield block
         if 0 < expected < 1 << 60 and n < expected:
             raise AudioError(f"{self.name} is truncated: {n} of {expected} samples could be read; get a whole copy of it")
         _check_samples(n, bad, self.name)
@@ -333,21 +346,22 @@ def write_blocks(
     comment: str,
     force: bool = False,
     stdout: BinaryIO | None = None,
+    channels: int = 1,
 ) -> None:
-    """Write a sound that comes in blocks (n,), in memory bounded by a block. The rest is as in `write_sound`."""
+    """Write a sound that comes in blocks (n,), or (n, channels), in memory bounded by a block. The rest is as in `write_sound`."""
     check_output(path, force)
     if str(path) == STDIO:
         if stdout is None:
             raise AudioError("there is no standard output to write to; name a file with -o")
         # A wav's header says how long it is, so it is made before it is sent.
         with writing("standard output", AudioError), tempfile.TemporaryFile(prefix="vcae-", buffering=0) as made:
-            _encode(made, blocks, sample_rate, ("WAV", "PCM_16"), comment, path)
+            _encode(made, blocks, sample_rate, ("WAV", "PCM_16"), comment, path, channels)
             made.seek(0)
             shutil.copyfileobj(made, stdout, 1 << 20)
             stdout.flush()
         return
     with replacing(path, AudioError) as temporary, temporary.open("w+b", buffering=0) as out:
-        _encode(cast(BinaryIO, out), blocks, sample_rate, FORMATS[Path(path).suffix.lower()], comment, path)
+        _encode(cast(BinaryIO, out), blocks, sample_rate, FORMATS[Path(path).suffix.lower()], comment, path, channels)
 
 
 class _CarefulFile:
@@ -370,12 +384,20 @@ class _CarefulFile:
 
 
 def _encode(
-    out: BinaryIO, blocks: Iterable[np.ndarray], sample_rate: int, kind: tuple[str, str], comment: str, path: str | Path
+    out: BinaryIO,
+    blocks: Iterable[np.ndarray],
+    sample_rate: int,
+    kind: tuple[str, str],
+    comment: str,
+    path: str | Path,
+    channels: int,
 ) -> None:
     import soundfile
 
     careful, peak = _CarefulFile(out), 0.0
-    with soundfile.SoundFile(careful, "w", samplerate=sample_rate, channels=1, format=kind[0], subtype=kind[1]) as opened:
+    with soundfile.SoundFile(
+        careful, "w", samplerate=sample_rate, channels=channels, format=kind[0], subtype=kind[1]
+    ) as opened:
         opened.comment = comment
         for block in blocks:
             peak = max(peak, float(np.abs(block).max(initial=0.0)))

@@ -141,9 +141,9 @@ class Denoiser(Worker):
         """Denoise."""
         from vcae.audio.io import write_blocks
 
-        cleaned, rate = self._cleaner.clean(source, self._strength), self._cleaner.sample_rate
-        blocks = talk.counted(cleaned.blocks(), cleaned.duration_s, rate)
-        write_blocks(job.output, blocks, rate, self.comment(), True, talk.stdout)
+        cleaned = self._cleaner.clean(source, self._strength)
+        blocks = talk.counted(cleaned.channel_blocks(), cleaned.duration_s, cleaned.sample_rate)
+        write_blocks(job.output, blocks, cleaned.sample_rate, self.comment(), True, talk.stdout, cleaned.n_channels)
         return Made(cleaned.duration_s, f"{cleaned.duration_s:.1f} s denoised", {"strength": self._strength})
 
 

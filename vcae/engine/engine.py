@@ -65,6 +65,16 @@ def as_sound(wav: Samples, sample_rate: int | None = None, name: str = "audio") 
         return read_sound(wav)
     if isinstance(wav, Sound):
         return check_sound(wav.wav, wav.sample_rate, wav.name)
+    array, rate = as_channels(wav, sample_rate, name)
+    return check_sound(array, rate, name)
+
+
+def as_channels(
+    wav: np.ndarray | Tensor | Sound, sample_rate: int | None = None, name: str = "audio"
+) -> tuple[np.ndarray, int]:
+    """Return checked samples (N, channels), float32, and their rate in Hz; arguments and errors as in `as_sound`."""
+    if isinstance(wav, Sound):
+        return check_sound(wav.wav, wav.sample_rate, wav.name).wav[:, None], wav.sample_rate
     if sample_rate is None:
         raise ConfigError(
             f"the sample rate of the {name} is missing; give it in Hz, or give a path or a Sound, which have theirs"
@@ -78,7 +88,8 @@ def as_sound(wav: Samples, sample_rate: int | None = None, name: str = "audio") 
         )
     if array.ndim == 2 and array.shape[0] < array.shape[1]:
         array = array.T
-    return check_sound(array, sample_rate, name)
+    check_sound(array, sample_rate, name)
+    return np.ascontiguousarray(array.reshape(len(array), -1), dtype=np.float32), int(sample_rate)
 
 
 class Engine:

@@ -130,7 +130,7 @@ def convert_long(
     step = max(round(section_s * model.mel_config.frame_rate), 1)
     told = progress or (lambda share: None)
     if options.denoise:
-        source = shared_cleaner(model.device.type).clean(source)
+        source = shared_cleaner(model.device.type).clean_mono(source)
     heard, work = listen(model, source, MIN_SOURCE_S, lambda n: Workshop(step, n > step, model.device))
     own = hear_speaker(model, heard.mel, heard.active, work)
     latent = hear_content(model, heard.mel, heard.active, work)

@@ -104,7 +104,20 @@ class NoisingConfig:
             self.snr_min_db <= self.snr_max_db,
             f"noising.snr_min_db is {self.snr_min_db}; it must not be above snr_max_db ({self.snr_max_db})",
         )
-        within(self, 0, 1, "no_noise", "recorded", "synthetic", "second", "room", "band_limit", "codec", "clipping", where="noising")
+        within(
+            self,
+            0,
+            1,
+            "no_noise",
+            "recorded",
+            "synthetic",
+            "second",
+            "room",
+            "band_limit",
+            "codec",
+            "clipping",
+            where="noising",
+        )
         require(
             self.recorded + self.synthetic <= 1,
             f"noising.recorded and synthetic are {self.recorded} and {self.synthetic}; together they are at most 1",

@@ -11,28 +11,30 @@ Maker = Callable[[np.random.Generator, int, int], np.ndarray]
 
 
 def coloured(rng: np.random.Generator, n: int, sample_rate: int) -> np.ndarray:
-    """Noise whose level falls by -3 to 12 dB an octave, with broad bumps: fans, rain, wind, traffic far away; some of it swells."""
+    """Make noise whose level falls by -3 to 12 dB an octave, with broad bumps: fans, rain, wind, traffic far away; some of it swells."""
     hz = np.fft.rfftfreq(n, 1 / sample_rate)
     slope = rng.uniform(-3, 12)
     knots = np.interp(np.log2(np.maximum(hz, 30)), np.linspace(np.log2(30), np.log2(sample_rate / 2), 9), rng.normal(0, 5, 9))
     gain = 10 ** ((knots - slope * np.log2(np.maximum(hz, 60) / 1000)) / 20)
     noise = np.fft.irfft(np.fft.rfft(rng.standard_normal(n)) * gain, n)
-    return noise * swells(rng, n, sample_rate)
+    return np.asarray(noise * swells(rng, n, sample_rate))
 
 
 def swells(rng: np.random.Generator, n: int, sample_rate: int) -> np.ndarray:
-    """A gain that stays (half of the time), beats regularly, or wanders as gusts do."""
+    """Draw a gain that stays (half of the time), beats regularly, or wanders as gusts do."""
     kind = rng.random()
     if kind < 0.5:
         return np.ones(n)
     if kind < 0.75:
-        return 1 + rng.uniform(0.2, 1) * np.sin(2 * np.pi * rng.uniform(0.2, 25) * np.arange(n) / sample_rate + rng.uniform(0, 6))
+        return 1 + rng.uniform(0.2, 1) * np.sin(
+            2 * np.pi * rng.uniform(0.2, 25) * np.arange(n) / sample_rate + rng.uniform(0, 6)
+        )
     n_knots = max(int(n / sample_rate * rng.uniform(0.5, 4)), 2)
     return 10 ** (np.interp(np.linspace(0, n_knots, n), np.arange(n_knots + 1), rng.normal(0, 8, n_knots + 1)) / 20)
 
 
 def harmonics(phase: np.ndarray, f0: np.ndarray, rng: np.random.Generator, sample_rate: int, fall: float) -> np.ndarray:
-    """Partials on a phase in cycles, under 7.5 kHz, of random strength, falling as k to the power -fall."""
+    """Sum partials on a phase in cycles, under 7.5 kHz, of random strength, falling as k to the power -fall."""
     total = np.zeros(len(phase))
     for k in range(1, 25):
         strength = k**-fall * rng.uniform(0.1, 1)
@@ -42,7 +44,7 @@ def harmonics(phase: np.ndarray, f0: np.ndarray, rng: np.random.Generator, sampl
 
 
 def hum(rng: np.random.Generator, n: int, sample_rate: int) -> np.ndarray:
-    """Mains, transformers, horns: steady partials of one to three tones, some of them on and off."""
+    """Make hums: mains, transformers, horns: steady partials of one to three tones, some of them on and off."""
     total = np.zeros(n)
     for _ in range(rng.integers(1, 4)):
         f0 = np.full(n, np.exp(rng.uniform(np.log(45), np.log(900))))
@@ -53,7 +55,7 @@ def hum(rng: np.random.Generator, n: int, sample_rate: int) -> np.ndarray:
 
 
 def sweep(rng: np.random.Generator, n: int, sample_rate: int) -> np.ndarray:
-    """Sirens, alarms, gears: tones that rise and fall, or jump between pitches."""
+    """Make sirens, alarms, gears: tones that rise and fall, or jump between pitches."""
     time, rate = np.arange(n) / sample_rate, np.exp(rng.uniform(np.log(0.1), np.log(8)))
     turn = (rate * time + rng.random()) % 1
     shape = (np.sin(2 * np.pi * turn), 4 * np.abs(turn - 0.5) - 1, 2 * turn - 1, np.sign(turn - 0.5))[rng.integers(4)]
@@ -62,7 +64,7 @@ def sweep(rng: np.random.Generator, n: int, sample_rate: int) -> np.ndarray:
 
 
 def engine(rng: np.random.Generator, n: int, sample_rate: int) -> np.ndarray:
-    """Engines, drills, hammers: pulses of noise at a wavering rate, through resonances."""
+    """Make engines, drills, hammers: pulses of noise at a wavering rate, through resonances."""
     n_knots = max(int(n / sample_rate * 2), 2)
     waver = np.interp(np.linspace(0, n_knots, n), np.arange(n_knots + 1), np.cumsum(rng.normal(0, 0.05, n_knots + 1)))
     rate = np.exp(rng.uniform(np.log(8), np.log(300))) * np.exp(waver)
@@ -78,7 +80,7 @@ def engine(rng: np.random.Generator, n: int, sample_rate: int) -> np.ndarray:
 def resonate(
     x: np.ndarray, rng: np.random.Generator, sample_rate: int, low: float, high: float, q_min: float, q_max: float
 ) -> np.ndarray:
-    """One resonance at a random place from `low` to `high` Hz, of a random sharpness, at unit level."""
+    """Pass a signal through one resonance at a random place from `low` to `high` Hz, of a random sharpness, at unit level."""
     angle = 2 * np.pi * np.exp(rng.uniform(np.log(low), np.log(high))) / sample_rate
     radius = np.exp(-angle / 2 / np.exp(rng.uniform(np.log(q_min), np.log(q_max))))
     y = lfilter([1, 0, -1], [1, -2 * radius * np.cos(angle), radius**2], x)
@@ -86,7 +88,7 @@ def resonate(
 
 
 def impacts(rng: np.random.Generator, n: int, sample_rate: int) -> np.ndarray:
-    """Knocks, keys, dishes, shots, steps: bursts at random or regular times, ringing in a few resonances."""
+    """Make knocks, keys, dishes, shots, steps: bursts at random or regular times, ringing in a few resonances."""
     hits, rate = np.zeros(n), np.exp(rng.uniform(np.log(0.7), np.log(30)))
     if rng.random() < 0.4:
         times = np.arange(rng.random() / rate, n / sample_rate, 1 / rate)
@@ -104,7 +106,7 @@ def impacts(rng: np.random.Generator, n: int, sample_rate: int) -> np.ndarray:
 
 
 def music(rng: np.random.Generator, n: int, sample_rate: int) -> np.ndarray:
-    """Notes of a scale, with attacks and decays, some with vibrato; a beat under some of it."""
+    """Play notes of a scale, with attacks and decays, some with vibrato; a beat under some of it."""
     total, fall, decay = np.zeros(n), rng.uniform(0.6, 2), rng.uniform(0.1, 3)
     root, beat = rng.uniform(80, 250), rng.uniform(0.12, 0.6)
     for k in range(int(n / sample_rate / beat)):
@@ -115,7 +117,9 @@ def music(rng: np.random.Generator, n: int, sample_rate: int) -> np.ndarray:
             vibrato = 1 + rng.choice([0.0, 0.01]) * np.sin(2 * np.pi * 5.5 * time)
             f0 = root * 2 ** (float(rng.choice([0, 2, 4, 5, 7, 9, 11, 12, 14, 16, 19, 24])) / 12) * vibrato
             note = harmonics(np.cumsum(f0) / sample_rate, f0, rng, sample_rate, fall)
-            total[at : at + m] += note * np.exp(-time / decay) * np.minimum(time / 0.01, 1) * np.minimum((m - np.arange(m)) / 200, 1)
+            total[at : at + m] += (
+                note * np.exp(-time / decay) * np.minimum(time / 0.01, 1) * np.minimum((m - np.arange(m)) / 200, 1)
+            )
     if rng.random() < 0.5:
         total = total / max(float(np.std(total)), 1e-9) + rng.uniform(0.2, 1) * unit(impacts(rng, n, sample_rate))
     return total + 1e-3 * rng.standard_normal(n)

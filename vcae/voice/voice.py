@@ -134,7 +134,8 @@ def hear_voice(model: Engine, references: Sequence[Sound], denoise: bool = False
     if not references:
         raise AudioError("no reference was given; name at least one clip of the voice to take")
     if denoise:
-        references = [shared_cleaner(model.device.type).sound(reference) for reference in references]
+        cleaner = shared_cleaner(model.device.type)
+        references = [cleaner.sound(reference) for reference in references]
     return describe_voice(model, [analyse(model, r, MIN_REFERENCE_S) for r in references])
 
 
