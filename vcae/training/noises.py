@@ -74,7 +74,8 @@ def engine(rng: np.random.Generator, n: int, sample_rate: int) -> np.ndarray:
     total = rng.uniform(0, 0.5) * noise
     for _ in range(rng.integers(1, 5)):
         total = total + rng.uniform(0.2, 1) * resonate(noise, rng, sample_rate, 50, 5000, 2, 15)
-    return total + rng.uniform(0, 0.3) * harmonics(turn, rate, rng, sample_rate, rng.uniform(0.5, 1.5)) * np.std(total)
+    whine = harmonics(turn, rate, rng, sample_rate, rng.uniform(0.5, 1.5))
+    return np.asarray(total + rng.uniform(0, 0.3) * whine * np.std(total))
 
 
 def resonate(
