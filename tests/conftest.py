@@ -21,6 +21,7 @@ TINY = {
     "speaker": {"width": 16, "n_blocks": 1, "speaker_dim": 8},
     "decoder": {"width": 16, "n_blocks": 2},
 }
+ATTENDING = TINY | {"decoder": {"width": 16, "n_blocks": 2, "attention": [1, 2], "reference_width": 12, "reference_blocks": 1}}
 
 
 def settings_of(recipe):
@@ -53,6 +54,23 @@ def speech(clips):
 @pytest.fixture
 def tiny_autoencoder():
     return Autoencoder(from_dict(AutoencoderConfig, TINY)).eval()
+
+
+@pytest.fixture
+def attending_autoencoder():
+    """A small one whose decoder looks up the reference."""
+    made = Autoencoder(from_dict(AutoencoderConfig, ATTENDING)).eval()
+    # As after training: what is found changes what comes out.
+    for attention in made.decoder.attention.values():
+        torch.nn.init.normal_(attention.output.weight, std=0.5)
+    return made
+
+
+@pytest.fixture
+def attending_checkpoint(tmp_path, attending_autoencoder, tiny_vocoder):
+    path = tmp_path / "attending.safetensors"
+    checkpoint.save(path, attending_autoencoder, tiny_vocoder, {"author": "a test"})
+    return path
 
 
 @pytest.fixture

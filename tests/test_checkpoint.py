@@ -197,3 +197,42 @@ def test_a_shared_vocoder_must_be_a_shipped_one(tmp_path, tiny_autoencoder, name
     checkpoint.write_tensors(path, tensors, {"vcae": json.dumps(metadata)})
     with pytest.raises(CheckpointError, match=message):
         checkpoint.load(path)
+
+
+def test_eight_bits_are_close_small_and_checked(tmp_path, attending_autoencoder):
+    path, whole = tmp_path / "eight.safetensors", tmp_path / "half.safetensors"
+    checkpoint.save(path, attending_autoencoder, half=True, eight_bit=True)
+    checkpoint.save(whole, attending_autoencoder, half=True)
+    stored = load_file(path)
+    rounded = {name.removesuffix(checkpoint.STEPS) for name in stored if name.endswith(checkpoint.STEPS)}
+    assert rounded
+    assert all(stored[name].dtype == torch.int8 for name in rounded)
+    assert path.stat().st_size < 0.8 * whole.stat().st_size
+    loaded = checkpoint.load(path).autoencoder.state_dict()
+    for key, value in attending_autoencoder.state_dict().items():
+        # Half a step of the channel's largest weight, and what float16 rounds.
+        most = value.abs().amax() / 254 if f"autoencoder.{key}" in rounded else value.abs().amax() / 2000
+        assert (loaded[key] - value).abs().max() <= 1.01 * most + 1e-6, key
+
+
+@pytest.mark.parametrize("change", ["lost", "shape"])
+def test_steps_that_fit_nothing_are_refused(tmp_path, attending_autoencoder, change):
+    path = tmp_path / "eight.safetensors"
+    checkpoint.save(path, attending_autoencoder, eight_bit=True)
+    header, tensors = {"vcae": json.dumps(checkpoint.read_metadata(path))}, load_file(path)
+    name = next(n for n in tensors if n.endswith(checkpoint.STEPS))
+    if change == "lost":
+        del tensors[name.removesuffix(checkpoint.STEPS)]
+    else:
+        tensors[name] = tensors[name].flatten()
+    save_file(tensors, path, header)
+    with pytest.raises(CheckpointError, match="fit no tensor"):
+        checkpoint.load(path)
+
+
+def test_a_channel_of_zeros_stays_zero():
+    weight = torch.randn(4, 400)
+    weight[1] = 0
+    back = checkpoint.restore_weights(checkpoint.round_weights({"weight": weight}))
+    assert torch.equal(back["weight"][1], torch.zeros(400))
+    assert (back["weight"] - weight).abs().max() < weight.abs().max() / 200

@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 import types
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -254,3 +255,14 @@ def test_sound_devices(monkeypatch, speech, tmp_path):
     missing = CliRunner().invoke(app, ["stream", "-s", REFERENCE, "--device-in", "default"])
     assert missing.exit_code == 2
     assert "pip install 'vcae[live]'" in missing.stderr
+
+
+def test_live_looks_up_the_reference(attending_checkpoint, heard, speech):
+    """Live as whole: without what the decoder attends to, the sound is another."""
+    model = vcae.load(attending_checkpoint)
+    reference = soundfile.read(REFERENCE, dtype="float32")[0]
+    voice, analysis = model.voice(reference, 16000), model.analyse(reference, 16000)
+    with_it, without = (
+        np.concatenate(_run(LiveConverter(model, v, analysis), speech[:32000])) for v in (voice, replace(voice, reference=None))
+    )
+    assert np.abs(with_it - without).max() > 0.05 * np.abs(with_it).max()

@@ -1,24 +1,17 @@
 import pytest
 import torch
 
-from tests.conftest import TINY
+from tests.conftest import ATTENDING
 from vcae.config import from_dict
 from vcae.errors import ConfigError
 from vcae.model.autoencoder import Autoencoder
 from vcae.model.config import AutoencoderConfig
 from vcae.model.reference import Reference, ReferenceAttention, ReferenceEncoder
 
-LOOKING = TINY | {"decoder": {"width": 16, "n_blocks": 2, "attention": [1, 2], "reference_width": 12, "reference_blocks": 1}}
-
 
 @pytest.fixture
-def looking():
-    torch.manual_seed(0)
-    model = Autoencoder(from_dict(AutoencoderConfig, LOOKING)).eval()
-    # As after training: what is found changes what comes out.
-    for attention in model.decoder.attention.values():
-        torch.nn.init.normal_(attention.output.weight, std=0.5)
-    return model.requires_grad_(False)
+def looking(attending_autoencoder):
+    return attending_autoencoder.requires_grad_(False)
 
 
 @pytest.fixture
@@ -35,7 +28,7 @@ def _reference(n, seed, batch=1):
 
 
 def test_before_training_the_reference_changes_nothing():
-    model = Autoencoder(from_dict(AutoencoderConfig, LOOKING)).eval()
+    model = Autoencoder(from_dict(AutoencoderConfig, ATTENDING)).eval()
     latent, f0, speaker = torch.randn(1, 4, 20), torch.full((1, 40), 150.0), torch.randn(1, 8)
     with torch.no_grad():
         reference = model.encode_reference(torch.randn(1, 80, 60) - 5)

@@ -1,12 +1,15 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import soundfile
 import torch
 
+import vcae
 from vcae.audio.frames import gaussian_smooth
 from vcae.voice.detail import source_detail
 from vcae.voice.retrieval import MAX_FRAMES, keep_frames, retrieve
-from vcae.voice.speaking import MATCH_BY_LENGTH, default_match
+from vcae.voice.speaking import MATCH_BY_LENGTH, default_detail, default_match
 
 
 def _f0(n, voiced_from=0):
@@ -66,10 +69,18 @@ def test_long_references_are_thinned():
     assert len(frames.keys) == len(frames.envelopes) == len(frames.log_weights) <= MAX_FRAMES
 
 
-def test_default_match_grows_with_the_reference():
+def test_default_match_grows_with_the_reference(tiny_checkpoint, speech):
+    model = vcae.load(tiny_checkpoint)
+    voice = model.voice(speech, 16000)
     full, seconds = MATCH_BY_LENGTH
-    assert default_match(seconds / 4) == pytest.approx(full / 4)
-    assert default_match(10 * seconds) == full
+    assert default_match(model, replace(voice, speech_s=seconds / 4)) == pytest.approx(full / 4)
+    assert default_match(model, replace(voice, speech_s=10 * seconds)) == full
+
+
+def test_a_decoder_that_attends_to_the_reference_is_not_drawn_to_it_again(attending_checkpoint, speech):
+    model = vcae.load(attending_checkpoint)
+    assert default_match(model, model.voice(speech, 16000)) == 0
+    assert default_detail(model) == 0
 
 
 def test_detail_is_what_the_copy_lacks_and_no_lasting_difference(mel):

@@ -35,7 +35,10 @@ MAX_SIZE = 1 << 16
 MAX_BLOCKS = 256
 MAX_BUFFERS = 1 << 26
 # Types that are read, and the bytes of a number.
-DTYPES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2}
+DTYPES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1}
+# Added to the name of an 8-bit tensor for the one that holds its steps; and the smallest tensor that is stored so.
+STEPS = ":steps"
+MIN_EIGHT_BIT = 1024
 NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -77,6 +80,7 @@ def save(
     info: Mapping[str, Any] | None = None,
     half: bool = False,
     shared_vocoder: str | None = None,
+    eight_bit: bool = False,
 ) -> None:
     """Save one or both models as a checkpoint.
 
@@ -87,6 +91,7 @@ def save(
         info: Plain data to keep beside the weights.
         half: Store weights in float16.
         shared_vocoder: Name of a shipped checkpoint whose vocoder is to be used, instead of one in this file.
+        eight_bit: Store the autoencoder's weights in 8 bits, see `round_weights`.
 
     Raises:
         CheckpointError: If there is nothing to save, there are two vocoders, the two models differ in their mel, or the file cannot be written.
@@ -105,10 +110,41 @@ def save(
     for name, model in (("autoencoder", autoencoder), ("vocoder", vocoder)):
         if model is not None:
             metadata[name] = to_dict(model.config)
-            tensors |= {f"{name}.{key}": value for key, value in model.state_dict().items()}
+            state = {f"{name}.{key}": value for key, value in model.state_dict().items()}
+            tensors |= round_weights(state) if eight_bit and name == "autoencoder" else state
     if half:
         tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
     write_tensors(path, tensors, {"vcae": json.dumps(metadata)})
+
+
+def round_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Round weights to 8 bits: each output channel is a float16 step times whole numbers from -127 to 127.
+
+    Args:
+        tensors: A model's state. Vectors and small tensors stay as they are.
+
+    Returns:
+        The state, in which a rounded tensor is of int8 and its steps (channels, 1, ...) stand beside it; `restore_weights` turns it back.
+    """
+    rounded: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        if value.is_floating_point() and value.dim() >= 2 and value.numel() >= MIN_EIGHT_BIT:
+            steps = (value.float().abs().amax(dim=tuple(range(1, value.dim())), keepdim=True) / 127).half()
+            # A step that float16 cannot hold would be 0: such a channel is as good as 0.
+            whole = value.float() / steps.float().clamp(min=torch.finfo(torch.float16).tiny)
+            rounded |= {name: whole.round().clamp(-127, 127).to(torch.int8), name + STEPS: steps}
+        else:
+            rounded[name] = value
+    return rounded
+
+
+def restore_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Turn back what `round_weights` rounded, into float32; other tensors stay as they are."""
+    return {
+        name: value.float() * tensors[name + STEPS].float() if name + STEPS in tensors else value
+        for name, value in tensors.items()
+        if not name.endswith(STEPS)
+    }
 
 
 def _weights() -> Path:
@@ -199,6 +235,15 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
                 f"{path} is damaged: its header says {str(entry)[:120]} of {name[:60]!r}; get a fresh copy of it"
             )
         shapes[name] = shape
+    return _without_steps(path, shapes)
+
+
+def _without_steps(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a model's own tensors, after a check that steps fit the tensors whose they are."""
+    for name in [n for n in shapes if n.endswith(STEPS)]:
+        steps, whole = shapes.pop(name), shapes.get(name.removesuffix(STEPS))
+        if whole is None or steps != (whole[:1] + (1,) * (len(whole) - 1)):
+            raise CheckpointError(f"{path} is damaged: the steps {name[:60]!r} fit no tensor; get a fresh copy of it")
     return shapes
 
 
@@ -253,7 +298,7 @@ def _load_file(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        return dict(load_file(path))
+        return restore_weights(load_file(path))
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged ({error}); get a fresh copy of it") from error
 

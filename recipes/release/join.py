@@ -1,4 +1,4 @@
-"""Join an autoencoder and a vocoder into one float16 checkpoint with its SHA-256.
+"""Join an autoencoder and a vocoder into one float16 (or, by `eight_bit`, 8-bit) checkpoint with its SHA-256.
 
 python recipes/release/join.py recipes/release/conf/default.yaml
 """
@@ -29,7 +29,7 @@ def main() -> None:
     }
     path = Path(recipe.output)
     own, shared = (None, recipe.vocoder) if recipe.share_vocoder else (parts[1].vocoder, None)
-    checkpoint.save(path, parts[0].autoencoder, own, info, half=True, shared_vocoder=shared)
+    checkpoint.save(path, parts[0].autoencoder, own, info, half=True, shared_vocoder=shared, eight_bit=recipe.eight_bit)
     digest = hash_file(path)
     path.with_suffix(".sha256").write_text(f"{digest}  {path.name}\n")
     checkpoint.load(path)

@@ -16,4 +16,6 @@ class ReleaseRecipe:
     output: str
     # The vocoder stays in the shipped checkpoint of that name, and is not copied.
     share_vocoder: bool = False
+    # The autoencoder's weights are stored in 8 bits instead of 16.
+    eight_bit: bool = False
     info: Mapping[str, Any] = field(default_factory=dict)

@@ -20,7 +20,7 @@ from vcae.engine.listening import MIN_SOURCE_S, Analysis, Heard, Source, hear_co
 from vcae.options import ConvertOptions, parse_share
 from vcae.voice.detail import hear_detail
 from vcae.voice.pitch import convert_f0
-from vcae.voice.speaking import speak_sections
+from vcae.voice.speaking import default_detail, speak_sections
 from vcae.voice.voice import MAX_REFERENCE_S, Voice, describe_voice, interpolate_voices
 
 # Seconds of a source that are in memory at a time.
@@ -139,9 +139,7 @@ def convert_long(
     told(0.0)
     f0 = convert_f0(heard.f0, voice, options.pitch)
     detail, kept = None, parse_share("detail", options.detail)
-    if isinstance(kept, str):
-        narrow = model.autoencoder.quantizer is None and not model.autoencoder.decoder.attention
-        kept = 1.0 if narrow else 0.0
+    kept = default_detail(model) if isinstance(kept, str) else kept
     if kept:
         detail = hear_detail(heard.mel, decode_sections(model, latent, heard.f0, own), kept)
     mel = speak_sections(model, latent, f0, voice, parse_share("match", options.match), detail, work)

@@ -31,7 +31,7 @@ from vcae.voice.matching import FULL_MATCH_S, Quantiles, correct_errors, frame_q
 from vcae.voice.pitch import move_f0
 from vcae.voice.retrieval import REACH as RETRIEVAL_REACH
 from vcae.voice.retrieval import retrieve
-from vcae.voice.speaking import DISTRIBUTION, DISTRIBUTION_S, default_match
+from vcae.voice.speaking import DISTRIBUTION, DISTRIBUTION_S, default_detail, default_match
 from vcae.voice.voice import Voice
 
 # Frames after the one that is made which the networks see.
@@ -337,7 +337,7 @@ class LiveConverter:
 
     def _convert(self, active: Tensor, fresh: int) -> None:
         model, voice, past, n = self._model, self._voice, self._past, self._n
-        autoencoder, stride = model.autoencoder, model.autoencoder.config.content.stride
+        stride = model.autoencoder.config.content.stride
         width = self._window(fresh + min(self._content.reach, LOOK_BACK))
         known = slice(width - fresh, width - LOOK_AHEAD)
         latent = self._content(past.mel[..., -width:], active[..., -width:], known)
@@ -348,15 +348,12 @@ class LiveConverter:
         source_mean, mean = self._pitch(fresh)
         width = self._window(fresh + LOOK_BACK)
         code = past.content[..., -width:][..., ::stride]
-        # The copy in the source's own voice and the one in the other voice are one batch where one decoder makes both.
-        f0 = torch.cat([past.f0[:, -width:], past.moved_f0[:, -width:]])
-        speakers, means = torch.cat([own, voice.speaker_embedding]), torch.cat([source_mean, mean])
-        copy, mel = decode_voice(model, code.expand(2, -1, -1), f0, speakers, None, means)[..., -changed:].chunk(2)
-        if voice.decoder is not None:
-            mel = decode_voice(model, code, f0[1:], voice.speaker_embedding, voice.decoder, mean)[..., -changed:]
+        moved = past.moved_f0[:, -width:]
+        mel = decode_voice(model, code, moved, voice.speaker_embedding, voice.decoder, mean, voice.reference)[..., -changed:]
         share = parse_share("detail", self._options.detail)
-        share = (0.0 if autoencoder.quantizer is not None else 1.0) if isinstance(share, str) else share
+        share = default_detail(model) if isinstance(share, str) else share
         if share:
+            copy = decode_voice(model, code, past.f0[:, -width:], own, None, source_mean)[..., -changed:]
             mel = mel + share * self._detail(copy, fresh)[..., -changed:]
         trust = min(1.0, voice.speech_s / FULL_MATCH_S)
         code = past.content[..., -changed:][..., ::stride]
@@ -381,7 +378,7 @@ class LiveConverter:
         width = fresh + RETRIEVAL_REACH
         mel = map_quantiles(past.corrected[..., -width:], f0[:, -width:], have, voice.quantiles, distribution)
         match = parse_share("match", self._options.match)
-        match = default_match(voice.speech_s) if isinstance(match, str) else match
+        match = default_match(model, voice) if isinstance(match, str) else match
         if match:
             mel = retrieve(mel, model.autoencoder.normalize(mel), f0[:, -width:], voice.frames, match)
             past.retrieved = torch.cat([past.retrieved[..., n:-LOOK_AHEAD], mel[..., -fresh:]], dim=-1)

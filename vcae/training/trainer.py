@@ -177,11 +177,20 @@ class Trainer:
         torch.manual_seed((self.config.seed << 32) + int(batch["index"]) * world + rank)
         losses = self.wrapped(batch)
         self.accelerator.backward(losses["loss"])
-        norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), CLIP_NORM)
+        norm = self._clip()
         self.prepared_optimizer.step()
         self.prepared_optimizer.zero_grad()
         self._follow()
         return {**{k: float(v.detach()) for k, v in losses.items()}, "gradient_norm": float(norm or 0.0)}
+
+    def _clip(self) -> Tensor | float | None:
+        """Clip the gradients of each part of the objective apart, so that a critic's do not shrink the model's; return the model's norm."""
+        norms = {
+            name: self.accelerator.clip_grad_norm_(list(part.parameters()), CLIP_NORM)
+            for name, part in self.objective.named_children()
+            if any(p.requires_grad for p in part.parameters())
+        }
+        return norms.get("model")
 
     @torch.no_grad()
     def _follow(self) -> None:

@@ -22,12 +22,20 @@ DISTRIBUTION_S = 6.0
 MATCH_BY_LENGTH = (0.5, 10.0)
 
 
-def default_match(speech_s: float) -> float:
-    """Return how far to draw frames to a reference's own by default, from its seconds of speech.
+def default_match(model: Engine, voice: Voice) -> float:
+    """Return how far frames are drawn to a reference's own by default.
 
-    With little to choose from, the nearest frame says something else too often; with a minute it seldom does.
+    Not at all where the decoder attends to the reference itself; else by its seconds of speech: with little to choose from, the nearest
+    frame is too often one of another sound.
     """
-    return MATCH_BY_LENGTH[0] * min(1.0, speech_s / MATCH_BY_LENGTH[1])
+    if model.autoencoder.decoder.attention:
+        return 0.0
+    return MATCH_BY_LENGTH[0] * min(1.0, voice.speech_s / MATCH_BY_LENGTH[1])
+
+
+def default_detail(model: Engine) -> float:
+    """Return how much of the source's detail is kept by default: all where the code is narrow and continuous, else none."""
+    return 1.0 if model.autoencoder.quantizer is None and not model.autoencoder.decoder.attention else 0.0
 
 
 @torch.inference_mode()
@@ -80,8 +88,7 @@ def speak_sections(
     heard_s = float(active_levels(frame_levels(mel, work)).sum()) / model.mel_config.frame_rate
     distribution = DISTRIBUTION * trust * min(1.0, heard_s / DISTRIBUTION_S)
     mel = _distributed(mel, f0, voice, distribution, work)
-    # A decoder that looks up the reference itself needs no further drawing towards it.
-    strength = match if not isinstance(match, str) else 0.0 if autoencoder.decoder.attention else default_match(voice.speech_s)
+    strength = default_match(model, voice) if isinstance(match, str) else match
     if strength == 0:
         return mel
     matched = mel
