@@ -1,6 +1,7 @@
 """The denoiser: its masks, its memory, its rates and channels, its files; and the shipped one on real noise."""
 
 import dataclasses
+import io
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import vcae
 from tests.conftest import CLIPS, ROOT
 from vcae import checkpoint
 from vcae.audio.io import Sound, read_comment, read_sound
+from vcae.cli.stream import _cleaned, _Tally
 from vcae.config import to_dict
 from vcae.engine.denoise import Cleaner, RunningDenoiser, _FullBand
 from vcae.errors import AudioError, CheckpointError, ConfigError
@@ -235,6 +237,26 @@ def test_from_python_in_any_shape_and_rate(noisy):
         vcae.denoise(np.full(16000, np.nan, np.float32), 16000)
     # Out of phase is not silent.
     assert vcae.denoise(np.stack([noisy.wav, -noisy.wav], axis=1), 16000).abs().max() > 0.01
+
+
+def test_what_vcae_stream_hears_is_cleaned_piece_by_piece(small, noisy):
+    tally = _Tally()
+    pieces = (noisy.wav[at : at + 1300] for at in range(0, len(noisy.wav), 1300))
+    made = np.concatenate(list(_cleaned(pieces, small.running(), tally)))
+    assert np.allclose(made, small.sound(noisy).wav, atol=1e-5)
+    assert tally.work_s > 0
+
+
+@pytest.mark.slow
+def test_stream_with_denoise(noisy):
+    sent = io.BytesIO()
+    soundfile.write(sent, noisy.wav, 16000, format="WAV")
+    done = run("stream", "-s", CLIPS / "reference.flac", "--denoise", stdin=sent.getvalue())
+    assert done.returncode == 0, done.stderr
+    assert b"latency 256 ms" in done.stderr
+    made = np.frombuffer(done.stdout[44:], np.int16)
+    assert len(made) == len(noisy.wav)
+    assert np.abs(made).max() > 1000
 
 
 def test_files_are_strict(tmp_path):
