@@ -1,4 +1,4 @@
-"""Our codec and its peers in one run: rate, what the judges hear, and times.
+"""Our codec and its peers in one run: bit rate, scores of the judges, and times.
 
     python benchmarks/codec.py MANIFEST [--no-judge] [--output-dir out/codec]
 
@@ -38,19 +38,19 @@ COLUMNS = ("path", "speaker", "split", "duration_s")
 
 
 class Coder(Protocol):
-    """What is measured: a codec at one of its rates."""
+    """Interface of a codec at one of its rates."""
 
     @property
     def codec(self) -> str:
-        """Its name: a line of the plot."""
+        """Name of the codec, which is a line in the plot."""
 
     @property
     def setting(self) -> str:
-        """What its rate is set by."""
+        """Setting of the rate."""
 
     @property
     def commands(self) -> list[str]:
-        """How it is called."""
+        """Label in tables."""
 
     def encode(self, sound: Sound) -> tuple[bytes, float]:
         """Return a file and the seconds that making it took."""
@@ -60,7 +60,7 @@ class Coder(Protocol):
 
 
 class Ours:
-    """Our codec at a rate, called in this process."""
+    """Our codec at one rate, run in this process."""
 
     codec = "vcae"
 
@@ -82,7 +82,7 @@ class Ours:
 
 
 def choose_clips(manifest: Path, split: str, per_speaker: int, min_s: float, max_s: float) -> list[tuple[Path, str]]:
-    """Return the first clips of every speaker, by path, that last so long, each with its transcript, empty if there is none.
+    """Return the first clips of every speaker, by path, of at least the given length, each with its transcript or an empty one.
 
     Raises:
         DataError: If the manifest is missing, lacks a column, or has no such clip.
@@ -104,7 +104,7 @@ def choose_clips(manifest: Path, split: str, per_speaker: int, min_s: float, max
 
 
 def choose_coders(args: argparse.Namespace) -> tuple[list[Coder], list[str]]:
-    """Return what can be run of the systems asked for, and a line for each that cannot."""
+    """Return the available systems among those requested, and a message for each that is not available."""
     coders: list[Coder] = []
     if "vcae" in args.systems:
         from vcae.codec.codec import Codec
@@ -117,7 +117,7 @@ def choose_coders(args: argparse.Namespace) -> tuple[list[Coder], list[str]]:
 
 
 def measure(coder: Coder, sounds: list[Sound], folder: Path, least_s: float) -> Measured:
-    """Code all sounds, and again until so many seconds of sound are timed; keep the copies of the first time."""
+    """Code all sounds, repeatedly until enough seconds of sound are timed; keep the copies of the first pass."""
     label = f"{coder.codec} {coder.setting}"
     audio_s = sum(sound.duration_s for sound in sounds)
     passes = max(1, math.ceil(least_s / audio_s))
@@ -148,7 +148,7 @@ def keep(sound: Sound, folder: Path, label: str, n: int) -> Path:
 
 
 def judge(args: argparse.Namespace, systems: list[Measured], references: list[Path], transcripts: list[str]) -> list[str]:
-    """Give every system its scores, and return what is to be said."""
+    """Set the scores of every system, and return the problems."""
     pairs = args.output_dir / "pairs.csv"
     rows = [
         Copy(copy, reference, transcript, system.label)
@@ -166,14 +166,14 @@ def judge(args: argparse.Namespace, systems: list[Measured], references: list[Pa
 
 
 def measure_all(args: argparse.Namespace, clips: list[tuple[Path, str]]) -> tuple[list[Measured], list[str]]:
-    """Run every system over the clips, have the copies judged, and return what was found and what is to be said."""
+    """Run every system on the clips, judge the copies, and return the results and the problems."""
     sounds = [
         Sound(resample(s.wav, s.sample_rate, SAMPLE_RATE), SAMPLE_RATE, s.name) for s in (read_sound(path) for path, _ in clips)
     ]
     folder = args.output_dir / "sounds"
     folder.mkdir(parents=True, exist_ok=True)
     references = [keep(sound, folder, "reference", n) for n, sound in enumerate(sounds)]
-    # All are given what the judge compares with: 16 bits.
+    # All systems get the sound in 16 bits, as the judges do.
     sounds = [read_sound(path) for path in references]
     systems, (coders, said) = [], choose_coders(args)
     if "reference" in args.systems:

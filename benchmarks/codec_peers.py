@@ -1,4 +1,4 @@
-"""The peers of `benchmarks/codec.py`: codecs in wide use, run as the real programs that Debian packages bring."""
+"""The peers of `benchmarks/codec.py`: widely used codecs, run as the programs of Debian's packages."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from vcae.audio.io import Sound, read_sound, resample
 from vcae.errors import DataError
 
 SAMPLE_RATE = 16000
-# Raw files say nothing of themselves: 16 bits, little-endian, at the rate that Codec 2 is made for, in its longest frames of 40 ms.
+# Raw files have no header: 16 bits, little-endian, at the rate of Codec 2, in multiples of its longest frame of 40 ms.
 RAW_RATE, RAW_FRAME = 8000, 320
 FULL_SCALE = 32768
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A codec at one of its rates.
+    """Codec at one of its rates.
 
     Attributes:
         codec: Its name, a line of the plot; the first word is the system's.
@@ -43,7 +43,7 @@ class Peer:
 
     @property
     def system(self) -> str:
-        """The system that it belongs to."""
+        """Name of the codec."""
         return self.codec.partition(" ")[0]
 
     @property
@@ -53,7 +53,7 @@ class Peer:
 
     @property
     def missing(self) -> str | None:
-        """What is to be said when a program is not there, else None."""
+        """Message if a program is not installed, else None."""
         programs = dict.fromkeys(words.split()[0] for words in self.commands)
         absent = [program for program in programs if shutil.which(program) is None]
         if not absent:
@@ -61,7 +61,7 @@ class Peer:
         return f"{self.system} left out: no {' and no '.join(absent)} on PATH; apt-get install {self.package}"
 
     def encode(self, sound: Sound) -> tuple[bytes, float]:
-        """Return the file that the encoder makes of a sound, and the seconds that its process took.
+        """Encode a sound; return the file, and the seconds that the process took.
 
         Raises:
             DataError: If the process fails.
@@ -77,7 +77,7 @@ class Peer:
             return coded.read_bytes(), elapsed
 
     def decode(self, data: bytes) -> tuple[Sound, float]:
-        """Return the sound at 16 kHz that the decoder makes of a file, and the seconds that its process took.
+        """Decode a file; return the sound at 16 kHz, and the seconds that the process took.
 
         Raises:
             DataError: If the process fails.
@@ -90,10 +90,10 @@ class Peer:
             return Sound(resample(sound.wav, sound.sample_rate, SAMPLE_RATE), SAMPLE_RATE), elapsed
 
     def version(self) -> str:
-        """Return what the encoder says of its version, or else what the package manager does."""
+        """Return the version that the encoder prints, or that of its package."""
         program = self.encoder.split()[0]
         said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
-        # Codec 2's programs do not know the option, and fail.
+        # Codec 2's programs fail for this option.
         if said.returncode == 0 and said.stdout:
             return said.stdout.partition("\n")[0]
         if shutil.which("dpkg-query") is not None:
@@ -103,7 +103,7 @@ class Peer:
 
 
 def _write_raw(path: Path, wav: np.ndarray) -> None:
-    """Write whole frames, the last one filled up: the encoder leaves a part of a frame out."""
+    """Write whole frames, zero-padding the last one, as the encoder drops partial frames."""
     whole = np.pad(np.clip(wav, -1.0, 1.0 - 1 / FULL_SCALE), (0, -len(wav) % RAW_FRAME))
     np.round(whole * FULL_SCALE).astype("<i2").tofile(path)
 

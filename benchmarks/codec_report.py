@@ -1,4 +1,4 @@
-"""What `benchmarks/codec.py` found: as a table, as JSON, and as a picture of quality over rate."""
+"""Results of `benchmarks/codec.py`: a table, JSON, and a picture of quality over rate."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SCORES = {
 PANELS = {"whisper_wer": "WER, Whisper", "distillmos": "DistillMOS", "stoi": "STOI", "cosine": "speaker cosine"}
 WIDTH_IN, HEIGHT_IN, DPI = 9.0, 6.6, 130
 OURS = "vcae"
-# Told apart without colour: by marker, by dashes and by lightness.
+# Lines differ in marker, dashes and lightness, so that they can be distinguished without colour.
 OURS_STYLE = {"color": "#b30000", "marker": "o", "linewidth": 2.6, "markersize": 7, "zorder": 3}
 STYLES = [
     {"color": "#1b5e8a", "marker": "s", "linestyle": "-"},
@@ -48,7 +48,7 @@ TICKS_KBPS = (0.5, 1, 2, 4, 8, 16)
 
 @dataclass
 class Measured:
-    """A system and what was found; times are multiples of real time, and None is what it does not have."""
+    """System with its results; speeds are multiples of real time, and None stands for missing values."""
 
     label: str
     codec: str
@@ -76,7 +76,7 @@ def table(systems: Sequence[Measured]) -> str:
 
 
 def write_json(path: Path, args: argparse.Namespace, clips: list[Path], systems: list[Measured], said: list[str]) -> None:
-    """Write everything found, and with what."""
+    """Write all results and the versions used."""
     tools = {peer.package: peer.version() for peer in PEERS if any(peer.codec == system.codec for system in systems)}
     found = {
         "options": {key: value for key, value in vars(args).items() if key != "manifest"},
@@ -87,7 +87,7 @@ def write_json(path: Path, args: argparse.Namespace, clips: list[Path], systems:
         "said": said,
         "systems": [asdict(system) for system in systems],
     }
-    # JSON has no NaN: what could not be measured is null.
+    # Missing measurements are null, as JSON has no NaN.
     plain = json.loads(json.dumps(found, default=str), parse_constant=lambda _: None)
     path.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
 

@@ -22,7 +22,7 @@ from vcae.evaluation.tables import Conversion, write_table
 from vcae.options import ConvertOptions
 from vcae.tasks.convert import convert
 from vcae.tasks.live import LiveConverter
-from vcae.voice.voice import hear_voice
+from vcae.voice.voice import voice_from_sounds
 
 
 def convert_live(converter: LiveConverter, sound: Sound) -> np.ndarray:
@@ -63,7 +63,7 @@ def main() -> None:
     for n, pair in enumerate(choose_own_pairs(*which) if args.self else choose_pairs(*which, pool_s)):
         source, judged = (root / row["path"] for row in (pair.source, pair.judged))
         sound, references = read_sound(source), read_references(root, pair, args.reference_s)
-        voice, options = hear_voice(model, references), ConvertOptions(match=args.match, detail=args.detail)
+        voice, options = voice_from_sounds(model, references), ConvertOptions(match=args.match, detail=args.detail)
         if args.live:
             wav = convert_live(LiveConverter(model, voice, model.analyse_sound(references[0]), options), sound)
         else:

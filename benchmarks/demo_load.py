@@ -1,4 +1,4 @@
-"""Many clients at once: `python benchmarks/demo_load.py --clients 50 --seconds 120`.
+"""Load test of the server by many clients: `python benchmarks/demo_load.py --clients 50 --seconds 120`.
 
 Starts `vcae serve` on loopback, lets clients convert the bundled pair over and over through gradio's client, and counts what came back: a
 sound, a stated refusal (the queue is full), or a failure. Prints p50 and p95 of the successful calls, waiting included, and the server's
@@ -27,7 +27,7 @@ MOST_CLIENTS, MOST_SECONDS = 200, 600
 
 
 class Counts:
-    """What came back, from all clients."""
+    """Counts of the answers to all clients."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -113,7 +113,7 @@ def run(clients: int, seconds: float, queue: int, jobs: int, rest_s: float) -> d
         from gradio_client import Client, handle_file
 
         source, reference = (handle_file(str(CLIPS / f"{name}.flac")) for name in ("source", "reference"))
-        # What the first job loads is no leak.
+        # Memory that the first job allocates for models is not a leak.
         Client(url, verbose=False).predict(source, [reference], api_name="/convert")
         start = time.monotonic()
         memory.append((0.0, memory_mb(watched)))

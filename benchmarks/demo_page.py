@@ -1,4 +1,4 @@
-"""The page as a new visitor meets it: `python benchmarks/demo_page.py`.
+"""Times of the page for a new visitor: `python benchmarks/demo_page.py`.
 
 Starts `vcae demo`, opens it in a headless Chromium with an empty profile, converts the bundled pair by one click, and prints the seconds
 until the page is ready and until the first converted clip is there, the bytes of all answers, and the requests to other hosts.

@@ -1,10 +1,10 @@
 """Decode mutated compressed files: `python benchmarks/fuzz_codec.py [--files 10000] [--jobs 1] [--first 0] [--keep FOLDER]`.
 
-Bits flipped, bytes replaced, inserted, deleted, the end cut off, files spliced, blocks exchanged; and headers and payloads edited with all
-checksums put right, so that what lies behind them sees it. File n is the same on every machine with the same codec. Every file must be refused
-by a BitstreamError or give finite sound within 5 s and 1 GB; one in ten is decoded with `strict` too, one in twenty in another voice. Prints what
-became of them, the slowest and the peak of memory (VmHWM of the worker, model and libraries included); exits with 1 if any failed. Seconds are
-those of the processor, so that a busy machine fails no file; a worker that has used 15 of them, or sleeps for two minutes, is ended.
+Mutations: flipped bits, replaced, inserted or deleted bytes, truncated and spliced files, exchanged blocks; and headers and payloads edited with
+correct checksums, so that the code after the checksums is tested. File n is the same on every machine with the same codec. Every file must raise
+a BitstreamError or give finite sound within 5 s and 1 GB; one in ten is also decoded with `strict`, one in twenty in another voice. Prints the
+outcomes, the slowest files and peak memory (VmHWM of the worker, including model and libraries); exits with 1 if any file failed. Times are
+processor times, so that a busy machine does not matter; a worker that has used 15 s, or sleeps for two minutes, is killed.
 """
 
 import argparse
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 CLIPS = ROOT / "demo" / "clips"
 LIMIT_S, LIMIT_MB = 5.0, 1000.0
-# A worker that has used so much of the processor, or that so much time went by for, is ended; the latter is for one that sleeps.
+# Limits of processor time and of elapsed time after which a worker is killed; the latter is for one that sleeps.
 HANG_S, SLEEP_S = 3 * LIMIT_S, 120.0
 # A worker is given so long to load the codec.
 START_S = 120.0
@@ -37,7 +37,7 @@ STRICT_EVERY, VOICE_EVERY = 10, 20
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What became of a file.
+    """Outcome of a file.
 
     Attributes:
         number: Of the file.
@@ -57,7 +57,7 @@ class Result:
 
     @property
     def failed(self) -> bool:
-        """Whether it must not be so."""
+        """Whether the outcome is a failure of the decoder."""
         return self.status in ("crash", "hang") or self.seconds > LIMIT_S or self.peak_mb > LIMIT_MB
 
 
@@ -72,7 +72,7 @@ def make_files(codec: Any, seconds: float = 4.5) -> list[bytes]:
 
 
 def _peak_mb() -> float:
-    """Return the most memory that this process had since it was last asked."""
+    """Return the peak memory of this process since the last call."""
     lines = Path("/proc/self/status").read_text().splitlines()
     peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
     Path("/proc/self/clear_refs").write_text("5")
@@ -80,7 +80,7 @@ def _peak_mb() -> float:
 
 
 def _decode(codec: Any, voice: Any, number: int, data: bytes) -> str:
-    """Decode a file and say what became of it; anything wrong is an exception."""
+    """Decode a file and return its outcome; failures raise."""
     import numpy as np
 
     from vcae.errors import BitstreamError
@@ -118,13 +118,13 @@ def work(pipe: Connection, files: list[bytes] | None) -> None:
     from tests.mutations import mutate
     from vcae.audio.io import read_sound
     from vcae.codec.codec import Codec
-    from vcae.voice.voice import hear_voice
+    from vcae.voice.voice import voice_from_sounds
 
     codec = Codec(device="cpu")
     if files is None:
         files = make_files(codec)
-    voice = hear_voice(codec.model, [read_sound(str(CLIPS / "reference2.flac"))])
-    # What is loaded at the first use is not a file's fault.
+    voice = voice_from_sounds(codec.model, [read_sound(str(CLIPS / "reference2.flac"))])
+    # Memory that is allocated at the first use is not counted.
     for data in files:
         codec.decompress(data)
     pipe.send((files, _peak_mb()))
@@ -144,7 +144,7 @@ def work(pipe: Connection, files: list[bytes] | None) -> None:
 
 
 class Worker:
-    """A process, what it is doing, and since when."""
+    """Worker process with its present task and the time of its start."""
 
     def __init__(self, files: list[bytes] | None) -> None:
         context = multiprocessing.get_context("spawn")
@@ -161,12 +161,12 @@ class Worker:
         self.number, self.since, self.used_s = -1, 0.0, 0.0
 
     def give(self, number: int) -> None:
-        """Have a file decoded."""
+        """Start decoding a file."""
         self.number, self.since, self.used_s = number, time.monotonic(), self.processor_s()
         self.pipe.send(number)
 
     def processor_s(self) -> float:
-        """Return the time of the processor that it has used."""
+        """Return the processor time that it has used."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -205,7 +205,7 @@ def run(numbers: Iterator[int], n_workers: int, folder: Path | None) -> Iterator
 
 
 def _hear(worker: Worker, ready: bool) -> Result | None:
-    """Return what a worker says, or what its silence means; None while there is nothing to say."""
+    """Return a worker's outcome, or that of a worker that crashed or exceeded a limit; None while it is running."""
     if ready:
         try:
             result: Result = worker.pipe.recv()

@@ -30,7 +30,7 @@ def command(*args: object) -> tuple[float, float]:
 
 
 def many(folder: Path, n: int, n_loop: int, speech: np.ndarray) -> None:
-    """Convert many short files by folder mode, and some by a loop."""
+    """Convert many short files as a folder, and some in a loop of commands."""
     rng, seconds = np.random.default_rng(0), 0.0
     (folder / "in").mkdir()
     for i in range(n):

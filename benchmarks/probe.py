@@ -25,7 +25,7 @@ STEPS = 400
 
 @torch.inference_mode()
 def features(model: vcae.Model, path: Path) -> dict[str, Tensor]:
-    """Return code and mel (T, D) of a recording, each frame with its neighbours, frames of sound only."""
+    """Return code and mel (T, D) of a recording's active frames, each with its neighbours."""
     sound = read_sound(path)
     seen = model.analyse(sound.wav, sound.sample_rate, sound.name)
     stride = model.autoencoder.config.content.stride
@@ -41,7 +41,7 @@ def features(model: vcae.Model, path: Path) -> dict[str, Tensor]:
 
 
 def probe(train: list[tuple[Tensor, int]], test: list[tuple[Tensor, int]], n: int) -> tuple[float, float]:
-    """Return the shares of frames and of utterances (by the mean of their frames) that a linear classifier gives to their speaker."""
+    """Return the accuracy of a linear speaker classifier on frames, and on utterances by the mean of their frames."""
     torch.manual_seed(0)
     x = torch.cat([f for f, _ in train]).clone()
     y = torch.cat([torch.full((len(f),), s) for f, s in train])
@@ -60,7 +60,7 @@ def probe(train: list[tuple[Tensor, int]], test: list[tuple[Tensor, int]], n: in
             logits = linear((f - mean) / deviation).log_softmax(-1)
             frames[s].append((logits.argmax(-1) == s).float().mean())
             utterances[s].append((logits.mean(0).argmax() == s).float())
-    # Speakers count equally, however many recordings there are of them.
+    # Speakers have equal weight, whatever their numbers of recordings.
     shares = [torch.stack([torch.stack(v).mean() for v in by.values()]).mean() for by in (frames, utterances)]
     return float(shares[0]), float(shares[1])
 

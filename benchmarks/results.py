@@ -1,10 +1,10 @@
-"""Keep what was measured in docs/results.json, and its tables in docs/results.md.
+"""Maintain the results in docs/results.json and their tables in docs/results.md.
 
     python benchmarks/results.py conversion out/judged/means.json [--rename OLD=NEW ...]
-    python benchmarks/results.py            # only writes the tables anew
+    python benchmarks/results.py            # only rewrites the tables
 
-The first word is a table of docs/results.md, between `<!-- NAME -->` and `<!-- end -->`; the files are what `vcae evaluate` wrote. Systems
-that were there before are replaced one by one, but not by fewer files.
+The first argument is a table of docs/results.md, between `<!-- NAME -->` and `<!-- end -->`; the files are from `vcae evaluate`. Existing
+systems are replaced one by one, but not by results on fewer files.
 """
 
 import argparse
@@ -33,12 +33,12 @@ COLUMNS = {
     },
 }
 SOURCE = "the sources as recorded"
-# What differs is told with its interval.
+# Differences are given with their intervals.
 DIFFERENCES = {**WORDS, **NATURAL, "cosine_target": VOICE["cosine_target"], "cosine_source": VOICE["cosine_source"]}
 
 
 def add(data: dict[str, Any], name: str, found: dict[str, Any], rename: dict[str, str]) -> None:
-    """Put what `vcae evaluate` found into a table's data."""
+    """Put the results of `vcae evaluate` into a table's data."""
     kept = data.setdefault(name, {"systems": {}})
     for label, means in found["means"].items():
         values = {"n": found["n"][label], **{key: means[key] for key in COLUMNS[name] if means.get(key) is not None}}
@@ -49,7 +49,7 @@ def add(data: dict[str, Any], name: str, found: dict[str, Any], rename: dict[str
         }
         heard = {key: value for key, value in own.items() if value is not None}
         if name == "conversion" and heard and values["n"] >= kept["systems"].get(SOURCE, {"n": 0})["n"]:
-            # The same sources whatever the system: what the judges hear in them is the best there can be.
+            # The sources are the same for all systems, and their scores are the upper bound.
             kept["systems"] = {SOURCE: {}} | kept["systems"] | {SOURCE: {"n": values["n"], **heard}}
     for d in found.get("differences", []):
         if d["score"] in DIFFERENCES and d["value"] is not None:
@@ -59,7 +59,7 @@ def add(data: dict[str, Any], name: str, found: dict[str, Any], rename: dict[str
 
 
 def number(key: str, value: float | None) -> str:
-    """Return a figure with as many digits as it bears."""
+    """Format a number with its significant digits."""
     if value is None:
         return ""
     return (

@@ -1,7 +1,7 @@
 """Time a conversion inside one process: `python benchmarks/speed.py [--seconds 60] [--threads 2] [--busy 0]`.
 
-Model load is counted, the import of torch is not. `again` is a second conversion in the same process, to the voice already heard. `--busy 2`
-has two other processes compute all the while. `OMP_WAIT_POLICY=ACTIVE` in the environment shows what threads that spin while they wait would cost.
+Loading the model is included, importing torch is not. `again` is a second conversion in the same process, to the voice measured before. `--busy 2`
+runs two other computing processes at the same time. `OMP_WAIT_POLICY=ACTIVE` in the environment shows the cost of threads that spin while they wait.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import torch  # noqa: E402
 from vcae.audio.io import Sound, read_sound  # noqa: E402
 from vcae.tasks.convert import convert  # noqa: E402
 from vcae.tasks.model import load  # noqa: E402
-from vcae.voice.voice import hear_voice  # noqa: E402
+from vcae.voice.voice import voice_from_sounds  # noqa: E402
 
 
 def spin() -> None:
@@ -45,7 +45,7 @@ def main() -> None:
     start = time.perf_counter()
     model = load(device="cpu")
     loaded = time.perf_counter()
-    voice = hear_voice(model, [reference])
+    voice = voice_from_sounds(model, [reference])
     convert(model, source, voice)
     done = time.perf_counter()
     convert(model, source, voice)

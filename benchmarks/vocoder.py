@@ -1,4 +1,4 @@
-"""Copy recordings through their mels by our vocoder and by its peers; time them, and have the copies judged.
+"""Copy recordings through their mels by our vocoder and by its peers, time them, and judge the copies.
 
     python benchmarks/vocoder.py MANIFEST --files 10 --out out/vocoder [--no-judge]
 
@@ -102,7 +102,7 @@ def measure(method: str, args: argparse.Namespace, files: list[str]) -> dict[int
 
 
 def judge(args: argparse.Namespace, copies: list[Copy]) -> dict[str, dict[str, float]]:
-    """List the copies, have them judged, and return the means by label."""
+    """Write the table of copies, judge them, and return the means by label."""
     pairs = args.out / "pairs.csv"
     write_table(pairs, copies)
     if args.no_judge:

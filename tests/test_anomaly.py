@@ -45,7 +45,7 @@ def normal():
 
 @pytest.fixture(scope="module")
 def detector(normal):
-    return Detector.fit(normal, STATISTICAL)
+    return Detector.fit(normal, RATE, STATISTICAL)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def model_file(detector, tmp_path_factory):
 
 @pytest.mark.parametrize("kind", ["frames", "interpolation", "denoising", "convolutional", "latent", "modulation", "encoder"])
 def test_each_model_tells_a_rattle_from_a_hum(kind, normal):
-    found = Detector.fit(normal, AnomalyConfig(model=kind, **QUICK))
+    found = Detector.fit(normal, RATE, AnomalyConfig(model=kind, **QUICK))
     good = [found.score(machine(100 + n)).score for n in range(4)]
     bad = [found.score(machine(200 + n, fault=True)) for n in range(4)]
     assert min(b.score for b in bad) > max(good)
@@ -80,7 +80,7 @@ def test_score_at_inverts_the_probability(detector):
 
 def test_a_fit_is_the_same_each_time_and_survives_a_stop(normal, tmp_path):
     config = AnomalyConfig(members=("interpolation", "statistics"), **QUICK)
-    whole = Detector.fit(normal, config)
+    whole = Detector.fit(normal, RATE, config)
 
     class StopError(Exception):
         pass
@@ -91,9 +91,9 @@ def test_a_fit_is_the_same_each_time_and_survives_a_stop(normal, tmp_path):
 
     state = tmp_path / "state.safetensors"
     with pytest.raises(StopError):
-        Detector.fit(normal, config, stop, state)
+        Detector.fit(normal, RATE, config, stop, state)
     seen = []
-    again = Detector.fit(normal, config, lambda done, total: seen.append(done), state)
+    again = Detector.fit(normal, RATE, config, lambda done, total: seen.append(done), state)
     # The first network was trained already.
     assert seen[0] == config.max_steps
     wav = machine(7, fault=True)
@@ -103,9 +103,9 @@ def test_a_fit_is_the_same_each_time_and_survives_a_stop(normal, tmp_path):
 def test_another_folder_does_not_go_on_from_a_state(normal, tmp_path):
     config = AnomalyConfig(model="interpolation", **QUICK)
     state = tmp_path / "state.safetensors"
-    Detector.fit(normal, config, state=state)
+    Detector.fit(normal, RATE, config, state=state)
     seen = []
-    Detector.fit(normal[:-1], config, lambda done, total: seen.append(done), state)
+    Detector.fit(normal[:-1], RATE, config, lambda done, total: seen.append(done), state)
     assert seen[0] == 1
 
 
@@ -119,7 +119,7 @@ def test_saved_and_loaded_it_scores_the_same(detector, model_file):
 
 
 def test_other_files_are_refused(tmp_path, tiny_checkpoint, model_file):
-    with pytest.raises(CheckpointError, match="no anomaly detector"):
+    with pytest.raises(CheckpointError, match="not an anomaly detector"):
         Detector.load(tiny_checkpoint)
     (tmp_path / "a.pt").write_bytes(b"x")
     with pytest.raises(CheckpointError, match="pickle"):
@@ -141,7 +141,7 @@ def test_a_long_recording_is_as_anomalous_as_its_worst_part(detector):
 
 
 def test_one_long_recording_is_enough():
-    found = Detector.fit([np.concatenate([machine(n) for n in range(10)])], STATISTICAL)
+    found = Detector.fit([np.concatenate([machine(n) for n in range(10)])], RATE, STATISTICAL)
     assert found.score(machine(600, fault=True)).score > found.score(machine(601)).score
 
 
@@ -151,7 +151,7 @@ def test_one_long_recording_is_enough():
         (np.zeros(RATE, np.float32), "silent"),
         (np.ones(1000, np.float32), "shorter than a window"),
         (np.full(RATE, np.nan, np.float32), "NaN"),
-        (np.ones((RATE, 2), np.float32), "one channel"),
+        (np.ones((2, 2, RATE), np.float32), r"\(N, channels\) or"),
     ],
 )
 def test_what_cannot_be_scored_is_said(detector, wav, message):
@@ -161,9 +161,9 @@ def test_what_cannot_be_scored_is_said(detector, wav, message):
 
 def test_nothing_and_too_little_is_said():
     with pytest.raises(DataError, match="no normal recordings"):
-        Detector.fit([], STATISTICAL)
+        Detector.fit([], RATE, STATISTICAL)
     with pytest.raises(DataError, match="to hold some out"):
-        Detector.fit([machine(0, 0.3)], STATISTICAL)
+        Detector.fit([machine(0, 0.3)], RATE, STATISTICAL)
     with pytest.raises(ConfigError, match="model is 'magic'"):
         AnomalyConfig(model="magic")
 
@@ -193,7 +193,7 @@ def test_polluted_normal_recordings_cost_a_robust_fit_less(normal, robust):
     margins = {}
     for name in ("none", robust):
         config = AnomalyConfig(members=("statistics", "modulation"), robust=name, trim=0.2, **QUICK)
-        found = Detector.fit(polluted, config)
+        found = Detector.fit(polluted, RATE, config)
         margins[name] = min(found.score(machine(800 + n, fault=True)).score for n in range(3)) - max(
             found.score(machine(900 + n)).score for n in range(3)
         )

@@ -98,7 +98,7 @@ def test_strangers_that_are_like_others_are_rejected_first():
 def test_a_detector_with_exposure_tells_unheard_sounds(tmp_path):
     normal = [machine(seed) for seed in range(10)]
     quick = {k: v for k, v in QUICK.items() if k != "mel"}
-    found = Detector.fit(normal, AnomalyConfig(model="exposure", **quick))
+    found = Detector.fit(normal, 16000, AnomalyConfig(model="exposure", **quick))
     found.save(tmp_path / "m.safetensors")
     again = Detector.load(tmp_path / "m.safetensors")
     good = [again.score(machine(100 + n)).score for n in range(3)]
@@ -109,4 +109,4 @@ def test_a_detector_with_exposure_tells_unheard_sounds(tmp_path):
 
 def test_another_mel_says_to_leave_the_member_out():
     with pytest.raises(ConfigError, match=r"exposure knows are of .* so leave it out"):
-        Detector.fit([machine(seed) for seed in range(6)], AnomalyConfig(model="exposure", **QUICK))
+        Detector.fit([machine(seed) for seed in range(6)], 16000, AnomalyConfig(model="exposure", **QUICK))

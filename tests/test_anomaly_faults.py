@@ -110,7 +110,7 @@ def test_a_detector_of_faults_hears_one_click_in_seconds_of_speech(speech):
     parts = np.array_split(
         np.concatenate([soundfile.read(CLIPS / f"{n}.flac", dtype="float32")[0] for n in ("reference", "reference2")]), 8
     )
-    found = Detector.fit(parts, AnomalyConfig(model="faults", folds=2, max_steps=20))
+    found = Detector.fit(parts, 16000, AnomalyConfig(model="faults", folds=2, max_steps=20))
     wav = speech[:64000].copy()
     wav[40000:40004] += np.float32([0.5, -0.6, 0.4, -0.2])
     gap = speech[:64000].copy()

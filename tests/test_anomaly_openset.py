@@ -131,7 +131,7 @@ def test_silence_and_scraps_are_refused(fitted):
 def test_damaged_and_foreign_files_are_refused(fitted, tmp_path, tiny_checkpoint):
     path = tmp_path / "m.safetensors"
     fitted.save(path)
-    with pytest.raises(CheckpointError, match="holds no classes"):
+    with pytest.raises(CheckpointError, match="is not a classifier"):
         OpenSetClassifier.load(tiny_checkpoint)
     tensors = load_file(path)
     with safe_open(path, "pt") as opened:
@@ -266,7 +266,7 @@ def test_a_class_with_a_single_file_is_told_of_and_nothing_is_lost(command, fold
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        ((), "holds no folders; each class needs one"),
+        ((), "has no folders; each class needs one"),
         (("a/0.wav", "b/0.wav"), "each of the 2 classes has a single file"),
         (("a/0.wav", "a/1.wav"), "there is 1 class"),
         (("a/", "b/"), "no folder in"),

@@ -255,7 +255,7 @@ def test_the_recipe_runs_resumes_and_names_what_it_skips(data, tmp_path):
     assert {p: p.stat().st_mtime_ns for p in (out / "scores").rglob("*.json")} == kept
     nothing = subprocess.run(command[:3], cwd=ROOT, capture_output=True, text=True, env=ENVIRONMENT)
     assert nothing.returncode == 1
-    assert "no data is named" in nothing.stderr
+    assert "there is no data" in nothing.stderr
 
 
 # The report.
@@ -293,7 +293,7 @@ def test_the_report_shows_figures_curves_and_the_worst_mistakes(tmp_path):
     assert figures["counts"] == {"hits": 2, "misses": 2, "false_alarms": 5, "passes": 3}
     assert figures["thresholds"]["other"]["cost"] == pytest.approx(0.01 * 100 * 0.25 + 0.99)
     best = min(metrics.expected_cost(judged.labels, judged.scores, at, CostTable()) for at in np.arange(-1, 13))
-    known = figures["thresholds"]["best on these recordings, known afterwards"]
+    known = figures["thresholds"]["best on these recordings, in hindsight"]
     assert known["cost"] == pytest.approx(best)
 
 

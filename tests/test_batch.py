@@ -9,13 +9,14 @@ import sys
 import time
 from collections import deque
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
 from tests.conftest import CLIPS
-from vcae.batch.jobs import Job, plan, plan_table, read_report
+from vcae.batch.jobs import Job, plan, plan_table, read_report, unique_names
 from vcae.batch.pool import TRIES, _hear, _Worker, run_jobs
 from vcae.batch.workers import Converter
 from vcae.errors import ConfigError, DataError
@@ -66,6 +67,41 @@ def test_a_folder_is_planned(folder, tmp_path):
         plan([str(_empty(tmp_path))], out)
 
 
+def test_files_that_are_left_out_are_named(folder, tmp_path):
+    left_out = []
+    plan([str(folder)], tmp_path / "out", left_out=left_out)
+    assert [os.path.basename(name) for name in left_out] == ["notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("names", "outputs"),
+    [
+        (["a.wav", "b.mp3"], ["a.wav", "b.wav"]),
+        (["a.wav", "a.mp3"], ["a.wav.wav", "a.mp3.wav"]),
+        (["a.mp3", "a.mp3.wav", "a.wav"], ["a.mp3.wav", "a.mp3.wav.wav", "a.wav.wav"]),
+        (["A.wav", "a.flac"], ["A.wav.wav", "a.flac.wav"]),
+        (["A.wav", "a.wav"], ["A.wav.wav", "a.wav.2.wav"]),
+        (["d/a.wav", "D/a.wav"], ["d/a.wav.wav", "D/a.wav.2.wav"]),
+        (["\u00e9.wav", "e\u0301.mp3"], ["\u00e9.wav.wav", "e\u0301.mp3.wav"]),
+        (["a", "a.wav", "a.wav.wav"], ["a.wav", "a.wav.wav", "a.wav.wav.wav"]),
+    ],
+)
+def test_no_two_outputs_are_one_file(names, outputs):
+    assert unique_names([str(Path(name).with_suffix(".wav")) for name in names], [f"{name}.wav" for name in names]) == outputs
+
+
+def test_a_table_names_no_output_twice(tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text("source,speaker,output\na.wav,b,\na.mp3,b,\nc.wav,b,b/D.wav\nd.flac,b,\n")
+    jobs = plan_table(table, tmp_path / "out")
+    assert [os.path.relpath(job.output, tmp_path / "out") for job in jobs] == [
+        "b/a.wav.wav",
+        "b/a.mp3.wav",
+        "b/D.wav",
+        "b/d.flac.wav",
+    ]
+
+
 def _empty(tmp_path):
     (tmp_path / "empty").mkdir()
     return tmp_path / "empty"
@@ -85,12 +121,15 @@ def test_a_table_is_planned(tmp_path):
     ("text", "message"),
     [
         ("", "has no rows; the columns source and speaker are needed"),
-        ("source,voice\na,b\n", "has source, voice; the columns"),
+        ("source,voice\na,b\n", r"has source, voice \(separator seen: comma\); the columns source and speaker are needed"),
+        ("source;voice\na;b\n", r"has source, voice \(separator seen: semicolon\).* separated by comma, semicolon or tab"),
+        ("source speaker\na b\n", r"has source speaker \(separator seen: comma\)"),
         ("source,speaker\na.wav,\n", "line 2: source is 'a.wav' and speaker ''"),
-        ("source,speaker\na.wav,b\na.wav,b\n", "line 3: .* is the output of an earlier line"),
+        ("source,speaker\na.wav,b\na.wav,b\n", "line 3: .* is the output of line 2 too"),
+        ("source,speaker,output\na.wav,b,X.wav\nc.wav,b,x.wav\n", "line 3: .* is the output of line 2 too"),
         ("source,speaker,output\na.wav,b,../c.wav\n", "line 2: output is '../c.wav'; it must be a path below"),
         ('source,speaker\n"a.wav,b\n', "cannot be read as a table"),
-        (b"source,speaker\n\xff\xfe,b\n", "cannot be read as a table"),
+        (b"source,speaker\n\x81,b\n", "cannot be read as a table"),
     ],
 )
 def test_unusable_tables(tmp_path, text, message):
@@ -157,8 +196,8 @@ def test_tables_do_many_to_many(tmp_path, speech):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("--speaker", REFERENCE), "say with --out-dir"),
-        (("--speaker", REFERENCE, "-o", "x.wav"), "say with --out-dir"),
+        (("--speaker", REFERENCE), "give a folder for the outputs with --out-dir"),
+        (("--speaker", REFERENCE, "-o", "x.wav"), "give a folder for the outputs with --out-dir"),
         (("--out-dir", "{out}"), "no --speaker was given"),
         (("--out-dir", "{out}", "-s", "nobody"), "no file and no saved voice is called 'nobody'"),
         (("--out-dir", "{out}", "-s", REFERENCE, "--pitch", "loud"), "pitch is 'loud'"),
@@ -247,7 +286,7 @@ def test_ctrl_c_leaves_whole_files_and_says_how_to_go_on(sixty, tmp_path):
     assert said[0] == ""
     assert said[1].startswith("interrupted: ")
     assert said[1].count("\n") == 1
-    assert "--resume goes on" in said[1]
+    assert "--resume to continue" in said[1]
     made = _files(out)
     assert all(name.endswith(".wav") and not name.startswith(".") for name in made)
     assert all(soundfile.info(out / name).frames == 8200 for name in made)

@@ -190,8 +190,8 @@ def _sealed(head):
 PACKED = SMALL.pack()
 UNREADABLE = {
     "nothing": (b"", "is empty"),
-    "a wav": (b"RIFF\x00\x00\x00\x00WAVE", r"no compressed speech \(it begins with b'RIFF'\)"),
-    "one wrong letter": (b"VCX\x01" + PACKED[4:], "no compressed speech"),
+    "a wav": (b"RIFF\x00\x00\x00\x00WAVE", r"not compressed speech \(it begins with b'RIFF'\)"),
+    "one wrong letter": (b"VCX\x01" + PACKED[4:], "not compressed speech"),
     "another version": (b"VCZ\x02" + PACKED[4:], "has version 2; this version of vcae reads 1"),
     "checksum": (PACKED[:-1] + bytes([PACKED[-1] ^ 1]), "damaged header"),
     "no samples": (_sealed(PACKED[:10] + b"\x00" + PACKED[13:-2]), "n_samples 0"),
@@ -213,7 +213,7 @@ def test_what_cannot_be_opened_says_why(case):
 
 def test_a_header_that_is_cut_anywhere():
     for n in range(1, len(PACKED)):
-        with pytest.raises(BitstreamError, match="ends in its header"):
+        with pytest.raises(BitstreamError, match="ends inside its header"):
             Reader(io.BytesIO(PACKED[:n]))
 
 
@@ -255,7 +255,7 @@ def _check_change(data, changed, payloads):
     lost = _lost(items)
     assert [item.count for item in lost] == [1]
     assert _blocks(items) == {n: p for n, p in enumerate(payloads) if n != lost[0].index}
-    with pytest.raises(BitstreamError, match="it was refused, as asked"):
+    with pytest.raises(BitstreamError, match="strict decoding refuses it"):
         _read(changed, strict=True)
 
 

@@ -82,8 +82,8 @@ def _drop_tensor(path):
     [
         (_truncate, "damaged"),
         (_flip_header, "damaged header"),
-        (_huge_header, "no whole safetensors file"),
-        (lambda p: p.write_bytes(b""), r"no whole safetensors file \(0 bytes\)"),
+        (_huge_header, "not a complete safetensors file"),
+        (lambda p: p.write_bytes(b""), r"not a complete safetensors file \(0 bytes\)"),
         (_not_finite, "not finite"),
         (_drop_tensor, "does not fit its own config"),
         (lambda p: save_file({"a": torch.zeros(1)}, p), "something else"),
@@ -187,7 +187,7 @@ def test_a_vocoder_can_be_shared(tmp_path, tiny_autoencoder, tiny_vocoder):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("nonesuch", "'nonesuch', which is not shipped"), ("../../etc/x", "which is no name"), (3, "of '3'|of 3")],
+    [("nonesuch", "'nonesuch', which is not shipped"), ("../../etc/x", "which is not a valid name"), (3, "of '3'|of 3")],
 )
 def test_a_shared_vocoder_must_be_a_shipped_one(tmp_path, tiny_autoencoder, name, message):
     path = tmp_path / "a.safetensors"

@@ -135,14 +135,14 @@ def test_rates_that_there_are_not(kbps):
 
 CASES = {
     "missing": (["decompress", "no.vcz"], "no.vcz does not exist"),
-    "folder without a place": (["decompress", "."], "is a folder; say with --out-dir"),
-    "folder and -o": (["compress", ".", "-o", "x.vcz"], "is a folder; say with --out-dir"),
+    "folder without a place": (["decompress", "."], "is a folder; give a folder for the outputs with --out-dir"),
+    "folder and -o": (["compress", ".", "-o", "x.vcz"], "is a folder; give a folder for the outputs with --out-dir"),
     "info on a folder": (["info", "d.vcz"], "d.vcz is a folder"),
-    "a wav": (["decompress", SOURCE], "no compressed speech (it begins with b'fLaC')"),
+    "a wav": (["decompress", SOURCE], "not compressed speech (it begins with b'fLaC')"),
     "not a sound": (["compress", "good.vcz", "-o", "new.vcz"], "is not a sound file"),
     "empty": (["decompress", "empty.vcz"], "empty.vcz is empty"),
     "empty input": (["decompress", "-"], "standard input is empty"),
-    "half a header": (["decompress", "half.vcz"], "half.vcz ends in its header"),
+    "half a header": (["decompress", "half.vcz"], "half.vcz ends inside its header"),
     "there already": (["decompress", "good.vcz", "-o", "there.wav"], "there.wav exists; add --force"),
     "compressed already": (["compress", SOURCE, "-o", "good.vcz"], "good.vcz exists; add --force"),
     "suffix": (["compress", SOURCE, "-o", "x.wav"], "the suffix '.wav'; allowed is .vcz"),

@@ -156,7 +156,7 @@ def test_from_the_recipe_to_a_file_that_compresses(cache, tmp_path):
 
 
 def test_files_of_other_kinds_are_named(tmp_path):
-    with pytest.raises(CheckpointError, match="has no two codes a step and a voice"):
+    with pytest.raises(CheckpointError, match="needs two codes per step and a speaker encoder"):
         base_autoencoder("default")
     polish = Polish(PolishConfig(width=8, n_blocks=1), 80, 4)
     files.save_polish(tmp_path / "p.safetensors", polish, {})

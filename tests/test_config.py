@@ -83,7 +83,7 @@ def test_frame_rate():
         ({"mel": 3}, "mel is 3; a mapping"),
         ({"content": {"stride": 3}}, "content.stride is 3; allowed are 1, 2, 4"),
         ({"content": {"n_normalized": 9}}, "content.n_normalized is 9"),
-        ({"content": {"variational": True, "latent_noise": 0.3}}, "latent_noise 0: its own noise is learned"),
+        ({"content": {"variational": True, "latent_noise": 0.3}}, "latent_noise 0, as its noise is learned"),
         ({"content": {"variational": True}, "quantizer": {}}, "variational and a quantizer exclude each other"),
     ],
 )
@@ -95,11 +95,15 @@ def test_bad_values_are_named(values, message):
 @pytest.mark.parametrize(
     ("cls", "values", "message"),
     [
-        (AutoencoderRecipe, {"kl_weight": 0.1}, "kl_weight is 0.1, but there is nothing to weigh"),
+        (AutoencoderRecipe, {"kl_weight": 0.1}, "kl_weight is 0.1, but the latent is not variational"),
         (AutoencoderRecipe, {"free_bits": -1.0}, "free_bits is -1.0; it must not be negative"),
         (LadderRecipe, {"autoencoder": {}, "dims": [4, 0]}, r"dims is \(4, 0\)"),
-        (LadderRecipe, {"autoencoder": {}, "dims": [4, 4]}, "each may stand there once"),
-        (LadderRecipe, {"autoencoder": {}, "dims": [4], "kl_weights": [0.1]}, "variational_dim is 16, which is none of dims"),
+        (LadderRecipe, {"autoencoder": {}, "dims": [4, 4]}, "each size may be listed only once"),
+        (
+            LadderRecipe,
+            {"autoencoder": {}, "dims": [4], "kl_weights": [0.1]},
+            "variational_dim is 16, which is not one of dims",
+        ),
     ],
 )
 def test_bad_recipes_are_named(cls, values, message):

@@ -342,7 +342,7 @@ def test_denoise_before_and_after(visit, speech):
     made, rate = source_of(visitor, "denoise-after")
     noisy = soundfile.read(CLIPS / "noisy.flac", dtype="float32")[0]
     assert (rate, len(made)) == (16000, len(noisy))
-    assert np.abs(made - vcae.denoise(noisy, 16000).numpy()).max() < 2e-3
+    assert np.abs(made - vcae.denoise(noisy, 16000).wav).max() < 2e-3
 
     def nearness(wav):
         return float(np.dot(wav, speech) / np.linalg.norm(wav) / np.linalg.norm(speech))
@@ -516,7 +516,7 @@ def test_codec_by_keyboard_and_in_another_voice(visit, tmp_path):
     # What is played is what Python makes of the file.
     wav, sample_rate = source_of(visitor, "codec-decoded")
     assert (sample_rate, len(wav)) == (16000, frames)
-    assert np.abs(wav - decompress(data).numpy()).max() < 2e-3
+    assert np.abs(wav - decompress(data).wav).max() < 2e-3
     visitor.page.locator("#codec-decoded button[aria-label=Play]").click()
     visitor.page.locator("#codec-decoded button[aria-label=Pause]").wait_for(timeout=WAIT_MS)
     assert visitor.page.locator("#codec-pictures img").count() == 2
@@ -533,14 +533,14 @@ def test_codec_decodes_what_is_brought_and_tells_damage(visit, server, tmp_path)
     wav, rate = soundfile.read(CLIPS / "source.flac", dtype="float32")
     data = compress(np.tile(wav, 2), rate, 1.5)
     (tmp_path / "damaged.txt").write_bytes(data[: len(data) * 3 // 4])
-    (tmp_path / "letter.vcz").write_text("Dear friend, this is no compressed speech at all.\n" * 40)
+    (tmp_path / "letter.vcz").write_text("Dear friend, this is not compressed speech at all.\n" * 40)
     (tmp_path / "cut.vcz").write_bytes(data[:12])
     visitor = visit(viewport=PHONE, color_scheme="dark", is_mobile=True, has_touch=True)
     visitor.open_tab("Codec")
     visitor.page.get_by_role("button", name="Decode a .vcz file").click()
     visitor.page.click("#codec-decode")
     assert "There is no compressed file; upload one" in visitor.told()
-    for name, message in {"letter.vcz": "is no compressed speech", "cut.vcz": "ends in its header"}.items():
+    for name, message in {"letter.vcz": "is not compressed speech", "cut.vcz": "ends inside its header"}.items():
         visitor.upload("codec-file", tmp_path / name)
         visitor.page.click("#codec-decode")
         visitor.page.locator("#codec-status .vcae-error", has_text=f"The file {name} {message}").wait_for(timeout=WAIT_MS)

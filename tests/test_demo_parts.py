@@ -129,7 +129,7 @@ def test_what_is_no_compressed_file_or_too_long_is_refused_before_it_is_decoded(
         data = small.codec().compress(read_sound(clips["source"]), 0.6)
         files = {
             "long.vcz": (data, r"the file long.vcz is 7 s long; at most 5 s are allowed"),
-            "letter.vcz": (b"Dear friend", r"the file letter.vcz is no compressed speech"),
+            "letter.vcz": (b"Dear friend", r"the file letter.vcz is not compressed speech"),
             "empty": (b"", r"the file empty is empty"),
         }
         short = small.codec().compress(read_sound(clips["source"], first_s=3.0), 3)
@@ -226,10 +226,12 @@ def test_one_seat_one_job(studio):
 
 def test_progress_of_a_conversion_rises_to_the_end(model, clips):
     from vcae.tasks.convert import convert
-    from vcae.voice.voice import hear_voice
+    from vcae.voice.voice import voice_from_sounds
 
     shares = []
-    convert(model, read_sound(clips["source"]), hear_voice(model, [read_sound(clips["reference"])]), progress=shares.append)
+    convert(
+        model, read_sound(clips["source"]), voice_from_sounds(model, [read_sound(clips["reference"])]), progress=shares.append
+    )
     assert shares == sorted(shares)
     assert (shares[0], shares[-1]) == (0, 1)
 
@@ -278,7 +280,7 @@ def test_voices_are_ones_own(studio, tmp_path):
     with pytest.raises(ConfigError, match="8 voices are kept"):
         check_voice_name("another", many)
     assert check_voice_name(" v3 ", many) == "v3"
-    with pytest.raises(ConfigError, match="no name for a voice"):
+    with pytest.raises(ConfigError, match="not a valid voice name"):
         check_voice_name("../x", {})
 
 
@@ -295,7 +297,7 @@ def test_a_detector_that_says_it_is_huge_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match=r"larger than a detector may be here \(width, n_fft\)"):
         check_size(tmp_path / "a.safetensors")
     (tmp_path / "b.safetensors").write_text("no")
-    with pytest.raises(CheckpointError, match=r"^b.safetensors is no anomaly detector"):
+    with pytest.raises(CheckpointError, match=r"^b.safetensors is not an anomaly detector"):
         check_size(tmp_path / "b.safetensors")
 
 

@@ -15,7 +15,7 @@ import vcae
 from tests.conftest import CLIPS, ROOT
 from vcae import checkpoint
 from vcae.audio.io import Sound, read_comment, read_sound
-from vcae.cli.stream import _cleaned, _Tally
+from vcae.cli.stream import _denoise, _Tally
 from vcae.config import to_dict
 from vcae.engine.denoise import Cleaner, RunningDenoiser, _FullBand
 from vcae.errors import AudioError, CheckpointError, ConfigError
@@ -23,7 +23,7 @@ from vcae.model.config import DenoiserConfig
 from vcae.model.denoiser import PART, Denoiser, compress_spectrum, denoiser_of
 from vcae.options import ConvertOptions
 from vcae.tasks.convert import convert
-from vcae.voice.voice import hear_voice
+from vcae.voice.voice import voice_from_sounds
 
 TINY = DenoiserConfig(channels=8, width=8, n_bands=6, n_blocks=2)
 
@@ -221,28 +221,32 @@ def test_a_recording_outside_of_the_levels_it_knows_is_brought_there(small, nois
 
 
 def test_from_python_in_any_shape_and_rate(noisy):
+    made = vcae.denoise(noisy.wav, 16000)
+    assert made.comment.startswith("denoised by vcae")
     stereo = np.stack([noisy.wav, 0.5 * noisy.wav], axis=1)
-    made = vcae.denoise(stereo, 16000)
-    assert made.shape == stereo.shape
-    assert torch.equal(vcae.denoise(stereo.T, 16000), made.T)
-    assert torch.equal(vcae.denoise(torch.from_numpy(noisy.wav), 16000), made[:, 0])
-    assert torch.equal(vcae.denoise(noisy), made[:, 0])
-    assert torch.allclose(vcae.denoise(CLIPS / "noisy.flac"), made[:, 0], atol=1e-6)
-    assert vcae.denoise(noisy.wav, 32000).shape == (len(noisy.wav),)
+    mixed = vcae.denoise(stereo, 16000)
+    assert np.array_equal(vcae.denoise(torch.from_numpy(stereo.T.copy()), 16000).wav, mixed.wav)
+    assert np.array_equal(vcae.denoise(noisy).wav, made.wav)
+    assert np.allclose(vcae.denoise(CLIPS / "noisy.flac").wav, made.wav, atol=1e-6)
+    wide = vcae.denoise(noisy.wav, 48000)
+    assert (len(wide.wav), wide.sample_rate) == (len(noisy.wav), 48000)
     with pytest.raises(AudioError, match=r"at least 0\.1 s"):
         vcae.denoise(noisy.wav[:1000], 16000)
     with pytest.raises(AudioError, match="silent"):
         vcae.denoise(np.zeros(16000, np.float32), 16000)
     with pytest.raises(AudioError, match="NaN or infinite"):
         vcae.denoise(np.full(16000, np.nan, np.float32), 16000)
-    # Out of phase is not silent.
-    assert vcae.denoise(np.stack([noisy.wav, -noisy.wav], axis=1), 16000).abs().max() > 0.01
+
+
+def test_opposite_phases_are_not_silent(small, noisy):
+    made = everything(small.clean(Channels(np.stack([noisy.wav, -noisy.wav], axis=1), 16000)))
+    assert np.abs(made).max() > 0.01
 
 
 def test_what_vcae_stream_hears_is_cleaned_piece_by_piece(small, noisy):
     tally = _Tally()
     pieces = (noisy.wav[at : at + 1300] for at in range(0, len(noisy.wav), 1300))
-    made = np.concatenate(list(_cleaned(pieces, small.running(), tally)))
+    made = np.concatenate(list(_denoise(pieces, small.running(), tally)))
     assert np.allclose(made, small.sound(noisy).wav, atol=1e-5)
     assert tally.work_s > 0
 
@@ -286,8 +290,8 @@ def test_files_are_strict(tmp_path):
 def test_conversion_cleans_both_sides(model, cleaner, noisy):
     reference = read_sound(CLIPS / "reference.flac")
     rough = Sound(reference.wav + 0.05 * np.random.default_rng(0).standard_normal(len(reference.wav)).astype(np.float32), 16000)
-    heard, cleaned = hear_voice(model, [rough]), hear_voice(model, [rough], denoise=True)
-    wanted = hear_voice(model, [reference])
+    heard, cleaned = voice_from_sounds(model, [rough]), voice_from_sounds(model, [rough], denoise=True)
+    wanted = voice_from_sounds(model, [reference])
     cosines = [float((voice.speaker_embedding * wanted.speaker_embedding).sum()) for voice in (heard, cleaned)]
     assert cosines[1] > cosines[0]
     made = convert(model, noisy, wanted, ConvertOptions(denoise=True)).wav
@@ -340,7 +344,7 @@ def test_a_folder_is_denoised_file_by_file(tmp_path):
     [
         (["nonesuch.wav"], "nonesuch.wav does not exist"),
         ([CLIPS / "noisy.flac", "--strength", "2"], "strength is 2.0; allowed are 0"),
-        (["."], "is a folder; say with --out-dir"),
+        (["."], "is a folder; give a folder for the outputs with --out-dir"),
         ([CLIPS / "noisy.flac", "--jobs", "2"], "go with --out-dir"),
         ([ROOT / "README.md"], "README.md"),
     ],

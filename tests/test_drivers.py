@@ -7,9 +7,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vcae.audio.sections import Computed, Workshop
+from vcae.audio.sections import LazySections, SectionRunner
 from vcae.config import from_dict
-from vcae.engine.listening import hear_content, hear_latent, hear_speaker
+from vcae.engine.listening import encode_content_sections, encode_latent_sections, encode_speaker_sections
 from vcae.model.autoencoder import Autoencoder
 from vcae.model.config import AutoencoderConfig
 from vcae.tasks.live import RunningContent, RunningSpeaker
@@ -64,17 +64,17 @@ def test_whole_sections_and_live_agree(config, seed, n, step, on_disk):
     # Some frames count for nothing, and the first is one of them.
     mel[..., :3] = -30
     active = (mel.mean(1, keepdim=True) > -20).float()
-    work = Workshop(step, on_disk, CPU)
-    read = Computed(n, lambda start, stop: mel[..., start:stop])
+    runner = SectionRunner(step, on_disk, CPU)
+    read = LazySections(n, lambda start, stop: mel[..., start:stop])
     with torch.inference_mode():
         whole = autoencoder.content_encoder(autoencoder.normalize(mel), active)
-        latent = hear_latent(engine, read, active, work)
+        latent = encode_latent_sections(engine, read, active, runner)
         assert latent.n == whole.shape[-1] == n // stride
-        sections = torch.cat([latent.read(a, b) for a, b in work.walk(latent.n)], dim=-1)
+        sections = torch.cat([latent.read(a, b) for a, b in runner.spans(latent.n)], dim=-1)
         torch.testing.assert_close(sections, whole, rtol=1e-3, atol=1e-3)
         assert torch.equal(autoencoder.encode_latent(mel), whole)
         speaker = autoencoder.encode_speaker(mel)
-        torch.testing.assert_close(hear_speaker(engine, read, active, work), speaker, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(encode_speaker_sections(engine, read, active, runner), speaker, rtol=1e-3, atol=1e-4)
         # Live, with a past that is the recording itself: its moments are then those of the whole.
         nothing = slice(0, 0)
         torch.testing.assert_close(RunningSpeaker(engine, mel, active)(mel, active, nothing), speaker, rtol=1e-3, atol=1e-4)
@@ -83,7 +83,7 @@ def test_whole_sections_and_live_agree(config, seed, n, step, on_disk):
             torch.testing.assert_close(running, whole, rtol=1e-2, atol=1e-2)
         else:
             # Few codes are near a border, where rounding decides.
-            offline = hear_content(engine, read, active, work).read(0, n // stride)
+            offline = encode_content_sections(engine, read, active, runner).read(0, n // stride)
             assert (running - offline).abs().amax(dim=1).lt(1e-3).float().mean() > 0.9
 
 

@@ -70,9 +70,7 @@ def test_of_a_file_made_twice_the_last_line_counts_and_voices_are_told(here):
     report = put(here / "report.jsonl", "\n".join(map(json.dumps, lines)) + '\n{"source": "a.fl')
     found = read_table(report)
     assert found.rows == [Conversion(here / "d.flac", here / "a.flac", None)]
-    assert found.problems == [
-        f"line 2 of {report}: 'alice' is no sound file, so the voice is not compared with the one asked for"
-    ]
+    assert found.problems == [f"line 2 of {report}: 'alice' is not a sound file, so the voice is not compared with the target"]
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.jsonl"])
@@ -98,10 +96,10 @@ def test_help_and_documentation_name_every_column():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "has no rows; give one file to judge a row"),
+        ("", "has no rows; give a row for each file to judge"),
         ("converted,source,target_ref\n", "has no rows"),
-        ('converted,source,target_ref\n"a.flac,b.flac,c.flac\n', "is no CSV"),
-        (b"\xff\xfe\x00bad", "cannot be read .it is no text."),
+        ('converted,source,target_ref\n"a.flac,b.flac,c.flac\n', "is not a CSV"),
+        (b"\xff\xfe\x00bad", "cannot be read .it is not a text file."),
     ],
 )
 def test_what_is_no_table_is_one_line(here, text, message):

@@ -71,7 +71,7 @@ def test_targets_are_refused_before_any_work(tmp_path):
     check_target("-")
     check_target(tmp_path / "new" / "x.TXT", suffixes=(".txt",))
     check_target(tmp_path / "there.txt", force=True)
-    with pytest.raises(DataError, match="exists; add --force"):
+    with pytest.raises(DataError, match="exists; add `force=True`"):
         check_target(tmp_path / "there.txt")
     with pytest.raises(CheckpointError, match=r"has the suffix '\.pt'; allowed is \.safetensors"):
         check_target(tmp_path / "x.pt", suffixes=(".safetensors",), refuse=CheckpointError)

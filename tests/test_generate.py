@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+import vcae
 from tests.conftest import CLIPS, ROOT
 from vcae import load_voice, save_voice
 from vcae.audio.io import read_sound
+from vcae.checkpoint import hash_weights
 from vcae.errors import CheckpointError, ConfigError
 from vcae.model.config import VoicePriorConfig
 from vcae.model.voice_prior import VoicePrior, annealed, free_divergence, gaussian_divergence, gaussian_log_density
@@ -23,7 +25,7 @@ from vcae.training.config import GeneratorRecipe
 from vcae.training.voices import fit_voice_prior, gaussian_likelihood, likelihoods, whiten_voices
 from vcae.voice.new import between_voices, carry_voice, draw, map_voices, priors
 from vcae.voice.space import load_priors, save_priors
-from vcae.voice.voice import hear_voice
+from vcae.voice.voice import voice_from_sounds
 
 
 def test_divergence_is_that_of_torch():
@@ -82,12 +84,12 @@ def test_drawing_is_seeded_and_keeps_to_the_nucleus():
 
 @pytest.fixture(scope="module")
 def heard(model):
-    return [hear_voice(model, [read_sound(CLIPS / f"{name}.flac")]) for name in ("reference", "reference2")]
+    return [voice_from_sounds(model, [read_sound(CLIPS / f"{name}.flac")]) for name in ("reference", "reference2")]
 
 
 def test_the_shipped_priors_are_whole(model):
     known = load_priors("voices")
-    assert known.metadata["base_sha256"] == model.checkpoint.sha256
+    assert known.metadata["speaker_sha256"] == hash_weights(model.autoencoder.the_speaker_encoder())
     assert known.path.stat().st_size < 2_000_000
     torch.testing.assert_close(known.space.whiten @ known.space.unwhiten, torch.eye(len(known.space.mean)), atol=0.05, rtol=0)
     torch.testing.assert_close(known.known.norm(dim=1), torch.ones(len(known.known)), atol=1e-3, rtol=0)
@@ -128,7 +130,7 @@ def test_a_drawn_voice_is_confined_to_known_directions_and_a_known_one_is_not_ne
 def test_a_new_voice_is_saved_and_used_as_any_other(model, speech, tmp_path):
     first, second = model.new_voice(3), model.new_voice(3)
     assert torch.equal(first.frames.envelopes, second.frames.envelopes)
-    save_voice(tmp_path / "v.safetensors", first, model, {})
+    save_voice(first, tmp_path / "v.safetensors", {}, force=True)
     again = load_voice(tmp_path / "v.safetensors", model)
     one, two = (model.convert(speech[:32000], 16000, v) for v in (first, again))
     torch.testing.assert_close(one, two, atol=1e-4, rtol=0)
@@ -169,8 +171,8 @@ def test_a_voice_is_carried_to_the_units_checkpoint(model, heard):
 
     other = vcae.load("vq")
     carried = carry_voice(model, heard[0], other)
-    direct = hear_voice(other, [read_sound(CLIPS / "reference.flac")])
-    others = hear_voice(other, [read_sound(CLIPS / "source.flac")])
+    direct = voice_from_sounds(other, [read_sound(CLIPS / "reference.flac")])
+    others = voice_from_sounds(other, [read_sound(CLIPS / "source.flac")])
     assert float((carried.speaker_embedding @ direct.speaker_embedding.T)[0]) > 0.5
     assert float((carried.speaker_embedding @ direct.speaker_embedding.T)[0]) > float(
         (carried.speaker_embedding @ others.speaker_embedding.T)[0]
@@ -178,12 +180,12 @@ def test_a_voice_is_carried_to_the_units_checkpoint(model, heard):
     assert carried.log_f0_median == heard[0].log_f0_median
 
 
-def test_priors_of_another_checkpoint_and_damaged_files_are_refused(tmp_path):
+def test_priors_of_another_speaker_encoder_and_damaged_files_are_refused(tmp_path, tiny_checkpoint):
     known = priors()
-    with pytest.raises(CheckpointError, match="use --checkpoint default"):
-        known.check("0" * 64)
+    with pytest.raises(CheckpointError, match="use the checkpoint default"):
+        known.check(vcae.load(tiny_checkpoint))
     path = tmp_path / "p.safetensors"
-    facts = {key: known.metadata[key] for key in ("base_sha256", "limit", "directions", "medians")}
+    facts = {key: known.metadata[key] for key in ("speaker_sha256", "limit", "directions", "medians")}
     parts = (known.prior, known.space, known.known, (known.bank_mel, known.bank_f0))
     save_priors(path, *parts, facts)
     again = load_priors(path)
@@ -194,7 +196,7 @@ def test_priors_of_another_checkpoint_and_damaged_files_are_refused(tmp_path):
     save_priors(path, parts[0], replace(known.space, mean=known.space.mean * torch.nan), *parts[2:], facts)
     with pytest.raises(CheckpointError, match="not finite"):
         load_priors(path)
-    with pytest.raises(CheckpointError, match="holds no priors"):
+    with pytest.raises(CheckpointError, match="is not a prior"):
         load_priors("default")
 
 

@@ -268,9 +268,9 @@ def test_links(tmp_path, said):
 
 def test_devices_and_pipes_are_no_files(tmp_path):
     os.mkfifo(tmp_path / "pipe.wav")
-    refused(convert(tmp_path / "pipe.wav", tmp_path / "o.wav"), "no regular file")
-    refused(convert("/dev/zero", tmp_path / "o.wav"), "no regular file")
-    refused(convert("a\0b.wav", tmp_path / "o.wav"), "holds a zero byte")
+    refused(convert(tmp_path / "pipe.wav", tmp_path / "o.wav"), "not a regular file")
+    refused(convert("/dev/zero", tmp_path / "o.wav"), "not a regular file")
+    refused(convert("a\0b.wav", tmp_path / "o.wav"), "has a zero byte")
     refused(convert(tmp_path / ("y" * 300), tmp_path / "o.wav"), "")
 
 

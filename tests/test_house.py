@@ -11,8 +11,8 @@ from tests.conftest import CLIPS, ROOT
 
 # Rooms from the lowest to the highest: each may import those above it in this list, and nothing may import one below it.
 LAYERS = [
-    ["errors", "version", "environment"],
-    ["files", "config"],
+    ["errors", "version", "environment", "deprecation"],
+    ["files", "config", "table"],
     ["options"],
     ["audio"],
     ["model"],

@@ -96,14 +96,14 @@ def _change(path, tensors=None, **ladder):
     [
         ({"dims": [2, 4]}, "does not fit its own config: 4.* is not there"),
         ({"dims": [2]}, "5.* belongs to no rung"),
-        ({"dims": []}, "holds no ladder"),
-        ({"dims": [2, "5"]}, "holds no ladder"),
-        ({"dims": [2, -5]}, "holds no ladder"),
-        ({"dims": list(range(1, 100))}, "holds no ladder"),
+        ({"dims": []}, "is not a ladder"),
+        ({"dims": [2, "5"]}, "is not a ladder"),
+        ({"dims": [2, -5]}, "is not a ladder"),
+        ({"dims": list(range(1, 100))}, "is not a ladder"),
         ({"dims": [2, 1 << 40]}, "latent_dim is 1099511627776; at most"),
         ({"autoencoder": PLAIN | {"decoder": {"width": 1 << 40}}}, "width is 1099511627776; at most"),
         ({"autoencoder": PLAIN | {"decoder": {"width": 60000}}}, "does not fit its own config"),
-        ({"autoencoder": {"colour": 3}}, "holds no ladder.*unknown key autoencoder.colour"),
+        ({"autoencoder": {"colour": 3}}, "is not a ladder.*unknown key autoencoder.colour"),
     ],
 )
 def test_a_damaged_file_is_refused_before_its_weights_are_read(ladder, damage, message, monkeypatch):
@@ -114,7 +114,7 @@ def test_a_damaged_file_is_refused_before_its_weights_are_read(ladder, damage, m
 
 
 def test_bad_weights_and_other_files_are_refused(ladder, tiny_checkpoint):
-    with pytest.raises(CheckpointError, match="holds no ladder of autoencoders"):
+    with pytest.raises(CheckpointError, match="is not a ladder of autoencoders"):
         load_rung(2, name=tiny_checkpoint)
     _change(ladder, {"2.mel_mean": torch.full((80, 1), torch.nan)})
     with pytest.raises(CheckpointError, match="not finite"):

@@ -15,8 +15,8 @@ import vcae
 from vcae.audio.f0 import BLOCK_FRAMES, _detector, estimate_f0
 from vcae.audio.io import Sound, SoundReader, read_sound, resample, resample_blocks, write_blocks
 from vcae.audio.loudness import LevelMeter, follow_envelope, follow_envelope_sections, limit_peaks
-from vcae.audio.sections import Computed, Kept, Workshop
-from vcae.engine.listening import hear_content, hear_speaker, listen
+from vcae.audio.sections import LazySections, SectionRunner, StoredSections
+from vcae.engine.listening import analyse_sections, encode_content_sections, encode_speaker_sections
 from vcae.errors import AudioError
 from vcae.options import ConvertOptions
 from vcae.tasks.convert import convert_long
@@ -53,10 +53,12 @@ def test_sections_give_what_the_whole_gives(half_a_minute, clips, name, options)
 def test_what_is_heard_by_sections_is_what_the_autoencoder_says(model, half_a_minute):
     seen = model.analyse(half_a_minute, 16000)
     with torch.inference_mode():
-        heard, work = listen(model, Sound(half_a_minute, 16000), 0.5, lambda n: Workshop(200, n > 200, model.device))
-        content = hear_content(model, heard.mel, heard.active, work)
+        heard, runner = analyse_sections(
+            model, Sound(half_a_minute, 16000), 0.5, lambda n: SectionRunner(200, n > 200, model.device)
+        )
+        content = encode_content_sections(model, heard.mel, heard.active, runner)
         assert (content.read(0, content.n) - model.autoencoder.encode_content(seen.mel)).abs().max() < 1e-3
-        speaker = hear_speaker(model, heard.mel, heard.active, work)
+        speaker = encode_speaker_sections(model, heard.mel, heard.active, runner)
         assert (speaker - model.autoencoder.encode_speaker(seen.mel)).abs().max() < 1e-5
     assert torch.equal(heard.f0, seen.f0)
     assert heard.level == pytest.approx(seen.level)
@@ -108,15 +110,15 @@ def test_shaping_and_limiting_by_sections(speech):
 @pytest.mark.parametrize("on_disk", [False, True])
 def test_kept_sections_come_back(on_disk):
     rows = torch.randn(1, 3, 1000)
-    kept = Workshop(64, on_disk, CPU).keep(Computed(1000, lambda a, b: rows[..., a:b]))
-    assert isinstance(kept, Kept)
+    kept = SectionRunner(64, on_disk, CPU).keep(LazySections(1000, lambda a, b: rows[..., a:b]))
+    assert isinstance(kept, StoredSections)
     assert kept.n == 1000
     assert torch.equal(kept.read(0, 1000), rows)
     assert torch.equal(kept.read(63, 257), rows[..., 63:257])
 
 
 def test_a_full_disk_for_what_is_kept_is_said(monkeypatch):
-    kept = Kept(True, CPU)
+    kept = StoredSections(True, CPU)
 
     class Full:
         def write(self, data):

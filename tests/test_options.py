@@ -44,3 +44,11 @@ def test_options_check_themselves(options, values):
     (name,) = values
     with pytest.raises(ConfigError, match=f"^{name} is "):
         options(**values)
+
+
+def test_what_a_message_names_is_an_option_on_the_command_line():
+    from vcae.cli.common import as_option
+
+    assert as_option("x exists; add `force=True` to replace it") == "x exists; add --force to replace it"
+    assert as_option("take `code_dim=8` or `checkpoint='vq'`") == "take --code-dim 8 or --checkpoint vq"
+    assert as_option("a `b` c=True") == "a `b` c=True"

@@ -53,7 +53,7 @@ def test_equal_error_rate_on_known_scores():
     scores, twice = np.array([9.0, 8, 7, 3, 6, 2, 1, 0]), np.array([1.0, 1, 1, 2, 1, 1, 2, 1])
     repeated = np.repeat(scores, twice.astype(int)), np.repeat(same, twice.astype(int))
     assert equal_error_rate(scores, same, twice) == pytest.approx(equal_error_rate(*repeated))
-    with pytest.raises(DataError, match="trials of one speaker and of two"):
+    with pytest.raises(DataError, match="trials of the same speaker and of different ones"):
         equal_error_rate(np.zeros(2), np.array([True, True]))
 
 

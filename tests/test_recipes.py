@@ -87,7 +87,7 @@ def test_a_fine_tuned_voice_is_a_saved_voice(tmp_path, monkeypatch, clips):
     assert "z has 0 recordings" in nobody.stderr
     empty = run("recipes/finetune/finetune.py", "recipes/finetune/conf/debug.yaml", f"clips={tmp_path / 'voices'}", "name=x")
     assert empty.returncode == 1
-    assert "holds no sound files" in empty.stderr
+    assert "has no sound files" in empty.stderr
 
 
 def test_evaluation_beside_the_classical_peers(tmp_path):

@@ -21,7 +21,7 @@ def detector(tmp_path_factory, speech):
     from vcae.anomaly.detector import Detector
 
     path = tmp_path_factory.mktemp("detector") / "d.safetensors"
-    Detector.fit([speech[n * 8000 : n * 8000 + 20000] for n in range(9)], AnomalyConfig(model="statistics")).save(path)
+    Detector.fit([speech[n * 8000 : n * 8000 + 20000] for n in range(9)], 16000, AnomalyConfig(model="statistics")).save(path)
     return path
 
 
@@ -94,7 +94,7 @@ def test_what_is_collected_counts_alike(command, five, detector, tmp_path):
         assert len(done.stdout.splitlines()) == 5
     refused = vcae(*command.split(), five, *options, "--resume")
     assert refused.returncode == 2
-    assert "--resume goes with --out-dir" in refused.stderr
+    assert "--resume needs --out-dir" in refused.stderr
 
 
 @pytest.mark.slow
@@ -112,7 +112,7 @@ def test_a_table_without_speakers_and_several_files(five, tmp_path):
     assert json.loads(several.stdout)["denoised"] == 2
     told = vcae("denoise", five / "a.wav", five / "b.flac", "-o", tmp_path / "x.wav")
     assert told.returncode == 2
-    assert "2 sources were given; say with --out-dir" in told.stderr
+    assert "2 sources were given; give a folder for the outputs with --out-dir" in told.stderr
 
 
 def test_names_lie_within_the_deepest_folder(tmp_path):

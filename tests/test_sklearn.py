@@ -109,7 +109,7 @@ def test_another_checkpoint_under_the_same_name_is_refused(clips, tiny_checkpoin
         tiny_checkpoint, Autoencoder(from_dict(AutoencoderConfig, TINY)).eval(), tiny_vocoder, {"author": "another"}
     )
     os.utime(tiny_checkpoint, ns=(1, 1))
-    with pytest.raises(CheckpointError, match="is not the one that this transformer was fitted with"):
+    with pytest.raises(CheckpointError, match="is not the one of `fit`"):
         embedder.transform(wavs[:2])
     assert np.abs(embedder.fit_transform(wavs[:2]) - before).max() > 1e-3
 

@@ -226,7 +226,7 @@ def test_autoencoder_goes_on_from_a_checkpoint_and_trains_what_it_is_told(cache,
     trained = {name.split(".")[0] for name, p in objective.model.named_parameters() if p.requires_grad}
     assert trained == {"decoder"}
     checkpoint.save(tmp_path / "v.safetensors", vocoder=tiny_vocoder)
-    with pytest.raises(CheckpointError, match=r"v.safetensors holds no autoencoder"):
+    with pytest.raises(CheckpointError, match=r"v.safetensors has no autoencoder"):
         AutoencoderObjective(_autoencoder_recipe(cache, tmp_path, initial=str(tmp_path / "v.safetensors")), 6)
     model = to_dict(objective.recipe.model)
     other = model | {"content": model["content"] | {"latent_dim": 9, "latent_noise": 0.7}}
@@ -312,16 +312,16 @@ def test_vocoder_refuses_to_start_from_another_shape(cache, tmp_path):
     ("cls", "objective"), [(VocoderRecipe, VocoderObjective), (AutoencoderRecipe, lambda r: AutoencoderObjective(r, 3))]
 )
 def test_a_hop_other_than_the_caches_is_refused(cls, objective):
-    with pytest.raises(ConfigError, match=r"mel.hop_length is 128; the cache's F0 stands every 256"):
+    with pytest.raises(ConfigError, match=r"mel.hop_length is 128; the cache has F0 every 256"):
         objective(from_dict(cls, {"model": {"mel": {"hop_length": 128}}}))
 
 
 def test_vocoder_refuses_checkpoints_without_the_part_it_needs(cache, tmp_path, tiny_autoencoder, tiny_vocoder):
     checkpoint.save(tmp_path / "a.safetensors", autoencoder=tiny_autoencoder)
     checkpoint.save(tmp_path / "v.safetensors", vocoder=tiny_vocoder)
-    with pytest.raises(CheckpointError, match=r"a.safetensors holds no vocoder"):
+    with pytest.raises(CheckpointError, match=r"a.safetensors has no vocoder"):
         VocoderObjective(_vocoder_recipe(cache, tmp_path, initial=str(tmp_path / "a.safetensors")))
-    with pytest.raises(CheckpointError, match=r"v.safetensors holds no autoencoder"):
+    with pytest.raises(CheckpointError, match=r"v.safetensors has no autoencoder"):
         VocoderObjective(_vocoder_recipe(cache, tmp_path, decoded_by=str(tmp_path / "v.safetensors")))
 
 
@@ -398,7 +398,7 @@ def test_interrupt_saves_and_says_how_to_go_on(cache, tmp_path):
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "stopped and saved at step" in said
-    assert "the same command goes on" in said
+    assert "run the same command" in said
     assert (tmp_path / "run/state.safetensors").exists()
 
 

@@ -28,7 +28,7 @@ from vcae.tasks.unit_files import Units, count_steps, format_units, parse_units,
 from vcae.tasks.units import check_units, clean_voicing, contour_f0, encode_units, round_durations, speak_units
 from vcae.vocoder.config import VocoderConfig
 from vcae.vocoder.neural import HarmonicNoiseVocoder
-from vcae.voice.voice import hear_voice
+from vcae.voice.voice import voice_from_sounds
 
 N_CODES = 16
 UNITS = {"quantizer": {"codebook_size": N_CODES}, "prosody": {"width": 16, "n_blocks": 2}}
@@ -71,7 +71,7 @@ def heard(tiny_vq):
 
 @pytest.fixture(scope="module")
 def voice(tiny_vq):
-    return hear_voice(tiny_vq, [read_sound(CLIPS / "reference.flac")])
+    return voice_from_sounds(tiny_vq, [read_sound(CLIPS / "reference.flac")])
 
 
 # ---- Times
@@ -192,7 +192,7 @@ MISTAKES = {
     "word": ("1 2\n3 four 5\n", "line 2, unit 2: 'four' is not a number"),
     "fraction": ("1 2.5\n", "line 1, unit 2: '2.5' is not a number"),
     "version": ("# vcae units 2 codebook_size=16\n1 2\n", "version '2'; this version of vcae reads 1"),
-    "json": ('{"units": [1]}\n{"units": [1\n', "line 2 is no JSON"),
+    "json": ('{"units": [1]}\n{"units": [1\n', "line 2 is not JSON"),
     "json without units": ('{"codes": [1]}', "no list of units"),
     "json empty": ('{"units": [1]}\n{"units": []}', "line 2 is empty"),
     "json text": ('{"units": [1, "2"]}', 'unit 2: "2" is not a number'),
@@ -445,7 +445,7 @@ SPEAK_CASES = {
     "empty line": ("1 2\n\n3\n", [], "line 2 is empty"),
     "not a number": ("1 two\n", [], "line 1, unit 2: 'two' is not a number"),
     "nothing": ("", [], "holds no units"),
-    "binary": (b"RIFF\0\0\0\0", [], "no file of units but binary"),
+    "binary": (b"RIFF\0\0\0\0", [], "not a file of units but binary"),
     "wrong hash": (
         f"# vcae units 1 checkpoint=vq sha256={SHA}\na\t1 2\n",
         [],
@@ -455,7 +455,7 @@ SPEAK_CASES = {
     "continuous": ("1 2\n", ["--checkpoint", "default"], "continuous code and no units"),
     "no times": ("1 2\n", ["--durations", "file"], "units without times"),
     "pitch": ("1 2\n", ["--pitch", "keep"], "units have none to keep"),
-    "several to a file": ("1 2\n3 4\n", [], "holds 2 sequences; name a folder"),
+    "several to a file": ("1 2\n3 4\n", [], "has 2 sequences; give a folder"),
     "no speaker": ("1 2\n", ["--speaker", "nobody"], "no saved voice is called 'nobody'"),
 }
 
@@ -517,7 +517,7 @@ def test_the_shipped_vq_is_whole_small_and_in_use(vq, speech):
 def test_units_say_the_same_of_the_same_words_in_another_voice(vq, model, speech, clips):
     """A recording converted to a woman's voice keeps far more of its units than chance gives."""
     reference = read_sound(clips["reference"])
-    converted = model.convert(speech, 16000, reference.wav, reference.sample_rate).numpy()
+    converted = model.convert(speech, 16000, reference.wav, reference.sample_rate).wav
     first, second = (np.array(vq.units(wav, 16000).units) for wav in (speech, converted))
     kept = np.mean(first == second)
     chance = np.mean([np.mean(first == np.roll(second, k)) for k in range(20, 60)])
@@ -527,7 +527,7 @@ def test_units_say_the_same_of_the_same_words_in_another_voice(vq, model, speech
 
 def test_speech_from_the_shipped_units(vq, speech, clips):
     reference = read_sound(clips["reference"])
-    voice = hear_voice(vq, [reference])
+    voice = voice_from_sounds(vq, [reference])
     units = vq.units(speech, 16000)
     said = speak_units(vq, units, voice)
     assert len(said.wav) == len(speech)

@@ -168,7 +168,7 @@ def test_borrowing_takes_what_fits(cache, tmp_path, tiny_autoencoder, tiny_vocod
     borrow(fresh, str(tmp_path / "t.safetensors"), skip="content_encoder.")
     assert torch.equal(fresh.content_encoder.input.weight, kept)
     checkpoint.save(tmp_path / "v.safetensors", vocoder=tiny_vocoder)
-    with pytest.raises(CheckpointError, match="holds no autoencoder; borrowed needs one"):
+    with pytest.raises(CheckpointError, match="has no autoencoder; set borrowed"):
         borrow(model, str(tmp_path / "v.safetensors"))
 
 

@@ -12,18 +12,20 @@ from vcae.version import __version__
 
 if TYPE_CHECKING:
     from vcae.anomaly.config import AnomalyConfig
-    from vcae.anomaly.detector import Detector
+    from vcae.anomaly.detector import Anomaly, Detector
     from vcae.audio.io import Sound, read_sound, resample, write_sound
     from vcae.codec.codec import Codec, compress, decompress
     from vcae.engine.denoise import denoise
     from vcae.options import BabbleOptions, ConvertOptions, SpeakOptions
+    from vcae.tasks.embed import Embedding
     from vcae.tasks.live import LiveConverter
     from vcae.tasks.model import Encoding, Model, load
-    from vcae.tasks.unit_files import Units
+    from vcae.tasks.unit_files import Units, read_units
     from vcae.voice.file import load_voice, save_voice
     from vcae.voice.voice import Voice, mix_voices
 
 __all__ = [
+    "Anomaly",
     "AnomalyConfig",
     "AudioError",
     "BabbleOptions",
@@ -34,6 +36,7 @@ __all__ = [
     "ConvertOptions",
     "DataError",
     "Detector",
+    "Embedding",
     "Encoding",
     "LiveConverter",
     "Model",
@@ -50,11 +53,12 @@ __all__ = [
     "load_voice",
     "mix_voices",
     "read_sound",
+    "read_units",
     "resample",
     "save_voice",
     "write_sound",
 ]
-# Where the names lie that are imported when they are asked for.
+# Modules of the names that are imported at their first use.
 _ROOMS = {
     **dict.fromkeys(("Encoding", "Model", "load"), "tasks.model"),
     **dict.fromkeys(("Voice", "mix_voices"), "voice.voice"),
@@ -62,16 +66,17 @@ _ROOMS = {
     **dict.fromkeys(("Sound", "read_sound", "resample", "write_sound"), "audio.io"),
     **dict.fromkeys(("Codec", "compress", "decompress"), "codec.codec"),
     **dict.fromkeys(("BabbleOptions", "ConvertOptions", "SpeakOptions"), "options"),
+    **dict.fromkeys(("Anomaly", "Detector"), "anomaly.detector"),
+    **dict.fromkeys(("Units", "read_units"), "tasks.unit_files"),
     "AnomalyConfig": "anomaly.config",
+    "Embedding": "tasks.embed",
     "LiveConverter": "tasks.live",
-    "Units": "tasks.unit_files",
     "denoise": "engine.denoise",
-    "Detector": "anomaly.detector",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs torch only when it is asked for, so that the command line answers at once."""
+    """Import names that need torch at their first use, so that the command line answers at once."""
     if name in _ROOMS:
         from importlib import import_module
 
@@ -83,4 +88,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    # What this file imports for itself is left out.
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -1,7 +1,8 @@
-"""Model files: safetensors with everything needed to rebuild the model in the metadata. Nothing in them can run code."""
+"""Model files: safetensors with everything needed to rebuild the model in the metadata. Loading them cannot run code."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -26,32 +27,34 @@ M = TypeVar("M", bound=nn.Module)
 FORMAT = 1
 DEFAULT = "default"
 PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
-# A header larger than this is no header of ours.
+# Largest header in bytes.
 MAX_HEADER_BYTES = 1 << 20
-# Nor are more tensors, more dimensions, larger sizes in a config, or more numbers in tables made from it ours.
+# Largest number of tensors, number of dimensions, size in a config, and number of values in tables made from it.
 MAX_TENSORS = 4096
 MAX_DIMENSIONS = 4
 MAX_SIZE = 1 << 16
 MAX_BLOCKS = 256
 MAX_BUFFERS = 1 << 26
-# Types that are read, and the bytes of a number.
+# Supported types, and bytes per value.
 DTYPES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1}
 # Added to the name of an 8-bit tensor for the one that holds its steps; and the smallest tensor that is stored so.
 STEPS = ":steps"
 MIN_EIGHT_BIT = 1024
+# The speaker encoder stays as it is: voices that were saved, and the prior of new voices, hold its embeddings.
+UNROUNDED = "autoencoder.speaker_encoder."
 NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A loaded model file.
+    """Loaded model file.
 
     Attributes:
-        path: Where it was read from.
-        sha256: Of the whole file, hex.
-        metadata: What was stored beside the weights: author, data, licence, step and so on.
+        path: The file.
+        sha256: SHA-256 of the whole file, hex.
+        metadata: Metadata stored with the weights: author, data, licence, step and so on.
         autoencoder: The autoencoder, or None.
-        vocoder: The vocoder, the file's own or the one it shares, or None.
+        vocoder: The vocoder, from this file or from the shipped one it refers to, or None.
     """
 
     path: Path
@@ -85,10 +88,10 @@ def save(
     """Save one or both models as a checkpoint.
 
     Args:
-        path: Ends in .safetensors.
+        path: File to write, with the suffix .safetensors.
         autoencoder: Stored under `autoencoder.`.
         vocoder: Stored under `vocoder.`.
-        info: Plain data to keep beside the weights.
+        info: Plain data for the metadata.
         half: Store weights in float16.
         shared_vocoder: Name of a shipped checkpoint whose vocoder is to be used, instead of one in this file.
         eight_bit: Store the autoencoder's weights in 8 bits, see `round_weights`.
@@ -121,14 +124,15 @@ def round_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Round weights to 8 bits: each output channel is a float16 step times whole numbers from -127 to 127.
 
     Args:
-        tensors: A model's state. Vectors and small tensors stay as they are.
+        tensors: A model's state. Vectors, small tensors and the speaker encoder stay as they are.
 
     Returns:
         The state, in which a rounded tensor is of int8 and its steps (channels, 1, ...) stand beside it; `restore_weights` turns it back.
     """
     rounded: dict[str, Tensor] = {}
     for name, value in tensors.items():
-        if value.is_floating_point() and value.dim() >= 2 and value.numel() >= MIN_EIGHT_BIT:
+        rounds = not name.startswith(UNROUNDED) and value.is_floating_point()
+        if rounds and value.dim() >= 2 and value.numel() >= MIN_EIGHT_BIT:
             steps = (value.float().abs().amax(dim=tuple(range(1, value.dim())), keepdim=True) / 127).half()
             # A step that float16 cannot hold would be 0: such a channel is as good as 0.
             whole = value.float() / steps.float().clamp(min=torch.finfo(torch.float16).tiny)
@@ -145,6 +149,14 @@ def restore_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for name, value in tensors.items()
         if not name.endswith(STEPS)
     }
+
+
+def hash_weights(module: nn.Module) -> str:
+    """Return a SHA-256, hex, of a network's weights as float16: the same whether it was stored in 16 bits or trained in 32."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(name.encode() + b"\0" + value.detach().cpu().half().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _weights() -> Path:
@@ -196,14 +208,14 @@ def read_header(path: Path) -> dict[str, str]:
 
 
 def _read_json_header(path: Path) -> tuple[dict[str, Any], int]:
-    """Return the header, and the bytes that follow it."""
+    """Return the header, and the number of bytes after it."""
     try:
         size = path.stat().st_size
         with path.open("rb") as opened:
             head = opened.read(8)
             length = int.from_bytes(head, "little")
             if len(head) < 8 or not 0 < length <= min(size - 8, MAX_HEADER_BYTES):
-                raise CheckpointError(f"{path} is no whole safetensors file ({size} bytes); get a fresh copy of it")
+                raise CheckpointError(f"{path} is not a complete safetensors file ({size} bytes); get a fresh copy of it")
             header = json.loads(opened.read(length))
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
@@ -213,11 +225,11 @@ def _read_json_header(path: Path) -> tuple[dict[str, Any], int]:
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Read the tensors' shapes, and check what the header says of them before anything is allocated for it.
+    """Read the tensors' shapes, and check the header's description of them before memory is allocated.
 
     Raises:
-        CheckpointError: If there are too many tensors, or one has another type than a model's, or a size that is not that of its shape, or
-            does not lie within the file.
+        CheckpointError: If there are too many tensors, or one has an unsupported type, a size that does not match its shape, or a position
+            outside of the file.
     """
     header, n_bytes = _read_json_header(path)
     header.pop("__metadata__", None)
@@ -239,7 +251,7 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _without_steps(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of a model's own tensors, after a check that steps fit the tensors whose they are."""
+    """Return the shapes of a model's own tensors, after checking that the tensors of steps match them."""
     for name in [n for n in shapes if n.endswith(STEPS)]:
         steps, whole = shapes.pop(name), shapes.get(name.removesuffix(STEPS))
         if whole is None or steps != (whole[:1] + (1,) * (len(whole) - 1)):
@@ -248,17 +260,17 @@ def _without_steps(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, 
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """Read what is stored beside the weights, without reading the weights.
+    """Read the metadata, without the weights.
 
     Raises:
-        CheckpointError: If the file is damaged, not ours, or of another format version.
+        CheckpointError: If the file is damaged, not from vcae, or of another format version.
     """
     try:
         metadata = json.loads(read_header(path)["vcae"])
         version = metadata["format"]
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{path} is a safetensors file of something else (no vcae metadata); give a vcae checkpoint"
+            f"{path} is a safetensors file from another program (no vcae metadata); give a vcae checkpoint"
         ) from error
     if version != FORMAT:
         raise CheckpointError(
@@ -268,12 +280,12 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
-    """Read the tensors of a safetensors file, and its SHA-256, which is checked where one is recorded beside the file.
+    """Read the tensors of a safetensors file and its SHA-256, which is checked against a .sha256 file next to it, if there is one.
 
-    What the header says is checked before memory is given to it, see `read_shapes`.
+    The header is checked before memory is allocated, see `read_shapes`.
 
     Raises:
-        CheckpointError: If it is missing, damaged, or another file than the one recorded.
+        CheckpointError: If it is missing, damaged, or has another SHA-256.
     """
     digest = _verified(path)
     read_shapes(path)
@@ -281,7 +293,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
 
 
 def _verified(path: Path) -> str:
-    """Return the SHA-256 of a file after comparing it with the one recorded beside it, if there is one."""
+    """Return the SHA-256 of a file, after comparing it with the .sha256 file next to it, if there is one."""
     recorded = path.with_suffix(".sha256")
     try:
         digest = hash_file(path)
@@ -308,13 +320,13 @@ def load(name: str | Path = DEFAULT, device: str | torch.device = "cpu") -> Chec
 
     Args:
         name: Name of a shipped checkpoint or path of a file. A shipped one is checked against its SHA-256.
-        device: Where the models go.
+        device: Device of the models.
 
     Returns:
         The models in evaluation mode and float32, with their metadata.
 
     Raises:
-        CheckpointError: If it is missing, unsafe, damaged, of another format, or does not fit its own config.
+        CheckpointError: If it is missing, a pickle, damaged, of another format, or does not match its own config.
     """
     path = find(name)
     metadata = read_metadata(path)
@@ -331,7 +343,7 @@ def load(name: str | Path = DEFAULT, device: str | torch.device = "cpu") -> Chec
     if "shared_vocoder" in metadata:
         if vocoder is not None or not NAME.fullmatch(str(metadata["shared_vocoder"])):
             raise CheckpointError(
-                f"{path} shares the vocoder of {metadata['shared_vocoder']!r}, which is no name; get a fresh copy of it"
+                f"{path} shares the vocoder of {metadata['shared_vocoder']!r}, which is not a valid name; get a fresh copy of it"
             )
         vocoder = _shipped_vocoder(metadata["shared_vocoder"], path, device)
     assert autoencoder is None or isinstance(autoencoder, Autoencoder)
@@ -348,14 +360,14 @@ def save_module(
     info: Mapping[str, Any] | None = None,
     half: bool = False,
 ) -> None:
-    """Save one network that is no autoencoder or vocoder.
+    """Save a network other than an autoencoder or vocoder.
 
     Args:
-        path: Ends in .safetensors.
-        part: What it is called; `load_module` asks for it by this.
+        path: File to write, with the suffix .safetensors.
+        part: Kind of the network, as given to `load_module`.
         module: The network.
-        sizes: Plain data that it is built from.
-        info: Plain data to keep beside the weights.
+        sizes: Plain data from which it is built.
+        info: Plain data for the metadata.
         half: Store weights in float16.
 
     Raises:
@@ -368,19 +380,19 @@ def save_module(
 def load_module(
     name: str | Path, part: str, build: Callable[[dict[str, Any]], M], missing: str | None = None
 ) -> tuple[M, Checkpoint]:
-    """Load what `save_module` saved, strictly.
+    """Load a file of `save_module`, strictly.
 
     Args:
         name: Name of a shipped file, or a path.
-        part: What it is called.
-        build: Makes the network from the sizes; also called where tensors have no memory, to compare shapes before any is given.
-        missing: What a file without it lacks, and what to do, for the message.
+        part: Kind of the network.
+        build: Function that builds the network from the sizes; also called on the meta device, to compare shapes before memory is allocated.
+        missing: End of the message for a file without this network: what it lacks, and what to do.
 
     Returns:
-        The network in float32 and in evaluation mode, and the file's facts.
+        The network in float32 and in evaluation mode, and the file's metadata.
 
     Raises:
-        CheckpointError: If it is missing, unsafe, damaged, something else, or does not fit its own sizes.
+        CheckpointError: If it is missing, a pickle, damaged, of another kind, or does not match its own sizes.
     """
     path = find(name)
     metadata = read_metadata(path)
@@ -404,10 +416,10 @@ def load_module(
 
 
 def fill(path: Path, prefix: str, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Give a model the weights of a file that are named `prefix.`, or all of them without a prefix, as float32.
+    """Copy a file's weights with names of a prefix (all of them without a prefix) into a model, as float32.
 
     Raises:
-        CheckpointError: If they are not the model's, or not finite.
+        CheckpointError: If they do not match the model, or are not finite.
     """
     start = prefix and prefix + "."
     weights = {k.removeprefix(start): v.float() for k, v in tensors.items() if k.startswith(start)}
@@ -433,7 +445,7 @@ def _build(path: Path, metadata: Mapping[str, Any]) -> dict[str, nn.Module | Non
 
 
 def _check_shapes(path: Path, metadata: Mapping[str, Any]) -> None:
-    """Compare the file's tensors with what its config asks for, on a model without memory, so that neither can ask for too much."""
+    """Compare the file's tensors with its config on the meta device, so that neither can allocate too much memory."""
     check_sizes(path, {part: metadata.get(part) for part in ("autoencoder", "vocoder")})
     shapes = read_shapes(path)
     with torch.device("meta"):
@@ -444,7 +456,7 @@ def _check_shapes(path: Path, metadata: Mapping[str, Any]) -> None:
 
 
 def check_sizes(path: Path, config: Mapping[str, Any]) -> None:
-    """Refuse a config with numbers that are no model's of ours, before one is built from it.
+    """Check the sizes in a config before a model is built from it.
 
     Raises:
         CheckpointError: If one of them is too large.
@@ -458,12 +470,12 @@ def check_sizes(path: Path, config: Mapping[str, Any]) -> None:
 
 
 def compare_shapes(path: Path, prefix: str, model: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Compare the shapes of a file's tensors that are named `prefix.` with those of a model, which may be one without memory.
+    """Compare the shapes of a file's tensors with names of a prefix with those of a model, which may be on the meta device.
 
-    Without a prefix, all of the file's tensors are the model's.
+    Without a prefix, all tensors of the file are compared.
 
     Raises:
-        CheckpointError: If they differ, or the model would keep too large tables.
+        CheckpointError: If they differ, or the model's tables are too large.
     """
     start = prefix and prefix + "."
     wanted = {start + key: tuple(value.shape) for key, value in model.state_dict().items()}

@@ -1,4 +1,4 @@
-"""Settings: YAML files hold values, frozen dataclasses that check themselves are the schema. Each room has its own beside its code."""
+"""Settings: values are in YAML files, and frozen dataclasses that check themselves are the schema. Each package defines its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def require(condition: bool, what: str) -> None:
-    """Raise a ConfigError that says `what`, unless the condition holds."""
+    """Raise a ConfigError with the message `what` unless the condition holds."""
     if not condition:
         raise ConfigError(what)
 
@@ -28,25 +28,25 @@ def _each(config: Any, names: tuple[str, ...], where: str) -> Iterator[tuple[Any
 
 
 def positive(config: Any, *names: str, where: str = "") -> None:
-    """Require the settings of these names to be above 0; `where` is the section that messages name."""
+    """Require the named settings to be above 0; `where` is the name of the section in messages."""
     for value, what in _each(config, names, where):
         require(value > 0, f"{what}; it must be positive")
 
 
 def at_least(config: Any, low: float, *names: str, where: str = "") -> None:
-    """Require the settings of these names to be `low` or more."""
+    """Require the named settings to be `low` or more."""
     for value, what in _each(config, names, where):
         require(value >= low, f"{what}; it must {'not be negative' if low == 0 else f'be at least {low:g}'}")
 
 
 def within(config: Any, low: float, high: float, *names: str, where: str = "") -> None:
-    """Require the settings of these names to be from `low` to `high`, both included."""
+    """Require the named settings to be from `low` to `high`, both included."""
     for value, what in _each(config, names, where):
         require(low <= value <= high, f"{what}; allowed are {low:g} to {high:g}")
 
 
 def one_of(config: Any, allowed: Collection[Any], *names: str, where: str = "") -> None:
-    """Require the settings of these names to be among the values allowed."""
+    """Require the named settings to be one of the allowed values."""
     for value, what in _each(config, names, where):
         require(value in allowed, f"{what}; allowed are {', '.join(map(str, allowed))}")
 
@@ -79,7 +79,7 @@ def from_dict(cls: type[T], values: Any, where: str = "") -> T:
 
     Args:
         cls: A frozen dataclass of settings.
-        values: Nested mappings, as YAML or JSON gives them. A missing key takes the dataclass's default.
+        values: Nested mappings, as from YAML or JSON. Missing keys get the dataclass's defaults.
         where: Prefix for messages, such as `model.content`.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Files out: whether one may be written, written whole or not at all, hashed, and what it says of its making. No import of torch here."""
+"""Output files: checks before writing, atomic writing, hashes, and the provenance comment. Without torch."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ STDIO = "-"
 
 
 class ModelFile(Protocol):
-    """A checkpoint, or anything else that was read from a file."""
+    """Interface of objects that were loaded from a file, such as checkpoints."""
 
     @property
     def path(self) -> Path:
-        """Where it was read from."""
+        """The file."""
 
     @property
     def sha256(self) -> str:
-        """Of the file, hex."""
+        """SHA-256 of the file, hex."""
 
 
 def provenance(checkpoint: ModelFile, verb: str) -> str:
-    """Return the comment that an output file carries: what was done, by which version and which checkpoint."""
+    """Return the provenance comment of an output file: the processing, the version and the checkpoint."""
     return f"{verb} by vcae {__version__}, checkpoint {checkpoint.path.stem} sha256:{checkpoint.sha256[:16]}"
 
 
@@ -46,16 +46,16 @@ def hash_file(path: Path) -> str:
 def check_target(
     path: str | Path, force: bool = False, suffixes: Collection[str] | None = None, refuse: type[VcaeError] = DataError
 ) -> None:
-    """Refuse an output path that could not be written, before any work is done.
+    """Check that an output path can be written, before any work is done.
 
     Args:
-        path: Of the output; `-` for standard output.
+        path: Path of the output; `-` for standard output.
         force: Replace an existing file.
-        suffixes: That it may have, in lower case; any when None.
-        refuse: What is raised.
+        suffixes: Allowed suffixes in lower case; any when None.
+        refuse: Class of the error.
 
     Raises:
-        VcaeError: If the suffix is not allowed, the file exists and `force` is off, it is a folder, or the place is not writable.
+        VcaeError: If the suffix is not allowed, the file exists and `force` is off, it is a folder, or its folder is not writable.
     """
     if str(path) == STDIO:
         return
@@ -66,21 +66,21 @@ def check_target(
     if os.path.isdir(file):
         raise refuse(f"{file} is a folder; give a file name for the output")
     if os.path.lexists(file) and not force:
-        raise refuse(f"{file} exists; add --force to replace it or choose another name with -o")
+        raise refuse(f"{file} exists; add `force=True` to replace it, or choose another name")
     parent = file.absolute().parent
     while not os.path.exists(parent):
         parent = parent.parent
     if not os.path.isdir(parent) or not os.access(parent, os.W_OK | os.X_OK):
-        raise refuse(f"{file} cannot be written: {parent} is not a writable folder; choose another place with -o")
+        raise refuse(f"{file} cannot be written: {parent} is not a writable folder; choose another place")
 
 
 @contextmanager
 def replacing(path: str | Path, refuse: type[VcaeError] = DataError) -> Iterator[Path]:
-    """Give a temporary file that takes the place of `path` if all goes well: no half-written file is ever seen.
+    """Yield a temporary file that replaces `path` on success, so that no incomplete file is ever visible.
 
     Args:
-        path: Of the output; missing folders are made.
-        refuse: What is raised.
+        path: Path of the output; missing folders are created.
+        refuse: Class of the error.
 
     Raises:
         VcaeError: If writing fails.
@@ -103,14 +103,14 @@ def replacing(path: str | Path, refuse: type[VcaeError] = DataError) -> Iterator
 
 @contextmanager
 def writing(name: str, refuse: type[VcaeError] = DataError) -> Iterator[None]:
-    """Turn what goes wrong while `name` is written into one error of ours; a reader that has gone away stays a BrokenPipeError."""
+    """Turn errors while `name` is written into a VcaeError, except a BrokenPipeError of a closed reader."""
     try:
         yield
     except BrokenPipeError:
         raise
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise refuse(f"{name} could not be written ({reason}); choose another place with -o") from error
+        raise refuse(f"{name} could not be written ({reason}); choose another place") from error
 
 
 def write_file(
@@ -119,10 +119,10 @@ def write_file(
     """Write a file as `replacing` does; `-` writes to `stdout`.
 
     Args:
-        path: Of the output.
+        path: Path of the output.
         content: Bytes; or text, which is written as UTF-8.
-        stdout: Where `-` writes to.
-        refuse: What is raised.
+        stdout: Standard output, for `-`.
+        refuse: Class of the error.
 
     Raises:
         VcaeError: If writing fails.
@@ -133,14 +133,14 @@ def write_file(
             temporary.write_bytes(data)
         return
     if stdout is None:
-        raise refuse("there is no standard output to write to; name a file with -o")
+        raise refuse("there is no standard output to write to; name a file")
     with writing("standard output", refuse):
         stdout.write(data)
         stdout.flush()
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed process left half-written in a folder."""
+    """Remove temporary files that killed processes left in a folder."""
     for file in folder.glob(".vcae-*-*.part"):
         try:
             os.kill(int(file.name.split("-")[1]), 0)

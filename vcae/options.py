@@ -1,4 +1,4 @@
-"""What may be asked for: options that check themselves. No import of torch here, so that a wrong one is told at once."""
+"""Options that check themselves. Without torch, so that a wrong option is reported at once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def parse_pitch(pitch: str | float) -> str | float:
 
 
 def parse_share(name: str, value: str | float) -> str | float:
-    """Check a setting that is `auto`, or 0 to 1.
+    """Check an option that is `auto`, or a number from 0 to 1.
 
     Raises:
         ConfigError: For anything else.
@@ -48,21 +48,21 @@ def parse_share(name: str, value: str | float) -> str | float:
 
 
 def check_strength(strength: float) -> float:
-    """Return the strength.
+    """Check the strength of denoising and return it.
 
     Raises:
         ConfigError: If it is not within 0 to 1.
     """
     if not 0 <= strength <= 1:
-        raise ConfigError(f"strength is {strength}; allowed are 0 (as it was) to 1 (all the noise away that can be)")
+        raise ConfigError(f"strength is {strength}; allowed are 0 (unchanged) to 1 (full denoising)")
     return strength
 
 
 def check_kbps(kbps: float) -> float:
-    """Return the codec's rate in kilobits a second.
+    """Check the codec's bit rate in kbit/s and return it.
 
     Raises:
-        ConfigError: If it cannot be asked for.
+        ConfigError: If it is outside of the codec's range.
     """
     if not MIN_KBPS <= kbps <= MAX_KBPS:
         raise ConfigError(f"kbps is {kbps:g}; allowed are {MIN_KBPS:g} to {MAX_KBPS:g}")
@@ -71,17 +71,17 @@ def check_kbps(kbps: float) -> float:
 
 @dataclass(frozen=True)
 class ConvertOptions:
-    """How to convert.
+    """Options of a conversion.
 
     Attributes:
-        pitch: `auto` moves log-F0 to the voice's median and bounded spread, `keep` leaves it, a number shifts it by semitones.
-        strength: From the source's own voice (0) to the one asked for (1).
-        match: How far frames are drawn to the voice's own, 0 to 1; `auto` decides by the length of the reference.
-        detail: How much of the source's detail is kept that its code leaves out; it carries words, and a trace of the source's voice.
-            `auto` keeps all of it beside a continuous code and none beside units, which are to be all that is sent.
-        loudness: `source` follows the source's envelope; `flat` only takes its level.
-        seed: Of the vocoder's noise.
-        denoise: Clean the source first. A reference is cleaned where it is heard, see `hear_voice`.
+        pitch: `auto` moves log-F0 to the voice's median and (bounded) standard deviation, `keep` leaves it, a number shifts it by semitones.
+        strength: Strength from 0 (the source's own voice) to 1 (the target voice).
+        match: Strength of pulling frames towards similar frames of the reference, 0 to 1; `auto` depends on the length of the reference.
+        detail: Strength of adding back the detail of the source that its code does not represent, 0 to 1; it makes words clearer and leaves a
+            little of the source's voice. `auto` is 1 with a narrow continuous code, and 0 with units or with a decoder that attends to the reference.
+        loudness: `source` follows the source's loudness envelope; `flat` only its level.
+        seed: Seed of the vocoder's noise.
+        denoise: Denoise the source first. References are denoised when they are measured, see `measure_voice`.
 
     Raises:
         ConfigError: For a value that is not allowed.
@@ -107,13 +107,13 @@ class ConvertOptions:
 
 @dataclass(frozen=True)
 class SpeakOptions:
-    """How to speak units.
+    """Options for speaking units.
 
     Attributes:
-        pitch: `auto` is the voice's own range, a number shifts it by semitones.
-        durations: `file` takes the units' own, `predicted` the model's, `auto` the units' own where they have them.
-        match: How far frames are drawn to the voice's own, 0 to 1; `auto` decides by the length of the reference.
-        seed: Of the vocoder's noise.
+        pitch: `auto` uses the voice's own range, a number shifts it by semitones.
+        durations: `file` uses the units' own, `predicted` the model's, `auto` the units' own if they have them.
+        match: Strength of pulling frames towards similar frames of the reference, 0 to 1; `auto` depends on the length of the reference.
+        seed: Seed of the vocoder's noise.
 
     Raises:
         ConfigError: For a value that is not allowed.
@@ -135,13 +135,13 @@ class SpeakOptions:
 
 @dataclass(frozen=True)
 class BabbleOptions:
-    """How to babble.
+    """Options of babble.
 
     Attributes:
-        seconds: How long.
+        seconds: Duration.
         seed: The same seed gives the same babble.
-        temperature: Under 1 what is likely comes more often, over 1 less.
-        top_p: Only the likeliest units are drawn that together have this probability.
+        temperature: Below 1 likely units become more frequent, above 1 less.
+        top_p: Units are sampled from the most likely ones that together have this probability.
 
     Raises:
         ConfigError: For a value that is not allowed.

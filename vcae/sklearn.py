@@ -1,7 +1,7 @@
-"""Features of sound as scikit-learn's transformers: they stand at the head of a pipeline, are cloned, searched and pickled like others.
+"""Features of sound as scikit-learn transformers, which can be used in pipelines, cloned, searched and pickled.
 
-An input is an array (n_clips, n_samples) at `sample_rate`, or a list of clips of any lengths: arrays (n_samples,) or paths of sound files,
-which have their own rate. Clips shorter than half a second are set into silence.
+The input is an array (n_clips, n_samples) at `sample_rate`, or a list of clips of any lengths: arrays (n_samples,) or paths of sound files,
+which have their own rate. Clips shorter than half a second are padded with silence.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ def _load(checkpoint: str, device: str, _changed_ns: int | None) -> Model:
 
 
 def _model(checkpoint: str | Path, device: str) -> Model:
-    """Return a model, kept beside the estimators: none of them holds one, so that a pickle is small."""
+    """Return a model from a cache outside of the estimators, so that their pickles are small."""
     changed = os.stat(checkpoint).st_mtime_ns if os.path.isfile(checkpoint) else None
     return _load(str(checkpoint), device, changed)
 
 
 class _Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """What the transformers share."""
+    """Base class of the transformers."""
 
     checkpoint: str | Path
     sample_rate: int
     device: str
 
     def fit(self, X: Any, y: Any = None) -> Any:  # noqa: N803
-        """Load the model and see how many numbers it gives; of X only the shape is learned.
+        """Load the model and determine the number of features; only the shape of X is used.
 
         Args:
             X: Clips, see the module.
             y: Not used.
 
         Raises:
-            ValueError: If X is no array of numbers.
+            ValueError: If X is not an array of numbers.
             CheckpointError: If the checkpoint cannot be loaded.
             ConfigError: For a bad parameter.
         """
@@ -69,15 +69,15 @@ class _Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
         Raises:
             AudioError: If a clip is silent, or a file cannot be read.
-            CheckpointError: If the checkpoint is not the one that was fitted with.
-            ValueError: If X is no array of numbers, or of another length than in `fit`.
+            CheckpointError: If the checkpoint is not the one of `fit`.
+            ValueError: If X is not an array of numbers, or has another length than in `fit`.
         """
         check_is_fitted(self)
         clips = self._clips(X, reset=False)
         model = _model(self.checkpoint, self.device)
         if model.checkpoint.sha256 != self.checkpoint_sha256_:
             raise CheckpointError(
-                f"the checkpoint {self.checkpoint} ({model.checkpoint.sha256[:12]}...) is not the one that this transformer was fitted with "
+                f"the checkpoint {self.checkpoint} ({model.checkpoint.sha256[:12]}...) is not the one of `fit` "
                 f"({self.checkpoint_sha256_[:12]}...); fit it again"
             )
         return np.stack([self._measure(model, self._sound(clip, n)) for n, clip in enumerate(clips)])
@@ -114,7 +114,7 @@ class _Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
 
 def _is_list_of_clips(clips: Any) -> bool:
-    """Say whether these are clips one by one, rather than one array of them."""
+    """Return whether these are separate clips rather than a single array."""
     is_array = isinstance(clips, np.ndarray)
     listed = (clips.ndim == 1 and clips.dtype.kind in "OU") if is_array else isinstance(clips, list | tuple)
     return (
@@ -125,11 +125,11 @@ def _is_list_of_clips(clips: Any) -> bool:
 
 
 class SpeakerEmbedder(_Embedder):
-    """Who speaks, as a unit vector: the cosine of two says how alike the voices are.
+    """Transformer to speaker embeddings: unit vectors, whose cosine is the similarity of two voices.
 
     Args:
         checkpoint: Name of a shipped checkpoint, or a path.
-        sample_rate: Of arrays, in Hz.
+        sample_rate: Sample rate of arrays, in Hz.
         device: `auto`, `cpu`, `cuda` or `mps`.
     """
 
@@ -145,14 +145,14 @@ class SpeakerEmbedder(_Embedder):
 
 
 class ContentEmbedder(_Embedder):
-    """What is said, with little of who says it.
+    """Transformer to content features, which have little information on the speaker.
 
     Args:
         checkpoint: Name of a shipped checkpoint, or a path.
-        sample_rate: Of arrays, in Hz.
-        pool: `steps` keeps the order of the sounds: the means of `n_steps` equal parts, one after another in the features; `mean` is
-            one mean, of which the checkpoint `default` leaves nothing, as its content has none by design: take `vq`.
-        n_steps: Parts.
+        sample_rate: Sample rate of arrays, in Hz.
+        pool: `steps` preserves the order of the sounds: the means of `n_steps` equal parts, concatenated; `mean` is
+            a single mean, which is zero by design with the checkpoint `default`, so use `vq`.
+        n_steps: Number of parts.
         device: `auto`, `cpu`, `cuda` or `mps`.
     """
 

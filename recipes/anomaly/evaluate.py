@@ -2,7 +2,7 @@
 
 python recipes/anomaly/evaluate.py recipes/anomaly/conf/base.yaml machines=MIMII.csv sounds=ESC10.csv speech=SPEECH.csv
 
-What was scored is kept in OUTPUT/scores, so that the same command goes on after a stop.
+Scores are kept in OUTPUT/scores: after an interruption, run the same command again to resume.
 """
 
 import csv
@@ -42,19 +42,19 @@ console = Console(stderr=True)
 
 
 class Scores:
-    """Fits and scores, each once: what is known is read from a folder."""
+    """Cache of fits and scores in a folder."""
 
     def __init__(self, recipe: AnomalyRecipe) -> None:
         self.recipe, self.folder = recipe, Path(recipe.output_dir) / "scores"
         self.skipped: dict[str, str] = {}
 
     def get(self, trial: Trial, system: str, config: AnomalyConfig | None = None) -> dict[str, dict[str, float]]:
-        """Return the score of each recording by system: of the one asked for, and of the members of a combined one.
+        """Return the scores of all recordings by system: the given one, and the members of a combined one.
 
         Args:
-            trial: What to fit to and to score.
+            trial: Recordings to fit to and to score.
             system: One of this project's models, or of the peers.
-            config: Of this project's model, in place of the recipe's.
+            config: Settings of this project's model, instead of the recipe's.
         """
         recipe, own = self.recipe, system not in self.recipe.peers
         config = replace(config or recipe.model, model=system) if own else None
@@ -75,7 +75,7 @@ class Scores:
         recordings = [clip.load() for clip in trial.train]
         found: dict[str, dict[str, float]] = defaultdict(dict)
         if config is not None:
-            detector = Detector.fit(recordings, config)
+            detector = Detector.fit(recordings, SAMPLE_RATE, config)
             fitted = time.perf_counter()
             for clip in trial.test:
                 anomaly = detector.score(clip.load(), SAMPLE_RATE)
@@ -92,7 +92,7 @@ class Scores:
         return dict(found)
 
     def systems(self, trials: Sequence[Trial]) -> dict[str, Groups]:
-        """Return labels and scores by system and group; a recording that several parts score has the mean of these."""
+        """Return labels and scores by system and group; scores of one recording by several parts are averaged."""
         collected: dict[str, dict[str, dict[str, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
         labels = {(t.group, c.name): c.anomalous for t in trials for c in t.test}
         given = bool({"combined"} & set(self.recipe.systems))
@@ -112,7 +112,7 @@ class Scores:
 
 @functools.lru_cache(maxsize=1)
 def _code_hash() -> str:
-    """Return a hash of this project's detectors: scores of other code are not taken for theirs."""
+    """Return a hash of the code of this project's detectors, so that scores of other versions are not reused."""
     files = sorted((Path(vcae.__file__).parent / "anomaly").glob("*.py"))
     return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:16]
 
@@ -123,7 +123,7 @@ def _pool(labels: dict[tuple[str, str], bool], group: str, found: dict[str, list
 
 
 def by_fault(groups: Groups, trial: Trial) -> Groups:
-    """Split one trial's faulty recordings by kind, each with all the clean ones."""
+    """Split a trial's faulty recordings by kind of fault, each with all clean ones."""
     labels, scores = groups["all"]
     names = sorted(c.name for c in trial.test)
     kinds = np.array([name.rpartition("#")[2] if "#" in name else "" for name in names])
@@ -160,7 +160,7 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 
 
 def run(recipe: AnomalyRecipe, say: Callable[[str], None]) -> dict[str, list[list[str]]]:
-    """Run the recipe's tasks, say each one's table as soon as it is known, and write them all to the output folder."""
+    """Run the recipe's tasks, print the table of each when it is done, and write all of them to the output folder."""
     output, scores = Path(recipe.output_dir), Scores(recipe)
     output.mkdir(parents=True, exist_ok=True)
     found: dict[str, list[list[str]]] = {}
@@ -200,7 +200,7 @@ def run(recipe: AnomalyRecipe, say: Callable[[str], None]) -> dict[str, list[lis
 def main() -> None:
     recipe = load_config(AnomalyRecipe, sys.argv[1], sys.argv[2:])
     if recipe.machines is None and recipe.sounds is None and recipe.speech is None:
-        raise ConfigError("no data is named; set machines, sounds or speech to the path of a manifest")
+        raise ConfigError("there is no data; set machines, sounds or speech to the path of a manifest")
     start = time.perf_counter()
     run(recipe, lambda text: print(text, flush=True))
     print(f"wrote {recipe.output_dir}/results.json after {time.perf_counter() - start:.0f} s")

@@ -1,4 +1,4 @@
-"""Faults put into clean speech, with the times at which they are: clicks, dropouts, clipping, hum, splices, codec damage.
+"""Synthetic faults in clean speech, with their times: clicks, dropouts, clipping, hum, splices, codec damage.
 
 python recipes/anomaly/faults.py CLEAN.wav click OUT.wav    one of: click dropout clipping hum splice codec
 """
@@ -14,14 +14,14 @@ from vcae.audio.io import Sound, read_sound, resample, write_sound
 from vcae.errors import ConfigError, VcaeError
 
 SAMPLE_RATE = 16000
-# Faults keep away from the ends by this, in s.
+# Smallest distance of faults from both ends, in s.
 MARGIN_S = 0.3
 FRAME = 512
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Where a fault is, in s. A splice is a point: start and end are equal."""
+    """Kind and position of a fault, in s; a splice is a point, with equal start and end."""
 
     kind: str
     start_s: float
@@ -29,7 +29,7 @@ class Fault:
 
 
 def _place(wav: np.ndarray, length_s: float, rng: np.random.Generator) -> tuple[int, int]:
-    """Return start and end, in samples, of a stretch in speech rather than in a pause: one of the louder half of those drawn."""
+    """Return start and end, in samples, of a random section of speech rather than of a pause: one of the louder half of several."""
     n, margin = round(length_s * SAMPLE_RATE), round(MARGIN_S * SAMPLE_RATE)
     last = max(len(wav) - margin - n, margin + 1)
     starts = rng.integers(margin, last, size=16)
@@ -49,7 +49,7 @@ def click(wav: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, list[t
 
 
 def dropout(wav: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """Set 40 to 150 ms to nothing at all, as a lost packet does."""
+    """Set 40 to 150 ms to zero, as a lost packet does."""
     start, end = _place(wav, rng.uniform(0.04, 0.15), rng)
     out = wav.copy()
     out[start:end] = 0
@@ -78,13 +78,13 @@ def hum(wav: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, list[tup
 
 
 def splice(wav: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """Cut 0.2 to 0.5 s out and join the ends hard."""
+    """Cut 0.2 to 0.5 s out and join the ends without a cross-fade."""
     start, end = _place(wav, rng.uniform(0.2, 0.5), rng)
     return np.concatenate([wav[:start], wav[end:]]), [(start, start)]
 
 
 def codec(wav: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """Code 0.2 to 0.4 s with far too few bits: magnitudes in steps of 12 dB, three of four bins under the loudest lost."""
+    """Code 0.2 to 0.4 s with far too few bits: magnitudes in steps of 12 dB, and only the loudest quarter of the bins."""
     start, end = _place(wav, rng.uniform(0.2, 0.4), rng)
     _, _, spectrum = stft(wav[start:end], nperseg=FRAME)
     level = 20 * np.log10(np.abs(spectrum) + 1e-9)

@@ -1,4 +1,4 @@
-"""Train the network that finds faults in speech: faults are put into clean speech, and their times are what it learns.
+"""Train the network that detects faults in speech, on clean speech with synthetic faults at known times.
 
 python recipes/anomaly/learn_faults.py recipes/anomaly/conf/faults.yaml speech=SPEECH.csv
 """
@@ -25,17 +25,17 @@ from vcae.config import load_config, to_dict
 from vcae.errors import ConfigError, VcaeError
 from vcae.files import hash_file
 
-# A frame counts as faulty up to this far from the fault, in s; a splice, a point, to either side.
+# A frame counts as faulty up to this distance from the fault, in s; around a splice, which is a point, to both sides.
 NEAR_S = 0.008
-# Kinds that half of the time are of another make than `make_fault`'s.
+# Kinds that are made by `make_other` instead of `make_fault` half of the time.
 VARIED = ("click", "dropout", "hum", "splice")
 
 
 def load_speech(recipe: FaultsRecipe) -> list[np.ndarray]:
-    """Return recordings (N,) at 16 kHz, long enough to cut a crop from.
+    """Return recordings (N,) at 16 kHz that are long enough for a crop.
 
     Raises:
-        ConfigError: If there is none.
+        ConfigError: If there are none.
     """
     if recipe.speech is None:
         raise ConfigError("speech is not set; set it to the path of a manifest")
@@ -54,7 +54,7 @@ def load_speech(recipe: FaultsRecipe) -> list[np.ndarray]:
 
 
 def vary(wav: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return speech as another microphone, room and level might have had it: tilted, over a floor of noise."""
+    """Return speech with a random spectral tilt, level and noise floor, as of another microphone and room."""
     spectrum = np.fft.rfft(wav)
     gain_db = np.interp(np.linspace(0, 1, len(spectrum)), np.linspace(0, 1, 5), 4 * rng.standard_normal(5))
     if rng.random() < 0.5:
@@ -70,13 +70,13 @@ def vary(wav: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def make_other(
     wav: np.ndarray, kind: str, speech: list[np.ndarray], rng: np.random.Generator
 ) -> tuple[np.ndarray, list[Fault]]:
-    """Put in a fault of another make than `make_fault`'s, so that not one recipe's faults alone are learnt: wider, in shape and strength.
+    """Add a fault with a wider range of shapes and strengths than `make_fault`'s, for a more varied training.
 
     Args:
         wav: (N,) at 16 kHz.
         kind: click, dropout, hum or splice.
-        speech: Recordings of which a splice may bring a part.
-        rng: Says what, where and how strong.
+        speech: Recordings from which a splice may take a part.
+        rng: Source of randomness.
     """
     n, out, peak = len(wav), wav.copy(), float(np.abs(wav).max())
     start = int(rng.integers(SAMPLE_RATE // 4, n - SAMPLE_RATE))
@@ -88,7 +88,7 @@ def make_other(
         out[start:end] += rng.uniform(0.2, 1.0) * peak * shape / np.abs(shape).max()
     elif kind == "dropout":
         end = start + int(rng.uniform(0.015, 0.25) * SAMPLE_RATE)
-        # Nothing at all, the last sample held, or hardly anything.
+        # Zeros, the last sample repeated, or a strong attenuation.
         way = rng.integers(3)
         out[start:end] = 0.0 if way == 0 else out[start] if way == 1 else 0.003 * out[start:end]
     elif kind == "hum":
@@ -112,15 +112,15 @@ def make_other(
 
 
 def draw(speech: list[np.ndarray], recipe: FaultsRecipe, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return a crop (N,) of speech with up to `most_faults` faults, and where they are: (K, T), 1 in faulty frames."""
+    """Return a crop (N,) of speech with up to `most_faults` faults, and their labels (K, T), 1 in faulty frames."""
     n = round(recipe.crop_s * SAMPLE_RATE)
     wav = speech[rng.integers(len(speech))]
-    # Half a second more than the crop: a splice takes some out.
+    # Half a second longer than the crop, as a splice shortens it.
     start = rng.integers(0, len(wav) - n - SAMPLE_RATE // 2)
     wav = vary(wav[start : start + n + SAMPLE_RATE // 2], rng)
     labels = np.zeros((len(KINDS), 1 + n // HOP), np.float32)
     kinds = list(rng.permutation(len(KINDS))[: rng.integers(0, recipe.most_faults + 1)])
-    # A splice moves what follows it, so it comes first.
+    # Splices come first, as they shift everything after them.
     for k in sorted(kinds, key=lambda k: KINDS[k] != "splice"):
         if KINDS[k] in VARIED and rng.random() < 0.5:
             wav, faults = make_other(wav, KINDS[k], speech, rng)
@@ -162,7 +162,7 @@ def learn(recipe: FaultsRecipe) -> FaultNet:
 
 
 def save(net: FaultNet, recipe: FaultsRecipe) -> str:
-    """Write the weights in float16 with their SHA-256 beside them, and return that."""
+    """Write the weights in float16 and a file with their SHA-256; return the SHA-256."""
     path = Path(recipe.output)
     settings = {k: v for k, v in to_dict(recipe).items() if k not in ("speech", "output")}
     data = "LibriSpeech (Panayotov et al. 2015), speechocean762 (Zhang et al. 2021), CMU ARCTIC (Kominek and Black 2004), Kathleen (CC0)"

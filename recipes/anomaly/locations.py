@@ -1,4 +1,4 @@
-"""Where faults in speech are: how many are located to within 100 ms, and how many places are named that are none."""
+"""Localisation of faults in speech: fraction located to within 100 ms, and false alarms."""
 
 from collections import defaultdict
 
@@ -16,13 +16,13 @@ WITHIN_S = 0.1
 
 
 def is_located(fault: Fault, place: Place) -> bool:
-    """Return whether a place's worst time lies within 100 ms of the fault: of its extent, or of the point that a splice is."""
+    """Return whether a place's strongest point is within 100 ms of the fault's extent, or of a splice's point."""
     return fault.start_s - WITHIN_S <= place.time_s <= fault.end_s + WITHIN_S
 
 
 def location_rows(recipe: AnomalyRecipe, trial: Trial) -> list[list[str]]:
     """Return by kind of fault how many recordings have it as the first or among the first three places, and places in clean ones."""
-    detector = Detector.fit([c.load() for c in trial.train], recipe.model)
+    detector = Detector.fit([c.load() for c in trial.train], SAMPLE_RATE, recipe.model)
     first, three, edges, places = defaultdict(list), defaultdict(list), defaultdict(list), []
     seconds = 0.0
     for clip in track(trial.test, description="locations", console=Console(stderr=True)):

@@ -1,4 +1,4 @@
-"""Known sound classes and unknown ones: some classes are left out of the fit, and their clips must be called unknown.
+"""Open-set classification: some classes are left out of the fit, and their clips should be classified as unknown.
 
 Each fold of the manifest leaves out other classes. All clips of that fold are tested, by a model that was fitted to the known classes' clips
 of the other folds; thresholds are the model's own.

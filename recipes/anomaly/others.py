@@ -1,4 +1,4 @@
-"""Make the bank of other sounds that `vcae anomaly` tells normal ones from: features of speech and of synthetic sounds.
+"""Make the bank of other sounds for outlier exposure in `vcae anomaly`: features of speech and of synthetic sounds.
 
 python recipes/anomaly/others.py recipes/anomaly/conf/others.yaml speech=SPEECH.csv
 """
@@ -32,10 +32,10 @@ PER_SPEAKER = 2
 
 
 def speech_paths(recipe: OthersRecipe) -> list[str]:
-    """Return recordings as long as asked for, a few a speaker, speakers in turn.
+    """Return the paths of recordings of sufficient length, a few per speaker, with speakers in turn.
 
     Raises:
-        ConfigError: If there is no manifest, or it holds fewer.
+        ConfigError: If there is no manifest, or it has too few.
     """
     if recipe.n_speech == 0:
         return []

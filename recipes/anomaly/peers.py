@@ -21,11 +21,11 @@ BATCH = 512
 
 
 class NotInstalledError(Exception):
-    """A peer's package is not there; it is skipped, and the reason is printed."""
+    """Error for a peer whose package is not installed; the peer is skipped and the reason printed."""
 
 
 def statistics(wav: np.ndarray, windows: bool, log_mel: LogMel) -> np.ndarray:
-    """Return mean and deviation of each mel band (R, 2 * n_mels): of the whole recording (N,), or of windows of a second, half overlapping."""
+    """Return mean and standard deviation of each mel band (R, 2 * n_mels), for the whole recording (N,) or windows of 1 s with 50 % overlap."""
     with torch.inference_mode():
         mel = log_mel(torch.from_numpy(wav)[None])[0].numpy()
     length, hop = round(WINDOW_S * MEL.frame_rate), round(WINDOW_HOP_S * MEL.frame_rate)
@@ -35,7 +35,7 @@ def statistics(wav: np.ndarray, windows: bool, log_mel: LogMel) -> np.ndarray:
 
 
 def fit_statistical(name: str, recordings: Sequence[np.ndarray], seed: int) -> Score:
-    """Fit a peer to standardised statistics; a recording scores the mean over its windows."""
+    """Fit a peer to standardised statistics; the score of a recording is the mean over its windows."""
     from sklearn.preprocessing import StandardScaler
 
     windows, log_mel = name.endswith("-windows"), LogMel(MEL)
@@ -72,7 +72,7 @@ def _fit_rows(name: str, rows: np.ndarray, seed: int) -> Callable[[np.ndarray], 
 
 
 class Baseline(nn.Module):
-    """640-128-128-128-128-8-128-128-128-128-640, each hidden layer with batch norm and ReLU.
+    """Baseline autoencoder: 640-128-128-128-128-8-128-128-128-128-640, each hidden layer with batch norm and ReLU.
 
     Shape:
         - rows: (B, 640), log-mel in dB; output: (B, 640)
@@ -99,7 +99,7 @@ class Baseline(nn.Module):
 
 
 def stack_frames(wav: np.ndarray) -> np.ndarray:
-    """Return five frames after another of the log-mel in dB of a recording (N,), as rows (T - 4, 640)."""
+    """Return stacks of five consecutive frames of the log-mel in dB of a recording (N,): (T - 4, 640)."""
     import librosa
 
     mel = librosa.feature.melspectrogram(y=wav, sr=MEL.sample_rate, n_fft=1024, hop_length=512, n_mels=128, power=2.0)
@@ -109,7 +109,7 @@ def stack_frames(wav: np.ndarray) -> np.ndarray:
 
 
 def fit_baseline(recordings: Sequence[np.ndarray], seed: int, epochs: int) -> Score:
-    """Train the baseline with Adam at 1e-3, batches of 512, for so many epochs; a recording scores its mean squared error."""
+    """Train the baseline with Adam at 1e-3 and batches of 512; the score of a recording is its mean squared error."""
     rows = torch.from_numpy(np.concatenate([stack_frames(wav) for wav in recordings]))
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
@@ -118,7 +118,7 @@ def fit_baseline(recordings: Sequence[np.ndarray], seed: int, epochs: int) -> Sc
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
     for _ in range(epochs):
         for batch in torch.randperm(len(rows), generator=generator).split(BATCH):
-            if len(batch) > 1:  # Batch norm has no deviation of one row.
+            if len(batch) > 1:  # Batch norm needs more than one row.
                 loss = (net(rows[batch]) - rows[batch]).square().mean()
                 optimizer.zero_grad()
                 loss.backward()
@@ -134,7 +134,7 @@ def fit_baseline(recordings: Sequence[np.ndarray], seed: int, epochs: int) -> Sc
 
 
 def fit_peer(name: str, recordings: Sequence[np.ndarray], seed: int, epochs: int) -> Score:
-    """Fit a peer to normal recordings (N,) at 16 kHz, and return what scores others, larger where more anomalous.
+    """Fit a peer to normal recordings (N,) at 16 kHz, and return its scoring function, larger for more anomalous ones.
 
     Raises:
         ConfigError: If there is no such peer.

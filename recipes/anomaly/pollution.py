@@ -1,4 +1,4 @@
-"""How much is lost when some of the recordings that a model is fitted to are anomalies, with and without robust fitting."""
+"""Loss of AUC when some of the training recordings are anomalies, with and without robust fitting."""
 
 import re
 from collections import defaultdict
@@ -19,7 +19,7 @@ Pairs = dict[tuple[str, str], dict[float, list[tuple[np.ndarray, np.ndarray]]]]
 
 
 def pollution_rows(recipe: AnomalyRecipe, trials: Sequence[tuple[float, Trial]], get: Get) -> list[list[str]]:
-    """Return the AUC by system, way to fit and share of anomalies, and what is lost from the plain, clean fit to the most polluted."""
+    """Return the AUC by system, kind of fit and fraction of anomalies, and the loss against the plain fit to clean recordings."""
     found: Pairs = defaultdict(lambda: defaultdict(list))
     for system in recipe.pollution_systems:
         for robust in recipe.robust:

@@ -10,7 +10,7 @@ from vcae.config import at_least, positive, require, within
 
 @dataclass(frozen=True)
 class OthersRecipe:
-    """The bank of other sounds that normal ones are told from: `recipes/anomaly/others.py`."""
+    """Settings of `recipes/anomaly/others.py`, which makes the bank of other sounds."""
 
     # CSV with the columns path, speaker, split and duration_s.
     speech: str | None = None
@@ -31,7 +31,7 @@ class OthersRecipe:
 
 @dataclass(frozen=True)
 class FaultsRecipe:
-    """The network that finds faults in speech: `recipes/anomaly/learn_faults.py`."""
+    """Settings of `recipes/anomaly/learn_faults.py`, which trains the network that detects faults in speech."""
 
     # CSV with the columns path, split and duration_s.
     speech: str | None = None
@@ -39,12 +39,12 @@ class FaultsRecipe:
     # Recordings to put faults into.
     n_speech: int = 2000
     crop_s: float = 3.0
-    # A crop has none to this many.
+    # Largest number of faults in a crop.
     most_faults: int = 3
     max_steps: int = 2200
     batch_size: int = 12
     learning_rate: float = 2e-3
-    # Of a faulty frame in the loss; a clean one has 1.
+    # Weight of a faulty frame in the loss, relative to a clean one.
     fault_weight: float = 3.0
     seed: int = 0
     output: str = "vcae/anomaly/faults.safetensors"
@@ -61,7 +61,7 @@ ANOMALY_TASKS = ("machines", "sounds", "faults", "pollution", "thresholds", "ope
 
 @dataclass(frozen=True)
 class AnomalyRecipe:
-    """All settings of `recipes/anomaly`. A task whose manifest is null is left out."""
+    """Settings of `recipes/anomaly`. Tasks whose manifest is null are skipped."""
 
     # CSV with the columns path and label (`machine;normal` or `machine;abnormal`).
     machines: str | None = None
@@ -70,7 +70,7 @@ class AnomalyRecipe:
     # CSV with the columns path, speaker and split.
     speech: str | None = None
     tasks: tuple[str, ...] = ANOMALY_TASKS
-    # Of every system of this project; a system is one of its models' names.
+    # Settings of all systems of this project; a system is the name of one of its models.
     model: AnomalyConfig = field(default_factory=AnomalyConfig)
     systems: tuple[str, ...] = ("combined", *ANOMALY_MODELS[:-1])
     peers: tuple[str, ...] = (
@@ -84,26 +84,26 @@ class AnomalyRecipe:
         "pyod-autoencoder-windows",
         "dcase-autoencoder",
     )
-    # Of the DCASE baseline; 100 are published.
+    # Epochs of the DCASE baseline, which was published with 100.
     baseline_epochs: int = 100
-    # Normal clips of a machine are dealt out to so many folds.
+    # Cross-validation folds of a machine's normal clips.
     machine_folds: int = 5
     # Folds that are tested and classes that are the normal one in turn; all of them when empty.
     sound_folds: tuple[int, ...] = ()
     sound_classes: tuple[str, ...] = ()
-    # Clips of each other class that are tested as anomalies, in a fold.
+    # Clips of each other class that are tested as anomalies, per fold.
     sound_others: int = 8
     speech_split: str = "dev"
     fault_train: int = 60
     fault_test: int = 20
-    # Shares of anomalies among the training recordings, and the ways to fit to them.
+    # Fractions of anomalies among the training recordings, and the kinds of fit.
     pollution: tuple[float, ...] = (0.0, 0.05, 0.1, 0.2)
     robust: tuple[str, ...] = ("none", "trimmed", "rejection")
     pollution_systems: tuple[str, ...] = ("combined",)
     cost_miss: float = 100.0
     cost_false_alarm: float = 1.0
     prior: float = 0.01
-    # Draws of a dev and a test half of the scored recordings.
+    # Random splits of the scored recordings into a dev and a test half.
     threshold_splits: int = 50
     classes: OpenSetConfig = field(default_factory=OpenSetConfig)
     n_unknown: int = 3
@@ -117,6 +117,7 @@ class AnomalyRecipe:
             require(not unknown, f"{name} has {', '.join(unknown)}; allowed are {', '.join(allowed)}")
         at_least(self, 2, "machine_folds")
         require(
-            all(0 <= p < 0.5 for p in self.pollution), f"pollution is {self.pollution}; allowed are shares from 0 to under .5"
+            all(0 <= p < 0.5 for p in self.pollution),
+            f"pollution is {self.pollution}; allowed are fractions from 0 to below .5",
         )
         positive(self, "bootstrap", "threshold_splits")

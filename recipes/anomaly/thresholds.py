@@ -1,4 +1,4 @@
-"""Thresholds chosen on one half of the scored recordings, and what their decisions cost on the other half."""
+"""Thresholds chosen on one half of the scored recordings, and the expected cost of their decisions on the other half."""
 
 import numpy as np
 from settings import AnomalyRecipe
@@ -14,7 +14,7 @@ CHOICES = {
 
 
 def halves(labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return the indices of a dev and a test half, each label halved."""
+    """Return the indices of a dev and a test half, stratified by label."""
     first: list[int] = []
     for label in (False, True):
         at = rng.permutation(np.flatnonzero(labels == label))
@@ -26,9 +26,9 @@ def halves(labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np
 def threshold_rows(
     recipe: AnomalyRecipe, scored: dict[str, dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]]
 ) -> list[list[str]]:
-    """Return the mean expected cost on unseen halves by task, system and way to choose, the gamma fitted to the dev half's normal scores.
+    """Return the mean expected cost on the test halves by task, system and method; the gamma is fitted to the dev half's normal scores.
 
-    The interval is that of the mean over groups between draws of the halves, 2.5 to 97.5 %.
+    The interval is the 2.5 to 97.5 % range of the mean over groups between random splits.
     """
     costs = CostTable(recipe.cost_miss, recipe.cost_false_alarm, recipe.prior)
     rows = [["task", "system", *(f"expected cost, {name}" for name in CHOICES), "cost table is least"]]

@@ -1,4 +1,4 @@
-"""What is asked of every system: normal recordings to fit to, and others, normal and anomalous, to score."""
+"""Trials of all systems: normal recordings to fit to, and normal and anomalous ones to score."""
 
 import csv
 import functools
@@ -16,13 +16,13 @@ from vcae.audio.io import read_sound, resample
 from vcae.errors import DataError
 
 SAMPLE_RATE = 16000
-# What is quieter has nothing to be told by, and is left out.
+# Recordings with a lower peak are left out as silent.
 MIN_PEAK = 1e-4
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A recording, as it is or with a fault put in."""
+    """Recording, unchanged or with a synthetic fault."""
 
     path: str
     anomalous: bool
@@ -31,7 +31,7 @@ class Clip:
 
     @property
     def name(self) -> str:
-        """What a clip is called in tables of scores."""
+        """Name of the clip in tables of scores."""
         return f"{self.path}#{self.fault}" if self.fault else self.path
 
     def load(self) -> np.ndarray:
@@ -39,14 +39,14 @@ class Clip:
         return self.make()[0]
 
     def make(self) -> tuple[np.ndarray, list[Fault]]:
-        """Return the samples (N,) at 16 kHz and the faults that were put in."""
+        """Return the samples (N,) at 16 kHz and the synthetic faults."""
         wav = _read(self.path)
         return make_fault(wav, self.fault, self.seed) if self.fault else (wav, [])
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A system is fitted to `train` and scores `test`. Trials of one group are parts of one question."""
+    """Trial: a system is fitted to `train` and scores `test`. Trials of one group are evaluated together."""
 
     task: str
     group: str
@@ -62,7 +62,7 @@ def _read(path: str) -> np.ndarray:
 
 
 def read_manifest(path: str, columns: Sequence[str]) -> list[dict[str, str]]:
-    """Read a manifest; paths become whole ones.
+    """Read a manifest, with paths made relative to the current folder.
 
     Raises:
         DataError: If it cannot be read or lacks a column.
@@ -84,7 +84,7 @@ def _deal(items: Sequence[Clip], n: int, seed: int) -> list[list[Clip]]:
 
 
 def machine_trials(recipe: AnomalyRecipe) -> list[Trial]:
-    """Each normal clip of a machine is tested once, by a model that was fitted to the other folds; anomalies by every one."""
+    """Make trials on machines: normal clips are tested once, by a model fitted to the other folds; anomalies by the models of all folds."""
     if recipe.machines is None:
         return []
     machines: dict[str, dict[bool, list[Clip]]] = defaultdict(lambda: {False: [], True: []})
@@ -109,7 +109,7 @@ def sound_rows(recipe: AnomalyRecipe) -> list[dict[str, str]]:
 
 
 def sound_trials(recipe: AnomalyRecipe) -> list[Trial]:
-    """Each class in turn is normal: fitted to its clips of the other folds, tested on its clips and others' of one fold."""
+    """Make trials on sound classes: each class in turn is normal, fitted on other folds and tested against other classes in one fold."""
     if recipe.sounds is None:
         return []
     rows = sound_rows(recipe)
@@ -129,7 +129,7 @@ def sound_trials(recipe: AnomalyRecipe) -> list[Trial]:
 
 
 def fault_trials(recipe: AnomalyRecipe) -> list[Trial]:
-    """Fitted to clean speech of half of the speakers; tested on clean speech of the others and on the same with a fault of each kind."""
+    """Make trials on faults: fitted to clean speech of half of the speakers, tested on that of the others with and without each fault."""
     if recipe.speech is None:
         return []
     rows = [r for r in read_manifest(recipe.speech, ("path", "speaker", "split")) if r["split"] == recipe.speech_split]
@@ -147,9 +147,9 @@ def fault_trials(recipe: AnomalyRecipe) -> list[Trial]:
 
 
 def polluted_trials(recipe: AnomalyRecipe) -> list[tuple[float, Trial]]:
-    """Return share and trial: the first part of each group with anomalies among what it is fitted to; they are not tested.
+    """Return fractions and trials: the first part of each group with anomalies added to its training recordings and not tested.
 
-    At every share the same normal recordings are fitted to and the same ones tested.
+    The normal training recordings and the test recordings are the same for all fractions.
     """
     found: list[tuple[float, Trial]] = []
     first: dict[tuple[str, str], str] = {}
@@ -168,7 +168,7 @@ def polluted_trials(recipe: AnomalyRecipe) -> list[tuple[float, Trial]]:
 
 
 def _anomalies_to_mix(recipe: AnomalyRecipe, trial: Trial) -> list[Clip]:
-    """Return anomalies in a fixed order: of a machine its own, of sounds other classes' clips of the folds that are fitted to."""
+    """Return anomalies in a fixed order: those of the machine itself, or clips of other sound classes from the training folds."""
     if trial.task == "machines":
         pool = [c for c in trial.test if c.anomalous]
     else:

@@ -1,7 +1,7 @@
-"""Why the latent is rounded and not looked up: `python recipes/codec/quantizers.py CODEC CACHE DEV_CACHE [QUALITY ...]`.
+"""Compare rounding of the latent with vector quantisation: `python recipes/codec/quantizers.py CODEC CACHE DEV_CACHE [QUALITY ...]`.
 
-The same latents of unseen speakers, in the quantiser's steps, by codebooks in turn (residual vector quantisation, k-means on the training data, eight
-bits each) and by rounding with the codec's own prior: bits a step, and the mean square error in steps.
+Latents of unseen speakers, in units of the quantiser's step, are coded by residual vector quantisation (k-means on the training data, eight bits
+per codebook) and by rounding with the codec's own prior. Prints bits per step, and mean squared errors in steps.
 """
 
 import sys
@@ -22,7 +22,7 @@ UTTERANCES = 120
 
 @torch.inference_mode()
 def latents(codec: Codec, cache: SpeechCache, quality: int) -> tuple[torch.Tensor, float]:
-    """Return latents (N, D) in steps, not rounded, and what a step of them costs in bits when they are."""
+    """Return latents (N, D) in units of the quantiser's step before rounding, and the cost in bits per time step after rounding."""
     rows, bits, n_steps = [], 0.0, 0
     for index in np.linspace(0, len(cache.utterances) - 1, UTTERANCES).round().astype(int):
         utterance = cache.utterances[index]
@@ -45,20 +45,20 @@ def latents(codec: Codec, cache: SpeechCache, quality: int) -> tuple[torch.Tenso
 
 def main() -> None:
     codec, train, dev = Codec(sys.argv[1]), SpeechCache(sys.argv[2]), SpeechCache(sys.argv[3])
-    print("| quality | rounded: bits a step, error | codebooks in turn: bits a step, error |\n|---|---|---|")
+    print("| quality | rounded: bits per step, error | residual codebooks: bits per step, error |\n|---|---|---|")
     for quality in [int(text) for text in sys.argv[4:]] or [60, 128]:
         torch.manual_seed(0)
         known, _ = latents(codec, train, quality)
         unseen, bits = latents(codec, dev, quality)
         rounded = float((unseen - unseen.round()).square().mean())
         left, rest = known, unseen
-        told = []
+        cells = []
         for stage in range(1, round(bits / 8) + 1):
             means, _ = kmeans(left, CODEBOOK_SIZE, KMEANS_STEPS)
             left = left - means[torch.cdist(left, means).argmin(dim=1)]
             rest = rest - means[torch.cdist(rest, means).argmin(dim=1)]
-            told.append(f"{8 * stage}: {float(rest.square().mean()):.3f}")
-        print(f"| {quality} | {bits:.1f}: {rounded:.3f} | {', '.join(told[-2:])} |", flush=True)
+            cells.append(f"{8 * stage}: {float(rest.square().mean()):.3f}")
+        print(f"| {quality} | {bits:.1f}: {rounded:.3f} | {', '.join(cells[-2:])} |", flush=True)
 
 
 if __name__ == "__main__":

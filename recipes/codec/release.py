@@ -1,6 +1,7 @@
-"""Make a trained codec ready for use: `python recipes/codec/release.py recipes/codec/conf/release.yaml [name=value ...]`.
+"""Turn a trained codec into a file for use: `python recipes/codec/release.py recipes/codec/conf/release.yaml [name=value ...]`.
 
-The entropy coder's networks become integers; levels for the voice are fitted, and rates and phases counted, on the training data.
+The entropy coder's networks are converted to integers; quantisation levels of the voice, bit rates and statistics of phases are measured on the
+training data.
 """
 
 import logging
@@ -25,11 +26,11 @@ from vcae.training.data import SpeechCache
 
 log = logging.getLogger(__name__)
 
-# Of the speaker's utterances, so much is heard.
+# Frames of speech that are used for a speaker's embedding.
 HEARD_FRAMES = 500
-# Utterances that the levels of the speaker embedding are fitted to.
+# Utterances to which the levels of the speaker embedding are fitted.
 SPEAKER_UTTERANCES = 4000
-# Qualities whose rate is measured; between them it is interpolated, in octaves.
+# Qualities whose bit rate is measured; between them its logarithm is interpolated.
 MEASURED = (1, 20, 45, 75, 110, 150, 190, 225, 255)
 
 
@@ -42,10 +43,10 @@ def release(recipe: CodecReleaseRecipe) -> None:
     base = Model(networks.config.base)
     config = base.autoencoder.config
     assert config.quantizer is not None
-    log.info("hearing %d voices", min(SPEAKER_UTTERANCES, len(cache.utterances)))
+    log.info("measuring %d voices", min(SPEAKER_UTTERANCES, len(cache.utterances)))
     levels = fit_levels(_embeddings(base, cache, SPEAKER_UTTERANCES), recipe.speaker_bytes)
     extra = {f"speaker.{key}": value for key, value in levels.items()}
-    # Until it is known what the base layer lacks: any levels.
+    # Placeholder levels until the error of the base layer is measured.
     extra |= {f"timbre.{key}": value for key, value in fit_levels(torch.randn(64, config.mel.n_mels), 1).items()}
     extra |= {"phase": torch.ones(PHASES + 1, PHASES, dtype=torch.int32), "rates": torch.zeros(MAX_QUALITY + 1)}
     sounds = [_sound(cache, i) for i in _spread(len(cache.utterances), recipe.utterances)]
@@ -54,7 +55,7 @@ def release(recipe: CodecReleaseRecipe) -> None:
         sha256, size = base.checkpoint.sha256, config.quantizer.codebook_size if config.quantizer else 0
         files.save_codec(path, networks, size, extra, recipe.info, sha256, polish)
 
-    # A codec that knows no rates yet measures its own.
+    # The rates are measured with a temporary file of the codec without rates.
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "codec.safetensors"
         save(path)

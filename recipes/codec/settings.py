@@ -11,28 +11,28 @@ from vcae.config import positive, require, within
 
 @dataclass(frozen=True)
 class CodecReleaseRecipe:
-    """What `recipes/codec/release.py` turns networks in training into."""
+    """Settings of `recipes/codec/release.py`, which turns networks in training into a codec for use."""
 
     networks: str
     output: str
     polish: str | None = None
-    # How much of what the polish changes is kept: more sounds better, less keeps the voice and the words better.
+    # Strength of the polish: higher values sound more natural, lower ones preserve voice and words better.
     polish_strength: float = 1.0
     cache: str = "cache/train"
-    # Of the speaker embedding.
+    # Size of the coded speaker embedding.
     speaker_bytes: int = 32
-    # Of what is left of the average spectrum.
+    # Size of the coded timbre (residual of the average spectrum).
     timbre_bytes: int = 16
-    # Utterances that the average spectrum is looked at in.
+    # Utterances from which the timbre is measured.
     timbre_utterances: int = 250
-    # Utterances that rates and phases are counted on.
+    # Utterances on which bit rates and statistics of phases are measured.
     utterances: int = 60
     info: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         require(
             min(self.speaker_bytes, self.timbre_bytes) >= 1 and self.speaker_bytes + self.timbre_bytes <= 64,
-            f"speaker_bytes is {self.speaker_bytes} and timbre_bytes {self.timbre_bytes}; they must be at least 1, and 64 together at most",
+            f"speaker_bytes is {self.speaker_bytes} and timbre_bytes {self.timbre_bytes}; they must be at least 1, and their sum at most 64",
         )
         positive(self, "utterances")
         within(self, 0, 1, "polish_strength")

@@ -47,7 +47,7 @@ def write(recipe: DenoiseTestRecipe) -> Path:
                     if both and not spoilt:
                         continue
                     reference = bad if both else good
-                    made = model.convert(noisy if spoilt else clean, SAMPLE_RATE, reference, denoise=cleaned).numpy()
+                    made = model.convert(noisy if spoilt else clean, SAMPLE_RATE, reference, denoise=cleaned).wav
                     told = f"{snr:g} dB, {label}{', noisy reference' * both}"
                     converted = keep(f"{told.replace(', ', '-').replace(' ', '_')}-{i:03d}.wav", made)
                     rows.append(Conversion(converted, source, wanted, label=told))

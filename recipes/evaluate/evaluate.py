@@ -1,4 +1,4 @@
-"""Convert pairs of unseen speakers by vcae and by classical peers, and have all of them judged in one report.
+"""Convert pairs of unseen speakers with vcae and classical peers, and judge all of them in one report.
 
 python recipes/evaluate/evaluate.py recipes/evaluate/conf/base.yaml manifest=DATA/manifest.csv
 """
@@ -23,18 +23,18 @@ from vcae.evaluation.scores import load_wav
 from vcae.evaluation.tables import Conversion, write_table
 from vcae.options import ConvertOptions
 from vcae.tasks.convert import convert
-from vcae.voice.voice import hear_voice
+from vcae.voice.voice import voice_from_sounds
 
 SYSTEMS = ("vcae", "world-statistics", "world-nearest", "target")
 
 
 def make(system: str, recipe: EvaluateRecipe, model: vcae.Model, pair: Pair) -> np.ndarray:
-    """Return a pair's conversion (N,) at 16 kHz by a system; `target` is real speech of the target, what the scores can reach."""
+    """Return a pair's conversion (N,) at 16 kHz by a system; the system `target` is real speech of the target, an upper bound of the scores."""
     root = Path(recipe.manifest).parent
     references = read_references(root, pair, recipe.reference_s)
     if system == "vcae":
         options = ConvertOptions(match=recipe.match, detail=recipe.detail)
-        return convert(model, read_sound(root / pair.source["path"]), hear_voice(model, references), options).wav.numpy()
+        return convert(model, read_sound(root / pair.source["path"]), voice_from_sounds(model, references), options).wav.numpy()
     if system == "target":
         return load_wav(root / pair.references[0]["path"])
     clips = [r.wav for r in references if r.sample_rate == model.sample_rate]

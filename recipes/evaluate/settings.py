@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class EvaluateRecipe:
-    """All settings of `recipes/evaluate`."""
+    """Settings of `recipes/evaluate`."""
 
     # CSV with the columns path, speaker, split, duration_s[, transcript].
     manifest: str
@@ -15,9 +15,9 @@ class EvaluateRecipe:
     n_pairs: int = 132
     seed: int = 0
     min_s: float = 1.5
-    # Have the conversions judged; otherwise they are made and listed alone.
+    # Judge the conversions; otherwise they are only made and listed.
     judge: bool = True
-    # Seconds of the target that the systems hear; one clip when 0.
+    # Seconds of the target's speech given to the systems; one clip when 0.
     reference_s: float = 0.0
     systems: tuple[str, ...] = ("vcae", "world-statistics", "world-nearest", "target")
     match: str = "auto"

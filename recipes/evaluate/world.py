@@ -1,4 +1,4 @@
-"""The classical peers: WORLD's F0 and envelope, moved by statistics or taken from the target's nearest frames.
+"""The classical peers: WORLD's F0 and spectral envelope, matched by statistics or replaced by the target's nearest frames.
 
 Source: Toda et al., Voice Conversion Based on Maximum-Likelihood Estimation of Spectral Parameter Trajectory (2007), its mean and
 variance baseline, on the parameters of WORLD (Morise et al., 2016).
@@ -25,7 +25,7 @@ class Parameters:
 
 
 def analyse(wav: np.ndarray) -> Parameters:
-    """Take a signal (N,) at 16 kHz apart."""
+    """Analyse a signal (N,) at 16 kHz."""
     x = wav.astype(np.float64)
     f0, at = pyworld.harvest(x, RATE)
     envelope = pyworld.code_spectral_envelope(pyworld.cheaptrick(x, f0, at, RATE), RATE, N_CEPSTRUM)
@@ -38,7 +38,7 @@ def _loud(parameters: Parameters) -> np.ndarray:
 
 
 def convert(source: np.ndarray, references: Sequence[np.ndarray], nearest: bool) -> np.ndarray:
-    """Convert a signal (N,) at 16 kHz to the voice of others; the envelope by statistics, or by nearest frames of them."""
+    """Convert a signal (N,) at 16 kHz to the voice of references, by statistics or by nearest frames of their envelopes."""
     own, theirs = analyse(source), [analyse(r) for r in references]
     mine, yours = _loud(own), [_loud(t) for t in theirs]
     frames = np.concatenate([t.envelope[loud] for t, loud in zip(theirs, yours, strict=True)])

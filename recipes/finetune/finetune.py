@@ -3,7 +3,7 @@
 python recipes/finetune/finetune.py recipes/finetune/conf/base.yaml clips=FOLDER name=NAME
 
 
-The voice then serves like any saved one: `vcae convert talk.wav --speaker NAME`.
+The voice can then be used like any saved one: `vcae convert talk.wav --speaker NAME`.
 """
 
 import sys
@@ -33,7 +33,7 @@ def main() -> None:
     target = voice_path(recipe.name)
     files = sorted(p for p in Path(recipe.clips).rglob("*") if p.suffix.lower() in SUFFIXES)
     if not files:
-        raise AudioError(f"{recipe.clips} holds no sound files; give a folder of recordings of one voice, two minutes or more")
+        raise AudioError(f"{recipe.clips} has no sound files; give a folder of recordings of one voice, two minutes or more")
     model = vcae.load(recipe.checkpoint)
     output = Path(recipe.train.output_dir)
     cache = output / "cache"
@@ -60,7 +60,7 @@ def main() -> None:
     train(lambda n: AutoencoderObjective(autoencoder, n), data, recipe.train, to_dict(recipe), save)
     tuned = checkpoint.load(output / "last.safetensors").autoencoder
     assert tuned is not None
-    # Saved in half precision: measured as it will be used.
+    # It is saved in half precision, so it is measured in half precision.
     decoder = tuned.decoder.half().float().eval()
     sounds = [read_sound(path) for path in files]
     heard = [model.analyse(s.wav, s.sample_rate, s.name) for s in sounds if s.duration_s >= MIN_REFERENCE_S]
@@ -70,7 +70,7 @@ def main() -> None:
         "made_by": f"vcae {vcae.__version__}",
         "fine_tuned_steps": recipe.train.max_steps,
     }
-    save_voice(target, replace(voice, decoder=decoder), model, facts)
+    save_voice(replace(voice, decoder=decoder), target, facts, force=True)
     print(f"saved {recipe.name}: {voice.speech_s:.0f} s of speech, {target.stat().st_size / 1e6:.1f} MB, {target}")
 
 

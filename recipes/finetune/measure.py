@@ -1,9 +1,9 @@
-"""Convert recordings of others to a fine-tuned voice, and to the same clips without fine-tuning, for the judges.
+"""Convert recordings of other speakers to a fine-tuned voice, and to the same voice without fine-tuning, for the judges.
 
     python recipes/finetune/measure.py MANIFEST SPEAKER NAME [--pairs 6] [--out out/finetune]
     vcae evaluate out/finetune/pairs.csv
 
-SPEAKER is the voice's in the manifest; its recordings that the voice NAME was not fine-tuned on are what the judges compare with.
+SPEAKER is the speaker of the voice NAME in the manifest; the judges compare with its recordings that were not used for fine-tuning.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from vcae.evaluation.tables import Conversion, write_table
 from vcae.tasks.convert import convert
 from vcae.voice.file import load_voice, read_voice_facts
 from vcae.voice.shelf import voice_path
-from vcae.voice.voice import MIN_REFERENCE_S, hear_voice
+from vcae.voice.voice import MIN_REFERENCE_S, voice_from_sounds
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def main() -> None:
         )
     model = vcae.load()
     clips = [clip for clip in map(read_sound, heard) if clip.duration_s >= MIN_REFERENCE_S]
-    voices = {"before": hear_voice(model, clips), "after": load_voice(voice_path(args.name), model)}
+    voices = {"before": voice_from_sounds(model, clips), "after": load_voice(voice_path(args.name), model)}
     rng = random.Random(f"{args.seed} {args.speaker}")
     conversions = []
     args.out.mkdir(parents=True, exist_ok=True)

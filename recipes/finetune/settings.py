@@ -9,9 +9,9 @@ from vcae.training.config import PerturbConfig, TrainConfig
 
 @dataclass(frozen=True)
 class FinetuneRecipe:
-    """All settings of `recipes/finetune`."""
+    """Settings of `recipes/finetune`."""
 
-    # A folder of recordings of one voice, and the name it is saved under.
+    # A folder of recordings of one voice, and the name of the saved voice.
     clips: str
     name: str
     checkpoint: str = "default"

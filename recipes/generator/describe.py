@@ -21,14 +21,14 @@ from vcae.training.config import GeneratorRecipe
 from vcae.training.data import SpeechCache
 from vcae.voice.matching import band_quantiles
 
-# Random groups are of 2 to so many crops.
+# Random groups have 2 to this many crops.
 GROUP_SIZE = 5
 
 
 def crops(
     cache: SpeechCache, speaker: int, recipe: GeneratorRecipe, rng: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cut crops of a speaker: sound (n, samples) and F0 (n, frames); of a long recording several, of a short one all."""
+    """Cut crops of a speaker's recordings, several from long ones: sound (n, samples) and F0 (n, frames)."""
     n_hops = round(recipe.crop_s * 62.5)
     utterances = cache.by_speaker[speaker]
     wavs, f0s = [], []
@@ -50,7 +50,7 @@ def describe(
     recipe: GeneratorRecipe,
     rng: np.random.Generator,
 ) -> list[tuple[torch.Tensor, ...]]:
-    """Describe random groups of a speaker's crops as `vcae.voice.voice.describe_voice` does a voice."""
+    """Compute voice features of random groups of a speaker's crops, as `vcae.voice.voice.describe_voice` does."""
     mels = log_mel(wavs)
     f0s = f0s[:, : mels.shape[-1]]
     seconds = active_frames(mels).sum(dim=(1, 2))
@@ -68,7 +68,7 @@ def describe(
 
 
 def run(recipe: GeneratorRecipe) -> None:
-    """Describe every speaker of the recipe's cache and write what was found."""
+    """Compute voice features of every speaker of the recipe's cache and write them."""
     cache, model = SpeechCache(recipe.data), load(recipe.checkpoint)
     if model.autoencoder is None:
         raise CheckpointError(f"{recipe.checkpoint} has no autoencoder; give default")

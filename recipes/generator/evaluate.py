@@ -1,4 +1,4 @@
-"""Judge drawn voices by conversions to them, beside conversions of the same sources to real voices.
+"""Judge generated voices by conversions to them, compared with conversions of the same sources to real voices.
 
 python recipes/generator/evaluate.py recipes/generator/conf/base.yaml manifest=DATA/manifest.csv --judge
 """
@@ -23,17 +23,17 @@ from vcae.tasks.convert import convert
 from vcae.tasks.model import Model
 from vcae.training.config import GeneratorRecipe
 from vcae.training.data import SpeechCache
-from vcae.voice.voice import Voice, hear_voice
+from vcae.voice.voice import Voice, voice_from_sounds
 
 # Lengths of sources and of real voices' clips, in seconds.
 LENGTHS_S = (2.5, 6.0)
 CLIP_FRAMES = 312
-# Of a training speaker, that a voice to compare with is measured from.
+# Clips from which the voice of a training speaker is measured.
 CLIPS_PER_SPEAKER = 8
 
 
 def read_clips(recipe: GeneratorRecipe) -> list[tuple[Sound, Sound]]:
-    """Return two clips of each speaker of the split: what to convert, and what to take the voice of."""
+    """Return two clips of each speaker of the split: one to convert, and one as the target voice."""
     root, by_speaker = Path(recipe.manifest).parent, defaultdict(list)
     with Path(recipe.manifest).open(newline="", encoding="utf-8") as opened:
         for row in csv.DictReader(opened):
@@ -58,7 +58,7 @@ def make(model: Model, voices: list[Voice], sources: list[Sound], folder: Path) 
 
 
 def train_clips(recipe: GeneratorRecipe) -> tuple[list[np.ndarray], list[str]]:
-    """Return clips of the training speakers at the speed of the recording, and whose each is."""
+    """Return clips of the training speakers at the original speed, and the speaker of each."""
     cache, clips, names = SpeechCache(recipe.data), [], []
     for name, utterances in zip(cache.speakers, cache.by_speaker, strict=True):
         if "@" not in name:
@@ -78,18 +78,18 @@ def people(model: Model, recipe: GeneratorRecipe) -> list[Voice]:
             found.append((float(np.median(f0[f0 > 0])) if (f0 > 0).any() else 0.0, wav))
     found.sort(key=lambda item: item[0])
     chosen = [found[(2 * n + 1) * len(found) // (2 * recipe.n_people)][1] for n in range(recipe.n_people)]
-    return [hear_voice(model, [Sound(wav, SAMPLE_RATE)]) for wav in chosen]
+    return [voice_from_sounds(model, [Sound(wav, SAMPLE_RATE)]) for wav in chosen]
 
 
 def nearest(vectors: np.ndarray, known: np.ndarray) -> dict[str, object]:
-    """Return how close conversions come to the closest of those who are known."""
+    """Return the cosines of conversions to the nearest known voices."""
     best = (vectors @ known.T).max(axis=1)
     found = {"of": len(known), "median": float(np.median(best)), "max": float(best.max()), "over_80": int((best > 0.8).sum())}
     return found | {"each": [round(float(value), 3) for value in best]}
 
 
 def judge(recipe: GeneratorRecipe, made: dict[str, list[dict[str, object]]]) -> dict[str, object]:
-    """Return what independent judges make of the conversions."""
+    """Return the scores of independent judges for the conversions."""
     read_voice, read_quality = Resemblyzer().open(), Dnsmos().open()
 
     def embed(wav: np.ndarray) -> np.ndarray:
@@ -113,7 +113,7 @@ def judge(recipe: GeneratorRecipe, made: dict[str, list[dict[str, object]]]) -> 
 
 
 def compare(rows: list[dict[str, object]], vectors: np.ndarray, quality: np.ndarray) -> dict[str, object]:
-    """Return how conversions differ from each other, how they sound, and how high they are."""
+    """Return diversity, naturalness and F0 of conversions."""
     a, b = np.triu_indices(len(rows), 1)
     cosines = np.sum(vectors[a] * vectors[b], axis=1)
     at = np.array([row["source"] for row in rows])
@@ -142,8 +142,8 @@ def run(recipe: GeneratorRecipe, judged: bool) -> None:
     sources = [source for source, _ in clips]
     voices = [model.new_voice(recipe.seed + n) for n in range(recipe.n_voices)]
     drawn = make(model, voices, sources, folder / "drawn")
-    heard = [hear_voice(model, [reference]) for _, reference in clips]
-    # Every source in turn, each time to another voice than its own.
+    heard = [voice_from_sounds(model, [reference]) for _, reference in clips]
+    # Every source in turn, each time with another voice than its own.
     chosen = [(n + 1 + (n // len(heard)) % (len(heard) - 1)) % len(heard) for n in range(recipe.n_real)]
     real = make(model, [heard[v] for v in chosen], sources, folder / "real")
     real = [row | {"voice": v} for row, v in zip(real, chosen, strict=True)]

@@ -1,4 +1,4 @@
-"""Draw a map of voices: training speakers and drawn ones, by the first two principal components of the embeddings, coloured by F0.
+"""Draw a map of voices: training speakers and generated voices, by the first two principal components of the embeddings, coloured by F0.
 
 python recipes/generator/map.py recipes/generator/conf/base.yaml
 """

@@ -1,4 +1,4 @@
-"""Learn the prior of voices from what describe.py wrote, and write it with what makes voices audible.
+"""Learn the prior of voices from the features that describe.py wrote, and save it with recordings for voice samples.
 
 python recipes/generator/train.py recipes/generator/conf/base.yaml
 """
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from vcae.audio.mel import LogMel
-from vcae.checkpoint import find, load, read_header, read_tensors
+from vcae.checkpoint import find, hash_weights, load, read_header, read_tensors
 from vcae.config import load_config
 from vcae.errors import CheckpointError, VcaeError
 from vcae.training.config import GeneratorRecipe
@@ -21,12 +21,12 @@ from vcae.training.data import SpeechCache
 from vcae.training.voices import WhitenedVoices, fit_voice_prior, likelihoods, whiten_voices
 from vcae.voice.space import VoiceSpace, save_priors
 
-# Whose speech makes voices audible.
+# Speakers of the recordings for voice samples.
 BANK_SPEAKERS = 2
 
 
 def read_voices(recipe: GeneratorRecipe, path: Path) -> tuple[WhitenedVoices, torch.Tensor, list[float]]:
-    """Return the described voices; of the speakers at the speed of the recording, the mean embedding of each, and the least and the most log-F0."""
+    """Return whitened voices and, for speakers at the original speed, their mean embeddings and the range of median log-F0."""
     tensors, names = read_tensors(path)[0], read_header(path)["speakers"].split("\n")
     people = sorted({name.split("@")[0] for name in names})
     number = torch.tensor([people.index(name.split("@")[0]) for name in names])
@@ -44,7 +44,7 @@ def read_voices(recipe: GeneratorRecipe, path: Path) -> tuple[WhitenedVoices, to
 
 
 def bank(recipe: GeneratorRecipe, log_mel: LogMel) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return mel and F0 of the beginnings of utterances of speakers spread over the range of F0."""
+    """Return mel and F0 of the beginnings of utterances by speakers spread over the range of F0."""
     cache, found = SpeechCache(recipe.data), []
     for name, utterances in zip(cache.speakers, cache.by_speaker, strict=True):
         long = [u for u in utterances if u.n_frames > recipe.bank_frames and "@" not in name and recipe.bank_corpus in name]
@@ -58,7 +58,7 @@ def bank(recipe: GeneratorRecipe, log_mel: LogMel) -> tuple[torch.Tensor, torch.
 
 
 def run(recipe: GeneratorRecipe) -> None:
-    """Learn, say what held-out speech costs, and write."""
+    """Train the prior, print the likelihoods of held-out speakers, and save it."""
     folder, started = Path(recipe.output_dir), time.monotonic()
     voices, known, medians = read_voices(recipe, folder / "described.safetensors")
     prior = fit_voice_prior(voices, recipe, print)
@@ -68,7 +68,8 @@ def run(recipe: GeneratorRecipe) -> None:
     if base.autoencoder is None:
         raise CheckpointError(f"{recipe.checkpoint} has no autoencoder; give default")
     space = VoiceSpace(**voices.maps)
-    facts = {"base_sha256": base.sha256, "limit": recipe.limit, "directions": recipe.directions, "medians": medians}
+    speaker_sha256 = hash_weights(base.autoencoder.the_speaker_encoder())
+    facts = {"speaker_sha256": speaker_sha256, "limit": recipe.limit, "directions": recipe.directions, "medians": medians}
     facts |= {"info": dict(recipe.info), "nats_a_voice": nats}
     heard = bank(recipe, LogMel(base.autoencoder.config.mel))
     save_priors(Path(recipe.output), prior, space, known, heard, facts)

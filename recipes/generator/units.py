@@ -1,4 +1,4 @@
-"""Count units of a prepared cache, and say what those of another cost by the counts and by the prior that babble is drawn from.
+"""Count units of a prepared cache, and measure the bits per unit of another cache under the counts and under the prior of babble.
 
 python recipes/generator/units.py recipes/generator/conf/base.yaml
 """
@@ -22,12 +22,12 @@ from vcae.tasks.babble import unit_prior
 from vcae.training.config import GeneratorRecipe
 from vcae.training.data import SpeechCache
 
-# What is added to the counts of what follows a unit, in all, shared out as units are.
+# Total of pseudo-counts added to the successors of a unit, in proportion to the frequencies of units.
 PSEUDO_COUNTS = 20.0
 
 
 def pairs(units: torch.Tensor, ends: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return each unit but the last of an utterance (m,), and what follows it (m,)."""
+    """Return each unit except the last of an utterance (m,), and its successor (m,)."""
     within = torch.ones(len(units) - 1, dtype=torch.bool)
     within[ends[:-1] - 1] = False
     return units[:-1][within], units[1:][within]
@@ -36,7 +36,7 @@ def pairs(units: torch.Tensor, ends: torch.Tensor) -> tuple[torch.Tensor, torch.
 def counted_bits(
     learned: torch.Tensor, ends: torch.Tensor, tested: torch.Tensor, tested_ends: torch.Tensor
 ) -> tuple[float, float]:
-    """Return what a tested unit costs by counts of learned ones, with one added to each, and of pairs, backed off to these."""
+    """Return the bits per tested unit under add-one smoothed unigram counts, and under bigram counts that back off to them."""
     n = unit_prior().n_units
     unigram = (torch.bincount(learned, minlength=n).double() + 1) / (len(learned) + n)
     before, after = pairs(learned, ends)
@@ -49,7 +49,7 @@ def counted_bits(
 
 
 def prior_bits(units: torch.Tensor, ends: torch.Tensor) -> float:
-    """Return what a unit of (2, n) costs under the prior of babble, which sees both codes of the four steps before it."""
+    """Return the bits per unit of (2, n) under the prior of babble, whose context is both codes of the last four steps."""
     prior, total, start = unit_prior(), 0.0, 0
     for end in ends.tolist():
         codes = units[None, :, start:end]
@@ -62,7 +62,7 @@ def prior_bits(units: torch.Tensor, ends: torch.Tensor) -> float:
 
 @torch.inference_mode()
 def run(recipe: GeneratorRecipe) -> None:
-    """Write both codes of the units, and where each utterance ends; say what they cost."""
+    """Write both codes of the units and the ends of utterances; print the bits per unit."""
     loaded = load(recipe.discrete)
     if loaded.autoencoder is None:
         raise CheckpointError(f"{recipe.discrete} has no autoencoder; give vq")

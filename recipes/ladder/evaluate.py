@@ -1,4 +1,4 @@
-"""Measure every rung beside principal components of the same size, and draw the picture.
+"""Measure every rung and principal components of the same size, and draw the picture.
 
 python recipes/ladder/evaluate.py recipes/ladder/conf/base.yaml manifest=DATA/manifest.csv [--no-judge]
 """
@@ -32,7 +32,7 @@ JUDGES = ("pesq", "stoi", "distillmos")
 
 
 def recordings(recipe: LadderRecipe, model: vcae.Model) -> tuple[list[Path], list[Analysis], list[int]]:
-    """Return the paths and analyses of the split's recordings, and which are made into sound."""
+    """Return the paths and analyses of the split's recordings, and the indices of those that are synthesised."""
     with Path(recipe.manifest).open(newline="", encoding="utf-8") as opened:
         rows = [row for row in csv.DictReader(opened) if row["split"] == recipe.split]
     paths = [(Path(recipe.manifest).parent / row["path"]).resolve() for row in rows]
@@ -45,7 +45,7 @@ def recordings(recipe: LadderRecipe, model: vcae.Model) -> tuple[list[Path], lis
 
 
 def measure(recipe: LadderRecipe, seen: list[Analysis]) -> tuple[list[Row], dict[str, Copy]]:
-    """Return a row of figures of each code, and what copies by it."""
+    """Return a row of results for each code, and its copying function."""
     mels = [s.mel for s in seen]
     config = recipe.autoencoder.model
     components = fit_components(training_mels(recipe), config.content.stride)
@@ -74,7 +74,7 @@ def measure(recipe: LadderRecipe, seen: list[Analysis]) -> tuple[list[Row], dict
 
 
 def judge(args: argparse.Namespace, out: Path, copies: list[listed.Copy]) -> dict[str, dict[str, float]]:
-    """List the copies, have them judged, and return the means by label; none if PESQ is not among them."""
+    """Write the table of copies, judge them, and return the means by label; empty if PESQ is missing."""
     listed.write_table(out / "pairs.csv", copies)
     if args.no_judge:
         print(f"not judged; judge the copies: vcae evaluate {out / 'pairs.csv'}")

@@ -1,4 +1,4 @@
-"""What a code keeps of a mel, and what it costs: plain and variational autoencoders beside principal components."""
+"""Distortion and rate of codes of a mel: plain and variational autoencoders, and principal components."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -16,12 +16,12 @@ from vcae.training.data import CropDataset, SpeechCache
 from vcae.training.trainer import VALIDATION_INDEX
 
 DB = 20 / math.log(10)
-# From a mel (1, n_mels, T) to its copy of the same shape.
+# Function from a mel (1, n_mels, T) to its copy of the same shape.
 Copy = Callable[[Tensor], Tensor]
 
 
 def squared_errors(copy: Copy, mels: Iterable[Tensor]) -> np.ndarray:
-    """Return of each mel (1, n_mels, T) the sum of its copy's squared errors in dB over the frames of sound, and their number: (n, 2)."""
+    """Return for each mel (1, n_mels, T) the sum of its copy's squared errors in dB over active frames, and their number: (n, 2)."""
     found = []
     for mel in mels:
         error = (DB * (copy(mel) - mel)).square() * active_frames(mel)
@@ -30,12 +30,12 @@ def squared_errors(copy: Copy, mels: Iterable[Tensor]) -> np.ndarray:
 
 
 def rms_db(errors: np.ndarray) -> float:
-    """Return the root of the mean squared error of what `squared_errors` gave."""
+    """Return the root mean squared error for a result of `squared_errors`."""
     return float(np.sqrt(errors[:, 0].sum() / errors[:, 1].sum()))
 
 
 def decode_mean(model: Autoencoder) -> Copy:
-    """Return what copies a mel through a plain autoencoder's code, the Gaussian's mean if it has one."""
+    """Return the copying function of an autoencoder; a variational one decodes the mean."""
 
     @torch.inference_mode()
     def copy(mel: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ def decode_mean(model: Autoencoder) -> Copy:
 
 
 def decode_draw(model: Autoencoder, seed: int) -> Copy:
-    """Return what copies a mel through a draw from a variational code: that is what its rate is paid for."""
+    """Return the copying function of a variational autoencoder that decodes a sample, to which its rate applies."""
 
     @torch.inference_mode()
     def copy(mel: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ def decode_draw(model: Autoencoder, seed: int) -> Copy:
 
 @torch.inference_mode()
 def rate(model: Autoencoder, mels: Sequence[Tensor]) -> float:
-    """Return the KL divergence of a variational code from its prior over mels (1, n_mels, T), in bits a second."""
+    """Return the KL divergence of a variational code from its prior over mels (1, n_mels, T), in bit/s."""
     c = model.config
     nats = sum(float(model.encode_posterior(mel).kl().sum()) for mel in mels)
     return nats / math.log(2) / (sum(mel.shape[-1] for mel in mels) / c.mel.frame_rate)
@@ -69,8 +69,8 @@ class Components:
 
     Attributes:
         mean: (stride * n_mels,).
-        basis: (stride * n_mels, stride * n_mels), a component a column, the largest variance first.
-        stride: Frames of a step.
+        basis: (stride * n_mels, stride * n_mels), components as columns, the largest variance first.
+        stride: Frames per step.
     """
 
     mean: Tensor
@@ -78,7 +78,7 @@ class Components:
     stride: int
 
     def copy(self, dim: int) -> Copy:
-        """Return what copies a mel through its first `dim` components."""
+        """Return the copying function of the first `dim` components."""
 
         def through(mel: Tensor) -> Tensor:
             steps = stack(mel, self.stride) - self.mean
@@ -89,21 +89,21 @@ class Components:
 
 
 def stack(mel: Tensor, stride: int) -> Tensor:
-    """Return the frames of a mel (1, n_mels, T), `stride` of them side by side: (ceil(T / stride), stride * n_mels), the last one repeated."""
+    """Return stacks of `stride` frames of a mel (1, n_mels, T), padded by its last frame: (ceil(T / stride), stride * n_mels)."""
     rows = mel[0].T
     rows = torch.cat([rows, rows[-1:].expand(-len(rows) % stride, -1)])
     return rows.reshape(-1, stride * mel.shape[1])
 
 
 def fit_components(mels: Iterable[Tensor], stride: int) -> Components:
-    """Fit principal components to the steps of mels (1, n_mels, T) all of whose frames carry sound."""
+    """Fit principal components to those steps of mels (1, n_mels, T) whose frames are all active."""
     steps = torch.cat([stack(mel, stride)[stack(active_frames(mel), stride).amin(dim=1) > 0] for mel in mels]).double()
     _, vectors = torch.linalg.eigh(torch.cov(steps.T))
     return Components(steps.mean(dim=0).float(), vectors.flip(1).float(), stride)
 
 
 def training_mels(recipe: LadderRecipe) -> Iterable[Tensor]:
-    """Yield mels (1, n_mels, T) of training crops that no training step has seen in just this cut."""
+    """Yield mels (1, n_mels, T) of crops of the training data that were not used in a training step."""
     common = recipe.autoencoder
     log_mel = LogMel(common.model.mel)
     crops = CropDataset(SpeechCache(common.data.cache), common.data, recipe.seed)

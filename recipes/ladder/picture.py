@@ -1,4 +1,4 @@
-"""The rate/distortion picture: error against numbers a second, PESQ likewise, and error against bits a second."""
+"""The rate/distortion picture: error and PESQ against values per second, and error against bits per second."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,12 +10,12 @@ AE, PCA, DRAWN = "#1f6fb2", "#c2571a", "#5b8c2a"
 
 
 def draw(rows: Sequence[Mapping[str, Any]], scores: Mapping[str, Mapping[str, float]], path: Path) -> None:
-    """Draw what `evaluate.py` measured; the middle panel needs the judge's scores.
+    """Draw the results of `evaluate.py`; the middle panel needs the scores of the judges.
 
     Args:
-        rows: Of each rung.
-        scores: Means by label, or none.
-        path: Of the PNG.
+        rows: Results of each rung.
+        scores: Means by label; may be empty.
+        path: The PNG to write.
     """
     plain = [row for row in rows if "pca_mel_db" in row]
     variational = sorted((row for row in rows if "bits_s" in row), key=lambda row: row["bits_s"])

@@ -1,4 +1,4 @@
-"""The rungs of a ladder, by name: `16` has 16 numbers a step, `16-kl0.003` the same number and a KL weight of .003."""
+"""The rungs of a ladder by name: `16` has 16 values per step, `16-kl0.003` the same size and a KL weight of .003."""
 
 import dataclasses
 from pathlib import Path
@@ -9,7 +9,7 @@ from vcae.training.config import AutoencoderRecipe
 
 
 def rungs(ladder: LadderRecipe) -> dict[str, AutoencoderRecipe]:
-    """Return what each rung is trained by: the plain ones, then the variational ones, which start from the plain one of their size."""
+    """Return the training settings of each rung: the plain ones, then the variational ones, which start from the plain one of their size."""
     common, runs = ladder.autoencoder, Path(ladder.autoencoder.train.output_dir)
 
     def rung(dim: int, **content: bool) -> AutoencoderRecipe:

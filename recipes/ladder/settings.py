@@ -12,23 +12,23 @@ from vcae.training.config import AutoencoderRecipe
 
 @dataclass(frozen=True)
 class LadderRecipe:
-    """All numbers of `recipes/ladder`."""
+    """Settings of `recipes/ladder`."""
 
-    # What the rungs have in common; its content.latent_dim and kl_weight are each rung's own.
+    # Common settings of all rungs; content.latent_dim and kl_weight are set for each rung.
     autoencoder: AutoencoderRecipe
-    # Numbers a step of the plain rungs.
+    # Values per step of the plain rungs.
     dims: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
-    # KL weights of the variational rungs, which start from the plain one of so many numbers, and their steps.
+    # KL weights of the variational rungs; their values per step, which are those of the plain rung they start from; and training steps.
     kl_weights: tuple[float, ...] = ()
     variational_dim: int = 16
     variational_steps: int = 250
-    # Where the plain rungs are joined, and what stands beside them.
+    # File of all plain rungs, and its metadata.
     output: str = "runs/ladder/ladder.safetensors"
     info: Mapping[str, Any] = field(default_factory=dict)
-    # Measured on: a CSV with the columns path and split.
+    # Test data: a CSV with the columns path and split.
     manifest: str = "DATA/manifest.csv"
     split: str = "dev"
-    # Recordings of at least so long that are made into sound and judged, and batches of training data that PCA is fitted on.
+    # Number and shortest length of recordings that are synthesised and judged, and batches of training data for PCA.
     n_files: int = 10
     min_s: float = 3.0
     pca_batches: int = 60
@@ -40,10 +40,10 @@ class LadderRecipe:
             len(self.dims) > 0 and all(1 <= n <= 1024 for n in (*self.dims, self.variational_dim)),
             f"dims is {self.dims} and variational_dim {self.variational_dim}; give at least one, each of 1 to 1024",
         )
-        require(len(set(self.dims)) == len(self.dims), f"dims is {self.dims}; each may stand there once")
+        require(len(set(self.dims)) == len(self.dims), f"dims is {self.dims}; each size may be listed only once")
         require(all(w >= 0 for w in self.kl_weights), f"kl_weights is {self.kl_weights}; none may be negative")
         require(
             not self.kl_weights or self.variational_dim in self.dims,
-            f"variational_dim is {self.variational_dim}, which is none of dims ({self.dims}); add it there",
+            f"variational_dim is {self.variational_dim}, which is not one of dims ({self.dims}); add it there",
         )
         positive(self, "n_files", "pca_batches", "variational_steps")

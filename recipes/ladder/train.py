@@ -1,6 +1,6 @@
 """Train every rung: `python recipes/ladder/train.py recipes/ladder/conf/base.yaml [section.name=value ...]`.
 
-Each rung has a folder of its own under `autoencoder.train.output_dir`; one that is finished is left as it is, one that was stopped goes on.
+Each rung has its own folder below `autoencoder.train.output_dir`; finished rungs are skipped, interrupted ones resumed.
 """
 
 import dataclasses

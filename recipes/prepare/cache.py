@@ -13,7 +13,9 @@ def main() -> None:
     parser.add_argument("manifest")
     parser.add_argument("output_dir")
     parser.add_argument("--split", help="keep only rows of this split")
-    parser.add_argument("--speeds", type=float, nargs="+", default=[1.0], help="speeds other than 1 add further speakers")
+    parser.add_argument(
+        "--speeds", type=float, nargs="+", default=[1.0], help="speeds other than 1 add copies as additional speakers"
+    )
     args = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     rows = read_manifest(args.manifest, args.split)

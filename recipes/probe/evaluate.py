@@ -1,4 +1,4 @@
-"""Measure what features know of speakers, sentences, words and phones, beside MFCC.
+"""Measure the information on speakers, sentences, words and phones in features, compared with MFCC.
 
 python recipes/probe/evaluate.py recipes/probe/conf/base.yaml manifest=DATA/manifest.csv
 """
@@ -31,7 +31,7 @@ import vcae
 from vcae.config import load_config, to_dict
 from vcae.errors import DataError, VcaeError
 
-# Of the training recordings, so many give the features their scale.
+# Training recordings from which features are standardised.
 N_SCALE = 150
 
 
@@ -41,7 +41,7 @@ def markdown(rows: Table) -> str:
 
 
 def run(recipe: ProbeRecipe, say: Callable[[str], None]) -> dict[str, Table]:
-    """Run the recipe's tasks, say each one's table as soon as it is known, and write them all to the output folder."""
+    """Run the recipe's tasks, print the table of each when it is done, and write all of them to the output folder."""
     rows, output = read_rows(recipe), Path(recipe.output_dir)
     output.mkdir(parents=True, exist_ok=True)
     dev = [row for row in rows if row["split"] == recipe.split]

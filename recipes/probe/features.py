@@ -1,4 +1,4 @@
-"""What is compared: features of a recording, step by step on one grid of 32 ms, and vectors of a whole one."""
+"""Features to compare: of steps on a common grid of 32 ms, and of whole recordings."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -23,12 +23,12 @@ STRIDE = 2
 STEP_S = STRIDE / MelConfig().frame_rate
 N_CEPSTRA = 20
 DELTA_WIDTH = 9
-# Equal parts of a recording or word, whose means keep the order of what is said.
+# Equal parts of a recording or word, whose means preserve the order of sounds.
 N_PARTS = 20
 
 
 def active_steps(mel: np.ndarray) -> np.ndarray:
-    """Return which steps (ceil(T / 2),) of a log-mel (n_mels, T) carry sound."""
+    """Return the mask of active steps (ceil(T / 2),) of a log-mel (n_mels, T)."""
     active = active_frames(torch.from_numpy(mel)[None])[0, 0].numpy() > 0
     return np.asarray(np.pad(active, (0, -len(active) % STRIDE)).reshape(-1, STRIDE).any(axis=1))
 
@@ -53,7 +53,7 @@ def _normalized_cepstra(mel: np.ndarray) -> np.ndarray:
 
 
 def _autoencoder(name: str) -> Autoencoder:
-    """Load a checkpoint's autoencoder by name or path, or `ladder:N`, the shipped plain one of N numbers a step."""
+    """Load a checkpoint's autoencoder by name or path, or `ladder:N`, the shipped plain one with N values per step."""
     rung = name.removeprefix(f"{LADDER}:")
     return load_rung(int(rung)) if rung != name and rung.isdigit() else vcae.load(name, device="cpu").autoencoder
 
@@ -64,14 +64,12 @@ def _label(name: str) -> str:
 
 
 def step_features(recipe: ProbeRecipe) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
-    """Return what turns a log-mel (n_mels, T) into steps (T', D), by name."""
+    """Return the functions from a log-mel (n_mels, T) to features of steps (T', D), by name."""
 
     def content(name: str) -> Callable[[np.ndarray], np.ndarray]:
         autoencoder = _autoencoder(name)
         if autoencoder.config.content.stride != STRIDE or autoencoder.config.mel != MelConfig():
-            raise ConfigError(
-                f"checkpoint {name} has another grid than steps of {STRIDE} frames; probe one with the usual settings"
-            )
+            raise ConfigError(f"checkpoint {name} does not have steps of {STRIDE} frames; probe one with the usual settings")
 
         @torch.inference_mode()
         def encode(mel: np.ndarray) -> np.ndarray:
@@ -107,7 +105,7 @@ def speaker_vectors(recipe: ProbeRecipe, recordings: Sequence[Recording]) -> np.
 
 
 def cepstral_statistics(recordings: Sequence[Recording]) -> np.ndarray:
-    """Return mean and deviation (n, 80) of 20 MFCC and their differences over the frames of sound."""
+    """Return mean and standard deviation (n, 80) of 20 MFCC and their differences over active frames."""
     found = []
     for recording in recordings:
         x = cepstra(recording.mel, 2)[:, active_frames(torch.from_numpy(recording.mel)[None])[0, 0].numpy() > 0]
@@ -129,14 +127,14 @@ def ceiling_vectors(recordings: Sequence[Recording]) -> np.ndarray | None:
     for recording in recordings:
         wav = load_wav(recording.path)
         spoken = preprocess_wav(wav, SAMPLE_RATE)
-        # Its voice detector may leave next to nothing of a short clip.
+        # Its voice activity detector may leave almost nothing of a short clip.
         found.append(encoder.embed_utterance(spoken if len(spoken) >= SAMPLE_RATE // 2 else wav))
     return np.stack(found)
 
 
 @dataclass(frozen=True)
 class Steps:
-    """Features of recordings, (T', D) each, scaled by those of training recordings where they are no units."""
+    """Features of recordings, (T', D) each, standardised by training recordings unless they are units."""
 
     name: str
     values: list[np.ndarray]
@@ -145,7 +143,7 @@ class Steps:
 def measure(
     name: str, encode: Callable[[np.ndarray], np.ndarray], recordings: Sequence[Recording], scale: Sequence[Recording]
 ) -> Steps:
-    """Compute features of recordings, each dimension scaled to zero mean and unit deviation over the steps of `scale`."""
+    """Compute features of recordings, each dimension standardised to zero mean and unit variance over the steps of `scale`."""
     values = [encode(r.mel) for r in recordings]
     if name.endswith("one-hot"):
         return Steps(name, values)
@@ -155,7 +153,7 @@ def measure(
 
 
 def parts(values: np.ndarray, n_parts: int = N_PARTS) -> np.ndarray:
-    """Return the means of equal parts of steps (T', D), one after another: (n_parts * D,)."""
+    """Return the means of equal parts of steps (T', D), concatenated: (n_parts * D,)."""
     from vcae.tasks.embed import resample_rows
 
     made, _ = resample_rows(values, np.arange(len(values) + 1.0), np.ones(len(values), bool), n_parts)

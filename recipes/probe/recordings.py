@@ -1,4 +1,4 @@
-"""What is probed: rows of the manifest, their mels and their alignments, each made once and kept."""
+"""Recordings to probe: rows of the manifest with cached mels and alignments."""
 
 import csv
 import hashlib
@@ -27,7 +27,7 @@ console = Console(stderr=True)
 
 @dataclass(frozen=True)
 class Recording:
-    """A row of the manifest with its log-mel (n_mels, T) at the models' level."""
+    """Row of the manifest with its log-mel (n_mels, T) at the models' level."""
 
     path: Path
     speaker: str
@@ -41,7 +41,7 @@ def read_rows(recipe: ProbeRecipe) -> list[dict[str, str]]:
 
 
 def load(recipe: ProbeRecipe, rows: Iterable[dict[str, str]]) -> list[Recording]:
-    """Read recordings, or their mels where they were read before."""
+    """Read recordings and compute their mels, or read these from the cache."""
     log_mel, folder, found = LogMel(MelConfig()), Path(recipe.output_dir) / "mels", []
     folder.mkdir(parents=True, exist_ok=True)
     for row in track(list(rows), description="reading", console=console):
@@ -68,7 +68,7 @@ def train_rows(recipe: ProbeRecipe, rows: list[dict[str, str]]) -> list[dict[str
 
 
 def parallel(rows: list[dict[str, str]], n_prompts: int, seed: int, min_speakers: int = 3) -> list[dict[str, str]]:
-    """Draw prompts that the same speakers read, at least so many, and return their rows by those speakers."""
+    """Draw prompts read by the same speakers, at least `min_speakers`, and return their rows by those speakers."""
     read: dict[str, dict[str, dict[str, str]]] = defaultdict(dict)
     for row in rows:
         if row.get("transcript"):
@@ -76,7 +76,7 @@ def parallel(rows: list[dict[str, str]], n_prompts: int, seed: int, min_speakers
     sizes: dict[tuple[str, ...], int] = defaultdict(int)
     for by_speaker in read.values():
         sizes[tuple(sorted(by_speaker))] += 1
-    # The readers who have the most prompts in common, counted over speakers and prompts.
+    # The speakers with the most prompts in common, by number of speakers times prompts.
     candidates = {s: sum(1 for found in read.values() if set(s) <= set(found)) for s in sizes if len(s) >= min_speakers}
     if not candidates:
         return []
@@ -87,7 +87,7 @@ def parallel(rows: list[dict[str, str]], n_prompts: int, seed: int, min_speakers
 
 
 def align_all(recipe: ProbeRecipe, recordings: list[Recording]) -> list[Alignment | None]:
-    """Return when phones and words are said, None where that could not be found; `alignments.json` keeps it."""
+    """Return the alignments of recordings, None where alignment failed; they are cached in `alignments.json`."""
     cache = Path(recipe.output_dir) / "alignments.json"
     known = json.loads(cache.read_text()) if cache.is_file() else {}
     size, found = len(known), list[Alignment | None]()

@@ -11,25 +11,25 @@ PROBE_TASKS = ("verification", "identification", "sentences", "words", "matrix")
 
 @dataclass(frozen=True)
 class ProbeRecipe:
-    """All settings of `recipes/probe`."""
+    """Settings of `recipes/probe`."""
 
     # CSV with the columns path, speaker, corpus, split and transcript.
     manifest: str
-    # Speakers to tell apart; and those of which whitening and the scale of features are learned.
+    # Split of the test speakers, and split of those from which whitening and the scale of features are learned.
     split: str = "dev"
     train_split: str = "train"
     train_per_speaker: int = 8
     checkpoint: str = "default"
-    # One with a discrete code; and more, whose content is probed beside, `ladder:16` being the shipped plain one of 16 numbers.
+    # A checkpoint with a discrete code; and others whose content is probed too, where `ladder:16` is the shipped plain one with 16 values.
     discrete: str = "vq"
     others: tuple[str, ...] = ()
-    # Resemblyzer as the ceiling, if it is installed.
+    # Compare with Resemblyzer as an upper bound, if it is installed.
     ceiling: bool = True
     tasks: tuple[str, ...] = PROBE_TASKS
-    # Sentences that several speakers of these corpora read, and in how many of these prompts words are sought.
+    # Corpora with sentences that several speakers read, number of sentences, and number of prompts from which words are taken.
     corpora: tuple[str, ...] = ("cmu_arctic",)
     n_sentences: int = 20
-    # So much of a sentence's beginning is heard, in seconds; all when 0, which is too easy to tell features apart.
+    # Seconds of each sentence that are used, from its beginning; all when 0, which is too easy to distinguish features.
     sentence_s: float = 1.0
     n_prompts: int = 300
     n_words: int = 20

@@ -1,4 +1,4 @@
-"""The tasks: each returns rows of a table, and what was right trial by trial so that systems can be compared in pairs."""
+"""The tasks: each returns the rows of a table, with paired comparisons of systems on the same trials."""
 
 import itertools
 from collections import Counter
@@ -38,7 +38,7 @@ SHOTS = (1, 5, 20)
 MIN_WORD_S = 0.16
 # Equal parts of a word.
 WORD_PARTS = 8
-# Longer pieces are brought to so many steps before they are warped.
+# Longer pieces are shortened to this many steps before time warping.
 MAX_WARPED = 50
 WAYS = ("centroid", "logistic", "warped")
 MAX_PHONE_STEPS = 12000
@@ -49,7 +49,7 @@ def _percent(estimate: object) -> str:
 
 
 def voices(recipe: ProbeRecipe, tested: Sequence[Recording], train: Sequence[Recording]) -> dict[str, np.ndarray]:
-    """Return the vectors that stand for a voice, by system: plain, and with what was learned of training speakers."""
+    """Return the voice vectors of recordings by system: plain, and standardised or whitened by training speakers."""
     names = [r.speaker for r in train]
     own, own_train = speaker_vectors(recipe, tested), speaker_vectors(recipe, train)
     mfcc, mfcc_train = cepstral_statistics(tested), cepstral_statistics(train)
@@ -74,7 +74,7 @@ def verification(recipe: ProbeRecipe, systems: dict[str, np.ndarray], speakers: 
 
 
 def identification(recipe: ProbeRecipe, systems: dict[str, np.ndarray], speakers: Sequence[str]) -> Table:
-    """Tell speakers by 1, 5 and 10 of their recordings; only those with two more are asked."""
+    """Identify speakers from 1, 5 and 10 of their recordings; only those with two more are tested."""
     names, counts = np.asarray(speakers), Counter(speakers)
     head, rows = ["system"], {name: [name] for name in systems}
     for shots in (1, 5, 10):
@@ -97,7 +97,7 @@ def identification(recipe: ProbeRecipe, systems: dict[str, np.ndarray], speakers
 
 @dataclass(frozen=True)
 class Items:
-    """What is to be classified: pieces (T', D) of each system's features, their classes and speakers, and which may be examples."""
+    """Items to classify: pieces (T', D) of each system's features, their classes and speakers, and which of them may be examples."""
 
     pieces: dict[str, list[np.ndarray]]
     labels: np.ndarray
@@ -106,7 +106,7 @@ class Items:
 
 
 def nearest(distances: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the class whose nearest examples lie nearest: distances (n, m), labels (m,) of the examples."""
+    """Return the class of the nearest example: distances (n, m), labels (m,) of the examples."""
     return np.asarray(labels[distances.argmin(axis=1)])
 
 
@@ -117,14 +117,14 @@ def few_shot(
     n_parts: int = N_PARTS,
     peer: str = "MFCC",
 ) -> Table:
-    """Tell classes by few examples, in three ways; the last column is the best way's lead over the best of MFCC.
+    """Classify from few examples by three methods; the last column is the difference between the best method and the best of MFCC.
 
     Args:
-        recipe: For the seed.
-        items: What is classified.
-        splits: Indices of examples and of tested items, several of each, by a heading.
-        n_parts: Equal parts whose means are what centroid and logistic see; `warped` sees all steps.
-        peer: How the names of the peers begin.
+        recipe: Settings, for the seed.
+        items: Items to classify.
+        splits: Indices of examples and of tested items, for several splits, by heading.
+        n_parts: Equal parts whose means are the input of centroid and logistic; `warped` uses all steps.
+        peer: Prefix of the names of the peers.
     """
     right: dict[tuple[str, str, str], np.ndarray] = {}
     groups = {head: np.concatenate([items.speakers[test] for _, test in pairs]) for head, pairs in splits.items()}
@@ -151,7 +151,7 @@ def few_shot(
 
 
 def _warp(pieces: Sequence[np.ndarray], splits: dict[str, list[tuple[np.ndarray, np.ndarray]]]) -> np.ndarray:
-    """Return the warped distance (n, n) of every tested piece from every example, nan elsewhere."""
+    """Return the time-warped distances (n, n) of all tested pieces from all examples, nan elsewhere."""
     used, tested = (np.unique(np.concatenate([pair[k] for pairs in splits.values() for pair in pairs])) for k in (0, 1))
     short = [p if len(p) <= MAX_WARPED else parts(p, MAX_WARPED).reshape(MAX_WARPED, -1) for p in pieces]
     table = np.full((len(pieces), len(pieces)), np.nan)
@@ -160,7 +160,7 @@ def _warp(pieces: Sequence[np.ndarray], splits: dict[str, list[tuple[np.ndarray,
 
 
 def by_speakers(items: Items, shots: Sequence[int]) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
-    """Let some speakers give one example of each class and test the others, in every combination."""
+    """Return splits in which some speakers give one example of each class and the others are tested, for all combinations."""
     names, at = sorted(set(items.speakers)), np.arange(len(items.labels))
     n = len(set(items.labels))
     return {
@@ -174,7 +174,7 @@ def by_speakers(items: Items, shots: Sequence[int]) -> dict[str, list[tuple[np.n
 
 
 def sentences(recordings: Sequence[Recording], steps: dict[str, Steps], seconds: float) -> Items:
-    """Take the first seconds of sentences, all where 0, without the silence around them."""
+    """Cut the first seconds of sentences (all of them if 0), without the silence around them."""
     most = round(seconds / STEP_S) if seconds else None
     spans = []
     for recording in recordings:
@@ -193,7 +193,7 @@ def words(
     steps: dict[str, Steps],
     n_tested: int,
 ) -> Items | None:
-    """Cut out the words that are said most often; of the first `n_tested` recordings they are tested, of the others examples."""
+    """Cut out the most frequent words; those of the first `n_tested` recordings are tested, the others are examples."""
     found = [
         (w.label, n, round(w.start_s / STEP_S), round(w.end_s / STEP_S))
         for n, alignment in enumerate(aligned)
@@ -216,7 +216,7 @@ def words(
 
 
 def word_splits(recipe: ProbeRecipe, items: Items) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
-    """Draw 1, 5 and 20 examples of each word, and test all that may be tested."""
+    """Draw 1, 5 and 20 examples of each word, and test all words of the test recordings."""
     pool, test, rng = np.flatnonzero(items.example), np.flatnonzero(~items.example), np.random.default_rng(recipe.seed)
     n = len(set(items.labels))
     return {
@@ -231,7 +231,7 @@ def matrix(
     steps: dict[str, Steps],
     embedding: np.ndarray,
 ) -> Table:
-    """Ask linear probes what each feature knows: the speaker by recording and by step, the sentence, and the phone."""
+    """Train linear probes on each feature for the speaker (by recording and by step), the sentence and the phone."""
     names = np.array([r.speaker for r in recordings])
     order = np.array([int(np.sum(names[:n] == s)) for n, s in enumerate(names)])
     first, second = np.flatnonzero(order % 2 == 0), np.flatnonzero(order % 2)
@@ -244,21 +244,21 @@ def matrix(
     n = len(set(names))
     rows = [["features", "D", "speaker, whole recording", "speaker, one step", "sentence", "phone, one step"]]
 
-    def told(vectors: np.ndarray, labels: np.ndarray, splits: list[tuple[np.ndarray, np.ndarray]]) -> str:
+    def accuracy_of(vectors: np.ndarray, labels: np.ndarray, splits: list[tuple[np.ndarray, np.ndarray]]) -> str:
         shares = [accuracy(classify(vectors[a], labels[a], vectors[b], "logistic"), labels[b]) for a, b in splits]
         return f"{np.mean(shares):.3f}".removeprefix("0")
 
     halves = [(first, second), (second, first)]
     readers = sorted(set(names[shared]))
     lofo = [(shared[names[shared] != s], shared[names[shared] == s]) for s in readers]
-    # A reader of one shared sentence would count as much as one of nine.
+    # Speakers with few shared sentences are left out, as they would have the same weight as others.
     lofo = [(a, b) for a, b in lofo if len(b) > 2 and set(texts[b]) <= set(texts[a])]
     speaker_row = [
         "speaker embedding",
         str(embedding.shape[1]),
-        told(embedding, names, halves),
+        accuracy_of(embedding, names, halves),
         "",
-        told(embedding, texts, lofo) if lofo else "",
+        accuracy_of(embedding, texts, lofo) if lofo else "",
         "",
     ]
     rows.append(speaker_row)
@@ -272,10 +272,14 @@ def matrix(
         pick = pick[what[pick] != ""] if n_phones else pick
         even = np.isin(who[pick], first)
         by_recording = [(pick[even], pick[~even])]
-        # Phones by other speakers than those learned from.
+        # Phones are tested on other speakers than those of the training.
         known = np.isin(names[who[pick]], sorted(set(names))[::2])
-        cells = [told(whole, names, halves), told(x, names[who], by_recording), told(vectors, texts, lofo) if lofo else ""]
-        phone = told(x, what, [(pick[known], pick[~known]), (pick[~known], pick[known])]) if n_phones else ""
+        cells = [
+            accuracy_of(whole, names, halves),
+            accuracy_of(x, names[who], by_recording),
+            accuracy_of(vectors, texts, lofo) if lofo else "",
+        ]
+        phone = accuracy_of(x, what, [(pick[known], pick[~known]), (pick[~known], pick[known])]) if n_phones else ""
         rows.append([name, str(x.shape[1]), *cells, phone])
     chance = [f"{1 / n:.3f}", f"{1 / n:.3f}", f"{1 / max(len(set(texts[shared])), 1):.3f}", f"{1 / max(n_phones, 1):.3f}"]
     rows.append(["chance", "", *(c.removeprefix("0") for c in chance)])
@@ -283,7 +287,7 @@ def matrix(
 
 
 def _phones(alignment: Alignment | None, recording: Recording) -> np.ndarray:
-    """Return the phone of each step, empty where nothing is known or said."""
+    """Return the phone of each step, empty in pauses and where it is unknown."""
     n = -(-recording.mel.shape[1] // STRIDE)
     if alignment is None:
         return np.full(n, "", dtype="<U4")

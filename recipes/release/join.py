@@ -15,7 +15,7 @@ from vcae.files import hash_file
 
 
 def training(part: checkpoint.Checkpoint, name: str) -> dict[str, Any]:
-    """Return what is known of a model's training, from a checkpoint of its own or from one joined before."""
+    """Return the training metadata of a model, from its own checkpoint or from a joined one."""
     info = part.metadata["info"]
     return dict(info.get(f"{name}_training", info))
 

@@ -9,12 +9,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class ReleaseRecipe:
-    """All settings of `recipes/release`."""
+    """Settings of `recipes/release`."""
 
     autoencoder: str
     vocoder: str
     output: str
-    # The vocoder stays in the shipped checkpoint of that name, and is not copied.
+    # Refer to the vocoder of the shipped checkpoint of that name instead of copying it.
     share_vocoder: bool = False
     # The autoencoder's weights are stored in 8 bits instead of 16.
     eight_bit: bool = False

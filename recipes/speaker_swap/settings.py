@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SwapRecipe:
-    """All settings of `recipes/speaker_swap`."""
+    """Settings of `recipes/speaker_swap`."""
 
     first: str
     second: str

@@ -1,6 +1,6 @@
 """Swap content and speaker between two recordings: `python recipes/speaker_swap/swap.py recipes/speaker_swap/conf/base.yaml`.
 
-Writes four sounds and a picture of their mels: rows say what is said, columns who says it.
+Writes four sounds and a picture of their mels: rows are contents, columns speakers.
 """
 
 import sys
@@ -14,7 +14,7 @@ from vcae.config import load_config
 from vcae.figures.plot import DPI, draw_mel, make_figure
 from vcae.options import ConvertOptions
 from vcae.tasks.convert import convert
-from vcae.voice.voice import hear_voice
+from vcae.voice.voice import voice_from_sounds
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
     axes = figure.subplots(2, 2, sharey=True)
     for row, source in enumerate(sounds):
         for column, reference in enumerate(sounds):
-            done = convert(model, source, hear_voice(model, [reference]), options)
+            done = convert(model, source, voice_from_sounds(model, [reference]), options)
             path = output / f"content-{names[row]}_speaker-{names[column]}.wav"
             write_sound(path, Sound(done.wav.numpy(), model.sample_rate), "converted by vcae", force=True)
             draw_mel(axes[row, column], done.mel[0], model.mel_config)

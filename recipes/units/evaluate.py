@@ -44,13 +44,13 @@ COLUMNS = {
     "bit_s": "bit/s",
     "bit_s_collapsed": "bit/s collapsed",
 }
-# A log-mel (n_mels, T) to codes (T',) and what stands for them (T', D).
+# Function from a log-mel (n_mels, T) to codes (T',) and their vectors (T', D).
 Encode = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
 class System:
-    """What is scored."""
+    """System to score."""
 
     name: str
     codebook_size: int
@@ -64,7 +64,7 @@ def _grid(config: MelConfig, stride: int) -> units.Grid:
 
 
 def model_system(name: str) -> System:
-    """Make a checkpoint a system: its first stage's codes, and what the decoder reads of them."""
+    """Return the system of a checkpoint: the codes of its first stage, and the decoder's input for them."""
     autoencoder = vcae.load(name, device="cpu").autoencoder
 
     @torch.inference_mode()
@@ -84,7 +84,7 @@ def model_system(name: str) -> System:
 
 
 def peer_system(name: str, recipe: UnitsRecipe, rows: list[dict[str, str]]) -> System:
-    """Learn a peer and make it a system."""
+    """Train a peer and return its system."""
     config, root = MelConfig(), Path(recipe.manifest).parent
     wanted = sorted(row["path"] for row in rows if row["split"] == recipe.train_split)
     chosen = random.Random(recipe.seed).sample(wanted, min(recipe.train_utterances, len(wanted)))
@@ -100,7 +100,7 @@ def peer_system(name: str, recipe: UnitsRecipe, rows: list[dict[str, str]]) -> S
 
 
 def score(system: System, recordings: list[Recording], spoken: list[Recording], recipe: UnitsRecipe) -> dict[str, float]:
-    """Return every score of a system; `spoken` are recordings of prompts that several speakers read."""
+    """Return all scores of a system; `spoken` are recordings of prompts that several speakers read."""
     codes, vectors = _encode(system, recordings)
     aligned = [n for n, r in enumerate(recordings) if r.alignment]
     phones = [recordings[n].alignment.phones for n in aligned]
@@ -155,7 +155,7 @@ def _encode(system: System, recordings: list[Recording]) -> tuple[list[np.ndarra
 
 
 def table(scores: dict[str, dict[str, float]]) -> str:
-    """Write the scores as a table in markdown."""
+    """Format the scores as a table in markdown."""
     rows = [["system", *COLUMNS.values()], ["---"] * (1 + len(COLUMNS))]
     for name, values in scores.items():
         rows.append([name, *(_number(key, values[key]) for key in COLUMNS)])
@@ -170,7 +170,7 @@ def _number(key: str, value: float) -> str:
 
 
 def run(recipe: UnitsRecipe, say: Callable[[str], None] = lambda _: None) -> dict[str, dict[str, float]]:
-    """Score every system and write `results.json` and `results.csv`; say each one's row as soon as it is known."""
+    """Score every system and write `results.json` and `results.csv`; print the row of each when it is done."""
     rows, output = read_rows(recipe), Path(recipe.output_dir)
     output.mkdir(parents=True, exist_ok=True)
     recordings = load_recordings(recipe, [row for row in rows if row["split"] == recipe.split])

@@ -1,4 +1,4 @@
-"""The classical peers: k-means on plain features, at the step and with the number of codes of the models they stand beside."""
+"""The classical peers: k-means on plain features, with the step and the number of codes of the models that they are compared with."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -22,8 +22,8 @@ PEERS = ("mfcc", "mfcc-cmvn", "mel", "mel-cmn")
 def features(name: str, mel: np.ndarray) -> np.ndarray:
     """Return the features (ceil(T / 2), D) of a log-mel (n_mels, T) that a peer clusters.
 
-    `mfcc`: 13 cepstra with first and second differences; `mfcc-cmvn`: each with the mean and deviation of the recording taken out;
-    `mel`: the log-mel; `mel-cmn`: with the mean of the recording taken out. Statistics are those of the frames of sound.
+    `mfcc`: 13 cepstra with first and second differences; `mfcc-cmvn`: the same, standardised over the recording;
+    `mel`: the log-mel; `mel-cmn`: the same less its mean over the recording. Statistics are over active frames.
     """
     if name not in PEERS:
         raise ConfigError(f"peers has {name!r}; allowed are {', '.join(PEERS)}")
@@ -44,7 +44,7 @@ def features(name: str, mel: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Peer:
-    """A k-means codebook: vectors (K, D) of features standardised by mean and deviation (D,) of the training set."""
+    """K-means codebook: vectors (K, D) of features standardised by mean and standard deviation (D,) of the training set."""
 
     name: str
     mean: np.ndarray
@@ -59,7 +59,7 @@ class Peer:
 
 
 def learn(name: str, codebook_size: int, mels: Callable[[], Sequence[np.ndarray]], cache: Path, key: str, seed: int) -> Peer:
-    """Learn a peer, or read it from the cache folder if it was learned from the same data (`key`)."""
+    """Train a peer, or read it from the cache folder if it was trained on the same data (`key`)."""
     from sklearn.cluster import MiniBatchKMeans
 
     digest = hashlib.sha256(f"{key} {codebook_size} {seed} {Path(__file__).read_text()}".encode()).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""What the units are scored on: recordings with their alignments, and mels of them."""
+"""Recordings to score units on, with their alignments and mels."""
 
 import csv
 import functools
@@ -29,7 +29,7 @@ MIN_WORD_S = 0.3
 
 @dataclass(frozen=True)
 class Recording:
-    """A row of the manifest, and where its phones and words are; None if it could not be aligned."""
+    """Row of the manifest with the alignment of its phones and words, or None if alignment failed."""
 
     path: Path
     speaker: str
@@ -43,7 +43,7 @@ def read_rows(recipe: UnitsRecipe) -> list[dict[str, str]]:
 
 
 def load_recordings(recipe: UnitsRecipe, rows: Iterable[dict[str, str]]) -> list[Recording]:
-    """Align rows, or read from `alignments.json` what was aligned before."""
+    """Align rows, or read their alignments from `alignments.json`."""
     cache = Path(recipe.output_dir) / "alignments.json"
     known: dict[str, Any] = json.loads(cache.read_text()) if cache.is_file() else {}
     found, size = [], len(known)
@@ -67,7 +67,7 @@ def load_recordings(recipe: UnitsRecipe, rows: Iterable[dict[str, str]]) -> list
 
 
 def parallel_rows(recipe: UnitsRecipe, rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    """Choose prompts that the same speakers read, and return their rows."""
+    """Choose prompts read by the same speakers, and return their rows."""
     read: dict[str, dict[str, dict[str, str]]] = defaultdict(dict)
     for row in rows:
         if row["corpus"] in recipe.words_corpora and row["transcript"]:
@@ -95,7 +95,7 @@ def _log_mel(config: MelConfig) -> LogMel:
 
 
 def find_words(recordings: list[Recording], codes: list[np.ndarray], grid: units.Grid) -> list[units.Word]:
-    """List the words of `MIN_WORD_S` and more."""
+    """List the words of at least `MIN_WORD_S`."""
     found = []
     for n, recording in enumerate(recordings):
         for word in recording.alignment.words if recording.alignment else ():

@@ -1,10 +1,10 @@
-"""Copy two utterances of each unseen speaker by a vocoder, for the judges: how the rows of this recipe's tables were made.
+"""Copy two utterances of each unseen speaker by a vocoder, for the judges: makes the rows of this recipe's tables.
 
 python recipes/vocoder/score.py MANIFEST CHECKPOINT --out out/score [--n-corrections 8]
 vcae evaluate --no-align out/score/pairs.csv
 
-It asks of the code only what every version of it since the corrections has, so that it also runs in a checkout of the commit that still
-has the variants which lost.
+It uses only functions that exist in every version of the code since the corrections, so that it also runs in a checkout of the commit that
+still has the rejected variants.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def main() -> None:
         noise = torch.randn(1, len(seen.wav), generator=torch.Generator().manual_seed(0))
         f0 = seen.f0
         if f0.shape[-1] != seen.mel.shape[-1]:
-            # Only the commit with the variants has other hops, and this function.
+            # Only the commit with the rejected variants has other hops, and this function.
             from vcae.training.objectives import resample_f0
 
             f0 = resample_f0(f0, seen.mel.shape[-1])

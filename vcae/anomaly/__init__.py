@@ -1,1 +1,1 @@
-"""Anomaly scores: one detector learns from normal recordings alone, and says how unlike them a recording is, where and when."""
+"""Anomaly detection: detectors that learn from normal recordings only, and classifiers that recognise unknown sounds."""

@@ -1,4 +1,4 @@
-"""From raw scores to a probability under the normal data, so that one number means the same for every model."""
+"""Calibration of raw scores to p-values under the normal data, which have the same meaning for every model."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import numpy as np
 
 from vcae.errors import DataError
 
-# Probabilities are kept above this: beyond it a tail fitted to some dozens of recordings says nothing more.
+# Smallest probability; a tail fitted to some dozens of recordings is not reliable below it.
 LEAST = 1e-12
-# The skewness that is expected before any scores are seen, how many scores that counts for, and the least.
+# Prior mean of the skewness, the number of scores it weighs as much as, and the lowest skewness.
 SKEWNESS, SKEWNESS_WEIGHT, LEAST_SKEWNESS = 0.7, 30.0, 0.1
 
 
 @dataclass(frozen=True)
 class Tail:
-    """How scores of normal recordings that were held out are spread.
+    """Distribution of the scores of held-out normal recordings.
 
     Attributes:
-        scores: (n,), of held-out normal recordings.
-        kind: gamma: a gamma distribution above an offset, by moments; empirical: shares of the scores.
+        scores: (n,), scores of held-out normal recordings.
+        kind: gamma: a gamma distribution with an offset, fitted by moments; empirical: fractions of the scores.
     """
 
     scores: np.ndarray
@@ -34,20 +34,20 @@ class Tail:
 
     @cached_property
     def mean(self) -> float:
-        """Of the scores."""
+        """Mean of the scores."""
         return float(self.scores.mean())
 
     @cached_property
     def deviation(self) -> float:
-        """Of the scores, a little more with few of them: their mean is uncertain too."""
+        """Standard deviation of the scores, a little larger for few scores, as their mean is uncertain too."""
         n = len(self.scores)
         return max(float(self.scores.std(ddof=1)) * float(np.sqrt(1 + 1 / n)), 1e-6 * max(abs(self.mean), 1e-3))
 
     @cached_property
     def gamma(self) -> tuple[float, float, float]:
-        """Shape, offset and scale of a gamma distribution with that mean and deviation, and the scores' skewness.
+        """Shape, offset and scale of the gamma distribution with the scores' mean, standard deviation and skewness.
 
-        With few scores, whose skewness says little, it is drawn to a moderate one: a tail somewhat longer than a Gaussian's.
+        The skewness of few scores is unreliable, so it is shrunk to a moderate one, with a tail somewhat longer than a Gaussian's.
         """
         n = len(self.scores)
         third = float((((self.scores - self.mean) / self.deviation) ** 3).mean())
@@ -57,11 +57,11 @@ class Tail:
         return shape, self.mean - shape * scale, scale
 
     def standardize(self, score: np.ndarray) -> np.ndarray:
-        """Return scores in deviations above the mean of the held-out ones."""
+        """Return scores in standard deviations above the mean of the held-out ones."""
         return np.asarray((score - self.mean) / self.deviation)
 
     def log_probability(self, score: np.ndarray | float) -> np.ndarray:
-        """Return the natural log of the share of normal recordings that would score as high."""
+        """Return the natural log of the fraction of normal recordings that would score at least as high."""
         from scipy.stats import gamma
 
         values = np.atleast_1d(np.asarray(score, dtype=np.float64))
@@ -72,15 +72,15 @@ class Tail:
         return np.asarray(np.maximum(gamma.logsf(values - offset, shape, scale=scale), np.log(LEAST)))
 
     def probability(self, score: float) -> float:
-        """Return the share of normal recordings that would score as high, 0..1."""
+        """Return the fraction of normal recordings that would score at least as high, 0..1."""
         return float(np.exp(self.log_probability(score)[0]))
 
 
 def combine(tails: Mapping[str, Tail], scores: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:
-    """Return one score (n,) from those of members, each (n,): the weighted mean of their deviations from held-out normal recordings.
+    """Combine the scores of members, each (n,), into one (n,): the weighted mean of their standardised scores.
 
-    A member that follows the recordings it has seen is spread wide on those held out, and so weighs little. Deviations rather
-    than log probabilities, whose far tails would let one member decide: measured on machines and sound classes.
+    A member that overfits varies widely on held-out recordings, so standardising gives it a low weight. Log probabilities
+    instead would let a single member decide in their far tails; standardised scores did better on machines and sound classes.
     """
     if len(scores) == 1:
         return next(iter(scores.values()))

@@ -15,37 +15,38 @@ ANOMALY_MODELS = (
 
 @dataclass(frozen=True)
 class AnomalyConfig:
-    """A detector of anomalies that learns from normal recordings alone."""
+    """Settings of a detector of anomalies, which learns from normal recordings only."""
 
     mel: MelConfig = field(default_factory=lambda: MelConfig(hop_length=512, n_mels=128))
-    # frames, interpolation, denoising, convolutional: error of the reconstruction; latent: distance in its code;
-    # statistics, modulation: distance of a clip's mel statistics and of how its bands are modulated; encoder: distance in what
-    # the shipped checkpoint's speaker encoder makes of it; exposure: the side on which these three lie, between normal sounds and a
-    # shipped bank of others; faults: the strongest place that would be named, for clicks, hum and the like in speech; combined: all of
-    # `members`, by their fit on normal data.
+    # frames, interpolation, denoising, convolutional: reconstruction error; latent: distance in the code;
+    # statistics, modulation: distance of a clip's mel statistics, and of its modulation spectrum; encoder: distance of the activations of
+    # the shipped checkpoint's speaker encoder; exposure: a classifier on these three, between normal sounds and a shipped bank of others;
+    # faults: strength of the strongest fault, for clicks, hum and the like in speech; combined: all `members`, weighted by their fit on
+    # normal data.
     model: str = "combined"
     members: tuple[str, ...] = ("interpolation", "statistics", "modulation", "encoder", "exposure")
-    # Frames that the reconstruction sees at once.
+    # Input frames of the reconstruction.
     context: int = 5
-    # Of the convolutional form: frames of a training crop.
+    # Frames of a training crop of the convolutional model.
     crop: int = 32
     width: int = 128
     code: int = 16
     n_blocks: int = 2
-    # Parts that are held out in turn; each network has not seen one of them.
+    # Cross-validation folds; each network is trained without one of them.
     folds: int = 3
     max_steps: int = 200
     batch_size: int = 256
     learning_rate: float = 1e-3
-    # The training ends when the held-out loss has not fallen for so many looks at it.
+    # Early stopping: evaluations of the held-out loss without improvement, and steps between evaluations.
     patience: int = 3
     look_every: int = 50
-    # trimmed: the hardest share of a batch does not train; rejection: the most anomalous share of the recordings is left out.
+    # trimmed: the fraction `trim` of a batch with the highest loss is ignored; rejection: the most anomalous fraction of the recordings is
+    # left out.
     robust: str = "none"
     trim: float = 0.2
-    # gamma or empirical: what the probability under the normal data is read from.
+    # Distribution of normal scores for the probability: gamma or empirical.
     tail: str = "gamma"
-    # Longer recordings are scored in parts of this length.
+    # Longer recordings are scored in segments of this length.
     segment_s: float = 10.0
     seed: int = 0
 
@@ -72,7 +73,7 @@ class AnomalyConfig:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The members that are fitted: those of the combination, or the model alone."""
+        """Members to fit: those of the combination, or the model itself."""
         return self.members if self.model == "combined" else (self.model,)
 
 
@@ -81,7 +82,7 @@ UNKNOWN_SCORES = ("softmax", "energy", "distance")
 
 @dataclass(frozen=True)
 class OpenSetConfig:
-    """A classifier of sounds that may say "unknown"."""
+    """Settings of a classifier of sounds whose answer may be "unknown"."""
 
     mel: MelConfig = field(default_factory=lambda: MelConfig(hop_length=512))
     width: int = 64
@@ -91,23 +92,23 @@ class OpenSetConfig:
     batch_size: int = 32
     max_steps: int = 300
     learning_rate: float = 3e-3
-    # Level of a crop in training, up and down; and whether crops are mixed.
+    # Largest random change of a training crop's level, up or down; and whether crops are mixed (mixup).
     gain_db: float = 6.0
     mix: bool = True
-    # Sounds of no class that are made of a batch's and learned as such, as a share of it.
+    # Sounds of no class, generated from a batch and trained as such, as a fraction of the batch.
     strange: float = 0.5
-    # Share of a class that is held back from learning to set the thresholds, which keep such a share of what was held back.
+    # Fraction of each class that is held out from training to set the thresholds, and fraction of these that the thresholds accept.
     held_out: float = 0.2
     keep: float = 0.95
-    # The score that decides what is unknown.
+    # Score that decides whether a sound is unknown.
     by: str = "distance"
     seed: int = 0
 
     def __post_init__(self) -> None:
         one_of(self, UNKNOWN_SCORES, "by")
-        require(0 < self.held_out < 1, f"held_out is {self.held_out}; it is a share and must lie between 0 and 1")
-        require(0 <= self.strange <= 1, f"strange is {self.strange}; it is a share of a batch, 0 to 1")
-        require(0 < self.keep <= 1, f"keep is {self.keep}; it is a share, over 0 and up to 1")
+        require(0 < self.held_out < 1, f"held_out is {self.held_out}; it is a fraction and must be between 0 and 1")
+        require(0 <= self.strange <= 1, f"strange is {self.strange}; it is a fraction of a batch, 0 to 1")
+        require(0 < self.keep <= 1, f"keep is {self.keep}; it is a fraction above 0 and up to 1")
         positive(self, "width", "n_blocks", "embedding_dim")
         require(self.max_steps > 0 and self.batch_size > 1, "max_steps must be positive, and batch_size 2 or more")
         positive(self, "crop_s", "learning_rate")

@@ -1,4 +1,4 @@
-"""The detector: fitted to normal recordings, it scores others; one file holds it."""
+"""The anomaly detector: it is fitted to normal recordings, scores others, and is saved in one file."""
 
 from __future__ import annotations
 
@@ -36,30 +36,32 @@ from vcae.audio.config import MelConfig
 from vcae.audio.io import resample
 from vcae.checkpoint import find, read_header, write_tensors
 from vcae.config import from_dict, to_dict
+from vcae.engine.engine import Samples, as_sound
 from vcae.errors import CheckpointError, ConfigError, DataError
 from vcae.files import hash_file
 
 FORMAT = 1
 KEY = "vcae_anomaly"
-# Recordings are not scored in parts shorter than this, in s.
+# Shortest segment that is scored, in s.
 MIN_SEGMENT_S = 1.0
-# Of members in a combination, 1 for the others: what few recordings teach a network adds less than distances do, other sounds more.
+# Weights of members in a combination (1 for others): networks trained on few recordings add less than distances, the bank of other sounds
+# adds more.
 WEIGHTS = {**dict.fromkeys(NETWORKS, 0.25), "latent": 0.25, "exposure": 6.0}
-# Share of normal recordings that are called anomalous as long as no threshold was chosen.
+# Fraction of normal recordings that are called anomalous if no threshold was chosen.
 DEFAULT_ALARMS = 0.01
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Anomaly:
-    """What a detector says of a recording.
+    """Result of scoring a recording.
 
     Attributes:
         score: Higher is less normal; comparable within one detector.
-        probability: Share of normal recordings that would score as high, 0..1; small is anomalous.
-        frame_scores: (T,), the mean error of a frame over its bands; 1 is usual.
-        errors: (n_mels, T), squared errors over those usual in their band.
+        probability: Fraction of normal recordings that would score at least as high, 0..1; small is anomalous.
+        frame_scores: (T,), mean over bands of `errors`; 1 is usual.
+        errors: (n_mels, T), squared errors relative to the usual ones of their band.
         mel: (n_mels, T), natural log magnitude.
-        reconstruction: (n_mels, T), what the network made of it, likewise.
+        reconstruction: (n_mels, T), reconstruction of the mel, natural log magnitude.
         hop_s: Seconds from frame to frame.
         members: Score of each member of the detector.
     """
@@ -73,15 +75,20 @@ class Anomaly:
     hop_s: float
     members: Mapping[str, float] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return (
+            f"Anomaly(score {self.score:.3f}, probability {self.probability:.2g}, {len(self.frame_scores) * self.hop_s:.2f} s)"
+        )
+
 
 @dataclass(frozen=True)
 class Threshold:
-    """A decision's threshold on the score.
+    """Threshold on the score.
 
     Attributes:
-        value: A recording that scores as high or higher is called anomalous.
-        reason: How it was chosen, in words.
-        facts: Counts, costs and the like.
+        value: Recordings that score at least this are called anomalous.
+        reason: Description of how it was chosen.
+        facts: Counts, costs and other data on the choice.
     """
 
     value: float
@@ -90,14 +97,27 @@ class Threshold:
 
 
 @dataclass(frozen=True)
-class _Heard:
+class _SegmentScore:
     scores: dict[str, float]
     errors: Tensor
     made: Tensor
 
 
+def _wav(given: Samples, sample_rate: int | None, config: AnomalyConfig, name: str, method: str) -> np.ndarray:
+    """Return the checked samples (N,) of a recording at the mel's rate."""
+    if sample_rate is None and isinstance(given, Tensor | np.ndarray):
+        warnings.warn(
+            f"Detector.{method} without sample_rate takes samples to be at the mel's; give their rate in Hz",
+            DeprecationWarning,
+            stacklevel=4,
+        )
+        sample_rate = config.mel.sample_rate
+    sound = as_sound(given, sample_rate, name)
+    return check_wav(resample(sound.wav, sound.sample_rate, config.mel.sample_rate), config, sound.name)
+
+
 class Detector:
-    """Scores recordings by how unlike normal ones they are; see `fit`, `score`, `save` and `load`."""
+    """Anomaly detector: scores how much a recording differs from normal ones. See `fit`, `score`, `save` and `load`."""
 
     def __init__(
         self,
@@ -140,13 +160,17 @@ class Detector:
         net.load_state_dict({k.removeprefix(prefix): v for k, v in self._tensors.items() if k.startswith(prefix)}, strict=True)
         return net.eval().requires_grad_(False)
 
+    def __repr__(self) -> str:
+        at = "no threshold" if self.threshold is None else f"threshold {self.threshold:.4g}"
+        return f"Detector({self.config.model}, {at}, {self.config.mel.sample_rate} Hz)"
+
     @property
     def threshold(self) -> float | None:
-        """The score from which a recording is called anomalous; None before it was chosen."""
+        """Score from which a recording is called anomalous; None if no threshold was chosen."""
         return None if self.decision is None else self.decision.value
 
     def score_at(self, probability: float) -> float:
-        """Return the score that this share of normal recordings would reach, by the calibration."""
+        """Return the score that a fraction `probability` of normal recordings would reach, by the calibration."""
         from scipy.optimize import brentq
 
         low, high = self._tail.mean - 20 * self._tail.deviation, self._tail.mean + 100 * self._tail.deviation
@@ -155,7 +179,7 @@ class Detector:
         return float(brentq(lambda score: self._tail.probability(score) - probability, low, high))
 
     def decide(self, given: float | None = None) -> Threshold:
-        """Return the threshold to decide by: the one given, the detector's own, or where 1 % of normal recordings would be anomalous."""
+        """Return the threshold to use: the given one, the detector's own, or the score that 1 % of normal recordings reach."""
         if given is not None:
             return Threshold(given, f"{given:g}, as given")
         if self.decision is not None:
@@ -169,7 +193,8 @@ class Detector:
     @classmethod
     def fit(
         cls,
-        recordings: Sequence[np.ndarray],
+        recordings: Samples | Sequence[Samples],
+        sample_rate: int | AnomalyConfig | None = None,
         config: AnomalyConfig | None = None,
         progress: Callable[[int, int], None] | None = None,
         state: Path | None = None,
@@ -177,8 +202,9 @@ class Detector:
         """Fit a detector to normal recordings.
 
         Args:
-            recordings: Each (N,), at the mel's sample rate.
-            config: Of the detector.
+            recordings: Each is samples, a sound, or the path of a file, as `vcae.engine.engine.as_sound` takes them.
+            sample_rate: Of samples, in Hz. Without it, which the next version refuses, the mel's is taken.
+            config: Of the detector. Until version 0.2 it may come second.
             progress: Called with the number of steps done and to do.
             state: File that keeps what is done, so that the same call goes on after a stop.
 
@@ -186,10 +212,19 @@ class Detector:
             AudioError: If a recording cannot be used.
             DataError: If there is too little of them.
         """
+        if isinstance(sample_rate, AnomalyConfig):
+            warnings.warn(
+                "Detector.fit(recordings, config) is now fit(recordings, sample_rate, config)", DeprecationWarning, stacklevel=2
+            )
+            # They were config, progress and state then, in this order.
+            if isinstance(progress, str | Path):
+                progress, state = None, Path(progress)
+            sample_rate, config, progress = None, sample_rate, config or progress
         config = config or AnomalyConfig()
-        if not recordings:
+        given: list[Samples] = [recordings] if isinstance(recordings, Samples) else list(recordings)
+        if not given:
             raise DataError("there are no normal recordings to fit to; give some")
-        recordings = [check_wav(np.asarray(wav), config, f"recording {n + 1}") for n, wav in enumerate(recordings)]
+        wavs = [_wav(one, sample_rate, config, f"recording {n + 1}", "fit") for n, one in enumerate(given)]
         if "encoder" in config.parts and config.mel.sample_rate != MelConfig().sample_rate:
             raise ConfigError(
                 f"mel.sample_rate is {config.mel.sample_rate}; the member encoder hears {MelConfig().sample_rate} Hz, so leave it out"
@@ -198,23 +233,23 @@ class Detector:
             raise ConfigError(
                 f"mel is {config.mel}; the sounds that the member exposure knows are of {AnomalyConfig().mel}, so leave it out"
             )
-        segments, folds, groups = split_recordings(recordings, config)
+        segments, folds, groups = split_recordings(wavs, config)
         report = progress or (lambda done, total: None)
         tensors, facts = fit_members(config, segments, np.array(folds), np.array(groups), report, state)
         return cls(config, tensors, info=facts)
 
     @property
     def segment_s(self) -> float:
-        """Length of the recordings that the scores were calibrated on, at the median; in s."""
+        """Median length in seconds of the recordings from which the scores were calibrated."""
         return float(self._tensors["segment_s"])
 
     @torch.no_grad()
-    def score(self, wav: np.ndarray, sample_rate: int | None = None) -> Anomaly:
+    def score(self, wav: Samples, sample_rate: int | None = None) -> Anomaly:
         """Score a recording.
 
         Args:
-            wav: (N,).
-            sample_rate: Hz. Without it, which the next version refuses, the mel's is taken.
+            wav: Samples, a sound, or the path of a file, as `vcae.engine.engine.as_sound` takes them.
+            sample_rate: Of samples, in Hz. Without it, which the next version refuses, the mel's is taken.
 
         Returns:
             Of a recording longer than a segment: the score of its least normal segment, and the probability that any of so
@@ -223,14 +258,10 @@ class Detector:
         Raises:
             AudioError: If it is shorter than a window, silent, or not finite.
         """
-        config, wav = self.config, np.asarray(wav)
-        if sample_rate is None:
-            warnings.warn("Detector.score without sample_rate takes the mel's; give it", DeprecationWarning, stacklevel=2)
-        elif sample_rate != config.mel.sample_rate and wav.ndim == 1:
-            wav = resample(wav, sample_rate, config.mel.sample_rate)
-        wav = check_wav(wav, config)
+        config = self.config
+        wav = _wav(wav, sample_rate, config, "the recording", "score")
         parts = cut(wav, int(max(self.segment_s, MIN_SEGMENT_S) * config.mel.sample_rate))
-        found = [self._hear(part) for part in parts]
+        found = [self._score_segment(part) for part in parts]
         totals = combine(self._tails, {m: np.array([f.scores[m] for f in found]) for m in config.parts}, WEIGHTS)
         worst = int(np.argmax(totals))
         p = self._tail.probability(float(totals[worst]))
@@ -248,7 +279,7 @@ class Detector:
         )
 
     def _run(self, mel: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor], dict[str, list[Tensor]]]:
-        """Return the first network's errors and reconstruction, and of all networks errors and codes, of a mel (n_mels, T)."""
+        """Run the networks on a mel (n_mels, T): errors and reconstruction of the first one, then errors and codes of all by kind."""
         x = (mel - self._mean) / self._deviation
         errors: dict[str, Tensor] = {}
         codes: dict[str, list[Tensor]] = {}
@@ -261,8 +292,8 @@ class Detector:
                 made = torch.stack([out[0] for out in outs]).mean(0)
         return errors[next(iter(self._nets))], made * self._deviation + self._mean, errors, codes
 
-    def _hear(self, wav: np.ndarray) -> _Heard:
-        """Return each member's score of one segment (N,), with the errors and the reconstruction of the first network."""
+    def _score_segment(self, wav: np.ndarray) -> _SegmentScore:
+        """Score one segment (N,) by each member; with the errors and the reconstruction of the first network."""
         mel = self._reader(wav)
         first, made, errors, codes = self._run(mel)
         scores: dict[str, float] = {}
@@ -280,7 +311,7 @@ class Detector:
                 scores[member] = self._log_distance(member, features[member])
         if self._exposure is not None:
             scores["exposure"] = float(self._exposure.score({kind: features[kind][None] for kind in exposure.KINDS})[0])
-        return _Heard(scores, first, made)
+        return _SegmentScore(scores, first, made)
 
     def _log_distance(self, name: str, features: np.ndarray) -> float:
         return float(np.log(self._gaussians[f"gaussian.{name}"].distance(features[None])[0] + 1e-3))
@@ -316,7 +347,7 @@ class Detector:
             metadata = json.loads(read_header(file)[KEY])
             version = metadata["format"]
         except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{file} is no anomaly detector; make one with vcae anomaly fit") from error
+            raise CheckpointError(f"{file} is not an anomaly detector; make one with vcae anomaly fit") from error
         if version != FORMAT:
             raise CheckpointError(f"{file} has detector format {version}; this version reads format {FORMAT}")
         try:

@@ -16,13 +16,13 @@ TRIM_ROUNDS = 3
 
 @dataclass(frozen=True)
 class Gaussian:
-    """A Gaussian fitted to normal features.
+    """Gaussian fitted to normal features.
 
     Attributes:
         mean: (D,).
-        scale: (D,), features are divided by it.
-        axes: (k, D), orthonormal directions in which scaled normal features spread most.
-        weights: (k,), how much of the squared distance along an axis its spread explains, 0..1.
+        scale: (D,), divisors of the features.
+        axes: (k, D), orthonormal directions of largest variance of the scaled features.
+        weights: (k,), fraction of the squared distance along each axis that its variance explains, 0..1.
     """
 
     mean: np.ndarray
@@ -32,10 +32,10 @@ class Gaussian:
 
     @classmethod
     def fit(cls, features: np.ndarray, trim: float = 0.0) -> Gaussian:
-        """Fit to features (n, D), n >= 2; with `trim`, again and again to all but the share that lies furthest.
+        """Fit to features (n, D), n >= 2; with `trim`, repeatedly without the fraction of largest distance.
 
-        The shrinkage is strong and fixed: with fewer recordings than features, estimates of it (Ledoit and Wolf's) follow the
-        recordings into directions that others do not share.
+        The shrinkage is strong and fixed: with fewer recordings than features, estimated shrinkage (Ledoit and Wolf's) overfits
+        directions in which other recordings do not vary.
         """
         kept = len(features) - round(trim * len(features))
         if kept < len(features):
@@ -45,7 +45,7 @@ class Gaussian:
             features = features[nearest]
         n = len(features)
         mean = features.mean(0)
-        # The deviation of n numbers is itself uncertain; none may look constant by chance.
+        # The standard deviation of few numbers is uncertain, so none may be close to zero by chance.
         deviation = features.std(0)
         scale = deviation + 0.1 * float(np.median(deviation)) + 1e-3
         _, spread, axes = np.linalg.svd((features - mean) / scale, full_matrices=False)
@@ -54,7 +54,7 @@ class Gaussian:
         return cls(mean, scale, axes[:MAX_RANK], weights)
 
     def distance(self, features: np.ndarray) -> np.ndarray:
-        """Return the Mahalanobis distance of features (n, D), a number each, about 1 for normal ones."""
+        """Return the Mahalanobis distances (n,) of features (n, D), scaled to about 1 for normal ones."""
         x = (features - self.mean) / self.scale
         squared = (x**2).sum(1) - (self.weights * (x @ self.axes.T) ** 2).sum(1)
         return np.asarray(np.sqrt(np.maximum(squared, 0) / (SHRINKAGE * x.shape[1])))

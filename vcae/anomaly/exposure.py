@@ -1,4 +1,4 @@
-"""Outlier exposure: what is normal is told from a bank of other sounds, so that not every rare thing looks anomalous."""
+"""Outlier exposure: a classifier between normal sounds and a bank of others, so that not every rare sound looks anomalous."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from vcae.checkpoint import read_tensors
 from vcae.errors import CheckpointError
 
 BANK = Path(__file__).with_name("others.safetensors")
-# The features that tell normal from other, each with a kernel of its own; the kernels are averaged.
+# Features of the classifier, with one kernel each; the kernels are averaged.
 KINDS = ("statistics", "modulation", "encoder")
-# Of the support vector machine: cost, and the kernel's width as a share of the mean squared distance between normal clips.
+# Support vector machine: cost, and width of the kernel as a fraction of the mean squared distance between normal clips.
 COST, WIDTH = 1.0, 0.5
-# Features are scaled by the normal clips' deviation, and a little by the others': geometric mean with this weight.
+# Features are scaled by the geometric mean of the standard deviations of normal clips and of others, the latter with this weight.
 OTHERS_SCALE = 0.3
-# At most so many normal clips are fitted to, evenly chosen: the time grows with their square.
+# Largest number of normal clips that are used, evenly spaced; the time grows with its square.
 MAX_NORMAL = 2000
-# A sound of the bank that lies nearer than this share of the normal clips, by each kind of feature, is not counted as other.
+# Sounds of the bank that are nearer than this fraction of the normal clips, by every kind of feature, are left out.
 NORMAL_SHARE = 0.9
 
 Features = Mapping[str, np.ndarray]
@@ -46,7 +46,7 @@ def shipped_bank() -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True)
 class _Space:
-    """The space in which one kind of features is compared: features less `mean`, over `scale`, by a kernel of the width `gamma`."""
+    """Kernel on one kind of features, which are standardised by `mean` and `scale`: exp(-gamma * squared distance)."""
 
     mean: np.ndarray
     scale: np.ndarray
@@ -70,13 +70,13 @@ class _Space:
 
 @dataclass(frozen=True)
 class Exposure:
-    """A support vector machine between normal clips and others.
+    """Support vector machine between normal clips and others.
 
     Attributes:
-        spaces: One a kind of features.
-        vectors: (k, D) by kind, the clips that decide.
-        coefficients: (k,), positive for normal ones.
-        offset: Added to their weighted kernels.
+        spaces: Kernel of each kind of features.
+        vectors: (k, D) by kind, the support vectors.
+        coefficients: (k,), positive for normal clips.
+        offset: Offset of the decision function.
 
     Source: Hendrycks et al., Deep Anomaly Detection with Outlier Exposure (2019), for the idea; Cortes and Vapnik, Support-Vector
     Networks (1995), for the machine.
@@ -105,12 +105,12 @@ class Exposure:
         return cls(spaces, vectors, machine.dual_coef_[0].copy(), float(machine.intercept_[0]))
 
     def score(self, features: Features) -> np.ndarray:
-        """Return how unlike normal clips are, (n,), of features (n, D) by kind: positive on the side of the others."""
+        """Return the scores (n,) of features (n, D) by kind: positive on the side of the other sounds."""
         kernels = [space.kernel(features[kind], self.vectors[kind]) for kind, space in self.spaces.items()]
         return np.asarray(-(np.mean(kernels, axis=0) @ self.coefficients + self.offset))
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return what it is, for a file."""
+        """Return the tensors to save."""
         found = {"coefficients": torch.from_numpy(self.coefficients), "offset": torch.tensor(self.offset)}
         for kind, space in self.spaces.items():
             found |= {
@@ -123,7 +123,7 @@ class Exposure:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Exposure:
-        """Rebuild it from `tensors()`."""
+        """Rebuild the classifier from `tensors()`."""
         values = {name: value.double().numpy() for name, value in tensors.items()}
         kinds = [kind for kind in KINDS if f"{kind}.vectors" in values]
         spaces = {k: _Space(values[f"{k}.mean"], values[f"{k}.scale"], float(values[f"{k}.gamma"])) for k in kinds}
@@ -132,12 +132,12 @@ class Exposure:
 
 
 def leave_out_normal(others: Features, normal: Features, held_out: Features) -> dict[str, np.ndarray]:
-    """Return the others without those that could be normal: to whom speech is normal, speech is nothing other.
+    """Return the other sounds without those that could be normal, such as speech where the normal recordings are speech.
 
     Args:
-        others: (m, D) by kind.
-        normal: (n, D) by kind.
-        held_out: (n,) by kind, the log distance of each normal clip from the rest.
+        others: (m, D) by kind, features of other sounds.
+        normal: (n, D) by kind, features of normal clips.
+        held_out: (n,) by kind, log distance of each normal clip from the rest.
     """
     like = np.ones(len(next(iter(others.values()))), bool)
     for kind, values in others.items():

@@ -1,4 +1,4 @@
-"""Faults of recorded speech, in fine time: a small network that was shown clicks, dropouts, hum, splices, clipping and codec damage."""
+"""Detection of faults in recorded speech, to a few ms: a small network trained on clicks, dropouts, hum, splices, clipping and codec damage."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ KINDS = ("click", "dropout", "clipping", "hum", "splice", "codec")
 SAMPLE_RATE = 16000
 # A frame every 4 ms.
 HOP = 64
-# Short frames for what is sudden, long ones for what hums; of the long ones only the lowest bins count.
+# Window lengths: short for sudden faults, long for hum; of the long ones only the lowest bins are used.
 SHORT, LONG, LOW_BINS = 256, 1024, 48
 WEIGHTS = Path(__file__).with_name("faults.safetensors")
 WIDTH, DILATIONS = 64, (1, 2, 4, 8, 16)
-# Seconds that the network hears at once, and overlaps by.
+# Length of the chunks in which long recordings are processed, and of their overlap, in s.
 CHUNK_S, CONTEXT_S = 20.0, 1.0
 
 
 class FaultNet(nn.Module):
-    """Says of each frame how likely each kind of fault is.
+    """Network that predicts the log odds of each kind of fault in each frame.
 
     Shape:
         - wav: (B, N) at 16 kHz; output: logits (B, K, T) of `KINDS`, T = 1 + N // 64
@@ -49,14 +49,14 @@ class FaultNet(nn.Module):
 
 
 def fault_features(wav: Tensor, peak: Tensor | None = None) -> Tensor:
-    """Return what the network sees: log spectra of short frames, the lowest bins of long ones, the sharpest step, and equal samples.
+    """Return the input features: log spectra of short frames, lowest bins of long ones, largest step, and runs of equal samples.
 
     Args:
         wav: (B, N) at 16 kHz.
-        peak: (B, 1), of the whole recording where `wav` is a part of it.
+        peak: (B, 1), peak of the whole recording if `wav` is a part of it.
 
     Returns:
-        (B, D, T), T = 1 + N // 64. Levels are under the recording's peak, so that loudness does not count.
+        (B, D, T), T = 1 + N // 64. Levels are relative to the recording's peak, so loudness has no effect.
     """
     wav = wav / (wav.abs().amax(dim=1, keepdim=True) if peak is None else peak).clamp(min=1e-5)
     n = 1 + wav.shape[1] // HOP
@@ -92,7 +92,7 @@ def shipped_fault_net() -> FaultNet:
 def fault_strengths(wav: Tensor, net: FaultNet | None = None) -> Tensor:
     """Return the log odds (K, T) of each kind of fault in each frame of 4 ms of a recording (N,) at 16 kHz.
 
-    Long recordings are heard in chunks that overlap.
+    Long recordings are processed in overlapping chunks.
     """
     net = net or shipped_fault_net()
     chunk, context = round(CHUNK_S * SAMPLE_RATE) // HOP * HOP, round(CONTEXT_S * SAMPLE_RATE) // HOP * HOP

@@ -1,4 +1,4 @@
-"""What a detector looks at: the log-mel of a recording, and the statistics of a clip."""
+"""Features of detectors: log-mels of recordings, and statistics of clips."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from vcae.audio.mel import LogMel
 from vcae.errors import AudioError, DataError
 from vcae.model.blocks import ConvNeXtStack
 
-# A recording whose loudest sample is under this holds nothing to judge.
+# A recording whose peak is below this counts as silent.
 SILENCE = 1e-5
-# Added to deviations of log-mels before the logarithm.
+# Added to standard deviations of log-mels before the logarithm.
 LEAST_SPREAD = 0.05
-# Frames of a modulation spectrum (2 s of the default mel), and the bins between which it is pooled.
+# Frames of a modulation spectrum (2 s of the default mel), and the edges of the bins over which it is pooled.
 MODULATION_FRAMES = 64
 MODULATION_EDGES = (1, 2, 3, 5, 8, 12, 20, 33)
 
 
 def check_wav(wav: np.ndarray, config: AnomalyConfig, name: str = "the recording") -> np.ndarray:
-    """Return the samples as float32.
+    """Check a recording and return its samples as float32.
 
     Args:
         wav: (N,), at the mel's sample rate.
-        config: Of the detector.
-        name: For messages.
+        config: Settings of the detector.
+        name: Name of the recording for messages.
 
     Raises:
         AudioError: If it has another shape, samples that are not finite, is shorter than a window, or silent.
@@ -47,18 +47,18 @@ def check_wav(wav: np.ndarray, config: AnomalyConfig, name: str = "the recording
         raise AudioError(f"{name} holds samples that are NaN or infinite; repair or re-export the file")
     peak = float(np.abs(wav).max())
     if peak < SILENCE:
-        raise AudioError(f"{name} is silent (peak {peak:.1e}); nothing can be said of it")
+        raise AudioError(f"{name} is silent (peak {peak:.1e}) and cannot be scored; check the microphone or the file")
     return np.ascontiguousarray(wav, dtype=np.float32)
 
 
 def cut(wav: np.ndarray, length: int) -> list[np.ndarray]:
-    """Cut a signal into equal parts no longer than `length` samples by more than a half."""
+    """Cut a signal into equal parts of at most 1.5 * `length` samples."""
     n = max(1, round(len(wav) / length))
     return [np.ascontiguousarray(part) for part in np.array_split(wav, n)]
 
 
 class MelReader:
-    """Log-mels (n_mels, T) of recordings (N,)."""
+    """Extractor of log-mels (n_mels, T) from recordings (N,)."""
 
     def __init__(self, config: AnomalyConfig) -> None:
         self._mel = LogMel(config.mel).eval()
@@ -71,15 +71,15 @@ class MelReader:
 
 
 def split_recordings(recordings: Sequence[np.ndarray], config: AnomalyConfig) -> tuple[list[np.ndarray], list[int], list[int]]:
-    """Cut recordings into segments, and deal the segments out to folds.
+    """Cut recordings into segments, and assign the segments to folds.
 
-    Segments of one recording share a fold as long as there are recordings enough.
+    Segments of one recording are in the same fold if there are enough recordings.
 
     Returns:
-        Segments, the fold of each, and a number that segments of one recording share.
+        Segments, the fold of each, and the number of its recording.
 
     Raises:
-        DataError: If there are too few seconds for so many folds.
+        DataError: If the recordings are too short for the number of folds.
     """
     length = int(config.segment_s * config.mel.sample_rate)
     per_recording = [cut(wav, length) for wav in recordings]
@@ -91,7 +91,7 @@ def split_recordings(recordings: Sequence[np.ndarray], config: AnomalyConfig) ->
         parts = [part for parts in per_recording for part in parts]
         least = 4 * config.folds
         if len(parts) < least:
-            # Few recordings: shorter parts, so that some can be held out.
+            # Few recordings are cut into shorter segments, so that some can be held out.
             total = sum(len(wav) for wav in recordings)
             shortest = 2 * (config.mel.n_fft + (config.context - 1) * config.mel.hop_length)
             length = total // least
@@ -106,7 +106,7 @@ def split_recordings(recordings: Sequence[np.ndarray], config: AnomalyConfig) ->
 
 
 def clip_statistics(mel: Tensor) -> np.ndarray:
-    """Return the statistics of a clip: the mean of each band, and the logs of its deviation and of its steps' deviation.
+    """Return statistics of a clip: for each band its mean and the logs of the standard deviations of its values and of their differences.
 
     Args:
         mel: (n_mels, T), natural log magnitude.
@@ -115,13 +115,13 @@ def clip_statistics(mel: Tensor) -> np.ndarray:
         (3 * n_mels,), float64.
     """
     values = mel.double()
-    # Deviations are ratios: as logarithms they are spread alike above and below.
+    # Logarithms make the distribution of standard deviations symmetric.
     spreads = torch.stack([values.std(1), values.diff(dim=1).std(1)])
     return torch.cat([values.mean(1), (spreads + LEAST_SPREAD).log().flatten()]).numpy()
 
 
 def modulation_statistics(mel: Tensor) -> np.ndarray:
-    """Return how strongly wide bands are modulated at each rate: logs of the mean modulation spectrum.
+    """Return the log of the mean modulation spectrum of wide bands.
 
     Args:
         mel: (n_mels, T), natural log magnitude.
@@ -142,9 +142,9 @@ def modulation_statistics(mel: Tensor) -> np.ndarray:
 
 
 class EncoderReader:
-    """Activations of the shipped speaker encoder, which has heard hundreds of voices: features that no normal folder could teach.
+    """Extractor of activations of the shipped speaker encoder, which is trained on hundreds of voices.
 
-    The weights are copied into the detector, so that it stays what it is when the shipped checkpoint changes.
+    The weights are copied into the detector, so that it does not change with the shipped checkpoint.
     """
 
     def __init__(self, tensors: dict[str, Tensor]) -> None:
@@ -172,7 +172,7 @@ class EncoderReader:
 
     @torch.no_grad()
     def __call__(self, wav: np.ndarray) -> np.ndarray:
-        """Return mean and log deviation over time of each activation, (2 * width,) float64, for a recording (N,) at 16 kHz."""
+        """Return mean and log standard deviation over time of each activation, (2 * width,) float64, for a recording (N,) at 16 kHz."""
         mel = self._mel(torch.from_numpy(wav)[None])
         x = (mel - self.tensors["mean"].float()) / self.tensors["deviation"].float()
         values = self._stack(self._input(x))[0].double()

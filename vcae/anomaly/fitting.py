@@ -1,4 +1,4 @@
-"""Training of one network on windows of normal mels: bounded, watched on held-out mels, and resumable."""
+"""Training of one network on windows of normal mels, with early stopping on held-out mels."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch import Tensor
 from vcae.anomaly.config import AnomalyConfig
 from vcae.anomaly.models import Network, make_network, window_length
 
-# Share of the training after which a trimmed loss begins to trim: before, all frames are hard.
+# Fraction of the training after which a trimmed loss begins to trim; before, the loss of all frames is high.
 TRIM_AFTER = 0.1
-# Frames that a look at the held-out loss takes.
+# Frames in an evaluation of the held-out loss.
 LOOKED_AT = 5000
 
 
@@ -30,10 +30,10 @@ def train_network(
 
     Args:
         kind: One of `models.NETWORKS`.
-        config: Of the detector.
+        config: Settings of the detector.
         train: Normalised mels (n_mels, T).
-        held_out: Others, whose loss says when to stop.
-        seed: Of weights and batches.
+        held_out: Other mels, whose loss determines when to stop.
+        seed: Seed of weights and batches.
         progress: Called with the number of steps done.
 
     Returns:
@@ -85,13 +85,13 @@ def train_network(
 
 
 def _thin(mels: Sequence[Tensor], length: int) -> Tensor:
-    """Return windows (B, n_mels, length) at even distances, at most so many that looking at them costs little."""
+    """Return evenly spaced windows (B, n_mels, length), about `LOOKED_AT` frames in all."""
     windows = torch.cat([m.unfold(1, length, 1).transpose(0, 1) for m in mels if m.shape[1] >= length])
     return windows[:: max(1, len(windows) * length // LOOKED_AT)]
 
 
 @torch.no_grad()
 def _held_out_loss(net: Network, windows: Tensor) -> float:
-    """Return the median over windows of the mean squared error: one strange recording among the normal ones does not count."""
+    """Return the median over windows of the mean squared error, which a single odd recording does not affect."""
     net.eval()
     return float((net(windows)[0] - net.target(windows)).square().mean(dim=(1, 2)).median())

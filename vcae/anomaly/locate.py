@@ -1,6 +1,6 @@
-"""Where in a recording something is wrong: faults in fine time, and frames that the detector did not expect.
+"""Localisation of anomalies in a recording: faults to a few ms, and frames of high anomaly score.
 
-Each kind of place is reported from the strength that normal recordings reach about once a minute, so that what is usual there is not named.
+Each kind of place is reported from the strength that normal recordings reach about once a minute, so that usual events are not reported.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from vcae.anomaly import faults
 from vcae.anomaly.faults import KINDS as FAULTS
 from vcae.anomaly.faults import fault_strengths
 
-# Grain of the fine search, in s.
+# Time resolution of the search for clicks, in s.
 GRAIN_S = 0.004
-# Peaks this far from a step, from and to, are those around it, in s.
+# Range of distances of the neighbouring peaks that a peak is compared with, in s.
 NEAR_S, FAR_S = 0.008, 0.06
-# Normal recordings are looked at in blocks of a second; the strongest of each block says what is usual.
+# Block length in s for the statistics of normal recordings, from the strongest value of each block; and blocks per false alarm.
 BLOCK_S, BLOCKS_PER_ALARM = 1.0, 60
-# Strengths under which nothing is reported however quiet normal recordings are, and the least spread of those: nats of a step over
-# those around, deviations of a frame, log odds of a fault.
+# Lowest alarm limit of each kind, and lowest distance between usual strength and alarm: nats of a step above its
+# neighbours, standard deviations of a frame, log odds of a fault.
 LEAST = {"step": (1.0, 1.0), "frame": (3.0, 2.0), **dict.fromkeys(FAULTS, (1.0, 3.0))}
 # Strength of a dropout of 20 ms or more.
 DROPOUT_STRENGTH = 100.0
-# Places nearer than this are one.
+# Places closer than this in s are merged.
 APART_S = 0.15
 
 
 @dataclass(frozen=True)
 class Place:
-    """A place where something is wrong.
+    """Place of an anomaly in a recording.
 
     Attributes:
-        time_s: Of the worst of it.
-        start_s: Where it begins.
-        end_s: Where it ends.
-        strength: How far over what is usual in normal recordings: 1 is what they reach once a minute, 0 what they do in most seconds.
-        kind: frame (the detector did not expect it), step (one sample does not follow from those before), or a fault's name.
+        time_s: Time of its strongest point.
+        start_s: Start.
+        end_s: End.
+        strength: Strength relative to normal recordings: 1 is reached about once a minute, 0 in most seconds.
+        kind: frame (high anomaly score), step (unpredictable sample), or the name of a fault.
     """
 
     time_s: float
@@ -50,16 +50,16 @@ class Place:
 
 
 def _robust(values: np.ndarray) -> np.ndarray:
-    """Return values (n,) in robust deviations over their median."""
+    """Standardise values (n,) by their median and a robust estimate of the standard deviation."""
     middle = float(np.median(values))
     spread = 1.4826 * float(np.median(np.abs(values - middle)))
     return np.asarray((values - middle) / max(spread, 1e-6))
 
 
 def click_strength(wav: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Return how far each grain's sharpest step stands out, (N // grain,) in nats: the peak of the prediction's error over those around.
+    """Return the log ratio (N // grain,), in nats, of each grain's peak of the linear prediction error to the peaks around it.
 
-    Speech is predicted by its neighbours to within a little; a click or a splice is not.
+    Speech can be predicted well from neighbouring samples, a click or a splice cannot.
 
     Source: Godsill and Rayner, Digital Audio Restoration (1998), chapter 5 (detection of clicks by prediction error).
     """
@@ -68,7 +68,7 @@ def click_strength(wav: np.ndarray, sample_rate: int) -> np.ndarray:
     grain = max(1, round(GRAIN_S * sample_rate))
     n = len(wav) // grain
     error = np.zeros(len(wav))
-    # Blocks long enough for a stable prediction, short enough for one sound.
+    # Blocks are long enough for a stable predictor, and short enough to hold one sound.
     block, order = 1024, 24
     for start in range(0, len(wav), block // 2):
         piece = wav[max(0, start - order) : start + block].astype(np.float64)
@@ -81,7 +81,7 @@ def click_strength(wav: np.ndarray, sample_rate: int) -> np.ndarray:
     near, far = round(NEAR_S / GRAIN_S), round(FAR_S / GRAIN_S)
     padded = np.pad(peaks, far, mode="reflect" if n > far else "edge")
     places = np.r_[-far : -near + 1, near : far + 1]
-    # Over the largest of the peaks around it: pulses of a voice and noise come in series, a click comes alone.
+    # Relative to the largest peak around it, as voice pulses and noise come in series but clicks are isolated.
     around = np.stack([padded[far + k : far + k + n] for k in places]).max(0)
     return np.asarray(np.log(peaks + 1e-5) - np.log(np.maximum(around, float(np.median(peaks))) + 1e-5))
 
@@ -95,18 +95,18 @@ def _predictor(piece: np.ndarray, order: int) -> np.ndarray:
 
 
 def find_dropouts(wav: np.ndarray, sample_rate: int, least_s: float = 0.005) -> list[tuple[float, float]]:
-    """Return start and end in s of runs of equal samples inside a sound, as lost packets and muted parts leave them."""
+    """Return start and end in s of runs of equal samples inside a sound, which lost packets and muting cause."""
     same = np.flatnonzero(np.diff(np.concatenate([[1], (np.diff(wav) != 0).astype(np.int8), [1]])))
     runs = same.reshape(-1, 2)
     long = runs[(runs[:, 1] - runs[:, 0]) >= least_s * sample_rate]
-    # Silence that a file begins or ends with is no dropout.
+    # Silence at the beginning or the end of a file is not a dropout.
     inside = [(a, b) for a, b in long if a > 0 and b < len(wav) - 1]
     return [(float(a) / sample_rate, float(b + 1) / sample_rate) for a, b in inside]
 
 
 @dataclass(frozen=True)
 class Track:
-    """How strong one kind of place is over time: value k of `values` (T,) stands for the time k * step_s + offset_s, and what follows it."""
+    """Strength of one kind of place over time: value k of `values` (T,) covers the `step_s` seconds from k * step_s + offset_s on."""
 
     values: np.ndarray
     step_s: float
@@ -115,17 +115,17 @@ class Track:
 
 @dataclass(frozen=True)
 class Limit:
-    """What normal recordings reach: `usual` in most seconds, `alarm` about once a minute."""
+    """Strength that normal recordings reach: `usual` in most seconds, `alarm` about once a minute."""
 
     usual: float
     alarm: float
 
 
 def tracks_of(wav: np.ndarray, sample_rate: int, frame_scores: np.ndarray, hop_s: float) -> dict[str, Track]:
-    """Return the strength of each kind of place over time in a recording (N,); faults are known at 16 kHz only."""
+    """Return the strength over time of each kind of place in a recording (N,); faults are detected at 16 kHz only."""
     found = {
         "step": Track(click_strength(wav, sample_rate), max(1, round(GRAIN_S * sample_rate)) / sample_rate),
-        # A centred frame t stands for the time t * hop.
+        # Frame t is centred on the time t * hop.
         "frame": Track(_robust(np.log(frame_scores + 1e-3)), hop_s, -hop_s / 2),
     }
     if sample_rate == faults.SAMPLE_RATE:
@@ -136,7 +136,7 @@ def tracks_of(wav: np.ndarray, sample_rate: int, frame_scores: np.ndarray, hop_s
 
 
 def limits_of(normal: Sequence[Mapping[str, Track]]) -> dict[str, Limit]:
-    """Return what normal recordings reach, by kind, of the tracks of each."""
+    """Return the limits of normal recordings by kind, from the tracks of each recording."""
     found = {}
     for kind in normal[0]:
         blocks: list[float] = []
@@ -169,7 +169,7 @@ def _places(kind: str, track: Track, limit: Limit) -> list[Place]:
 
 
 def strongest(wav: np.ndarray, sample_rate: int, tracks: Mapping[str, Track], limits: Mapping[str, Limit]) -> float:
-    """Return the strength of a recording's strongest fault or step, whether it would be named or not; frames are for other members."""
+    """Return the strength of a recording's strongest fault or step, whether above its limit or not; frames are not included."""
     limits = limits or DEFAULT_LIMITS
     gaps = [DROPOUT_STRENGTH * min(1.0, (b - a) / 0.02) for a, b in find_dropouts(wav, sample_rate)]
     heights = [
@@ -188,15 +188,15 @@ def locate(
     most: int = 20,
     limits: Mapping[str, Limit] | None = None,
 ) -> list[Place]:
-    """Find where a recording is unlike normal ones, and unlike itself.
+    """Find the places where a recording differs from normal ones or has faults.
 
     Args:
         wav: (N,).
         sample_rate: Hz.
         frame_scores: (T,), from `Detector.score`.
         hop_s: Seconds from frame to frame.
-        most: Places to return at most.
-        limits: By kind, what normal recordings reach (`Detector.limits`); moderate ones where there are none.
+        most: Largest number of places to return.
+        limits: Limits of normal recordings by kind (`Detector.limits`); moderate defaults for kinds without one.
 
     Returns:
         Places, the strongest first.

@@ -1,4 +1,4 @@
-"""What the members of a detector look at in a clip, and how each is fitted to normal ones."""
+"""Members of a detector: their features of a clip, and their fit to normal clips."""
 
 from __future__ import annotations
 
@@ -23,49 +23,49 @@ from vcae.checkpoint import read_header, write_tensors
 from vcae.config import to_dict
 
 STATE_KEY = "vcae_anomaly_state"
-# The network whose code `latent` measures distances in.
+# Network whose code the member `latent` uses.
 LATENT_OF = "frames"
 GAUSSIAN_PARTS = ("mean", "scale", "axes", "weights")
-# Members that are a distance between statistics of clips.
+# Members that are distances between statistics of clips.
 STATISTICS = ("statistics", "modulation", "encoder")
 # Rounds of leaving out the most anomalous recordings.
 REJECTIONS = 2
-# Parts at most in which clips are held out from a distance, and from what is told from other sounds.
+# Largest number of cross-validation folds for distances, and for the classifier against other sounds.
 HELD_OUT_PARTS, EXPOSURE_PARTS = 40, 10
-# Seconds of normal sound at most that say what is usual of each kind of place.
+# Most seconds of normal sound that are used for the limits of each kind of place.
 LOCATED_S = 600.0
 
 
 def _network_of(member: str) -> str | None:
-    """Kind of network whose output a member reads, if any."""
+    """Kind of network whose output a member uses, or None."""
     return LATENT_OF if member == "latent" else member if member in NETWORKS else None
 
 
 def network_kinds(config: AnomalyConfig) -> list[str]:
-    """Return the kinds of networks that a detector holds.
+    """Return the kinds of networks in a detector.
 
-    The first draws its picture. One is there in any case, to say when and where.
+    The first one's errors give the picture and the frame scores; therefore every detector has at least one network.
     """
     kinds = [k for k in dict.fromkeys(_network_of(m) for m in config.parts) if k is not None]
     return kinds or ["interpolation"]
 
 
 def statistics_needed(config: AnomalyConfig) -> list[str]:
-    """Return the kinds of statistics that the members measure."""
+    """Return the kinds of statistics that the members use."""
     return [kind for kind in STATISTICS if kind in config.parts or (kind in exposure.KINDS and "exposure" in config.parts)]
 
 
 def code_statistics(code: Tensor) -> np.ndarray:
-    """Return mean and log deviation over time of a code (D, T), as (2 * D,) float64."""
+    """Return mean and log standard deviation over time of a code (D, T): (2 * D,) float64."""
     values = code.double()
     return torch.cat([values.mean(1), (values.std(1) + LEAST_SPREAD).log()]).numpy()
 
 
 def error_statistics(errors: Tensor) -> np.ndarray:
-    """Return what errors (n_mels, T) over those usual in their band say of a clip: each band's log mean, and the deviation of its logs.
+    """Return statistics of a clip's relative errors (n_mels, T): log mean, and standard deviation of the logs, of each band.
 
-    Compared by distance, as the mean over all bands hides a band that is wrong behind those that are hard, and a fault that is
-    reconstructed too well behind others.
+    They are compared by distance, as the mean over all bands would hide an error in a band that is easy to reconstruct, and a fault
+    that is reconstructed too well.
 
     Returns:
         (2 * n_mels,), float64.
@@ -75,7 +75,7 @@ def error_statistics(errors: Tensor) -> np.ndarray:
 
 
 def statistics_of(member: str, wav: np.ndarray, mel: Tensor, encoder: EncoderReader | None) -> np.ndarray:
-    """Return the features (D,) of a clip that a member of `STATISTICS` measures distances between."""
+    """Return the features (D,) of a clip for a member of `STATISTICS`."""
     if member == "encoder":
         assert encoder is not None
         return encoder(wav)
@@ -90,10 +90,10 @@ def fit_members(
     progress: Callable[[int, int], None],
     state: Path | None,
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """Fit what a detector holds to segments (N,) dealt out to folds (n,); those of one group (n,) are held out together.
+    """Fit all members of a detector to segments (N,) with folds (n,); segments of one group (n,) are held out together.
 
     Returns:
-        Its tensors, and facts of the fit.
+        The detector's tensors, and facts on the fit.
     """
     reader = MelReader(config)
     mels = [reader(part) for part in segments]
@@ -102,7 +102,7 @@ def fit_members(
     features = {m: np.stack([statistics_of(m, w, x, encoder) for w, x in zip(segments, mels, strict=True)]) for m in judges}
     n_given = len(segments)
     if config.robust == "rejection":
-        # By what needs no training; each round, those left out do not hide the others.
+        # Uses members without training; recordings rejected in one round do not affect the next one.
         kept = reject(features, config.trim, exposure.shipped_bank() if "exposure" in config.parts else None)
         segments, mels = [segments[k] for k in kept], [mels[k] for k in kept]
         folds, groups = folds[kept], groups[kept]
@@ -131,7 +131,7 @@ def fit_members(
     nets = _train_networks(config, normal, folds, _State(state, config, segments), progress)
     tensors |= {f"net.{kind}.{fold}.{k}": v for (kind, fold), net in nets.items() for k, v in net.state_dict().items()}
     errors = _fit_networks(config, normal, folds, groups, nets, tensors)
-    # Of the first network, as it draws the picture.
+    # From the first network, as in the picture.
     frame_scores = [e.mean(0).numpy() for e in errors]
     limits = _limits(config, segments, frame_scores)
     tensors |= {f"limit.{kind}": torch.tensor([limit.usual, limit.alarm]) for kind, limit in limits.items()}
@@ -172,10 +172,10 @@ def _fit_networks(
     nets: Mapping[tuple[str, int], Network],
     tensors: dict[str, Tensor],
 ) -> list[Tensor]:
-    """Add to `tensors` what is usual of the networks' errors and codes in normalised mels (n_mels, T) that they did not see.
+    """Add to `tensors` the statistics of the networks' errors and codes on held-out normalised mels (n_mels, T).
 
     Returns:
-        The first network's errors (n_mels, T) of each mel, over those usual in their band.
+        The first network's errors (n_mels, T) on each mel, relative to the usual ones of their band.
     """
     errors: list[Tensor] = []
     # The first network comes last.
@@ -204,14 +204,14 @@ def _fit_networks(
 
 
 def fault_score(wav: np.ndarray, config: AnomalyConfig, frame_scores: np.ndarray, limits: Mapping[str, Limit]) -> float:
-    """Return how strong the strongest place of a clip (N,) is, on a scale that a dropout of full strength does not leave far behind."""
+    """Return the strength of the strongest place of a clip (N,) on a compressed scale (inverse hyperbolic sine)."""
     rate = config.mel.sample_rate
     found = strongest(wav, rate, tracks_of(wav, rate, frame_scores, config.mel.hop_length / rate), limits)
     return float(np.arcsinh(found))
 
 
 def _limits(config: AnomalyConfig, segments: Sequence[np.ndarray], frame_scores: Sequence[np.ndarray]) -> dict[str, Limit]:
-    """Return what some of the normal segments (N,) reach of each kind of place; frames' errors (T,) are of nets that did not see them."""
+    """Return the limits of each kind of place from some of the normal segments (N,); frame scores (T,) are from held-out networks."""
     rate = config.mel.sample_rate
     n = min(len(segments), max(1, round(LOCATED_S * rate / float(np.median([len(part) for part in segments])))))
     chosen = np.unique(np.linspace(0, len(segments) - 1, n).round().astype(int))
@@ -223,13 +223,13 @@ def _trim(config: AnomalyConfig) -> float:
 
 
 def _parts(groups: np.ndarray, n: int = HELD_OUT_PARTS) -> np.ndarray:
-    """Return the part (n,) in which each clip is held out: few groups one by one, so that what is left is nearly all; many in parts."""
+    """Return the fold (n,) of each clip: one fold per group for few groups, so that nearly all clips remain; at most `n` folds."""
     _, numbers = np.unique(groups, return_inverse=True)
     return np.asarray(numbers % n)
 
 
 def held_out_distances(values: np.ndarray, groups: np.ndarray, config: AnomalyConfig) -> np.ndarray:
-    """Return the log distance (n,) of each clip's features (n, D) from those of the others, its own group (n,) left out."""
+    """Return the log distance (n,) of each clip's features (n, D) from those of the others outside its group (n,)."""
     found, part = np.zeros(len(values)), _parts(groups)
     for k in np.unique(part):
         away = part == k
@@ -240,7 +240,7 @@ def held_out_distances(values: np.ndarray, groups: np.ndarray, config: AnomalyCo
 def held_out_exposure(
     normal: Mapping[str, np.ndarray], others: Mapping[str, np.ndarray], groups: np.ndarray, kept: np.ndarray | None = None
 ) -> np.ndarray:
-    """Return the score (n,) of each clip's features (n, D) by kind, told from others by a fit to those kept (n,) of other groups (n,)."""
+    """Return the exposure score (n,) of each clip's features (n, D) by kind, from fits to the kept clips (n,) of other groups (n,)."""
     part = _parts(groups, EXPOSURE_PARTS)
     found = np.zeros(len(part))
     for k in np.unique(part):
@@ -252,12 +252,13 @@ def held_out_exposure(
 
 
 def reject(features: Mapping[str, np.ndarray], share: float, others: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
-    """Return the indices of the clips to keep: without the share that is least like those kept before.
+    """Reject the most anomalous clips and return the indices of those to keep.
 
     Args:
-        features: (n, D) of each member.
-        share: Of the clips, 0..1.
-        others: (m, D) likewise, of other sounds. With them, the clips that are most like these go; without, those that lie furthest off.
+        features: (n, D) by member, features of the clips.
+        share: Fraction of the clips to reject, 0..1.
+        others: (m, D) by member, features of other sounds. With them, the clips most similar to these are rejected; without, the most distant
+            ones.
     """
     n = len(next(iter(features.values())))
     each, part = np.arange(n), _parts(np.arange(n))
@@ -279,7 +280,7 @@ def reject(features: Mapping[str, np.ndarray], share: float, others: Mapping[str
 
 
 class _State:
-    """Networks that are trained already, kept in a file with what they were trained on."""
+    """File of the networks trained so far, with a hash of their training data, for resuming."""
 
     def __init__(self, path: Path | None, config: AnomalyConfig, segments: Sequence[np.ndarray]) -> None:
         self._path, self._config = path, config

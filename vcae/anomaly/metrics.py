@@ -1,4 +1,4 @@
-"""How well scores tell anomalous from normal: areas, decisions and what they cost, each with a bootstrap interval. No accuracy.
+"""Metrics of anomaly scores: areas under curves, decisions and their expected cost, with bootstrap intervals. No accuracy.
 
 n recordings; labels (n,) bool, True where anomalous; scores (n,), larger where more anomalous. A recording is called anomalous when its score
 is the threshold or higher.
@@ -21,12 +21,12 @@ Statistic = Callable[[np.ndarray, np.ndarray], float]
 
 @dataclass(frozen=True)
 class CostTable:
-    """What mistakes cost, and how often there is something to find.
+    """Costs of mistakes, and prior probability of anomalies.
 
     Attributes:
         miss: Cost of an anomaly called normal.
         false_alarm: Cost of a normal recording called anomalous.
-        prior: Share of anomalous recordings where the detector will work; test sets have far more of them.
+        prior: Fraction of anomalous recordings in use; it is usually far higher in test sets.
     """
 
     miss: float = 100.0
@@ -39,16 +39,16 @@ class CostTable:
             if not (np.isfinite(value) and value >= 0):
                 raise ConfigError(f"the cost of a {name.replace('_', ' ')} is {value}; it must be 0 or more")
         if not 0 < self.prior < 1:
-            raise ConfigError(f"the prior is {self.prior}; it is the share of anomalies and must lie between 0 and 1")
+            raise ConfigError(f"the prior is {self.prior}; it is the fraction of anomalies and must be between 0 and 1")
 
     def cost(self, miss_rate: Any, false_alarm_rate: Any) -> Any:
-        """Return the expected cost of a recording: prior miss P(miss) + (1 - prior) false_alarm P(false alarm)."""
+        """Return the expected cost per recording: prior miss P(miss) + (1 - prior) false_alarm P(false alarm)."""
         return self.prior * self.miss * miss_rate + (1 - self.prior) * self.false_alarm * false_alarm_rate
 
 
 @dataclass(frozen=True)
 class Decisions:
-    """What a threshold decides of labelled recordings: counts, and the rates they give."""
+    """Counts of a threshold's decisions on labelled recordings, and rates computed from them."""
 
     hits: int
     misses: int
@@ -57,12 +57,12 @@ class Decisions:
 
     @property
     def precision(self) -> float:
-        """Share of the recordings called anomalous that are; 0 when none is called so."""
+        """Fraction of the recordings called anomalous that are anomalous; 0 if there are none."""
         return self.hits / max(self.hits + self.false_alarms, 1)
 
     @property
     def recall(self) -> float:
-        """Share of the anomalies that are found."""
+        """Fraction of the anomalies that are found."""
         return self.hits / max(self.hits + self.misses, 1)
 
     @property
@@ -72,13 +72,13 @@ class Decisions:
 
     @property
     def false_alarm_rate(self) -> float:
-        """Share of the normal recordings that are called anomalous."""
+        """Fraction of the normal recordings that are called anomalous."""
         return self.false_alarms / max(self.false_alarms + self.passes, 1)
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and its bootstrap interval."""
+    """Estimate with its bootstrap interval."""
 
     value: float
     low: float
@@ -90,14 +90,14 @@ class Interval:
 
 @dataclass(frozen=True)
 class Curve:
-    """Rates over the thresholds (K,), from above all scores to below them: what calls nothing anomalous first, all last."""
+    """Rates at thresholds (K,), from above all scores (nothing is anomalous) to below all of them."""
 
     thresholds: np.ndarray
     false_alarm_rate: np.ndarray
     hit_rate: np.ndarray
 
     def cost(self, costs: CostTable) -> np.ndarray:
-        """Return the expected cost (K,) of a recording at each threshold."""
+        """Return the expected cost per recording (K,) at each threshold."""
         return np.asarray(costs.cost(1 - self.hit_rate, self.false_alarm_rate))
 
 
@@ -105,7 +105,7 @@ def check(labels: Any, scores: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return labels and scores as arrays (n,).
 
     Raises:
-        DataError: If they differ in number, a score is not finite, or only one kind of recording is there.
+        DataError: If their numbers differ, a score is not finite, or all recordings have the same label.
     """
     known, found = np.asarray(labels).astype(bool).ravel(), np.asarray(scores, dtype=np.float64).ravel()
     if len(known) != len(found):
@@ -143,19 +143,19 @@ def partial_auc(labels: Any, scores: Any, max_fpr: float = MAX_FPR) -> float:
 
 
 def roc(labels: Any, scores: Any) -> Curve:
-    """Return the ROC curve; thresholds lie half-way between neighbouring scores, the first and last outside them all."""
+    """Return the ROC curve; thresholds are half-way between neighbouring scores, the first and last outside of all scores."""
     from sklearn.metrics import roc_curve
 
     known, found = check(labels, scores)
     alarms, hits, at = roc_curve(known, found, drop_intermediate=False)
-    # scikit-learn's thresholds are scores; half-way to the next lower one decides the same and carries over better.
+    # scikit-learn's thresholds are scores; those half-way to the next lower score decide the same and generalise better.
     lower = np.append(at[2:], at[-1] - (np.ptp(found) * 0.01 or 1.0))
     middle = np.concatenate([[found.max() + (np.ptp(found) * 0.01 or 1.0)], (at[1:] + lower) / 2])
     return Curve(middle, alarms, hits)
 
 
 def decide(labels: Any, scores: Any, threshold: float) -> Decisions:
-    """Return what a threshold decides."""
+    """Return the counts of a threshold's decisions."""
     known, found = check(labels, scores)
     called = found >= threshold
     return Decisions(
@@ -164,7 +164,7 @@ def decide(labels: Any, scores: Any, threshold: float) -> Decisions:
 
 
 def expected_cost(labels: Any, scores: Any, threshold: float, costs: CostTable) -> float:
-    """Return what a threshold's decisions cost, a recording, where anomalies are as rare as the table's prior says."""
+    """Return the expected cost per recording of a threshold, at the prior of the cost table."""
     made = decide(labels, scores, threshold)
     return float(costs.cost(1 - made.recall, made.false_alarm_rate))
 
@@ -172,14 +172,14 @@ def expected_cost(labels: Any, scores: Any, threshold: float, costs: CostTable) 
 def cost_threshold(labels: Any, scores: Any, costs: CostTable) -> float:
     """Choose the threshold of least expected cost from a dev set.
 
-    The scores of each kind are smoothed by a Gaussian kernel first (Silverman's width): the least cost of a few recordings as they are is
-    a plateau or a lucky gap, and its edges do not carry over to others. This is done on the inverse hyperbolic sine of the scores in
-    deviations of the normal ones, as anomalies are spread far wider than these, and would be smoothed over them.
+    The scores of both labels are smoothed by a Gaussian kernel first (Silverman's width): without smoothing, the minimum over a few
+    recordings is a plateau or an accidental gap, whose edges do not generalise. The smoothing is applied to the inverse hyperbolic sine
+    of the standardised scores, as anomalies vary far more than normal recordings.
 
     Args:
         labels: (n,), True where anomalous.
         scores: (n,).
-        costs: What mistakes cost.
+        costs: Costs of mistakes.
 
     Returns:
         The threshold, within the smoothed scores' range.
@@ -191,7 +191,7 @@ def cost_threshold(labels: Any, scores: Any, costs: CostTable) -> float:
     deviation = float(found[~known].std()) or float(found.std()) or 1.0
     bent = np.arcsinh((found - middle) / deviation)
     normal, anomalous = bent[~known], bent[known]
-    # Where the scores lie, and evenly over their range.
+    # At the scores, and evenly over their range.
     span = np.ptp(bent) or 1.0
     even = np.linspace(bent.min() - 0.05 * span, bent.max() + 0.05 * span, 1024)
     at = np.unique(np.concatenate([np.quantile(bent, np.linspace(0, 1, 1025)), even]))
@@ -201,7 +201,7 @@ def cost_threshold(labels: Any, scores: Any, costs: CostTable) -> float:
 
 
 def _smooth_share_below(values: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Return the share (K,) of smoothed values (m,) below each point (K,)."""
+    """Return the smoothed cumulative distribution of values (m,) at points (K,)."""
     from scipy.special import ndtr
 
     quartiles = np.percentile(values, [25, 75])
@@ -212,7 +212,7 @@ def _smooth_share_below(values: np.ndarray, at: np.ndarray) -> np.ndarray:
 
 
 def f1_threshold(labels: Any, scores: Any) -> float:
-    """Choose the threshold of the best F1 on a dev set, the largest of several."""
+    """Choose the threshold with the best F1 on a dev set; of several, the highest."""
     known, found = check(labels, scores)
     curve = roc(known, found)
     hits, alarms = curve.hit_rate * known.sum(), curve.false_alarm_rate * (~known).sum()
@@ -244,15 +244,15 @@ def bootstrap(
 ) -> Interval:
     """Return the mean of a statistic over groups of recordings, with a percentile bootstrap interval.
 
-    Recordings are drawn anew within each group and label, so that every resample has as many normal and anomalous ones; the groups
-    themselves (machines, classes) stay: the interval is about other recordings of the same machines.
+    Recordings are resampled within each group and label, so that every resample has as many normal and anomalous ones; the groups
+    themselves (machines, classes) are fixed: the interval is for other recordings of the same machines.
 
     Args:
-        groups: Labels (n,) and scores (n,) of each.
-        statistic: Of labels and scores.
-        n: Resamples.
-        seed: Of the draws: the same seed draws the same recordings, so that two systems can be compared by pairs.
-        level: Of the interval.
+        groups: Labels (n,) and scores (n,) of each group.
+        statistic: Function of labels and scores.
+        n: Number of resamples.
+        seed: Seed of the resampling; the same seed draws the same recordings, so that two systems can be compared in pairs.
+        level: Confidence level of the interval.
     """
     known = [check(*group) for group in groups]
     if not known:
@@ -272,9 +272,9 @@ def bootstrap_difference(
     seed: int = 0,
     level: float = 0.95,
 ) -> Interval:
-    """Return by how much the mean of a statistic is larger for one system than for another on the same recordings, with its interval.
+    """Return the difference of the mean of a statistic between two systems on the same recordings, with its interval.
 
-    Both are resampled alike: the recordings' common luck cancels.
+    Both are resampled in the same way, so that variation common to both cancels.
 
     Raises:
         DataError: If the two did not score the same recordings.
@@ -291,7 +291,7 @@ def bootstrap_difference(
 
 
 def _draw(labels: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """Return indices (n, len(labels)): each label's recordings drawn with replacement among themselves."""
+    """Return indices (n, len(labels)) of recordings resampled with replacement within each label."""
     rng = np.random.default_rng(seed)
     drawn = np.empty((n, len(labels)), dtype=np.int64)
     for label in (False, True):
@@ -319,11 +319,11 @@ def resampled_areas(labels: np.ndarray, scores: np.ndarray, drawn: np.ndarray, m
     Args:
         labels: (n,).
         scores: (n,).
-        drawn: (R, n), indices that keep each label in its place.
+        drawn: (R, n), indices of resampled recordings; each has the label of the recording it replaces.
         max_fpr: 1 for the whole area.
 
     Returns:
-        (R,), as `auc` and `partial_auc` would give one by one.
+        (R,), the values of `auc` or `partial_auc` for each resample.
     """
     _, rank = np.unique(-scores, return_inverse=True)
     levels = int(rank.max()) + 1
@@ -353,14 +353,14 @@ def summarize(
     n: int = 1000,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """Return every figure of scored recordings with its interval.
+    """Return all metrics of scored recordings with their intervals.
 
     Args:
-        groups: Labels and scores of each machine or class; figures are averaged over them.
-        threshold: For precision, recall, F1 and expected cost; without it only the areas.
-        costs: For the expected cost.
-        n: Resamples.
-        seed: Of the draws.
+        groups: Labels and scores of each machine or class; metrics are averaged over them.
+        threshold: Threshold for precision, recall, F1 and expected cost; without it only the areas.
+        costs: Costs for the expected cost.
+        n: Number of resamples.
+        seed: Seed of the resampling.
     """
     figures: dict[str, Statistic] = {"auc": auc, "pauc": partial_auc}
     if threshold is not None:

@@ -1,4 +1,4 @@
-"""The reconstructions: small networks from what is seen of a normalised mel to what it should be."""
+"""Reconstruction networks: small networks that predict a normalised mel from itself or from a part of it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from vcae.anomaly.config import AnomalyConfig
 from vcae.model.blocks import ConvNeXtStack
 
 NETWORKS = ("frames", "interpolation", "denoising", "convolutional")
-# Of the denoising form: deviation of the noise, in deviations of a band, and the share of frames and bands that are hidden.
+# Denoising autoencoder: standard deviation of the noise on a normalised mel, and fraction of frames and of bands that are hidden.
 NOISE, HIDDEN = 0.5, 0.15
 
 
 class FrameNet(nn.Module):
-    """Autoencoder of some frames stacked; with `hide_centre` it sees all but the centre frame and predicts that one.
+    """Autoencoder of a few stacked frames; with `hide_centre` it predicts the centre frame from the others.
 
     Shape:
         - windows: (B, n_mels, context)
@@ -57,7 +57,7 @@ class FrameNet(nn.Module):
 
 
 class ConvNet(nn.Module):
-    """The ConvNeXt blocks of this project as a plain autoencoder over time, with a narrow code at half the frame rate.
+    """Autoencoder of ConvNeXt blocks over time, with a narrow code at half the frame rate.
 
     Shape:
         - windows: (B, n_mels, T); output: (B, n_mels, T); code (B, code, T // 2)
@@ -90,13 +90,13 @@ def make_network(kind: str, config: AnomalyConfig) -> Network:
     """Build the untrained network of a kind."""
     n_mels = config.mel.n_mels
     if kind == "convolutional":
-        # Half as wide: its blocks widen threefold inside, and see every frame.
+        # Half the width, as its blocks are three times as wide inside and run on every frame.
         return ConvNet(n_mels, max(1, config.width // 2), config.code, config.n_blocks)
     return FrameNet(n_mels, config.context, config.width, config.code, kind == "interpolation", kind == "denoising")
 
 
 def window_length(kind: str, config: AnomalyConfig) -> int:
-    """Frames of a training window."""
+    """Return the number of frames of a training window."""
     return config.crop if kind == "convolutional" else config.context
 
 
@@ -108,7 +108,7 @@ def reconstruct(net: Network, mel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         mel: (n_mels, T), normalised.
 
     Returns:
-        Reconstruction (n_mels, T), squared errors (n_mels, T), both the mean over all windows that hold a frame; code (D, T').
+        Reconstruction (n_mels, T) and squared errors (n_mels, T), both averaged over all windows with a frame; code (D, T').
     """
     if isinstance(net, ConvNet):
         out, code = net(mel[None])
@@ -123,7 +123,7 @@ def reconstruct(net: Network, mel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return made, (made - mel).square(), code.T
     made, errors, count = torch.zeros_like(mel), torch.zeros_like(mel), torch.zeros(n)
     for k in range(net.context):
-        # Window t holds frame t + k - half in its place k.
+        # Position k of window t is frame t + k - half.
         first, last = max(0, half - k), min(n, n + half - k)
         at = slice(first + k - half, last + k - half)
         piece = out[first:last, :, k].T

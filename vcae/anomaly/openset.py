@@ -1,6 +1,6 @@
-"""Classes with an open end: which of the known sounds a recording is, how surely, or that it is none of them.
+"""Open-set classification: the class of a recording with its confidence, or "unknown".
 
-C classes, D numbers of an embedding. Three scores of being unknown, each larger where a recording is less like any class:
+C classes, D dimensions of an embedding. Three scores of being unknown, each larger for recordings less similar to any class:
 
 - softmax: 1 - the highest probability (Hendrycks and Gimpel, A Baseline for Detecting Misclassified and Out-of-Distribution Examples, 2017)
 - energy: - log sum exp of the logits (Liu et al., Energy-based Out-of-distribution Detection, 2020)
@@ -33,15 +33,15 @@ from vcae.config import from_dict, to_dict
 from vcae.errors import AudioError, CheckpointError, ConfigError, DataError
 from vcae.model.blocks import ConvNeXtStack
 
-# What is shorter, in s, has nothing to be known by.
+# Shortest recording in s.
 MIN_S = 0.1
-# Longer recordings are read in parts of this length, whose logits and embeddings are averaged.
+# Longer recordings are processed in parts of this length, whose logits and embeddings are averaged.
 PART_S = 10.0
 TEMPERATURES = np.geomspace(0.5, 5.0, 24)
 
 
 class ClassNet(nn.Module):
-    """ConvNeXt blocks over a mel, their mean and deviation over time as the embedding, and a linear layer to the classes.
+    """Classifier network: ConvNeXt blocks over a mel, an embedding of their mean and standard deviation over time, and a linear layer.
 
     Shape:
         - mel: (B, n_mels, T), natural log magnitude
@@ -68,15 +68,15 @@ class ClassNet(nn.Module):
 
 @dataclass(frozen=True)
 class Classified:
-    """What a recording was taken for.
+    """Result of classifying a recording.
 
     Attributes:
         label: The class, or None for unknown.
-        best: The likeliest class, even where that was not likely enough.
-        confidence: Its probability among the known classes, 0..1.
-        scores: softmax, energy and distance: larger where less like any class.
-        threshold: Of the score that decided.
-        by: The score that decided.
+        best: Most likely class, even if the recording counts as unknown.
+        confidence: Probability of `best` among the known classes, 0..1.
+        scores: softmax, energy and distance: larger for recordings less similar to any class.
+        threshold: Threshold of the score `by`.
+        by: Name of the score that decided.
     """
 
     label: str | None
@@ -88,7 +88,7 @@ class Classified:
 
 
 def check_wav(wav: np.ndarray, sample_rate: int, name: str = "the recording") -> None:
-    """Refuse what no class could be known by.
+    """Check that a recording can be classified.
 
     Raises:
         AudioError: If the recording (N,) is shorter than `MIN_S` or silent.
@@ -101,13 +101,13 @@ def check_wav(wav: np.ndarray, sample_rate: int, name: str = "the recording") ->
 
 
 class OpenSetClassifier:
-    """A classifier that knows when it does not know.
+    """Classifier of sounds that recognises unknown ones.
 
     Attributes:
-        config: Its settings.
-        classes: Names, in the order of the logits.
-        thresholds: Of each score: what lies above is unknown.
-        facts: Plain data on the fit: how many recordings, held out, and how those did.
+        config: Settings.
+        classes: Names of the classes, in the order of the logits.
+        thresholds: Threshold of each score; recordings above it are unknown.
+        facts: Plain data on the fit: numbers of recordings, and results on those held out.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class OpenSetClassifier:
     ) -> None:
         self.config, self.classes, self.net = config, tuple(classes), net.eval().requires_grad_(False)
         self.temperature = temperature
-        # Where the classes' embeddings lie: see `_fit_places`.
+        # Statistics of the classes' embeddings, see `_fit_places`.
         self.places = dict(places)
         self.thresholds, self.facts = dict(thresholds), dict(facts)
         self._mel = LogMel(config.mel)
@@ -135,13 +135,13 @@ class OpenSetClassifier:
         config: OpenSetConfig | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> OpenSetClassifier:
-        """Learn the classes, and from recordings held back of each the thresholds of the unknown.
+        """Train on labelled recordings, and set the thresholds from held-out recordings of each class.
 
         Args:
             recordings: (N,) each, at `config.mel.sample_rate`, -1..1.
-            labels: The class of each.
+            labels: The class of each recording.
             config: Settings.
-            progress: Called with steps done and in all.
+            progress: Called with the number of steps done and the total.
 
         Raises:
             DataError: If there are fewer than two classes, or none of them has two recordings.
@@ -154,7 +154,7 @@ class OpenSetClassifier:
         extract = LogMel(config.mel)
         with torch.inference_mode():
             mels = [extract(torch.from_numpy(np.ascontiguousarray(wav, np.float32))[None])[0] for wav in recordings]
-        # Inference tensors may not be saved for a gradient.
+        # Inference tensors cannot be used in training.
         mels = [mel.clone() for mel in mels]
         target = torch.tensor([classes.index(label) for label in labels])
         learned = [n for n in range(len(mels)) if n not in held]
@@ -173,7 +173,7 @@ class OpenSetClassifier:
         return made
 
     def _calibrate(self, mels: Sequence[Tensor], target: Tensor, n_learned: int, sizes: Counter[str]) -> None:
-        """Set the temperature, and the thresholds that keep a share of the held-out recordings."""
+        """Set the temperature, and the thresholds that accept the fraction `keep` of the held-out recordings."""
         logits = torch.stack([self._read(mel)[0] for mel in mels])
         losses = [float(F.cross_entropy(logits / t, target)) for t in TEMPERATURES]
         self.temperature = float(TEMPERATURES[int(np.argmin(losses))])
@@ -191,14 +191,14 @@ class OpenSetClassifier:
     def _read(self, mel: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits (C,) and embedding (D,) of a mel (n_mels, T)."""
         part = max(1, round(PART_S * self.config.mel.frame_rate))
-        # A last part is never much shorter than the others.
+        # All parts have nearly the same length.
         parts = torch.tensor_split(mel, max(1, math.ceil(mel.shape[1] / part)), dim=1)
         found = [self.net(p[None]) for p in parts]
         return torch.stack([f[0][0] for f in found]).mean(0), torch.stack([f[1][0] for f in found]).mean(0)
 
     @torch.inference_mode()
     def score_mel(self, mel: Tensor) -> tuple[np.ndarray, dict[str, float]]:
-        """Return probabilities (C,) of the classes and the scores of being unknown, of a mel (n_mels, T)."""
+        """Return the probabilities (C,) of the classes and the scores of being unknown for a mel (n_mels, T)."""
         logits, embedding = self._read(mel)
         probabilities = (logits / self.temperature).softmax(0)
         p, point = self.places, embedding.double()
@@ -212,12 +212,12 @@ class OpenSetClassifier:
         return probabilities.numpy(), scores
 
     def classify(self, wav: np.ndarray, by: str | None = None, threshold: float | None = None) -> Classified:
-        """Say what a recording is.
+        """Classify a recording.
 
         Args:
             wav: (N,) at `config.mel.sample_rate`.
-            by: The score that decides; that of the config when None.
-            threshold: Of that score; the model's own when None.
+            by: Name of the score that decides; that of the config when None.
+            threshold: Threshold of that score; the model's own when None.
 
         Raises:
             AudioError: If the recording is silent or too short.
@@ -257,7 +257,7 @@ class OpenSetClassifier:
         """Read a model, strictly.
 
         Raises:
-            CheckpointError: If it is missing, unsafe, damaged, or no classifier.
+            CheckpointError: If it is missing, a pickle, damaged, or not a classifier.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -265,7 +265,7 @@ class OpenSetClassifier:
         file = find(path)
         about = read_metadata(file).get("classes")
         if not isinstance(about, dict):
-            raise CheckpointError(f"{file} holds no classes; make one with `vcae anomaly fit-classes`")
+            raise CheckpointError(f"{file} is not a classifier; make one with `vcae anomaly fit-classes`")
         try:
             config = from_dict(OpenSetConfig, about["config"], "classes")
             tensors = load_file(file)
@@ -286,10 +286,10 @@ class OpenSetClassifier:
 
 
 def split(labels: Sequence[str], config: OpenSetConfig) -> tuple[list[str], set[int]]:
-    """Return the classes in order, and which recordings are held back: a share of each class that has more than one.
+    """Return the sorted classes, and the indices of held-out recordings: a fraction of each class with more than one.
 
     Raises:
-        DataError: If there are fewer than two classes, or nothing could be held back.
+        DataError: If there are fewer than two classes, or each has a single recording.
     """
     sizes = Counter(labels)
     if len(sizes) < 2:
@@ -298,7 +298,7 @@ def split(labels: Sequence[str], config: OpenSetConfig) -> tuple[list[str], set[
         )
     if max(sizes.values()) < 2:
         raise DataError(
-            f"each of the {len(sizes)} classes has a single file; at least one needs 2, one to learn from and one to set the threshold by"
+            f"each of the {len(sizes)} classes has a single file; at least one class needs 2, one for training and one for the threshold"
         )
     rng = np.random.default_rng(config.seed)
     held: set[int] = set()
@@ -309,7 +309,7 @@ def split(labels: Sequence[str], config: OpenSetConfig) -> tuple[list[str], set[
 
 
 def _crop(mel: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    """Return n frames of a mel (n_mels, T) from anywhere, repeated where it is shorter."""
+    """Return a random crop of n frames of a mel (n_mels, T), which is repeated if it is shorter."""
     if mel.shape[1] < n:
         mel = mel.repeat(1, math.ceil(n / mel.shape[1]))
     start = int(torch.randint(mel.shape[1] - n + 1, (1,), generator=generator))
@@ -324,7 +324,7 @@ def _train(
     generator: torch.Generator,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    """Train on crops whose level, bands and moments are varied; classes are drawn evenly."""
+    """Train on random crops with varied level and masked bands and frames; classes are balanced."""
     n_frames = max(8, round(config.crop_s * config.mel.frame_rate))
     share = 1.0 / torch.bincount(target)[target].double()
     optimizer = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=0.05)
@@ -334,7 +334,7 @@ def _train(
         drawn = torch.multinomial(share, config.batch_size, replacement=True, generator=generator)
         batch = torch.stack([_crop(mels[n], n_frames, generator) for n in drawn.tolist()])
         batch = _vary(batch, net.mean, config, generator)
-        # Half of each batch is mixed with the rest: between the classes the network shall not be sure.
+        # Mixing crops of a batch (mixup) lowers the confidence between classes.
         weight = torch.rand(len(batch), 1, 1, generator=generator).clamp(0.5, 1) if config.mix else torch.ones(len(batch), 1, 1)
         other = torch.randperm(len(batch), generator=generator)
         mixed = weight * batch + (1 - weight) * batch[other]
@@ -346,7 +346,7 @@ def _train(
         ]
         loss = (weight * losses[0] + (1 - weight) * losses[1]).mean()
         if len(strange):
-            # Of what is no sound of any class, every class shall be as likely.
+            # Sounds of no class are trained towards equal probabilities of all classes.
             loss = loss - 0.5 * of_strange.log_softmax(1).mean()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -358,9 +358,9 @@ def _train(
 
 
 def _estrange(batch: Tensor, generator: torch.Generator) -> Tensor:
-    """Return sounds (B, n_mels, T) that are of no class: with another colour, without their course in time, or upside down in frequency.
+    """Generate sounds (B, n_mels, T) of no class: with another spectral envelope, shuffled in time, or reversed in frequency.
 
-    Source: after Hendrycks et al., Deep Anomaly Detection with Outlier Exposure (2019), with outliers made of the data itself.
+    Source: after Hendrycks et al., Deep Anomaly Detection with Outlier Exposure (2019), with outliers generated from the data itself.
     """
     bands = torch.linspace(0, math.pi, batch.shape[1])
     waves = torch.cos(bands[None] * torch.arange(1, 6)[:, None])
@@ -372,7 +372,7 @@ def _estrange(batch: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _vary(batch: Tensor, mean: Tensor, config: OpenSetConfig, generator: torch.Generator) -> Tensor:
-    """Change the level of each item of (B, n_mels, T), and hide a run of its bands and of its frames."""
+    """Change the level of each item of (B, n_mels, T), and mask a run of its bands and of its frames."""
     out = batch + (2 * torch.rand(len(batch), 1, 1, generator=generator) - 1) * (config.gain_db * math.log(10) / 20)
     for dim, most in ((1, batch.shape[1] // 8), (2, batch.shape[2] // 4)):
         size = batch.shape[dim]
@@ -392,7 +392,7 @@ def _squared_distance(away: Tensor, precision: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def _fit_places(net: ClassNet, mels: Sequence[Tensor], target: Tensor) -> dict[str, Tensor]:
-    """Return where embeddings lie: each class's mean (C, D) with the precision (D, D) they share, and all classes' centre and spread."""
+    """Return Gaussian statistics of embeddings: class means (C, D) with a shared precision (D, D), and mean and precision over all classes."""
     points = torch.stack([net(mel[None])[1][0] for mel in mels]).double()
     means = torch.stack([points[target == c].mean(0) for c in range(int(target.max()) + 1)])
     centre = points.mean(0)
@@ -409,7 +409,7 @@ def _precision(away: Tensor) -> Tensor:
     from sklearn.covariance import ledoit_wolf
 
     covariance = torch.from_numpy(ledoit_wolf(away.numpy(), assume_centered=True)[0])
-    # A single recording a class leaves no difference at all.
+    # With a single recording per class all differences are zero.
     floor = covariance.diagonal().mean().clamp(min=1e-6)
     inverse: Tensor = torch.linalg.inv(covariance + 1e-6 * floor * torch.eye(len(covariance), dtype=covariance.dtype))
     return inverse
@@ -418,19 +418,19 @@ def _precision(away: Tensor) -> Tensor:
 def judge_open_set(
     truth: Sequence[str | None], found: Sequence[Classified], thresholds: Mapping[str, float], n: int = 1000, seed: int = 0
 ) -> dict[str, Any]:
-    """Return how well known classes are told apart and from what is unknown.
+    """Evaluate classification of known recordings and rejection of unknown ones.
 
     Args:
-        truth: The class of each recording; None where it is none of the model's.
-        found: What the model made of each.
-        thresholds: Of each score.
-        n: Bootstrap resamples.
-        seed: Of the draws.
+        truth: The class of each recording; None for unknown ones.
+        found: Results of the model.
+        thresholds: Threshold of each score.
+        n: Number of bootstrap resamples.
+        seed: Seed of the bootstrap.
 
     Returns:
-        `closed_accuracy`: share of the known recordings whose likeliest class is right; and for each score `auroc` of unknown against known
-        (an Interval), `accepted`: share of the known recordings classified rightly and not called unknown, `rejected`: share of the unknown
-        ones called so, `open_accuracy`: the mean of the two, however many there are of either.
+        `closed_accuracy`: fraction of the known recordings whose most likely class is correct; and for each score `auroc` of unknown against
+        known (an Interval), `accepted`: fraction of the known recordings that are accepted with the correct class, `rejected`: fraction of the
+        unknown ones called unknown, `open_accuracy`: the mean of the two, independent of the numbers of recordings.
 
     Raises:
         DataError: If recordings of either kind are missing.

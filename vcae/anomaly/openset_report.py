@@ -1,4 +1,4 @@
-"""The report on an open set: scores of being unknown compared, a table of confusions, and the worst mistakes to hear."""
+"""Report on open-set classification: comparison of the scores, confusion matrix, and the worst mistakes with audio players."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ UNKNOWN = "unknown"
 COLOURS = {"softmax": "#2a7fb8", "energy": "#e69f00", "distance": "#009e73"}
 MEANINGS = (
     "AUROC: how often an unknown recording scores above a known one; in brackets its 95 % bootstrap interval.",
-    "Accepted: known recordings given their class and not called unknown. Rejected: unknown recordings called unknown.",
-    "Open-set accuracy: the mean of the two, however many recordings there are of either.",
+    "Accepted: known recordings accepted with the correct class. Rejected: unknown recordings called unknown.",
+    "Open-set accuracy: the mean of the two, independent of the numbers of recordings.",
 )
 
 
@@ -41,14 +41,14 @@ def write_open_set(
     """Write `answers.csv`, `metrics.json` and `index.html` with its sounds and pictures into a folder.
 
     Args:
-        folder: Made if needed.
+        folder: Created if needed.
         judged: From `judge_open_set`.
-        files: Of the recordings.
-        truth: Their classes, None where unknown.
-        found: What the model made of them.
-        thresholds: Of each score.
+        files: Files of the recordings.
+        truth: Their classes, None for unknown ones.
+        found: Results of the model.
+        thresholds: Threshold of each score.
         facts: Plain data on the run, shown on the page.
-        n_worst: So many of each kind of mistake are shown.
+        n_worst: Number of mistakes of each kind that are shown.
 
     Returns:
         The page.
@@ -61,10 +61,10 @@ def write_open_set(
     for name in UNKNOWN_SCORES:
         cells = judged[name]
         rows.append([name, str(cells["auroc"]), *(f"{cells[key]:.3f}" for key in ("accepted", "rejected", "open_accuracy"))])
-    body = f"<p>Known recordings whose likeliest class is right: {judged['closed_accuracy']:.3f}.</p>" + make_table(rows)
+    body = f"<p>Known recordings whose most likely class is correct: {judged['closed_accuracy']:.3f}.</p>" + make_table(rows)
     body += "<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in MEANINGS) + "</ul>"
     body += '<img src="media/roc.png" alt="ROC curves" style="max-width: 38rem">'
-    body += f"<h2>Answers</h2><p>By {html.escape(found[0].by)}: a row a true class, a column an answer.</p>"
+    body += f"<h2>Answers</h2><p>By {html.escape(found[0].by)}: rows are true classes, columns answers.</p>"
     body += make_table(confusions(truth, found))
     for title, indices in _mistakes(truth, found, n_worst).items():
         body += f"<h2>{title}</h2>" + ("" if indices else "<p>None.</p>")
@@ -76,7 +76,7 @@ def write_open_set(
 
 
 def confusions(truth: Sequence[str | None], found: Sequence[Classified]) -> list[list[str]]:
-    """Return how often recordings of each class were given each answer, a heading row first."""
+    """Return the confusion matrix of classes and answers, with a heading row first."""
     counts = Counter((t or UNKNOWN, f.label or UNKNOWN) for t, f in zip(truth, found, strict=True))
     answers = sorted({f for _, f in counts} | {t for t, _ in counts}, key=lambda name: (name == UNKNOWN, name))
     rows = [name for name in answers if any(t == name for t, _ in counts)]
@@ -84,7 +84,7 @@ def confusions(truth: Sequence[str | None], found: Sequence[Classified]) -> list
 
 
 def _mistakes(truth: Sequence[str | None], found: Sequence[Classified], n: int) -> dict[str, list[int]]:
-    """Return which unknown recordings were accepted and which known ones rejected, the surest first."""
+    """Return the indices of accepted unknown recordings and of rejected known ones, the most confident first."""
     order = np.argsort([f.scores[f.by] for f in found]).tolist()
     taken = [k for k in order if truth[k] is None and found[k].label is not None]
     refused = [k for k in reversed(order) if truth[k] is not None and found[k].label is None]

@@ -1,4 +1,4 @@
-"""A picture of what a detector heard: mel, reconstruction, error map, and the score over time."""
+"""Picture of a detector's result: mel, reconstruction, error map, and score over time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vcae.files import write_file
 if TYPE_CHECKING:
     from vcae.anomaly.detector import Anomaly
 
-# An error so many times the usual one of its band is drawn brightest.
+# Relative error that is drawn brightest.
 BRIGHTEST = 10.0
 WIDTH_IN, HEIGHT_IN = 9.0, 7.2
 
@@ -31,11 +31,11 @@ def draw_anomaly(
     """Draw a scored recording over seconds.
 
     Args:
-        path: Of the PNG.
+        path: The PNG to write.
         anomaly: From `Detector.score`.
-        config: Of the detector's mel.
-        title: Above the picture.
-        spans: Start and end in s of what was located, shaded in the score's panel.
+        config: Settings of the detector's mel.
+        title: Title of the picture.
+        spans: Start and end in s of located anomalies, shaded in the panel of the score.
 
     Raises:
         ConfigError: If matplotlib is missing.
@@ -46,20 +46,20 @@ def draw_anomaly(
     top = float(anomaly.mel.max(initial=-RANGE))
     for axes, mel, name in ((panels[0], anomaly.mel, "mel"), (panels[1], anomaly.reconstruction, "reconstruction")):
         draw_mel(axes, torch.from_numpy(np.ascontiguousarray(mel)), config)
-        # One scale for both: a reconstruction that is too quiet shall look so.
+        # One scale for both, so that a reconstruction that is too quiet looks darker.
         axes.images[0].set_clim(top - RANGE, top)
         axes.set_title(name, fontsize=8, loc="left")
     draw_mel(panels[2], torch.from_numpy(np.ascontiguousarray(anomaly.errors)), config)
     panels[2].images[0].set_clim(0, BRIGHTEST)
     panels[2].images[0].set_cmap("inferno")
-    panels[2].set_title("error, over that usual in its band", fontsize=8, loc="left")
+    panels[2].set_title("error relative to the usual one of its band", fontsize=8, loc="left")
     seconds = np.arange(len(anomaly.frame_scores)) * anomaly.hop_s
     for start, end in spans or []:
         panels[3].axvspan(start, end, color="#d1495b", alpha=0.25, linewidth=0)
     panels[3].plot(seconds, anomaly.frame_scores, color="#333", linewidth=0.9)
     panels[3].axhline(1, color="#888", linewidth=0.7, linestyle=":")
     panels[3].set(xlabel="s", ylabel="mean error", xlim=(0, max(float(seconds[-1]), anomaly.hop_s)), ylim=(0, None))
-    said = f"{title}   score {anomaly.score:.4g}, {anomaly.probability:.2g} of normal recordings would score as high"
+    said = f"{title}   score {anomaly.score:.4g}, a fraction of {anomaly.probability:.2g} of normal recordings would score at least as high"
     figure.suptitle(said, fontsize=9, x=0.01, ha="left", parse_math=False)
     for axes in panels:
         axes.tick_params(labelsize=7)

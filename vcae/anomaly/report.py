@@ -1,4 +1,4 @@
-"""The report on labelled recordings: figures with their intervals, curves, and the worst mistakes to hear and see."""
+"""Report on labelled recordings: metrics with their intervals, curves, and the worst mistakes with audio players and pictures."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ HEADINGS = {
 }
 MEANINGS = (
     "AUC: how often an anomalous recording scores above a normal one; .5 is chance.",
-    "pAUC: the same area where at most a tenth of the normal recordings raise an alarm, standardised (McClish): .5 is chance, 1 is perfect.",
+    "pAUC: the area at false alarm rates up to .1, standardised (McClish): .5 is chance, 1 is perfect.",
     "Precision, recall and F1 are those of the threshold on these recordings; precision and F1 depend on how many of them are anomalous.",
-    "Expected cost: of a recording, at the prior: prior x cost of a miss x P(miss) + (1 - prior) x cost of a false alarm x P(false alarm).",
-    "In brackets: the 95 % bootstrap interval over recordings, drawn within each label.",
+    "Expected cost: per recording, at the prior: prior x cost of a miss x P(miss) + (1 - prior) x cost of a false alarm x P(false alarm).",
+    "In brackets: the 95 % bootstrap interval over recordings, resampled within each label.",
 )
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A labelled recording and what the detector said of it.
+    """Labelled recording with its score.
 
     Attributes:
         path: The sound file.
         anomalous: Its label.
         score: Larger is more anomalous.
-        probability: Share of normal recordings that would score as high; None if not known.
+        probability: Fraction of normal recordings that would score at least as high; None if unknown.
     """
 
     path: Path
@@ -60,15 +60,15 @@ class Scored:
 
 @dataclass(frozen=True)
 class Judged:
-    """Figures of a set of recordings; everything the page shows.
+    """Metrics of a set of recordings, as shown on the page.
 
     Attributes:
         scored: The recordings.
-        threshold: What scores as high or higher was called anomalous.
-        reason: How the threshold was chosen.
-        costs: What mistakes cost.
+        threshold: Recordings that score at least this are called anomalous.
+        reason: Description of how the threshold was chosen.
+        costs: Costs of mistakes.
         figures: AUC, pAUC, precision, recall, F1 and expected cost, with their intervals.
-        compared: Expected cost of other thresholds on the same recordings, by name: threshold and cost.
+        compared: Other thresholds by name, each with its expected cost on the same recordings.
     """
 
     scored: Sequence[Scored]
@@ -98,16 +98,16 @@ def judge(
     n: int = 1000,
     seed: int = 0,
 ) -> Judged:
-    """Compute the figures of scored recordings.
+    """Compute the metrics of scored recordings.
 
     Args:
-        scored: Of both labels.
-        threshold: The detector's.
-        reason: How it was chosen, in words.
-        costs: What mistakes cost.
-        others: Further thresholds to compare, by name.
-        n: Bootstrap resamples.
-        seed: Of the draws.
+        scored: Recordings of both labels.
+        threshold: Threshold of the detector.
+        reason: Description of how it was chosen.
+        costs: Costs of mistakes.
+        others: Other thresholds to compare, by name.
+        n: Number of bootstrap resamples.
+        seed: Seed of the bootstrap.
 
     Raises:
         DataError: If recordings of one label are missing.
@@ -118,7 +118,7 @@ def judge(
     compared = {
         "chosen": threshold,
         **(others or {}),
-        "best on these recordings, known afterwards": float(curve.thresholds[at]),
+        "best on these recordings, in hindsight": float(curve.thresholds[at]),
     }
     return Judged(
         scored,
@@ -141,10 +141,10 @@ def write_report(
 
     Args:
         judged: From `judge`.
-        folder: Made if needed.
+        folder: Created if needed.
         facts: Plain data on the run, shown on the page.
-        draw: Draws what the detector heard in a recording (first path) as a PNG (second path).
-        n_worst: So many false alarms and misses are shown.
+        draw: Function that draws the detector's result for a recording (first path) as a PNG (second path).
+        n_worst: Number of false alarms and of misses that are shown.
 
     Returns:
         The page.
@@ -223,12 +223,12 @@ def _article(judged: Judged, row: Scored, media: Path, name: str, draw: Callable
     sound = read_sound(row.path)
     said = f"score {row.score:.4g}, threshold {judged.threshold:.4g}"
     if row.probability is not None:
-        said += f"; {row.probability:.3g} of normal recordings would score as high"
+        said += f"; a fraction of {row.probability:.3g} of normal recordings would score at least as high"
     player = add_player(media, name, sound.wav, sound.sample_rate, "anomalous" if row.anomalous else "normal")
     picture = ""
     if draw is not None:
         draw(row.path, media / f"{name}.png")
-        picture = f'<img loading="lazy" src="media/{name}.png" alt="what the detector heard, over time">'
+        picture = f'<img loading="lazy" src="media/{name}.png" alt="mel, reconstruction, error and score over time">'
     return f'<article><h3>{html.escape(str(row.path))}</h3><div class="players">{player}</div><p>{said}</p>{picture}</article>'
 
 
@@ -258,7 +258,7 @@ def _paint_roc(axes: Axes, curve: Curve, alarms: float, recall: float, judged: J
 
 
 def _use_log(axes: Axes, scores: np.ndarray) -> bool:
-    """Give wide, positive scores a logarithmic axis."""
+    """Set a logarithmic axis for positive scores with a wide range."""
     wide = bool(scores.min() > 0 and scores.max() / scores.min() > 30)
     if wide:
         axes.set_xscale("log")
@@ -287,7 +287,7 @@ def _paint_scores(axes: Axes, judged: Judged) -> None:
 def _paint_cost(axes: Axes, curve: Curve, judged: Judged) -> None:
     costs = judged.costs
     _use_log(axes, judged.scores)
-    # All thresholds over one score and up to the next decide alike.
+    # All thresholds between two neighbouring scores decide the same.
     levels = np.unique(judged.scores)
     at = np.append(levels, levels[-1] + 0.1 * (np.ptp(levels) or 1.0))
     values, misses = curve.cost(costs)[::-1], (costs.prior * costs.miss * (1 - curve.hit_rate))[::-1]
@@ -296,7 +296,7 @@ def _paint_cost(axes: Axes, curve: Curve, judged: Judged) -> None:
     axes.step(at, values - misses, where="pre", color=NORMAL, linewidth=0.8, alpha=0.7, label="of false alarms")
     for n, (name, (where, cost)) in enumerate(judged.compared.items()):
         axes.plot([where], [cost], "osD^vP"[n % 6], color=MARKS[n % len(MARKS)], label=f"{name}: {cost:.3f}")
-    title = f"Expected cost of a recording (miss {costs.miss:g}, false alarm {costs.false_alarm:g}, prior {costs.prior:g})"
+    title = f"Expected cost per recording (miss {costs.miss:g}, false alarm {costs.false_alarm:g}, prior {costs.prior:g})"
     axes.set(xlabel="threshold", ylabel="expected cost", ylim=(0, None))
     axes.set_title(title, fontsize=9)
     axes.legend(fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16))

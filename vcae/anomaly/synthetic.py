@@ -1,16 +1,16 @@
-"""Sounds that no microphone heard: sums of noises, tones, chirps and strokes, as various as a few numbers can make them."""
+"""Synthetic sounds: random sums of noises, tones, chirps and strokes, for outlier exposure."""
 
 from __future__ import annotations
 
 import numpy as np
 
 SAMPLE_RATE = 16000
-# Frequencies of sources, Hz; the highest lies under half the sample rate.
+# Range of the sources' frequencies in Hz; the highest is below half the sample rate.
 LOWEST_HZ, HIGHEST_HZ = 40.0, 7600.0
 
 
 def _between(rng: np.random.Generator, low: float, high: float) -> float:
-    """Draw a number whose logarithm is even."""
+    """Draw a log-uniform number."""
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
@@ -23,13 +23,13 @@ def _band_noise(rng: np.random.Generator, n: int) -> np.ndarray:
     low = _between(rng, 60, 4000)
     high = min(low * _between(rng, 1.1, 7), HIGHEST_HZ)
     frequencies = np.fft.rfftfreq(n, 1 / SAMPLE_RATE)
-    # Slopes of 24 dB an octave outside of the band.
+    # Slopes of 24 dB per octave outside of the band.
     gain = np.minimum(1, np.maximum(frequencies, 1) / low) ** 4 * np.minimum(1, high / np.maximum(frequencies, 1)) ** 4
     return np.asarray(np.fft.irfft(np.fft.rfft(rng.standard_normal(n)) * gain, n))
 
 
 def _wander(rng: np.random.Generator, n: int, step: int) -> np.ndarray:
-    """Return a random walk (n,) that takes a step every `step` samples, of unit deviation about zero."""
+    """Return a random walk (n,) with a step every `step` samples, standardised to zero mean and unit variance."""
     walk = np.cumsum(rng.standard_normal(n // step + 2))
     values = np.interp(np.arange(n) / step, np.arange(len(walk)), walk)
     return np.asarray((values - values.mean()) / (values.std() + 1e-9))
@@ -56,7 +56,7 @@ def _chirps(rng: np.random.Generator, n: int) -> np.ndarray:
 
 
 def _strokes(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Return an envelope of strokes that die away, regular or at random."""
+    """Return an envelope of decaying strokes, regular or at random times."""
     rate, decay, regular = _between(rng, 0.3, 15), _between(rng, 0.005, 0.5), rng.random() < 0.5
     envelope = np.full(n, 1e-4)
     at = rng.uniform(0, 1 / rate)
@@ -69,7 +69,7 @@ def _strokes(rng: np.random.Generator, n: int) -> np.ndarray:
 
 
 def _envelope(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Return how loud a source is from sample to sample (n,): steady, swinging, in strokes, wandering, or there once."""
+    """Return the envelope (n,) of a source: steady, periodic, in strokes, a random walk, or a single event."""
     kind = rng.integers(5)
     if kind == 0:
         return np.ones(n)
@@ -90,11 +90,11 @@ SOURCES = (_coloured_noise, _band_noise, _harmonics, _partials, _chirps)
 
 
 def synthesize(seed: int, seconds: float = 5.0) -> np.ndarray:
-    """Make a sound of one to three sources, each with its envelope, through a random filter, over a floor of noise.
+    """Synthesise a sound of one to three sources with envelopes and a random filter, over a noise floor.
 
     Args:
-        seed: The same one gives the same sound.
-        seconds: How long it is.
+        seed: The same seed gives the same sound.
+        seconds: Duration.
 
     Returns:
         (N,) float32 at 16 kHz, with a peak of at most 1.

@@ -1,4 +1,4 @@
-"""A detector's threshold from a cost table, with its reason in words."""
+"""Choice of a detector's threshold by expected cost, with an explanation in words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from vcae.anomaly.detector import Threshold
 from vcae.anomaly.metrics import CostTable, cost_threshold, decide, expected_cost
 from vcae.errors import DataError
 
-# With fewer recordings of a kind, nothing can be said of how they spread.
+# Fewest recordings of each label; fewer have no variance.
 LEAST_CLIPS = 2
 
 
@@ -18,10 +18,10 @@ def choose_threshold(normal: np.ndarray, anomalous: np.ndarray, costs: CostTable
     Args:
         normal: (n,), scores of normal recordings that the detector was not fitted to.
         anomalous: (m,), scores of anomalous ones.
-        costs: What mistakes cost, and how rare anomalies are.
+        costs: Costs of mistakes, and prior probability of anomalies.
 
     Returns:
-        The threshold, with its reason, and the counts of what it decides on these recordings.
+        The threshold with an explanation, and the counts of its decisions on these recordings.
 
     Raises:
         DataError: For too few recordings, or scores that are not finite.
@@ -48,6 +48,6 @@ def choose_threshold(normal: np.ndarray, anomalous: np.ndarray, costs: CostTable
     reason = (
         f"least expected cost where a miss costs {costs.miss:g}, a false alarm {costs.false_alarm:g} and {100 * costs.prior:.3g} % "
         f"are anomalous; on {len(normal)} normal and {len(anomalous)} anomalous recordings: {made.false_alarms} false alarms, "
-        f"{made.misses} misses, {cost:.4g} a recording"
+        f"{made.misses} misses, {cost:.4g} per recording"
     )
     return Threshold(value, reason, facts)

@@ -1,4 +1,4 @@
-"""Rolling scores of sound that is still being made: constant memory, one score a window."""
+"""Rolling scores of a live stream or a growing file: one score per window, in constant memory."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from vcae.anomaly.detector import Detector
 from vcae.errors import AudioError
 
 CHUNK = 1 << 15
-# How often a growing file is looked at, in s.
+# Interval at which a growing file is checked, in s.
 POLL_S = 0.2
 
 
 @dataclass(frozen=True)
 class Window:
-    """The score of a window.
+    """Score of a window.
 
     Attributes:
-        start_s: Where it begins.
-        end_s: Where it ends.
-        score: As of `Anomaly`; None when it is silent.
-        probability: Likewise.
-        peak_s: Where its least normal frame is.
+        start_s: Start of the window.
+        end_s: End of the window.
+        score: As in `Anomaly`; None if the window is silent.
+        probability: As in `Anomaly`; None if the window is silent.
+        peak_s: Time of its most anomalous frame.
     """
 
     start_s: float
@@ -38,11 +38,11 @@ class Window:
 
 
 def read_pcm(stream: BinaryIO, follow_s: float = 0.0) -> Iterator[np.ndarray]:
-    """Yield samples (n,) float32 of 16-bit little-endian mono PCM as they come.
+    """Yield samples (n,) float32 of 16-bit little-endian mono PCM as they arrive.
 
     Args:
-        stream: Read until it ends.
-        follow_s: How long to wait for more after the end, in s, as of a growing file.
+        stream: Stream that is read until its end.
+        follow_s: Time to wait for more after the end, in s, for a growing file.
     """
     rest = b""
     waited = 0.0
@@ -84,7 +84,7 @@ def read_growing(path: Path, follow_s: float = 0.0) -> tuple[int, Iterator[np.nd
     def read() -> Iterator[np.ndarray]:
         at, waited = 0, 0.0
         while True:
-            # Opened anew each time round: the header of a growing file is written when it grows.
+            # Reopened each time, as the header of a growing file changes.
             try:
                 with soundfile.SoundFile(str(path)) as opened:
                     if at < opened.frames:
@@ -112,17 +112,17 @@ def watch(
     """Score windows of a stream.
 
     Args:
-        detector: Fitted.
-        pieces: Samples (n,) of any lengths.
-        sample_rate: Theirs, in Hz.
-        window_s: Length of a window; None: that of the recordings that the scores were calibrated on.
-        hop_s: From window to window; None: half a window.
+        detector: Fitted detector.
+        pieces: Blocks of samples (n,), of any lengths.
+        sample_rate: Rate of the samples in Hz.
+        window_s: Length of a window in s; None: that of the recordings from which the scores were calibrated.
+        hop_s: Hop between windows in s; None: half a window.
 
     Yields:
         Each window's score; the last one ends where the stream ends.
 
     Raises:
-        AudioError: If the stream ends before the first window is full, or the window is shorter than the detector sees.
+        AudioError: If the stream ends before the first window is full, or the window is too short for the detector.
     """
     config = detector.config
     rate = config.mel.sample_rate
@@ -133,7 +133,7 @@ def watch(
         raise AudioError(f"a window of {window / rate:.3f} s is too short; at least {least / rate:.3f} s are needed")
     if not 0 < hop <= window:
         raise AudioError(
-            f"a hop of {hop / rate:.3f} s does not fit windows of {window / rate:.3f} s; it must be above 0 and no longer"
+            f"a hop of {hop / rate:.3f} s does not fit windows of {window / rate:.3f} s; it must be above 0 and at most a window"
         )
     held = np.zeros(0, np.float32)
     start = fresh = 0
@@ -170,7 +170,7 @@ def _score(detector: Detector, wav: np.ndarray, start_s: float) -> Window:
     try:
         found = detector.score(wav, detector.config.mel.sample_rate)
     except AudioError:
-        # Silent, or broken samples: said as such, and the watch goes on.
+        # Silence or invalid samples give a window without a score, and the watch continues.
         return Window(start_s, end_s, None, None, None)
     peak_s = start_s + float(np.argmax(found.frame_scores)) * found.hop_s
     return Window(start_s, end_s, found.score, found.probability, min(peak_s, end_s))

@@ -28,7 +28,7 @@ F0_MAX_HZ = 600.0
 VOICED_CONFIDENCE = 0.35
 SAMPLE_RATE = 16000
 HOP_LENGTH = 256
-# The detector looks at so many frames before and after one; with them, a block is what one of its own windows holds at most (1875).
+# Context of the detector in frames, before and after each frame; a block with its context fills the detector's largest window (1875).
 LEFT_FRAMES, RIGHT_FRAMES = 11, 11
 BLOCK_FRAMES = 1850
 
@@ -65,15 +65,15 @@ def estimate_f0_sections(read: Callable[[int, int], np.ndarray], n_samples: int,
     """Estimate F0 of a signal at 16 kHz that is read in blocks.
 
     Args:
-        read: Reads samples from a start to a stop.
-        n_samples: How many there are.
-        peak: Their largest magnitude.
+        read: Function that returns samples `start` to `stop`, (n,).
+        n_samples: Length of the signal, N.
+        peak: Largest magnitude of the signal.
 
     Returns:
-        As `estimate_f0`; in float32, a megabyte an hour.
+        As `estimate_f0`: (T,) float32 in Hz, about 1 MB an hour.
     """
     n, blocks = n_frames(n_samples, HOP_LENGTH), []
-    # The detector calls anything under -60 dBFS silence, so a quiet recording is raised first.
+    # The detector takes anything under -60 dBFS for silence, so a quiet recording is amplified first.
     scale = 0.5 / peak if peak > 0 else 1.0
     for start in range(0, n, BLOCK_FRAMES):
         stop, first = min(start + BLOCK_FRAMES, n), max(start - LEFT_FRAMES, 0)
@@ -111,13 +111,14 @@ def continuous_log_f0(f0: Tensor, default_hz: float = 150.0) -> Tensor:
 
 
 def log_f0_statistics(f0: Tensor) -> tuple[float, float]:
-    """Return median and spread of log-F0 over voiced frames.
+    """Return median and standard deviation of log-F0 over voiced frames, the latter from percentiles.
 
     Args:
         f0: (T,) in Hz, 0 where unvoiced.
 
     Returns:
-        Median and half the distance between the 16th and 84th percentile, both in nats; (nan, nan) without voiced frames.
+        Median, and half the distance between the 16th and 84th percentile (the standard deviation of a normal distribution), both in
+        nats; (nan, nan) without voiced frames.
     """
     voiced = f0[f0 > 0]
     if voiced.numel() == 0:

@@ -1,4 +1,4 @@
-"""Frame arithmetic: how many, which are valid, which carry speech."""
+"""Frame arithmetic: frame counts, masks of valid and of active frames, moments and smoothing over time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# A frame whose mean log-mel lies this far under the loudest frames (in nats, 3.5 = 30 dB) counts as pause.
+# A frame whose mean log-mel is this far below that of the loudest frames (in nats, 3.5 = 30 dB) counts as pause.
 ACTIVE_RANGE = 3.5
 
 
@@ -59,7 +59,7 @@ def weighted_moments(x: Tensor, weight: Tensor, eps: float = 1e-5) -> tuple[Tens
 
     Args:
         x: (B, D, T).
-        weight: (B, 1, T), not negative.
+        weight: (B, 1, T), zero or more.
         eps: Added to the variance.
 
     Returns:
@@ -72,11 +72,11 @@ def weighted_moments(x: Tensor, weight: Tensor, eps: float = 1e-5) -> tuple[Tens
 
 
 def gaussian_smooth(x: Tensor, deviation: float, dim: int) -> Tensor:
-    """Smooth with a Gaussian along one dimension, the edges held.
+    """Smooth with a Gaussian along one dimension; edge values are repeated beyond the edges.
 
     Args:
         x: (B, D, T).
-        deviation: Of the Gaussian, in steps of that dimension; it is cut off at three deviations.
+        deviation: Standard deviation of the Gaussian in steps of that dimension; the kernel ends at three deviations.
         dim: 1 or 2.
 
     Returns:

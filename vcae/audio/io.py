@@ -1,25 +1,34 @@
-"""Sound files in and out: anything soundfile reads, as mono at the house rate; atomic, tagged files out."""
+"""Sound files: reading of all formats of libsndfile and ffmpeg's libraries as mono, and atomic writing with a provenance tag."""
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import numpy as np
 
+from vcae.audio.channels import ChannelMeter, mix_down
+from vcae.audio.containers import Layout, Part, PartFile, examine
+from vcae.audio.media import SOUND_FORMATS, VIDEO_FORMATS, MediaFile, open_container, write_media
+from vcae.audio.samples import SampleArray
 from vcae.errors import AudioError
 from vcae.files import STDIO, check_target, replacing, writing
 
+log = logging.getLogger(__name__)
+
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 8000, 192000
-# Of a file whose length is limited: more would take memory that the limit is to save.
+# Most channels of a file with a limited length, as more would need too much memory.
 MAX_CHANNELS = 8
-# Output formats by suffix: (soundfile format, subtype). All carry a comment tag.
-FORMATS = {
+# Output formats of libsndfile by suffix: (format, subtype). All carry a comment tag.
+SNDFILE_FORMATS = {
     ".wav": ("WAV", "PCM_16"),
     ".flac": ("FLAC", "PCM_16"),
     ".ogg": ("OGG", "VORBIS"),
@@ -28,23 +37,45 @@ FORMATS = {
     ".aif": ("AIFF", "PCM_16"),
     ".mp3": ("MP3", "MPEG_LAYER_III"),
 }
-# Samples of all channels that are read at a time.
+# Suffixes of outputs; a video output takes the pictures of its source.
+FORMATS = (*SNDFILE_FORMATS, *SOUND_FORMATS, *VIDEO_FORMATS)
+# Samples of all channels per read.
 BLOCK_SAMPLES = 1 << 19
 
 
-@dataclass(frozen=True)
-class Sound:
-    """A mono signal.
+@dataclass(frozen=True, eq=False, repr=False)
+class Sound(SampleArray):
+    """Mono signal with its sample rate. NumPy and PyTorch accept it like its array of samples.
 
     Attributes:
-        wav: (N,) float32, -1..1 as a rule.
+        wav: (N,) float32, usually -1..1.
         sample_rate: Hz.
-        name: Where it comes from, for messages.
+        name: Origin, for messages.
+        comment: Provenance, which `save` writes into the file.
+        warnings: Problems of the file that did not prevent reading it, one sentence each.
     """
 
     wav: np.ndarray
     sample_rate: int
     name: str = "audio"
+    comment: str = ""
+    warnings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Sound({self.duration_s:.2f} s at {self.sample_rate} Hz, {self.name!r})"
+
+    def save(self, path: str | Path, force: bool = False) -> Path:
+        """Write the sound to a file and return its path.
+
+        Args:
+            path: File to write; its suffix sets the format: wav, flac, ogg, opus, aiff, mp3, or one of PyAV's.
+            force: Replace an existing file.
+
+        Raises:
+            AudioError: If the suffix is unknown, the file exists and `force` is off, the sound is silent, or writing fails.
+        """
+        write_sound(path, self, self.comment, force)
+        return Path(path)
 
     @property
     def duration_s(self) -> float:
@@ -61,107 +92,201 @@ class Sound:
 
 
 class SoundReader:
-    """A sound file that is read in blocks. Use it in a `with` statement.
+    """Reader of a sound file, or of a video's sound track, in blocks. Use it in a `with` statement.
 
     Attributes:
-        name: For messages.
+        name: Name for messages.
         sample_rate: Hz.
+        channels: Channels of the file; they are mixed to mono.
+        has_video: Whether the file is a video.
+        warnings: Problems of the file that do not prevent reading it, one sentence each; complete after reading.
 
     Args:
         path: A file, or `-` for `stdin`.
-        stdin: Where `-` reads a whole file from; what does not fit into memory at ease is put on disk.
-        name: For messages; the path when None.
-        max_s: Longest allowed; judged by the header, before anything is decoded, and by what is decoded.
+        stdin: Standard input, from which a whole file is read; a large one is stored on disk.
+        name: Name for messages; the path when None.
+        max_s: Longest duration allowed; checked by the header, before anything is decoded, and during decoding.
 
     Raises:
-        AudioError: If the file is missing, is a folder, is empty, is no audio, is too long, or its sample rate is not supported.
+        AudioError: If the file is missing, a folder, empty, not audio, too long, or its sample rate is not supported.
     """
 
     def __init__(
         self, path: str | Path, stdin: BinaryIO | None = None, name: str | None = None, max_s: float | None = None
     ) -> None:
-        self._max_s = max_s
+        self._max_s, self._warnings = max_s, list[str]()
+        self._media: MediaFile | None = None
         if str(path) == STDIO:
-            self.name, self._file = name or "standard input", _take_in(stdin)
-            source: BinaryIO | int = self._file
+            self.name, self.file = name or "standard input", _take_in(stdin)
         else:
-            # As an open file, so that its suffix says nothing: a .raw may well be a wav.
+            # As an open file, so that its suffix does not matter: a .raw may be a wav.
             self.name = name or str(path)
-            self._file = _open(_check_file(Path(path), self.name), self.name)
-            source = self._file.fileno()
+            self.file = _open(_check_file(Path(path), self.name), self.name)
         try:
-            self._opened = _forward(source)
-        except (OSError, RuntimeError, ValueError) as error:
-            self._file.close()
-            raise _unreadable(self.name, error) from error
-        self.sample_rate = int(self._opened.samplerate)
-        try:
-            check_rate(self.sample_rate, self.name)
-            _check_length(self._opened.frames, self.sample_rate, self._opened.channels, self.name, max_s)
-        except AudioError:
-            self.close()
+            self._layout = examine(self.file) or Layout((Part(0, self.file.seek(0, 2)),))
+            opened = self._open()
+            with closing(opened):
+                self.sample_rate, self.channels = int(opened.samplerate), int(opened.channels)
+                check_rate(self.sample_rate, self.name)
+                _check_length(opened.frames, self.sample_rate, self.channels, self.name, max_s)
+                self.has_video = isinstance(opened, MediaFile) and opened.has_video
+                # An MP3's length may be an estimate, and so may a media file's; the other formats state it.
+                exact = not isinstance(opened, MediaFile) and opened.format != "MP3" and len(self._layout.parts) == 1
+                self._expected = opened.frames if exact and not self._layout.cut else 0
+                self._is_float = not isinstance(opened, MediaFile) and opened.subtype in ("FLOAT", "DOUBLE")
+        except BaseException:
+            self.file.close()
             raise
 
-    def blocks(self) -> Iterator[np.ndarray]:
-        """Yield the sound as mono blocks (n,), float32. Can be called once, and not after `channel_blocks`.
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Problems of the file that do not prevent reading it."""
+        return tuple(dict.fromkeys(f"{self.name} {line}" for line in self._warnings))
+
+    def _open(self, part: Part | None = None) -> Any:
+        """Open the file, or a part of it, with a library that can read it."""
+        part = part or self._layout.parts[0]
+        whole = part.patches == {} and part == Part(0, self.file.seek(0, 2))
+        self.file.seek(0)
+        try:
+            return _forward((_descriptor(self.file) if whole else None) or PartFile(self.file, part))
+        except (OSError, RuntimeError, ValueError) as error:
+            try:
+                return MediaFile(self.file, self.name)
+            except OSError:
+                raise _unreadable(self.name, error) from error
+
+    def _decode(self) -> Iterator[np.ndarray]:
+        """Yield the samples (n, channels) of all parts, float32, from the start. Can be called again."""
+        n = 0
+        for part in self._layout.parts:
+            with closing(self._open(part)) as opened:
+                for block in self._blocks_of(opened):
+                    n += len(block)
+                    _check_length(n, self.sample_rate, self.channels, self.name, self._max_s)
+                    yield block
+        if self._layout.cut:
+            stated, seconds = self._layout.stated_s, n / self.sample_rate
+            of = f" of {stated:.2f}" if stated and stated > seconds else ""
+            self._warn(f"is cut off: {seconds:.2f}{of} s could be read; get a whole copy of it")
+        if 0 < self._expected < 1 << 60 and n < self._expected:
+            raise AudioError(f"{self.name} is truncated: {n} of {self._expected} samples could be read; get a whole copy of it")
+
+    def _blocks_of(self, opened: Any) -> Iterator[np.ndarray]:
+        rate, channels = int(opened.samplerate), int(opened.channels)
+        if isinstance(opened, MediaFile):
+            yield from opened.blocks()
+            self._warnings += [line for line in opened.warnings if line not in self._warnings]
+            return
+        blocks = self._sndfile_blocks(opened, channels)
+        if (rate, channels) == (self.sample_rate, self.channels):
+            yield from blocks
+            return
+        # A part with another format than the first: the mean of its channels is used in every channel.
+        for mono in resample_blocks((block.mean(axis=1) for block in blocks), rate, self.sample_rate):
+            yield np.repeat(mono[:, None], self.channels, axis=1)
+
+    def _sndfile_blocks(self, opened: Any, channels: int) -> Iterator[np.ndarray]:
+        while True:
+            try:
+                block = opened.read(max(BLOCK_SAMPLES // channels, 1), dtype="float32", always_2d=True)
+            except (OSError, RuntimeError) as error:
+                raise _unreadable(self.name, error) from error
+            if not len(block):
+                return
+            yield block
+
+    def _warn(self, line: str) -> None:
+        if line not in self._warnings:
+            self._warnings.append(line)
+
+    def _measure(self, most: int | None) -> ChannelMeter:
+        """Measure the first `most` samples."""
+        meter = ChannelMeter(self.channels)
+        for block in self._decode():
+            meter.add(block)
+            if most is not None and meter.n >= most:
+                break
+        if meter.full_scale != 1:
+            self._warn(_other_scale(meter))
+        return meter
+
+    def _weights(self, most: int | None) -> np.ndarray:
+        """Return the weights of the channels, by the first `most` samples."""
+        if self.channels == 1 and not self._is_float:
+            return np.ones(1)
+        meter = self._measure(most)
+        return meter.weights() / meter.full_scale
+
+    def blocks(self, first_s: float | None = None) -> Iterator[np.ndarray]:
+        """Yield the sound as mono blocks (n,), float32: the mean of the active channels, with inverted ones turned.
+
+        Args:
+            first_s: Seconds from the beginning that are used to find the active channels; all when None.
 
         Raises:
-            AudioError: If the file is empty, damaged, too long, or has bad samples; the latter are counted to the end.
+            AudioError: If the file is empty, damaged, too long, or has invalid samples, which are counted up to the end.
         """
-        for block in self.channel_blocks():
-            mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
-            yield np.ascontiguousarray(mono, dtype=np.float32)
+        weights = self._weights(None if first_s is None else round(first_s * self.sample_rate))
+        for block in self._checked():
+            yield mix_down(block, weights)
 
     def channel_blocks(self) -> Iterator[np.ndarray]:
-        """Yield the sound as blocks (n, channels), float32. Can be called once, and not after `blocks`.
+        """Yield the sound as blocks (n, channels), float32, with all channels as they are.
 
         Raises:
             AudioError: As `blocks`.
         """
-        # An MP3's length may be an estimate; the other formats state it.
-        expected = 0 if self._opened.format == "MP3" else self._opened.frames
+        full_scale = self._measure(None).full_scale if self._is_float else 1.0
+        for block in self._checked():
+            yield block if full_scale == 1 else (block / full_scale).astype(np.float32)
+
+    def _checked(self) -> Iterator[np.ndarray]:
+        """Yield the samples (n, channels) up to the first invalid one, and raise AudioError at the end if there was any."""
+        for note in self._layout.notes:
+            self._warn(note)
         n = bad = 0
-        while True:
-            try:
-                block = self._opened.read(max(BLOCK_SAMPLES // self._opened.channels, 1), dtype="float32", always_2d=True)
-            except (OSError, RuntimeError) as error:
-                raise _unreadable(self.name, error) from error
-            if not len(block):
-                break
+        for block in self._decode():
             n += len(block)
-            _check_length(n, self.sample_rate, self._opened.channels, self.name, self._max_s)
             bad += block.size - int(np.isfinite(block).sum())
             if not bad:
                 yield block
-        if 0 < expected < 1 << 60 and n < expected:
-            raise AudioError(f"{self.name} is truncated: {n} of {expected} samples could be read; get a whole copy of it")
         _check_samples(n, bad, self.name)
 
     def read(self, first_s: float | None = None) -> Sound:
-        """Return the sound, or no more than so many seconds of it. Can be called once.
+        """Return the sound, or its first `first_s` seconds. Can be called once.
 
         Raises:
             AudioError: As `blocks`.
         """
         blocks, n = [], 0
         most = None if first_s is None else round(first_s * self.sample_rate)
-        for block in self.blocks():
+        for block in self.blocks(first_s):
             blocks.append(block)
             n += len(block)
             if most is not None and n >= most:
                 break
-        return Sound(np.concatenate(blocks)[:most], self.sample_rate, self.name)
+        return Sound(np.concatenate(blocks)[:most], self.sample_rate, self.name, warnings=self.warnings)
 
     def close(self) -> None:
         """Close the file."""
-        self._opened.close()
-        self._file.close()
+        self.file.close()
 
     def __enter__(self) -> SoundReader:
         return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _other_scale(meter: ChannelMeter) -> str:
+    scale = f"{meter.full_scale:.0f}"
+    return f"has floats up to {meter.peak:.0f} where 1 is full scale; they were treated as integers of up to {scale} and divided by it"
+
+
+def _descriptor(file: BinaryIO) -> int | None:
+    """Return the descriptor of an open file on disk; None for one in memory."""
+    return file.fileno() if isinstance(file, io.BufferedReader) else None
 
 
 def _take_in(stdin: BinaryIO | None) -> BinaryIO:
@@ -171,7 +296,7 @@ def _take_in(stdin: BinaryIO | None) -> BinaryIO:
             shutil.copyfileobj(stdin, spool, 1 << 20)
     except OSError as error:
         raise AudioError(
-            f"standard input could not be taken in ({error.strerror}); make room in {tempfile.gettempdir()}, or name another folder in TMPDIR"
+            f"standard input could not be stored ({error.strerror}); free space in {tempfile.gettempdir()}, or set TMPDIR to another folder"
         ) from error
     if not spool.tell():
         raise AudioError("standard input is empty; pipe a wav file into it")
@@ -186,14 +311,14 @@ def _check_file(file: Path, name: str) -> Path:
         if file.is_dir():
             raise AudioError(f"{name} is a folder; give one sound file")
         if not file.is_file():
-            raise AudioError(f"{name} is no regular file but a device or a pipe; pipe it into standard input and give '-'")
+            raise AudioError(f"{name} is not a regular file but a device or a pipe; pipe it into standard input and give '-'")
         if not os.access(file, os.R_OK):
             raise AudioError(f"{name} cannot be read; check its permissions")
         if file.stat().st_size == 0:
             raise AudioError(f"{name} is an empty file (0 bytes); give a file with at least 0.5 s of sound")
     except (OSError, ValueError) as error:
-        # Too long a name, a circle of links, a zero byte.
-        raise AudioError(f"{name!r:.200} is no path that can be opened ({error}); check it") from error
+        # For example a name that is too long, a circle of links, or a zero byte.
+        raise AudioError(f"{name!r:.200} is not a path that can be opened ({error}); check it") from error
     return file
 
 
@@ -204,11 +329,11 @@ def _open(file: Path, name: str) -> BinaryIO:
         raise AudioError(f"{name} cannot be read ({error.strerror}); check its permissions") from error
 
 
-def _forward(source: BinaryIO | int) -> Any:
+def _forward(source: PartFile | int) -> Any:
     import soundfile
 
     class Forward(soundfile.SoundFile):  # type: ignore[misc]
-        """Read from the start to the end only: seeking between blocks makes an MP3's decoder complain on standard error."""
+        """Sound file that is read from start to end only, as seeking in an MP3 prints warnings on standard error."""
 
         def seekable(self) -> bool:
             return False
@@ -218,7 +343,9 @@ def _forward(source: BinaryIO | int) -> Any:
 
 def _unreadable(name: str, error: Exception) -> AudioError:
     reason = str(error).rsplit(": ", 1)[-1].strip().rstrip(".")
-    return AudioError(f"{name} is not a sound file that can be read ({reason}); give wav, flac, mp3, ogg, opus or aiff")
+    return AudioError(
+        f"{name} is not a sound file that can be read ({reason}); give wav, flac, mp3, ogg, opus, aiff, m4a, wma, amr or a video"
+    )
 
 
 def check_rate(sample_rate: int, name: str) -> None:
@@ -242,7 +369,7 @@ def check_sound(wav: np.ndarray, sample_rate: int, name: str) -> Sound:
     Args:
         wav: (N,) or (N, channels), floating point.
         sample_rate: Hz.
-        name: For messages.
+        name: Name for messages.
 
     Returns:
         The mono sound.
@@ -252,8 +379,14 @@ def check_sound(wav: np.ndarray, sample_rate: int, name: str) -> Sound:
     """
     check_rate(sample_rate, name)
     _check_samples(wav.shape[0], int(wav.size - np.isfinite(wav).sum()), name)
-    mono = wav.mean(axis=1) if wav.ndim == 2 else wav
-    return Sound(np.ascontiguousarray(mono, dtype=np.float32), int(sample_rate), name)
+    columns = wav if wav.ndim == 2 else wav[:, None]
+    meter = ChannelMeter(columns.shape[1])
+    meter.add(columns)
+    weights = meter.weights() if wav.ndim == 2 else np.ones(1)
+    warnings = () if meter.full_scale == 1 else (f"{name} {_other_scale(meter)}",)
+    for line in warnings:
+        log.warning("%s", line)
+    return Sound(mix_down(columns, weights / meter.full_scale), int(sample_rate), name, warnings=warnings)
 
 
 def read_sound(
@@ -266,20 +399,24 @@ def read_sound(
     """Read a sound file.
 
     Args:
-        path: A file that soundfile reads (wav, flac, mp3, ogg, opus, aiff ...), or `-` for `stdin`.
-        stdin: Where `-` reads a whole file from.
-        name: For messages; the path when None.
-        max_s: Longest allowed; judged by the header, before anything is decoded, and by what is decoded.
-        first_s: Read no more than so many seconds of it.
+        path: A file in a format of libsndfile (wav, flac, mp3, ogg, opus, aiff ...) or of ffmpeg's libraries (m4a, aac, wma, amr, videos ...),
+            or `-` for `stdin`.
+        stdin: Standard input, from which a whole file is read.
+        name: Name for messages; the path when None.
+        max_s: Longest duration allowed; checked by the header, before anything is decoded, and during decoding.
+        first_s: Read only the first seconds.
 
     Returns:
-        The sound, mixed to mono, at its own rate.
+        The sound, mixed to mono, at its own rate. Problems that did not prevent reading are in its warnings, and logged.
 
     Raises:
-        AudioError: If the file is missing, is a folder, is empty, is no audio, is damaged, too long or has bad samples.
+        AudioError: If the file is missing, a folder, empty, not audio, damaged, too long or has invalid samples.
     """
     with SoundReader(path, stdin, name, max_s) as reader:
-        return reader.read(first_s)
+        sound = reader.read(first_s)
+    for line in sound.warnings:
+        log.warning("%s", line)
+    return sound
 
 
 def _check_length(n_frames: int, sample_rate: int, channels: int, name: str, max_s: float | None) -> None:
@@ -287,7 +424,7 @@ def _check_length(n_frames: int, sample_rate: int, channels: int, name: str, max
         return
     if channels > MAX_CHANNELS:
         raise AudioError(f"{name} has {channels} channels; at most {MAX_CHANNELS} are allowed, so mix it down")
-    # A header of unknown length says so by a number that no file can have.
+    # A header with an unknown length has an impossibly large number.
     if n_frames < 1 << 60 and n_frames > max_s * sample_rate:
         raise AudioError(f"{name} is {n_frames / sample_rate:.0f} s long; at most {max_s:g} s are allowed, so cut it")
 
@@ -298,7 +435,7 @@ def resample(wav: np.ndarray, sample_rate: int, new_sample_rate: int) -> np.ndar
 
 
 def resample_blocks(blocks: Iterable[np.ndarray], sample_rate: int, new_sample_rate: int) -> Iterator[np.ndarray]:
-    """Yield what `resample` makes of a signal that comes in blocks, bit for bit."""
+    """Apply `resample` to a signal in blocks, with bit-identical results."""
     if sample_rate == new_sample_rate:
         yield from (block.astype(np.float32, copy=False) for block in blocks)
         return
@@ -311,32 +448,59 @@ def resample_blocks(blocks: Iterable[np.ndarray], sample_rate: int, new_sample_r
 
 
 def check_output(path: str | Path, force: bool = False) -> None:
-    """Refuse the path of a sound file that could not be written, before any work is done.
+    """Check that a sound file can be written to a path, before any work is done.
 
     Args:
-        path: Of the output; `-` for standard output.
+        path: Path of the output; `-` for standard output.
         force: Replace an existing file.
 
     Raises:
-        AudioError: If the suffix is unknown, the file exists and `force` is off, it is a folder, or the place is not writable.
+        AudioError: If the suffix is unknown, the file exists and `force` is off, it is a folder, or its folder is not writable.
     """
-    check_target(path, force, tuple(FORMATS), AudioError)
+    check_target(path, force, FORMATS, AudioError)
 
 
-def write_sound(path: str | Path, sound: Sound, comment: str, force: bool = False, stdout: BinaryIO | None = None) -> None:
-    """Write a sound under a temporary name, then rename it: no half-written file is ever seen.
+def channels_of(path: str | Path, channels: int) -> int:
+    """Return how many of `channels` a file keeps: 1 in formats of PyAV; 1 where the format takes fewer."""
+    suffix = ".wav" if str(path) == STDIO else Path(path).suffix.lower()
+    most = 2 if suffix == ".mp3" else MAX_CHANNELS
+    return channels if suffix in SNDFILE_FORMATS and channels <= most else 1
+
+
+def check_pictures(path: str | Path, source: object) -> None:
+    """Check that a video output has a video source, before any work is done.
 
     Args:
-        path: Output; the suffix names the format. `-` writes a wav to `stdout`.
-        sound: What to write, -1..1.
-        comment: Provenance, stored in the file's comment tag.
-        force: Replace an existing file.
-        stdout: Where `-` writes to.
+        path: Path of the output.
+        source: A `SoundReader`, or any other source, which has no pictures.
 
     Raises:
-        AudioError: If `check_output` refuses the path, the sound is silent, or writing fails.
+        AudioError: If the output is a video and the source is not.
     """
-    write_blocks(path, [sound.wav], sound.sample_rate, comment, force, stdout)
+    suffix = Path(path).suffix.lower()
+    if str(path) != STDIO and suffix in VIDEO_FORMATS and not getattr(source, "has_video", False):
+        name = getattr(source, "name", "the source")
+        raise AudioError(
+            f"{path} would be a video and {name} has no pictures; take a sound file's suffix, such as .m4a or .wav"
+        )
+
+
+def write_sound(
+    path: str | Path, sound: Sound, comment: str | None = None, force: bool = False, stdout: BinaryIO | None = None
+) -> None:
+    """Write a sound atomically: under a temporary name that is renamed at the end.
+
+    Args:
+        path: Output; its suffix sets the format. `-` writes a wav to `stdout`.
+        sound: The sound, -1..1.
+        comment: Provenance, stored in the file's comment tag; the sound's own when None.
+        force: Replace an existing file.
+        stdout: Standard output, for `-`.
+
+    Raises:
+        AudioError: If `check_output` raises for the path, the sound is silent, or writing fails.
+    """
+    write_blocks(path, [sound.wav], sound.sample_rate, sound.comment if comment is None else comment, force, stdout)
 
 
 def write_blocks(
@@ -346,22 +510,52 @@ def write_blocks(
     comment: str,
     force: bool = False,
     stdout: BinaryIO | None = None,
+    source: object = None,
     channels: int = 1,
 ) -> None:
-    """Write a sound that comes in blocks (n,), or (n, channels), in memory bounded by a block. The rest is as in `write_sound`."""
+    """Write a sound that comes in blocks (n,), or (n, channels), in memory bounded by a block.
+
+    Args:
+        path: As in `write_sound`.
+        blocks: The sound.
+        sample_rate: Hz.
+        comment: As in `write_sound`.
+        force: Likewise.
+        stdout: Likewise.
+        source: What it was made from: a `SoundReader`, whose pictures a video takes.
+        channels: Channels of the blocks; where the format takes fewer (`channels_of`), they are mixed to mono.
+
+    Raises:
+        AudioError: As `write_sound`; if a video is asked for, and the source has none.
+    """
     check_output(path, force)
+    check_pictures(path, source)
+    kept = channels_of(path, channels)
+    if kept != channels:
+        blocks = (block.mean(axis=1) for block in blocks)
     if str(path) == STDIO:
         if stdout is None:
-            raise AudioError("there is no standard output to write to; name a file with -o")
+            raise AudioError("there is no standard output to write to; name a file")
         # A wav's header says how long it is, so it is made before it is sent.
         with writing("standard output", AudioError), tempfile.TemporaryFile(prefix="vcae-", buffering=0) as made:
-            _encode(made, blocks, sample_rate, ("WAV", "PCM_16"), comment, path, channels)
+            _encode(made, blocks, sample_rate, ("WAV", "PCM_16"), comment, path, kept)
             made.seek(0)
             shutil.copyfileobj(made, stdout, 1 << 20)
             stdout.flush()
         return
-    with replacing(path, AudioError) as temporary, temporary.open("w+b", buffering=0) as out:
-        _encode(cast(BinaryIO, out), blocks, sample_rate, FORMATS[Path(path).suffix.lower()], comment, path, channels)
+    suffix = Path(path).suffix.lower()
+    with replacing(path, AudioError) as temporary:
+        if suffix in SNDFILE_FORMATS:
+            with temporary.open("w+b", buffering=0) as out:
+                _encode(cast(BinaryIO, out), blocks, sample_rate, SNDFILE_FORMATS[suffix], comment, path, kept)
+            return
+        kind = SOUND_FORMATS.get(suffix) or VIDEO_FORMATS[suffix]
+        video = source.file if suffix in VIDEO_FORMATS and isinstance(source, SoundReader) else None
+        peaks = [0.0]
+        write_media(
+            temporary, blocks, sample_rate, kind, comment, video, lambda b: peaks.append(float(np.abs(b).max(initial=0.0)))
+        )
+        _check_peak(max(peaks), path)
 
 
 class _CarefulFile:
@@ -373,7 +567,7 @@ class _CarefulFile:
         self.error: OSError | None = None
 
     def write(self, data: bytes) -> int:
-        """Write, and say that all went well even if it did not."""
+        """Write, and report success even after an error, which is kept."""
         left = memoryview(data)
         while left and self.error is None:
             try:
@@ -398,7 +592,8 @@ def _encode(
     with soundfile.SoundFile(
         careful, "w", samplerate=sample_rate, channels=channels, format=kind[0], subtype=kind[1]
     ) as opened:
-        opened.comment = comment
+        if comment:
+            opened.comment = comment
         for block in blocks:
             peak = max(peak, float(np.abs(block).max(initial=0.0)))
             # In pieces: libsndfile's Vorbis encoder overflows its stack on one long write.
@@ -408,13 +603,23 @@ def _encode(
                     raise careful.error
     if careful.error is not None:
         raise careful.error
+    _check_peak(peak, path)
+
+
+def _check_peak(peak: float, path: str | Path) -> None:
     if not np.isfinite(peak) or peak < 1e-5:
         raise AudioError(f"the result for {path} is silent (peak {peak:.1e}) and was not written; please report the input")
 
 
 def read_comment(path: str | Path) -> str:
-    """Return the comment tag of a sound file, empty when it has none."""
+    """Return the comment tag of a sound file, empty if it has none."""
     import soundfile
 
-    with soundfile.SoundFile(str(path)) as opened:
-        return str(opened.comment or "")
+    try:
+        with soundfile.SoundFile(str(path)) as opened:
+            return str(opened.comment or "")
+    except RuntimeError:
+        with open(path, "rb") as file:
+            container = open_container(file, str(path))
+            with container:
+                return {name.lower(): text for name, text in container.metadata.items()}.get("comment", "")

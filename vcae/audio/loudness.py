@@ -1,4 +1,4 @@
-"""Level: bring inputs to the models' level, and give outputs the source's."""
+"""RMS level: scale inputs to the models' level, and outputs to the source's level or loudness envelope."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ import numpy as np
 # RMS of the frames that carry sound, in training data and in every input of the models (-24.4 dBFS).
 TARGET_LEVEL = 0.06
 PEAK_LIMIT = 0.98
-# A signal whose active level lies under this (-80 dBFS) counts as silent.
+# A signal whose active level is below this (-80 dBFS) counts as silent.
 SILENCE_LEVEL = 1e-4
 FRAME = 256
 # Envelope following: length of the smoothing window, and bounds of the gain relative to the overall level.
 SMOOTH_FRAMES = 15
 MAX_RAISE_DB = 6.0
 MAX_CUT_DB = 20.0
-# A mean of this share of the active level or less is left in.
+# A DC offset of at most this fraction of the active level is not removed.
 MAX_OFFSET = 0.1
-# Samples over which the limiter's gain comes and goes; 10 ms at 16 kHz.
+# Attack and release of the limiter's gain in samples; 10 ms at 16 kHz.
 LIMITER_WINDOW = 160
-# Reads samples from a start to a stop: (n,).
+# A function that returns samples `start` to `stop` of a signal: (n,).
 Read = Callable[[int, int], np.ndarray]
 
 
 class LevelMeter:
-    """Measure a signal's level section by section.
+    """Measures a signal's RMS level, peak and DC offset section by section.
 
     Attributes:
-        n: Samples so far.
-        low, high: Least and greatest sample so far, 0 if there is none beyond.
+        n: Number of samples so far.
+        low, high: Smallest and largest sample so far; `low` is at most 0 and `high` at least 0.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class LevelMeter:
         self._rest = np.zeros(0, np.float32)
 
     def add(self, wav: np.ndarray) -> None:
-        """Take in the next section (n,)."""
+        """Add the next section (n,)."""
         self.n += len(wav)
         self.low, self.high = (float(bound) for bound in (wav.min(initial=self.low), wav.max(initial=self.high)))
         wav = np.concatenate([self._rest, wav]) if len(self._rest) else wav
@@ -60,11 +60,11 @@ class LevelMeter:
         return total / max(self.n, 1)
 
     def has_offset(self) -> bool:
-        """Say whether the signal stands so far off zero that it counts."""
+        """Return whether the DC offset is large enough to be removed."""
         return abs(self.mean) > MAX_OFFSET * self.changed(self.mean).level()
 
     def changed(self, offset: float = 0.0, gain: float = 1.0) -> LevelMeter:
-        """Return what would have been measured of the same signal less `offset`, and times `gain`."""
+        """Return the measurements of the same signal after subtracting `offset` and multiplying by `gain`."""
         meter = LevelMeter()
         meter.n, meter.low, meter.high = self.n, gain * (self.low - offset), gain * (self.high - offset)
         meter._rest = (self._rest - np.float32(offset)) * np.float32(gain)
@@ -76,14 +76,14 @@ class LevelMeter:
         return meter
 
     def powers(self) -> np.ndarray:
-        """Return the mean square of each frame of 256 samples, the last one filled up with silence."""
+        """Return the mean square of each frame of 256 samples, the last frame zero-padded."""
         if len(self._powers) > 1:
             self._powers, self._means = [np.concatenate(self._powers)], [np.concatenate(self._means)]
         last = [np.square(self._rest, dtype=np.float64).sum(keepdims=True) / FRAME] if len(self._rest) else []
         return np.concatenate([*self._powers, *last])
 
     def level(self, range_db: float = 30.0) -> float:
-        """Return the RMS over the frames that carry sound: those within `range_db` of the loudest; 0.0 for silence."""
+        """Return the RMS level over the active frames, those within `range_db` of the loudest; 0.0 for silence."""
         power = self.powers()
         if self.n < FRAME:
             return float(np.sqrt(power[0] * FRAME / self.n)) if self.n else 0.0
@@ -102,18 +102,18 @@ class LevelMeter:
 
     @property
     def gain(self) -> float:
-        """What brings the signal to `TARGET_LEVEL`, or its peak to `PEAK_LIMIT` if that comes first; 1 for silence."""
+        """Gain that brings the signal to `TARGET_LEVEL`, or its peak to `PEAK_LIMIT` if that gain is smaller; 1 for silence."""
         level = self.level()
         return 1.0 if level <= 0 or self.peak <= 0 else min(TARGET_LEVEL / level, PEAK_LIMIT / self.peak)
 
 
 def active_level(wav: np.ndarray) -> float:
-    """Return the RMS of a signal (N,) over the frames that carry sound, 0.0 for silence."""
+    """Return the RMS level of a signal (N,) over its active frames, 0.0 for silence."""
     return LevelMeter.of(wav).level()
 
 
 def normalize_level(wav: np.ndarray) -> np.ndarray:
-    """Scale a signal (N,) so that its active frames have `TARGET_LEVEL`, or its peak `PEAK_LIMIT` if that comes first."""
+    """Scale a signal (N,) to an active level of `TARGET_LEVEL`, or to a peak of `PEAK_LIMIT` if that gain is smaller."""
     return (wav * LevelMeter.of(wav).gain).astype(np.float32)
 
 
@@ -123,7 +123,7 @@ def set_level(wav: np.ndarray, level: float) -> np.ndarray:
 
 
 def set_level_sections(read: Read, present: LevelMeter, level: float, step: int) -> Iterator[np.ndarray]:
-    """Yield in sections of `step` samples what `set_level` returns of the signal that `read` reads and `present` measured."""
+    """Apply `set_level` in sections of `step` samples to the signal that `read` returns and `present` has measured."""
     factor = level / max(present.level(), 1e-12)
     yield from _limit_sections(lambda start, stop: read(start, stop) * factor, present.n, present.peak * factor, step)
 
@@ -137,14 +137,14 @@ def _envelope_db(power: np.ndarray, floor: float) -> np.ndarray:
 
 
 def follow_envelope(wav: np.ndarray, source: np.ndarray, level: float | None = None) -> np.ndarray:
-    """Give a signal the loudness envelope of another one, and its level.
+    """Give a signal the loudness envelope and the level of another one.
 
-    The envelope is smoothed over 15 frames of 16 ms: syllables are followed, the sound inside them is left alone. It is
-    followed upwards by at most `MAX_RAISE_DB` and downwards by at most `MAX_CUT_DB`, so pauses stay pauses.
+    The envelope is smoothed over 15 frames of 16 ms, so the gain follows syllables and does not change the sound within them. It
+    amplifies by at most `MAX_RAISE_DB` and attenuates by at most `MAX_CUT_DB`, so pauses stay pauses.
 
     Args:
-        wav: (N,), what to shape.
-        source: (N,), whose envelope to take, at the same rate.
+        wav: (N,), the signal to change.
+        source: (N,), the signal that gives the envelope, at the same rate.
         level: Active level of the result; that of `source` when None.
 
     Returns:
@@ -160,14 +160,14 @@ def follow_envelope(wav: np.ndarray, source: np.ndarray, level: float | None = N
 def follow_envelope_sections(
     read: Read, present: LevelMeter, wanted: LevelMeter, level: float | None, step: int
 ) -> Iterator[np.ndarray]:
-    """Yield in sections what `follow_envelope` returns.
+    """Apply `follow_envelope` in sections.
 
     Args:
-        read: Reads the signal to shape, twice.
-        present: What was measured of it.
-        wanted: What was measured of the signal whose envelope to take.
+        read: Returns samples of the signal to change; the signal is read twice.
+        present: Measurements of the signal to change.
+        wanted: Measurements of the signal that gives the envelope.
         level: As in `follow_envelope`.
-        step: Samples a section.
+        step: Samples per section.
     """
     n, target = present.n, wanted.level()
     if present.level() <= 0 or target <= 0:
@@ -198,11 +198,11 @@ def _limit_sections(read: Read, n: int, peak: float, step: int) -> Iterator[np.n
 
 
 def limit_peaks(wav: np.ndarray, window: int = LIMITER_WINDOW) -> np.ndarray:
-    """Turn peaks over `PEAK_LIMIT` down, smoothly and only around them, so that the level stays.
+    """Attenuate peaks over `PEAK_LIMIT` smoothly and only around them, so that the level stays the same.
 
     Args:
         wav: (N,).
-        window: Samples over which the gain comes and goes.
+        window: Attack and release of the gain in samples.
 
     Returns:
         (N,), nowhere over `PEAK_LIMIT`.
@@ -213,11 +213,11 @@ def limit_peaks(wav: np.ndarray, window: int = LIMITER_WINDOW) -> np.ndarray:
     from scipy.ndimage import minimum_filter1d
 
     needed = np.minimum(1.0, PEAK_LIMIT / np.maximum(magnitude, 1e-12))
-    # A weighted mean of minima over the same reach is never over the gain that a sample needs.
+    # A weighted mean of minima over the same window never exceeds the gain that a sample needs.
     half = window // 2
     lowest = minimum_filter1d(np.pad(needed, half, mode="edge"), 2 * half + 1)
     weights = np.hanning(2 * half + 3)[1:-1]
     gain = np.convolve(lowest, weights / weights.sum(), mode="valid")
-    # A sum of weights may come out a hair under 1: where no peak is near, nothing may change.
+    # Rounding can leave the sum of weights slightly below 1; samples away from peaks must not change.
     gain[gain > 1 - 1e-9] = 1.0
     return np.asarray(wav * gain)

@@ -68,7 +68,7 @@ class LogMel(nn.Module):
         self.register_buffer("filterbank", mel_filterbank(config), persistent=False)
 
     def spectrum(self, wav: Tensor) -> Tensor:
-        """Return the complex STFT (B, n_fft // 2 + 1, T) that the mel is made of."""
+        """Return the complex STFT (B, n_fft // 2 + 1, T) from which the mel is computed."""
         c = self.config
         return torch.stft(
             wav, c.n_fft, c.hop_length, c.win_length, self.window, center=True, pad_mode="reflect", return_complex=True

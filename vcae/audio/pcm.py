@@ -1,4 +1,4 @@
-"""Sound that comes and goes without an end: raw PCM, or a wav whose header is believed but for its length."""
+"""Endless streams of sound: raw PCM, or a wav whose header is used except for its length."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ import numpy as np
 from vcae.audio.io import check_rate
 from vcae.errors import AudioError
 
-# A header's chunks before the samples are no longer than this.
+# Longest chunk accepted before the samples in a wav header, in bytes.
 MAX_CHUNK = 1 << 16
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
 UNKNOWN_LENGTH = 0xFFFFFFFF
-# Of the resampling filter: zero crossings to each side, shape of the window, and where it begins to fall.
+# Resampling filter: zero crossings on each side, shape parameter of the Kaiser window, and start of the roll-off.
 ZERO_CROSSINGS = 24
 KAISER = 8.0
 ROLL_OFF = 0.92
 
 
 class PcmReader:
-    """Read samples as they come.
+    """Reader of samples from a stream as they arrive.
 
     Args:
-        stream: Of bytes.
-        sample_rate: Of raw PCM (16 bit, little-endian, mono), in Hz; None for a wav.
+        stream: Stream of bytes.
+        sample_rate: Rate of raw PCM (16 bit, little-endian, mono) in Hz; None for a wav.
 
     Attributes:
         sample_rate: Hz.
@@ -45,7 +45,7 @@ class PcmReader:
         check_rate(self.sample_rate, "the stream")
 
     def blocks(self, block_s: float) -> Iterator[np.ndarray]:
-        """Yield mono samples (n,), float32, `block_s` seconds at a time and what is left at the end.
+        """Yield mono samples (n,), float32, `block_s` seconds at a time; the last block may be shorter.
 
         Raises:
             AudioError: For samples that are NaN or infinite.
@@ -58,14 +58,14 @@ class PcmReader:
             if whole:
                 wav = _decode(data[:whole], self._type).reshape(-1, self._channels).mean(axis=1, dtype=np.float32)
                 if not np.isfinite(wav).all():
-                    raise AudioError("the stream holds samples that are NaN or infinite; repair what it comes from")
+                    raise AudioError("the stream holds samples that are NaN or infinite; repair the program that writes it")
                 yield wav
             if len(data) < size:
                 return
 
 
 class QuickResampler:
-    """Resample sound that comes in blocks with under 2 ms of delay, where soxr's long filters take 20 to 115 ms.
+    """Resampler of a stream with a delay under 2 ms, where soxr's longer filters take 20 to 115 ms.
 
     A Kaiser-windowed sinc. Source: Smith, Digital Audio Resampling (2002).
 
@@ -74,7 +74,7 @@ class QuickResampler:
         new_sample_rate: Hz.
 
     Attributes:
-        delay_ms: How much later a sample comes out than it came in.
+        delay_ms: Delay from input to output, in ms.
     """
 
     def __init__(self, sample_rate: int, new_sample_rate: int) -> None:
@@ -91,18 +91,18 @@ class QuickResampler:
         self._taken = self._given = 0
 
     def __call__(self, wav: np.ndarray) -> np.ndarray:
-        """Take in samples (n,) and return those that are ready."""
+        """Add samples (n,) and return the output that is ready."""
         self._taken += len(wav)
         return wav if self._up == self._down else self._resample(wav, max(self._taken - self._half, 0))
 
     def finish(self) -> np.ndarray:
-        """Return what is left when no more comes."""
+        """Return the remaining output after the last input."""
         if self._up == self._down:
             return np.zeros(0, np.float32)
         return self._resample(np.zeros(self._half, np.float32), self._taken)
 
     def _resample(self, wav: np.ndarray, until: int) -> np.ndarray:
-        """Add samples and return what lies before sample `until` of all that came in."""
+        """Add samples and return the output up to input sample `until`, counted from the start of the stream."""
         self._wav = np.concatenate([self._wav, wav])
         stop = -(-until * self._up // self._down)
         position = np.arange(self._given, stop) * self._down
@@ -116,7 +116,7 @@ class QuickResampler:
 
 
 def _read_fully(stream: BinaryIO, size: int) -> bytes:
-    """Read `size` bytes, or fewer at the end; a pipe may give them in pieces."""
+    """Read `size` bytes, or fewer at the end; a pipe may deliver them in several reads."""
     pieces, left = [], size
     while left:
         piece = stream.read(left)
@@ -146,16 +146,16 @@ def _read_header(stream: BinaryIO) -> tuple[int, int, str]:
     if not head:
         raise AudioError("standard input is empty; pipe a wav or raw PCM into it")
     if head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":
-        raise AudioError("standard input is no wav; for raw PCM (16 bit, mono) give its rate, such as --rate 16000")
+        raise AudioError("standard input is not a wav; for raw PCM (16 bit, mono) give its rate, such as `rate=16000`")
     found: tuple[int, int, str] | None = None
     while True:
         chunk = _read_fully(stream, 8)
         if len(chunk) < 8:
-            raise AudioError("the wav on standard input ends in its header; pipe a whole one")
+            raise AudioError("the wav on standard input ends inside its header; pipe a complete one")
         name, size = chunk[:4], struct.unpack("<I", chunk[4:])[0]
         if name == b"data":
             if found is None:
-                raise AudioError("the wav on standard input does not say what its samples are; pipe another")
+                raise AudioError("the wav on standard input has no format chunk before its samples; pipe another")
             return found
         if size > MAX_CHUNK:
             raise AudioError(

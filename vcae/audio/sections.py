@@ -1,6 +1,6 @@
-"""Arrays along time that are read by sections: kept in memory or on disk, or computed when they are read.
+"""Arrays along time that are read in sections: stored in memory or on disk, or computed when they are read.
 
-What a long recording needs is written as a chain of these. A short one is a single section of the same chain, so that the two
+Long recordings are processed as a chain of these in bounded memory. A short recording is a single section of the same chain, so both
 give the same result.
 """
 
@@ -19,18 +19,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vcae.deprecation import renamed
 from vcae.errors import AudioError
 
 T = TypeVar("T")
-# Sections that are worked at together.
+# Sections processed at the same time.
 WORKERS = 2
 
 
 class Sections(ABC):
-    """Something of `n` steps in time, any stretch of which can be read.
+    """Array of `n` time steps, any range of which can be read.
 
     Attributes:
-        n: Steps.
+        n: Number of time steps.
     """
 
     n: int
@@ -40,14 +41,14 @@ class Sections(ABC):
         """Return steps `start` to `stop`: (1, D, stop - start)."""
 
 
-class Computed(Sections):
-    """Sections that are computed anew whenever they are read.
+class LazySections(Sections):
+    """Sections that are computed whenever they are read.
 
     Args:
-        n: Steps.
-        compute: Gives (1, D, stop - start) for a start and a stop, right but for `reach` steps at each end that is not an end of the whole.
-        reach: How many steps beside it a step depends on.
-        multiple: `compute` is only asked to start at multiples of this.
+        n: Number of time steps.
+        compute: Function of `start` and `stop` that returns (1, D, stop - start), correct except for `reach` steps at interior edges.
+        reach: Receptive field in steps to each side.
+        multiple: `compute` is called with values of `start` that are multiples of this.
     """
 
     def __init__(self, n: int, compute: Callable[[int, int], Tensor], reach: int = 0, multiple: int = 1) -> None:
@@ -55,18 +56,18 @@ class Computed(Sections):
         self._compute, self._reach, self._multiple = compute, reach, multiple
 
     def read(self, start: int, stop: int) -> Tensor:
-        """Compute steps `start` to `stop`, with what reaches into them."""
+        """Compute steps `start` to `stop`: (1, D, stop - start)."""
         first = max(start - self._reach, 0) // self._multiple * self._multiple
         last = min(stop + self._reach, self.n)
         return self._compute(first, last)[..., start - first : stop - first]
 
 
-class Kept(Sections):
-    """Sections that were appended one after another and are kept, in memory or in an unnamed file that is gone when this is.
+class StoredSections(Sections):
+    """Sections that are appended one after another and stored, in memory or in an unnamed temporary file.
 
     Args:
-        on_disk: Where.
-        device: Where what is read goes.
+        on_disk: Store in a temporary file instead of memory.
+        device: Device of the tensors that `read` returns.
     """
 
     def __init__(self, on_disk: bool, device: torch.device) -> None:
@@ -90,7 +91,7 @@ class Kept(Sections):
         if self._file is None:
             self._parts.append(section)
             return
-        # Step by step, so that a stretch of time is a stretch of the file.
+        # Time is the outer dimension in the file, so that a range of steps is one range of bytes.
         data = memoryview(np.ascontiguousarray(section[0].T.cpu().numpy()).view(np.uint8).reshape(-1).data)
         try:
             while data:
@@ -99,7 +100,7 @@ class Kept(Sections):
             raise _no_room(error) from error
 
     def read(self, start: int, stop: int) -> Tensor:
-        """Return steps `start` to `stop`."""
+        """Return steps `start` to `stop`: (1, D, stop - start)."""
         if self._file is None:
             if len(self._parts) > 1:
                 self._parts = [torch.cat(self._parts, dim=-1)]
@@ -118,40 +119,40 @@ class Kept(Sections):
 def _no_room(error: OSError) -> AudioError:
     reason = error.strerror or error
     return AudioError(
-        f"a long recording needs room for what is computed on the way, and {tempfile.gettempdir()} gave none ({reason}); "
-        "make room there (0.8 GB an hour), or name another folder in TMPDIR"
+        f"a long recording needs temporary disk space, and {tempfile.gettempdir()} has none ({reason}); "
+        "free some there (0.8 GB per hour of sound), or set TMPDIR to another folder"
     )
 
 
 @dataclass(frozen=True)
-class Workshop:
-    """How a recording is gone through.
+class SectionRunner:
+    """Runner of computations over the sections of a recording.
 
     Attributes:
-        step: Frames at a time.
-        on_disk: Whether what is kept goes to disk, and two sections are worked at together where there are two cores.
-        device: Where to compute.
+        step: Frames per section.
+        on_disk: Store results on disk, and process two sections at the same time where there are two cores.
+        device: Device to compute on.
     """
 
     step: int
     on_disk: bool
     device: torch.device
 
-    def walk(self, n: int, parts: int = 1) -> Iterator[tuple[int, int]]:
-        """Yield start and stop of each section of `n` steps, `parts` steps a frame."""
+    def spans(self, n: int, parts: int = 1) -> Iterator[tuple[int, int]]:
+        """Yield start and stop of each section of `n` steps, where a frame has `parts` steps."""
         yield from ((start, min(start + self.step * parts, n)) for start in range(0, n, self.step * parts))
 
-    def keep(self, sections: Sections) -> Kept:
-        """Go through sections once and keep what they give."""
-        kept = Kept(self.on_disk, self.device)
-        for section in self.work(sections.read, self.walk(sections.n)):
+    def store(self, sections: Sections) -> StoredSections:
+        """Read all sections once and store them."""
+        kept = StoredSections(self.on_disk, self.device)
+        for section in self.run(sections.read, self.spans(sections.n)):
             kept.append(section)
         return kept
 
-    def work(self, read: Callable[[int, int], T], spans: Iterable[tuple[int, int]]) -> Iterator[T]:
-        """Yield what `read` gives for each start and stop, in their order.
+    def run(self, read: Callable[[int, int], T], spans: Iterable[tuple[int, int]]) -> Iterator[T]:
+        """Yield `read(start, stop)` for each span, in order.
 
-        A section to a core is faster than all cores to a section, whose many small steps wait for each other.
+        One core per section is faster than all cores on one section, as the threads of many small operations wait for each other.
         """
         n_threads = torch.get_num_threads()
         if not self.on_disk or self.device.type != "cpu" or n_threads == 1:
@@ -173,5 +174,8 @@ class Workshop:
                 yield under_way.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
-            # Each thread has its own number; new ones take over the last that was set.
+            # torch's thread count is per thread, and new threads inherit the last one set; so it is set again here.
             torch.set_num_threads(n_threads)
+
+
+__getattr__ = renamed(__name__, {"Computed": "LazySections", "Kept": "StoredSections", "Workshop": "SectionRunner"})

@@ -1,1 +1,1 @@
-"""Many files at once: what there is to do, who does it, what became of it."""
+"""Batch processing of many files: jobs and their reports, workers, and pools of processes."""

@@ -1,25 +1,28 @@
-"""What there is to do and what became of it: files, folders, rows of a table, lines of a report. No import of torch here."""
+"""Jobs and their outcomes: planned from files, folders or a table, and reported line by line. Without torch."""
 
 from __future__ import annotations
 
-import csv
 import glob
 import json
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from vcae.errors import AudioError, ConfigError, DataError
 from vcae.files import STDIO, write_file
+from vcae.table import find_path, read_table
 
-# Of the sound files taken from a folder; a file that is named is tried whatever its suffix.
+# Suffixes of the sound files of a folder; a file given by name may have any suffix.
 SUFFIXES = (
     *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".aifc"),
     *(".au", ".snd", ".caf", ".w64", ".rf64", ".sph"),
+    *(".m4a", ".m4b", ".aac", ".wma", ".amr", ".3gp", ".3g2", ".ac3", ".weba"),
+    *(".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".mts"),
 )
 REPORT = "report.jsonl"
 TABLE = ".csv"
@@ -27,14 +30,14 @@ TABLE = ".csv"
 
 @dataclass(frozen=True)
 class Job:
-    """One recording to work on.
+    """Recording to process.
 
     Attributes:
         source: The file to read; `-` for standard input.
-        speakers: Each as `--speaker` takes it.
-        output: The file to write; empty where results are collected.
-        name: Of the source, within the deepest folder that holds all sources.
-        known: What a report says of this output: `key` and `sha256`; None if nothing, or if it is to be made again anyway.
+        speakers: Target voice, each part in the form of `--speaker`.
+        output: The file to write; empty if results are collected.
+        name: Path of the source within the deepest folder that contains all sources.
+        known: `key` and `sha256` of this output in an earlier report; None if there are none, or if it is to be made again anyway.
     """
 
     source: str
@@ -46,19 +49,19 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job.
+    """Outcome of a job.
 
     Attributes:
         source, speakers, output: As in the job.
-        status: What was done, such as `converted`; or `skipped` (was done before) or `failed`.
-        reason: Why it failed, or what was wrong with the source all the same.
-        key: Hash of all that decides the result: the source's content, the voice's, the settings, the checkpoint.
-        sha256: Of the output.
-        n_bytes: Of the output.
-        duration_s: Of the sound.
-        elapsed_s: That it took.
-        facts: What was measured, as plain data.
-        value: What is collected; not part of a report.
+        status: `failed`, `skipped` (completed by an earlier run), or the worker's verb, such as `converted`.
+        reason: Reason of the failure, or a warning about the source.
+        key: Hash of everything that determines the result: content of the source and of the voice, settings, checkpoint.
+        sha256: SHA-256 of the output.
+        n_bytes: Size of the output.
+        duration_s: Duration of the sound.
+        elapsed_s: Processing time.
+        facts: Measurements, as plain data.
+        value: Result to collect; not part of a report.
     """
 
     source: str
@@ -76,22 +79,27 @@ class Outcome:
 
 
 def find_sources(
-    given: Sequence[str], suffixes: Collection[str] = SUFFIXES, pattern: str | None = None, leave_out: Path | None = None
+    given: Sequence[str],
+    suffixes: Collection[str] = SUFFIXES,
+    pattern: str | None = None,
+    leave_out: Path | None = None,
+    left_out: list[str] | None = None,
 ) -> list[tuple[str, str]]:
-    """List path and name of each file to work on.
+    """Find the files to process and return their paths and names.
 
-    A name is the path within the deepest folder that holds everything given, so that no two are alike.
+    A name is the path within the deepest folder that contains all sources, so that names are unique.
 
     Args:
-        given: Files; folders, searched with all below them, of which links to folders and hidden files are left out; patterns such as
-            `day1/*.wav`, where no file is called so; or `-`, alone.
-        suffixes: Of the files taken from a folder, in lower case.
-        pattern: Which files of a folder instead, such as `*.flac` or `day1/*`: of the name or of the path below the folder.
-        leave_out: A folder that is not searched, as outputs go there.
+        given: Files; folders, which are searched recursively without links to folders and hidden files; patterns such as
+            `day1/*.wav`, unless a file has this name; or `-`, alone.
+        suffixes: Suffixes of the files of a folder, in lower case.
+        pattern: Pattern of the files of a folder instead, such as `*.flac` or `day1/*`, for the name or the path below the folder.
+        leave_out: A folder that is not searched, as it is that of the outputs.
+        left_out: List to which the names of files in folders that are not used are added; with a pattern none are added.
 
     Raises:
-        AudioError: If a pattern fits no file, or `-` is not alone.
-        ConfigError: If a folder holds nothing of the kind.
+        AudioError: If a pattern matches no file, or `-` is not alone.
+        ConfigError: If a folder has no suitable files.
     """
     if STDIO in given and len(given) > 1:
         raise AudioError("'-' is standard input and goes alone; name files, or pipe one recording")
@@ -101,7 +109,7 @@ def find_sources(
         path = item if item == STDIO else os.path.abspath(item)
         if item != STDIO and os.path.isdir(item):
             roots.append(path)
-            for below in _inside(Path(item), suffixes, pattern, leave_out):
+            for below in _inside(Path(item), suffixes, pattern, leave_out, left_out):
                 found.setdefault(os.path.join(path, below), str(Path(item) / below))
             continue
         roots += [] if item == STDIO else [os.path.dirname(path)]
@@ -127,8 +135,10 @@ def _expanded(given: Sequence[str]) -> Iterator[str]:
         yield from fitting
 
 
-def _inside(folder: Path, suffixes: Collection[str], pattern: str | None, leave_out: Path | None) -> list[Path]:
-    """Return the files of a folder, relative to it, in the order of their names."""
+def _inside(
+    folder: Path, suffixes: Collection[str], pattern: str | None, leave_out: Path | None, left_out: list[str] | None
+) -> list[Path]:
+    """Return the files of a folder, relative to it, sorted by name."""
     found: list[Path] = []
     for root, folders, names in os.walk(folder):
         here = Path(root)
@@ -140,6 +150,8 @@ def _inside(folder: Path, suffixes: Collection[str], pattern: str | None, leave_
         found += [(here / name).relative_to(folder) for name in sorted(names) if not name.startswith(".")]
     if pattern is None:
         chosen = [path for path in found if path.suffix.lower() in suffixes]
+        if left_out is not None:
+            left_out += [str(folder / path) for path in found if path.suffix.lower() not in suffixes and path.name != REPORT]
     else:
         chosen = [path for path in found if fnmatch(path.name, pattern) or fnmatch(path.as_posix(), pattern)]
     if not chosen:
@@ -150,7 +162,7 @@ def _inside(folder: Path, suffixes: Collection[str], pattern: str | None, leave_
 
 
 def is_table(given: Sequence[str]) -> bool:
-    """Say whether what is given is a table of sources.
+    """Return whether the arguments are a table of sources.
 
     Raises:
         AudioError: If a table is given with something else.
@@ -169,30 +181,30 @@ def plan(
     suffixes: Collection[str] = SUFFIXES,
     pattern: str | None = None,
     columns: tuple[str, ...] = ("source",),
+    left_out: list[str] | None = None,
 ) -> list[Job]:
-    """List what is to be done with files, folders or a table.
+    """Plan the jobs for files, folders or a table.
 
     Args:
-        given: As `find_sources` takes it; or one CSV, see `plan_table`.
-        out_dir: Where outputs go; the tree is kept, and two sources that differ in their suffix alone keep it: `a.mp3.wav`. None where
-            results are collected.
-        speakers: Of the voice.
+        given: As for `find_sources`; or one CSV, see `plan_table`.
+        out_dir: Folder of the outputs. Subfolders are preserved, and sources that differ only in their suffix keep it: `a.mp3.wav`. All
+            outputs are different files. None if results are collected.
+        speakers: Target voice.
         ending: Suffix of the outputs.
         suffixes: As in `find_sources`.
-        pattern: Likewise.
-        columns: That a table needs.
+        pattern: As in `find_sources`.
+        columns: Required columns of a table.
+        left_out: List to which the names of files in folders that are not among the jobs are added.
 
     Raises:
         VcaeError: If there is nothing to do, or a table cannot be used.
     """
     if is_table(given):
         return plan_table(Path(given[0]), out_dir, speakers, ending, columns)
-    found = find_sources(given, suffixes, pattern, out_dir)
+    found = find_sources(given, suffixes, pattern, out_dir, left_out)
     if out_dir is None:
         return [Job(path, speakers, "", name) for path, name in found]
-    paths = [Path(name) for _, name in found]
-    shared = Counter(path.with_suffix("") for path in paths)
-    names = [path.with_suffix(ending) if shared[path.with_suffix("")] == 1 else Path(f"{path}{ending}") for path in paths]
+    names = unique_names([str(Path(name).with_suffix(ending)) for _, name in found], [f"{name}{ending}" for _, name in found])
     return [Job(path, speakers, str(out_dir / made), name) for (path, name), made in zip(found, names, strict=True)]
 
 
@@ -203,54 +215,91 @@ def plan_table(
     ending: str = ".wav",
     columns: tuple[str, ...] = ("source", "speaker"),
 ) -> list[Job]:
-    """List what a CSV asks for: in the column source, and, where there are any, in speaker and output; others are left alone.
+    """Plan the jobs of a CSV with the column source and, optionally, speaker and output; other columns are ignored.
 
     Args:
-        table: Paths in it are relative to it. A speaker is what `--speaker` takes; several are set apart by ';'.
-        out_dir: Where outputs go: as the column output says, else `[SPEAKER/]SOURCE.wav`. None where results are collected.
-        speakers: Of all rows, if the table names none.
+        table: The CSV, see `read_table`. Its paths are relative to it. A speaker is in the form of `--speaker`; several are separated by ';'.
+        out_dir: Folder of the outputs, which are named by the column output, or else `[SPEAKER/]SOURCE.wav`. None if results are collected.
+        speakers: Target voice of all rows, if the table has none.
         ending: Suffix of the outputs.
-        columns: That are needed.
+        columns: Required columns.
 
     Raises:
         DataError: If it cannot be read, lacks a column, is empty, or names an output twice or outside `out_dir`.
     """
-    wanted = " and ".join(columns)
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as opened:
-            rows = list(csv.DictReader(opened, strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{table} cannot be read as a table ({error}); give a CSV with the columns {wanted}") from error
-    columns_are = "columns" if len(columns) > 1 else "column"
-    if not rows or not set(columns) <= set(rows[0]):
-        have = ", ".join(str(key) for key in rows[0]) if rows else "no rows"
+    read = read_table(table, columns if out_dir is None else (*columns, "output"))
+    wanted, several = " and ".join(columns), len(columns) > 1
+    if not read.rows or not {*columns} <= {*read.columns}:
         raise DataError(
-            f"{table} has {have}; the {columns_are} {wanted} {'are' if len(columns) > 1 else 'is'} needed, output may be added"
+            f"{table} has {read.told if read.rows else 'no rows'}; the column{'s' if several else ''} {wanted} {'are' if several else 'is'} "
+            "needed, separated by comma, semicolon or tab; output may be added"
         )
-    if speakers and "speaker" in rows[0]:
+    if speakers and "speaker" in read.columns:
         raise ConfigError(f"{table} names its own speakers; leave --speaker out")
-    jobs, seen = [], set[str]()
-    for number, row in enumerate(rows, 2):
-        source, own = (row["source"] or "").strip(), [s.strip() for s in (row.get("speaker") or "").split(";") if s.strip()]
+    jobs, named, seen = list[Job](), list[str](), dict[Any, int]()
+    for number, row in read.rows:
+        source, own = row["source"], [s.strip() for s in row.get("speaker", "").split(";") if s.strip()]
         if not source or ("speaker" in columns and not own):
             said = f"source is {source!r}" + (
                 f" and speaker {row['speaker']!r}; both are needed" if "speaker" in columns else ""
             )
             raise DataError(f"{table}, line {number}: {said}")
         output = "" if out_dir is None else _output(table, number, out_dir, row, own, ending)
-        if output in seen:
+        # Outputs named in the table must be different files, and a repeated row is an error too.
+        key: Any = _same_file(output) if row.get("output") else (source, *own)
+        if output and key in seen:
             raise DataError(
-                f"{table}, line {number}: {output} is the output of an earlier line too; name others in a column output"
+                f"{table}, line {number}: {output} is the output of line {seen[key]} too; name others in a column output"
             )
-        seen |= {output} - {""}
+        seen[key] = number
+        named.append(output if row.get("output") else "")
         voices = tuple(_beside(table, s) for s in own) or speakers
-        jobs.append(Job(str(table.parent / source), voices, output, source))
-    return jobs
+        jobs.append(Job(str(find_path(source, table.parent)), voices, output, source))
+    if out_dir is None:
+        return jobs
+    made = [Path(job.name.replace("\\", "/")).suffix + ending for job in jobs]
+    outputs = unique_names(
+        [job.output for job in jobs], [job.output.removesuffix(ending) + m for job, m in zip(jobs, made, strict=True)], named
+    )
+    return [replace(job, output=output) for job, output in zip(jobs, outputs, strict=True)]
+
+
+def _same_file(path: str) -> str:
+    """Return a key that is equal for names that some file systems treat as equal, by case or composition of accents."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
+
+
+def unique_names(short: Sequence[str], long: Sequence[str], fixed: Sequence[str] = ()) -> list[str]:
+    """Choose unique names of outputs, also for file systems that ignore case.
+
+    Args:
+        short: Names to use if they are unique.
+        long: Names to use otherwise, such as `a.mp3.wav` for `a.mp3`; if these are not unique either, they are numbered.
+        fixed: Names that must not change, empty where there is none.
+    """
+    names, is_long = list(short), [bool(name) for name in (fixed or [""] * len(short))]
+    while True:
+        shared = Counter(_same_file(name) for name in names)
+        change = [i for i, name in enumerate(names) if shared[_same_file(name)] > 1 and not is_long[i]]
+        if not change:
+            break
+        for i in change:
+            names[i], is_long[i] = long[i], True
+    taken = {_same_file(name) for name in fixed if name}
+    for i, name in enumerate(names):
+        if fixed and fixed[i]:
+            continue
+        path, n = Path(name), 1
+        while _same_file(names[i]) in taken:
+            n += 1
+            names[i] = str(path.with_name(f"{path.stem}.{n}{path.suffix}"))
+        taken.add(_same_file(names[i]))
+    return names
 
 
 def _output(table: Path, number: int, out_dir: Path, row: Mapping[str, Any], speakers: list[str], ending: str) -> str:
-    stated = (row.get("output") or "").strip()
-    name = Path(stated) if stated else _below(Path(row["source"].strip())).with_suffix(ending)
+    stated = row.get("output", "").replace("\\", "/" if os.sep == "/" else "\\")
+    name = Path(stated) if stated else _below(Path(os.path.expanduser(row["source"].replace("\\", "/")))).with_suffix(ending)
     if not stated and speakers:
         name = Path("+".join(Path(s).stem for s in speakers)) / name
     if name.is_absolute() or ".." in name.parts:
@@ -263,17 +312,16 @@ def _below(path: Path) -> Path:
 
 
 def _beside(table: Path, speaker: str) -> str:
-    path, colon, weight = speaker.rpartition(":")
-    candidate = table.parent / speaker
+    candidate = find_path(speaker, table.parent)
     if candidate.exists():
         return str(candidate)
-    if colon and (table.parent / path).exists():
-        return f"{table.parent / path}:{weight}"
-    return speaker
+    path, colon, weight = speaker.rpartition(":")
+    candidate = find_path(path, table.parent)
+    return f"{candidate}:{weight}" if colon and path and candidate.exists() else speaker
 
 
 def read_report(path: Path) -> dict[str, dict[str, Any]]:
-    """Return the last line about each output of a report; a line that a killed run left unfinished is passed over."""
+    """Return the last line of each output in a report; an incomplete line of a killed run is ignored."""
     lines: dict[str, dict[str, Any]] = {}
     if not path.exists():
         return lines
@@ -287,22 +335,22 @@ def read_report(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def write_report(path: Path, outcomes: Iterable[Outcome]) -> None:
-    """Write one line a job."""
+    """Write a report with one line per job."""
     write_file(path, "".join(report_line(outcome) for outcome in outcomes))
 
 
 def report_line(outcome: Outcome) -> str:
-    """Return an outcome as a line of JSON; what could not be measured is null there."""
+    """Return an outcome as a line of JSON, in which missing measurements are null."""
     row = {name: value for name, value in asdict(outcome).items() if name != "value"}
     row["facts"] = plain(row["facts"])
     return json.dumps(row) + "\n"
 
 
 def plain(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return facts as JSON has them: it knows no NaN."""
+    """Return facts with None in place of NaN, which JSON does not have."""
     return {name: None if isinstance(value, float) and value != value else value for name, value in facts.items()}
 
 
 def failed(job: Job, reason: str) -> Outcome:
-    """Return the outcome of a job that could not be done, its reason on one line."""
+    """Return the outcome of a failed job, with its reason on one line."""
     return Outcome(job.source, job.speakers, job.output, "failed", " ".join(reason.split()))

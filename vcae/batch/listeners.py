@@ -1,4 +1,4 @@
-"""The workers that measure: units, features, scores and classes, collected or a file each. No import of torch until one starts."""
+"""Workers that measure units, features, scores and classes; results are collected or written to a file each. Torch is imported at start."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class _File:
 
 
 class UnitReader(Worker):
-    """Reads units.
+    """Worker that encodes recordings as units.
 
     Args:
-        form: `jsonl`, `textgrid` or `text`, of files.
+        form: Format of the files: `jsonl`, `textgrid` or `text`.
         collapse: Merge runs of equal units.
-        pictures: Where to draw mel and units of the sources of these names.
-        checkpoint: Name or path.
+        pictures: Paths of pictures of mel and units, by name of the source.
+        checkpoint: Name or path of the checkpoint.
         device: As `--device`.
 
     Raises:
@@ -56,7 +56,7 @@ class UnitReader(Worker):
             need_matplotlib()
         self._engine = Engine(checkpoint, device)
         if self._engine.autoencoder.quantizer is None:
-            raise ConfigError("this checkpoint has a continuous code and no units; use --checkpoint vq")
+            raise ConfigError("this checkpoint has a continuous latent and no units; use the checkpoint 'vq'")
         self.file, self.device = self._engine.checkpoint, str(self._engine.device)
 
     @classmethod
@@ -67,11 +67,11 @@ class UnitReader(Worker):
         return tuple(SUFFIXES)
 
     def settings(self, job: Job) -> dict[str, Any]:
-        """Return the form."""
+        """Return the format."""
         return {"form": self._form, "collapse": self._collapse, "name": job.name}
 
     def make(self, job: Job, source: SoundReader, talk: Talk) -> Made:
-        """Read the units of a recording."""
+        """Encode a recording as units."""
         from vcae.engine.listening import analyse
         from vcae.tasks.unit_files import format_units
         from vcae.tasks.units import recording_units
@@ -90,13 +90,13 @@ class UnitReader(Worker):
 
 
 class Embedder(Worker):
-    """Measures features.
+    """Worker that extracts features.
 
     Args:
-        what: `speaker`, `content` or `mel`.
-        pool: `none`, `mean` or `steps`.
-        n_steps: Rows of `steps`.
-        checkpoint: Name or path.
+        what: Kind of features: `speaker`, `content` or `mel`.
+        pool: Pooling over time: `none`, `mean` or `steps`.
+        n_steps: Number of rows with `steps`.
+        checkpoint: Name or path of the checkpoint.
         device: As `--device`.
     """
 
@@ -122,11 +122,11 @@ class Embedder(Worker):
         return SUFFIXES
 
     def settings(self, job: Job) -> dict[str, Any]:
-        """Return what is measured."""
+        """Return the kind of features and their pooling."""
         return {"what": self._what, "pool": self._pool, "n_steps": self._n_steps, "name": job.name}
 
     def make(self, job: Job, source: SoundReader, talk: Talk) -> Made:
-        """Measure a recording."""
+        """Extract the features of a recording."""
         from vcae.tasks.embed import embed
         from vcae.tasks.embed_files import format_embeddings
 
@@ -141,13 +141,13 @@ class Embedder(Worker):
 
 
 class Scorer(Worker):
-    """Scores recordings by a detector.
+    """Worker that scores recordings with an anomaly detector.
 
     Args:
-        model: The detector's file.
-        threshold: To decide by, in place of the detector's own.
-        places: Say where something is wrong.
-        pictures: Where to draw the sources of these names.
+        model: File of the detector.
+        threshold: Threshold to use instead of the detector's own.
+        places: Locate the anomalies.
+        pictures: Paths of pictures, by name of the source.
     """
 
     verb = "scored"
@@ -172,22 +172,21 @@ class Scorer(Worker):
 
     @classmethod
     def outputs(cls) -> tuple[str, ...]:
-        """Return the suffix of a row in a file of its own."""
+        """Return the suffix of a file with a single row."""
         return (cls.ending,)
 
     def settings(self, job: Job) -> dict[str, Any]:
-        """Return what decides the row."""
+        """Return the settings that determine the row."""
         return {"threshold": self._at.value, "reason": self._at.reason, "places": self._places}
 
     def make(self, job: Job, source: SoundReader, talk: Talk) -> Made:
-        """Score a recording, and draw it if that is wanted."""
+        """Score a recording, and draw it if a picture was requested."""
         from vcae.anomaly.locate import Place, locate
         from vcae.anomaly.plot import draw_anomaly
         from vcae.audio.io import resample
 
         sound, mel = source.read(), self._detector.config.mel
-        wav = resample(sound.wav, sound.sample_rate, mel.sample_rate)
-        found = self._detector.score(wav, mel.sample_rate)
+        found = self._detector.score(sound)
         row: dict[str, Any] = {
             "path": job.source,
             "score": found.score,
@@ -200,6 +199,7 @@ class Scorer(Worker):
         }
         spots: list[Place] = []
         if self._places or job.name in self._pictures:
+            wav = resample(sound.wav, sound.sample_rate, mel.sample_rate)
             spots = locate(wav, mel.sample_rate, found.frame_scores, found.hop_s, limits=self._detector.limits)
         if self._places:
             row["places"] = [
@@ -215,12 +215,12 @@ class Scorer(Worker):
 
 
 class Classifier(Worker):
-    """Says which class recordings are, or that they are of none.
+    """Worker that classifies recordings, possibly as unknown.
 
     Args:
-        model: The classifier's file.
-        by: The score that decides what is unknown; the model's choice when None.
-        threshold: Of that score; the model's own when None.
+        model: File of the classifier.
+        by: Score that decides whether a recording is unknown; the model's choice when None.
+        threshold: Threshold of that score; the model's own when None.
     """
 
     verb = "classified"
@@ -235,11 +235,11 @@ class Classifier(Worker):
 
     @classmethod
     def outputs(cls) -> tuple[str, ...]:
-        """Return the suffix of a row in a file of its own."""
+        """Return the suffix of a file with a single row."""
         return (cls.ending,)
 
     def settings(self, job: Job) -> dict[str, Any]:
-        """Return what decides the row."""
+        """Return the settings that determine the row."""
         return {"by": self._by, "threshold": self._threshold}
 
     def make(self, job: Job, source: SoundReader, talk: Talk) -> Made:

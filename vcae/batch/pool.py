@@ -1,4 +1,4 @@
-"""Worker processes that each load a model once and are handed one job after another; one that dies is replaced."""
+"""Pool of worker processes, each of which loads a model once and processes one job after another; a crashed process is replaced."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vcae.batch.jobs import Job, Outcome
 from vcae.batch.worker import Worker
 from vcae.errors import VcaeError
 
-# How often a job is tried whose worker died.
+# Attempts at a job whose worker process crashes.
 TRIES = 2
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -36,13 +36,13 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 def _serve(pipe: Connection, build: Callable[[], Worker]) -> None:
-    """Answer jobs until the pipe is closed, which it is as well when the parent is killed."""
-    # The parent decides what Ctrl-C means.
+    """Process jobs until the pipe is closed, which also happens when the parent is killed."""
+    # The parent process handles Ctrl-C.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     import torch
 
     torch.set_num_threads(1)
-    # From here on something may be half-written, and is removed on the way out.
+    # From here on there may be an incomplete file, which is removed at exit.
     signal.signal(signal.SIGTERM, _leave)
     try:
         work = build()
@@ -58,17 +58,17 @@ def _serve(pipe: Connection, build: Callable[[], Worker]) -> None:
 
 
 def run_jobs(jobs: Sequence[Job], build: Callable[[], Worker], n_workers: int) -> Iterator[Outcome]:
-    """Do jobs in worker processes and yield what became of each, as they end.
+    """Process jobs in worker processes and yield their outcomes in order of completion.
 
-    Each process has one thread, so that the result of a job does not depend on how many there are.
+    Each process has one thread, so that the result of a job does not depend on the number of processes.
 
     Args:
-        jobs: Handed out in this order; longest first keeps all workers busy to the end.
-        build: Makes a worker in each process; it travels there, so it is a function of a module, or a `functools.partial` of one.
-        n_workers: At most so many.
+        jobs: Started in this order; longest first keeps all workers busy to the end.
+        build: Function that builds a worker in each process. It is pickled, so it must be a function of a module or a `functools.partial` of one.
+        n_workers: Largest number of processes.
 
     Raises:
-        VcaeError: If a worker cannot be made.
+        VcaeError: If a worker cannot be built.
     """
     waiting = deque((job, 1) for job in jobs)
     workers: list[_Worker] = []
@@ -78,7 +78,7 @@ def run_jobs(jobs: Sequence[Job], build: Callable[[], Worker], n_workers: int) -
         while workers:
             for ready in wait([worker.pipe for worker in workers]):
                 worker = next(worker for worker in workers if worker.pipe is ready)
-                outcome = _hear(worker, waiting)
+                outcome = _receive(worker, waiting)
                 if outcome is not None:
                     yield outcome
                 if not worker.process.is_alive() or worker.pipe.closed:
@@ -114,8 +114,8 @@ def _start(build: Callable[[], Worker]) -> _Worker:
     return _Worker(process, ours)
 
 
-def _hear(worker: _Worker, waiting: deque[tuple[Job, int]]) -> Outcome | None:
-    """Take a worker's answer: the outcome of its job, or None when it was only getting ready or died over a job to be tried again."""
+def _receive(worker: _Worker, waiting: deque[tuple[Job, int]]) -> Outcome | None:
+    """Receive a worker's message: the outcome of its job, or None if it has just started, or crashed and the job will be repeated."""
     try:
         answer = worker.pipe.recv()
     except (EOFError, ConnectionResetError):

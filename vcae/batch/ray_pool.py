@@ -1,4 +1,4 @@
-"""Jobs on a Ray cluster: the same work as `vcae.batch.pool`, on any number of machines that see the same files."""
+"""Jobs on a Ray cluster: the same as `vcae.batch.pool`, on any number of machines that share the files."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from vcae.batch.pool import THREADS, TRIES
 from vcae.batch.worker import Worker
 from vcae.errors import ConfigError, VcaeError
 
-# Jobs are sent together until their sources have so many bytes: an hour goes alone, and short ones do not wait for the network.
+# Jobs are sent in batches of sources up to this many bytes, so that short ones do not wait for the network; an hour is a batch of its own.
 BATCH_BYTES = 4 << 20
 MAX_BATCH = 16
 
 
 class RayWorker:
-    """Lives on the cluster, loads the model once, and does batches of jobs."""
+    """Actor on the cluster that loads the model once and processes batches of jobs."""
 
     def __init__(self, build: Callable[[], Worker]) -> None:
         import torch
@@ -28,7 +28,7 @@ class RayWorker:
         self._work: Worker | None = None
 
     def start(self) -> VcaeError | None:
-        """Load the model, and return why that cannot be done."""
+        """Load the model; return the error if that fails."""
         try:
             self._work = self._build()
         except VcaeError as error:
@@ -36,7 +36,7 @@ class RayWorker:
         return None
 
     def work(self, jobs: list[Job]) -> list[Outcome]:
-        """Do jobs one after another."""
+        """Process jobs one after another."""
         assert self._work is not None
         return [self._work(job) for job in jobs]
 
@@ -49,7 +49,7 @@ def _size(job: Job) -> int:
 
 
 def make_batches(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Put jobs together, in their order, so that each batch is about as much work as the others."""
+    """Group jobs, in order, into batches of similar size."""
     batches: list[list[Job]] = []
     room = 0
     for job in jobs:
@@ -63,7 +63,7 @@ def make_batches(jobs: Sequence[Job]) -> list[list[Job]]:
 
 
 def connect(address: str | None, n_workers: int) -> Any:
-    """Join a cluster, or start one on this machine with `n_workers` places; return the ray module.
+    """Connect to a cluster, or start one on this machine with `n_workers` CPUs; return the ray module.
 
     Raises:
         ConfigError: If Ray is missing or the cluster cannot be reached.
@@ -87,16 +87,16 @@ def connect(address: str | None, n_workers: int) -> Any:
 def run_jobs_on_ray(
     jobs: Sequence[Job], build: Callable[[], Worker], n_workers: int, address: str | None = None
 ) -> Iterator[Outcome]:
-    """Do jobs on a cluster and yield what became of each, as they end; a batch whose worker died is done again by another.
+    """Process jobs on a cluster and yield their outcomes in order of completion; a batch whose worker crashed is repeated by another.
 
     Args:
-        jobs: All files must be seen under the same paths by every machine.
+        jobs: Jobs, whose files must have the same paths on every machine.
         build: As in `vcae.batch.pool.run_jobs`.
-        n_workers: Each takes one core.
-        address: Of the cluster, such as `auto` or `ray://host:10001`; None starts one on this machine.
+        n_workers: Number of workers with one core each.
+        address: Address of the cluster, such as `auto` or `ray://host:10001`; None starts one on this machine.
 
     Raises:
-        VcaeError: If a worker cannot be made, or the cluster not be used.
+        VcaeError: If a worker cannot be built, or the cluster cannot be used.
     """
     ray = connect(address, n_workers)
     threads = {"env_vars": dict.fromkeys(THREADS, "1")}

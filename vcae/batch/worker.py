@@ -1,4 +1,4 @@
-"""What does one job after another, whatever the work is. No import of torch here."""
+"""Base class of workers, which process one job after another. Without torch."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Made:
-    """What a worker made of one source.
+    """Result of a worker for one source.
 
     Attributes:
-        duration_s: Of the sound.
-        sentence: What is said of it, such as `6.7 s denoised`.
-        facts: What was measured and how it was made, as plain data.
-        damage: What was wrong with the source all the same, a line each.
-        value: What is collected, where nothing is written.
+        duration_s: Duration of the sound.
+        sentence: Summary, such as `6.7 s denoised`.
+        facts: Measurements and settings, as plain data.
+        damage: Warnings about the source.
+        value: Result to collect if no file is written.
+        sample_rate: Sample rate of the written sound in Hz; None if no sound was written.
     """
 
     duration_s: float
@@ -39,16 +40,35 @@ class Made:
     facts: Mapping[str, Any] = field(default_factory=dict)
     damage: tuple[str, ...] = ()
     value: Any = None
+    sample_rate: int | None = None
+
+    def of(self, source: Any) -> Made:
+        """Return the same with what is to be said of its source: what was wrong with it, and what became of its form."""
+        facts, sentence = dict(self.facts), self.sentence
+        warnings = tuple(getattr(source, "warnings", ()))
+        if warnings:
+            facts["warnings"] = [*facts.get("warnings", ()), *warnings]
+        if self.sample_rate is not None and hasattr(source, "channels"):
+            form = {"sample_rate": self.sample_rate, "channels": 1}
+            given = {"source_sample_rate": source.sample_rate, "source_channels": source.channels}
+            facts |= form | given
+            if (source.sample_rate, source.channels) != (self.sample_rate, 1):
+                sentence += f", {_form(self.sample_rate, 1)} (source: {_form(source.sample_rate, source.channels)})"
+        return replace(self, facts=facts, sentence=sentence)
+
+
+def _form(sample_rate: int, channels: int) -> str:
+    return f"{sample_rate / 1000:g} kHz {({1: 'mono', 2: 'stereo'}).get(channels, f'{channels} channels')}"
 
 
 @dataclass
 class Talk:
-    """What connects a worker with who waits for it.
+    """Connection of a worker to its caller: progress callback and standard streams.
 
     Attributes:
-        tell: Called with the share of a source that is done, 0 to 1.
-        stdin: Where `-` is read from.
-        stdout: Where `-` is written to.
+        tell: Called with the fraction of a source that is done, 0 to 1.
+        stdin: Stream to read for `-`.
+        stdout: Stream to write for `-`.
     """
 
     tell: Callable[[float], object] = lambda share: None
@@ -56,7 +76,7 @@ class Talk:
     stdout: BinaryIO | None = None
 
     def counted(self, blocks: Iterable[np.ndarray], duration_s: float, sample_rate: int) -> Iterator[np.ndarray]:
-        """Yield blocks (n,), and tell how much of the duration they are."""
+        """Yield blocks (n,), and report the fraction of the duration so far."""
         done = 0
         for block in blocks:
             yield block
@@ -65,15 +85,15 @@ class Talk:
 
 
 class Worker(ABC):
-    """Does job after job; what it does is said by those that inherit from it.
+    """Base class of workers, which load a model once and process one job after another.
 
     Attributes:
-        verb: What becomes of a source.
-        ending: Suffix of its outputs, where they are not named.
-        sources: Suffixes of the files that it takes from a folder.
-        columns: That a table needs.
-        file: The checkpoint that it works with.
-        device: Where it computes.
+        verb: Status of a processed source, such as `converted`.
+        ending: Default suffix of outputs.
+        sources: Suffixes of the files that are taken from a folder.
+        columns: Required columns of a table.
+        file: The checkpoint.
+        device: Device to compute on.
     """
 
     verb: ClassVar[str] = "made"
@@ -85,14 +105,14 @@ class Worker(ABC):
 
     @classmethod
     def outputs(cls) -> Collection[str]:
-        """Return the suffixes that an output may have."""
+        """Return the allowed suffixes of outputs."""
         from vcae.audio.io import FORMATS
 
-        return tuple(FORMATS)
+        return FORMATS
 
     @classmethod
     def open(cls, source: str, stdin: BinaryIO | None = None) -> AbstractContextManager[Any]:
-        """Open a source, so that a bad one is told first.
+        """Open a source, so that an unusable one is reported before any work.
 
         Raises:
             VcaeError: If it cannot be used.
@@ -101,28 +121,40 @@ class Worker(ABC):
 
         return SoundReader(source, stdin)
 
+    @classmethod
+    def check(cls, output: str, source: Any, force: bool) -> None:
+        """Refuse an output that could not be written, or a video of an opened source that is none.
+
+        Raises:
+            VcaeError: Then.
+        """
+        check_target(output, force, cls.outputs(), AudioError)
+        from vcae.audio.io import check_pictures
+
+        check_pictures(output, source)
+
     @abstractmethod
     def settings(self, job: Job) -> dict[str, Any]:
-        """Return what decides the result beside the source, the checkpoint and the version, as plain data."""
+        """Return, as plain data, what determines the result besides the source, the checkpoint and the version."""
 
     @abstractmethod
     def make(self, job: Job, source: Any, talk: Talk) -> Made:
-        """Write the output of an opened source; or return what is collected of it, where the job has no output.
+        """Process an opened source: write its output, or return the result to collect if the job has no output.
 
         Raises:
-            VcaeError: If that cannot be done.
+            VcaeError: If the source cannot be processed.
         """
 
     def about(self) -> dict[str, Any]:
-        """Return what all outputs of this worker have in common, as plain data."""
+        """Return the facts common to all outputs of this worker, as plain data."""
         return {"device": self.device, "checkpoint": self.file.path.stem, "sha256": self.file.sha256}
 
     def comment(self) -> str:
-        """Return the provenance that an output carries."""
+        """Return the provenance comment of an output."""
         return provenance(self.file, self.verb)
 
     def __call__(self, job: Job) -> Outcome:
-        """Do a job; whatever goes wrong is its outcome and not an exception."""
+        """Process a job; errors become its outcome instead of an exception."""
         started = time.perf_counter()
         try:
             outcome = self._do(job)
@@ -142,8 +174,8 @@ class Worker(ABC):
                     return before
                 if os.path.realpath(job.output) == os.path.realpath(job.source):
                     raise AudioError(f"{job.output} is the source itself; choose another --out-dir")
-                check_target(job.output, True, self.outputs(), AudioError)
-            made = self.make(job, source, Talk())
+                self.check(job.output, source, True)
+            made = self.make(job, source, Talk()).of(source)
         done = replace(done, reason="; ".join(made.damage), duration_s=round(made.duration_s, 3), value=made.value)
         done = replace(done, facts={**made.facts, **self.about()})
         if not job.output:
@@ -157,7 +189,7 @@ class Worker(ABC):
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def _before(self, job: Job, done: Outcome) -> Outcome | None:
-        """Return the outcome of a job that was done before, if what it made is there and would be made again."""
+        """Return the outcome of a job completed by an earlier run, if its output exists and would be the same."""
         known, output = job.known, Path(job.output)
         if known is None or known.get("key") != done.key or not output.is_file():
             return None

@@ -1,4 +1,4 @@
-"""The workers that make sound, compressed files and copies: one a command. No import of torch until one starts."""
+"""Workers that write sound, compressed files and copies, one per command. Torch is imported when one starts."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from vcae.engine.engine import Engine
     from vcae.voice.voice import Voice
 
-# Voices that a worker keeps, when a table names many.
+# Largest number of voices that a worker keeps in memory.
 MAX_VOICES = 64
 
 
 class Voices:
-    """Measures each voice once, and keeps it while there are not too many.
+    """Cache of measured voices.
 
     Args:
-        first: The voice of all jobs, each part as `--speaker` takes it; its clips are read here, so that a bad one is told at once.
-        denoise: Clean the clips first.
+        first: The voice of all jobs, each part in the form of `--speaker`; its clips are read here, so that an unusable one raises at once.
+        denoise: Denoise the clips first.
 
     Raises:
         VcaeError: If a clip cannot be used.
@@ -45,11 +45,11 @@ class Voices:
         return parsed, read_clips(parsed)
 
     def find(self, engine: Engine, speakers: tuple[str, ...]) -> tuple[Voice, str]:
-        """Return a voice, and what its files are, as JSON.
+        """Return a voice, and a description of its files as JSON.
 
         Args:
-            engine: That measures.
-            speakers: Each as `--speaker` takes it.
+            engine: Engine that measures the voice.
+            speakers: Each in the form of `--speaker`.
 
         Raises:
             VcaeError: If it cannot be used.
@@ -65,12 +65,12 @@ class Voices:
 
 
 class Converter(Worker):
-    """Converts: loads the model once, measures each voice once.
+    """Worker that converts to other voices.
 
     Args:
-        options: How.
-        speakers: Of every job, where one voice is asked for; it is measured at the start, so that a bad one ends the run there.
-        checkpoint: Name or path.
+        options: Options of the conversion.
+        speakers: Voice of all jobs, if there is one; it is measured at the start, so that an unusable one raises at once.
+        checkpoint: Name or path of the checkpoint.
         device: As `--device`.
 
     Raises:
@@ -102,7 +102,7 @@ class Converter(Worker):
 
         voice = self._voices.find(self._engine, job.speakers)[0]
         done = convert_long(self._engine, source, voice, self._options, progress=talk.tell)
-        write_blocks(job.output, done.blocks, self._engine.sample_rate, self.comment(), True, talk.stdout)
+        write_blocks(job.output, done.blocks, self._engine.sample_rate, self.comment(), True, talk.stdout, source)
         facts = {
             "speaker": list(job.speakers),
             "reference_speech_s": round(done.reference_speech_s, 2),
@@ -113,14 +113,14 @@ class Converter(Worker):
         pitch = f"median F0 {done.source_f0_hz:.0f} -> {done.output_f0_hz:.0f} Hz"
         pitch = "no voiced sound in the source" if done.source_f0_hz != done.source_f0_hz else pitch
         sentence = f"{done.duration_s:.1f} s in the voice of {', '.join(job.speakers)} ({done.reference_speech_s:.1f} s of speech), {pitch}"
-        return Made(done.duration_s, sentence, facts)
+        return Made(done.duration_s, sentence, facts, sample_rate=self._engine.sample_rate)
 
 
 class Denoiser(Worker):
-    """Denoises: loads the network once.
+    """Worker that denoises.
 
     Args:
-        strength: From the recording as it is (0) to all that can be taken away (1).
+        strength: Strength from 0 (unchanged) to 1 (full denoising).
         device: As `--device`.
     """
 
@@ -142,16 +142,18 @@ class Denoiser(Worker):
         from vcae.audio.io import write_blocks
 
         cleaned = self._cleaner.clean(source, self._strength)
-        blocks = talk.counted(cleaned.channel_blocks(), cleaned.duration_s, cleaned.sample_rate)
-        write_blocks(job.output, blocks, cleaned.sample_rate, self.comment(), True, talk.stdout, cleaned.n_channels)
-        return Made(cleaned.duration_s, f"{cleaned.duration_s:.1f} s denoised", {"strength": self._strength})
+        rate, channels = cleaned.sample_rate, cleaned.n_channels
+        blocks = talk.counted(cleaned.channel_blocks(), cleaned.duration_s, rate)
+        write_blocks(job.output, blocks, rate, self.comment(), True, talk.stdout, source, channels)
+        said = f"{cleaned.duration_s:.1f} s denoised"
+        return Made(cleaned.duration_s, said, {"strength": self._strength}, sample_rate=rate)
 
 
 class Compressor(Worker):
-    """Compresses: loads the codec once.
+    """Worker that compresses.
 
     Args:
-        kbps: The rate to aim at.
+        kbps: Target bit rate in kbit/s.
         device: As `--device`.
     """
 
@@ -186,12 +188,12 @@ class Compressor(Worker):
 
 
 class Decompressor(Worker):
-    """Decompresses: loads the codec once, measures each voice once.
+    """Worker that decompresses.
 
     Args:
-        speakers: Another voice for every job, or none.
-        strict: Refuse damage.
-        seed: Of the vocoder's noise.
+        speakers: Target voice of all jobs, or empty for the original voice.
+        strict: Fail for damaged files instead of concealing the damage.
+        seed: Seed of the vocoder's noise.
         device: As `--device`.
     """
 
@@ -209,7 +211,7 @@ class Decompressor(Worker):
 
     @classmethod
     def open(cls, source: str, stdin: BinaryIO | None = None) -> AbstractContextManager[BinaryIO]:
-        """Open a compressed file, its header checked."""
+        """Open a compressed file and check its header."""
         from vcae.codec.vcz import open_code
 
         return open_code(source, stdin)
@@ -243,12 +245,12 @@ class Decompressor(Worker):
 
 
 class Reconstructor(Worker):
-    """Passes recordings through the whole autoencoder, or through a plain one of `code_dim` numbers a step.
+    """Worker that copies recordings by the whole autoencoder, or by a plain one with a bottleneck of `code_dim` values per step.
 
     Args:
-        code_dim: Numbers a step, one of the shipped ladder's; None for the checkpoint's own autoencoder.
-        seed: Of the vocoder's noise.
-        checkpoint: Name or path.
+        code_dim: Values per step, one of the shipped ladder's sizes; None for the checkpoint's own autoencoder.
+        seed: Seed of the vocoder's noise.
+        checkpoint: Name or path of the checkpoint.
         device: As `--device`.
     """
 
@@ -266,20 +268,22 @@ class Reconstructor(Worker):
         return self.verb if n is None else f"{self.verb} from {n} number{'s'[: n > 1]} a step"
 
     def settings(self, job: Job) -> dict[str, Any]:
-        """Return the seed and the numbers a step."""
+        """Return the seed and the size of the code."""
         return {"seed": self._seed} | ({} if self._code_dim is None else {"code_dim": self._code_dim})
 
     def comment(self) -> str:
-        """Return the provenance, with the numbers a step."""
+        """Return the provenance comment, with the size of the code."""
         return super().comment().replace(self.verb, self._said, 1)
 
     def make(self, job: Job, source: SoundReader, talk: Talk) -> Made:
-        """Rebuild a recording, all of it at once."""
-        from vcae.audio.io import write_sound
+        """Copy a recording, all of it at once."""
+        from vcae.audio.io import write_blocks
 
         sound = source.read()
-        write_sound(job.output, self._copy(sound), self.comment(), True, talk.stdout)
-        return Made(sound.duration_s, f"{sound.duration_s:.1f} s {self._said}", self.settings(job))
+        made = self._copy(sound)
+        write_blocks(job.output, made.blocks(), made.sample_rate, self.comment(), True, talk.stdout, source)
+        said = f"{sound.duration_s:.1f} s {self._said}"
+        return Made(sound.duration_s, said, self.settings(job), sample_rate=made.sample_rate)
 
     def _copy(self, sound: Sound) -> Sound:
         from vcae.tasks.copy import reconstruct
@@ -288,7 +292,7 @@ class Reconstructor(Worker):
 
 
 class Vocoder(Reconstructor):
-    """Passes recordings through the vocoder alone; arguments as `Reconstructor`."""
+    """Worker that copies recordings by the vocoder alone; arguments as `Reconstructor`."""
 
     verb = "vocoded"
 

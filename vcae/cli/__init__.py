@@ -1,1 +1,1 @@
-"""The command line: the only room that parses arguments, prints and sets exit codes."""
+"""The command line: the only package that parses arguments, prints and sets exit codes."""

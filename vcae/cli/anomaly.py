@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 
 app = typer.Typer(
-    help="Anomalies: learn from normal recordings alone, then say how unlike them others are, where and when.",
+    help="Anomaly detection: learn from normal recordings only, then score how much others differ, and where.",
     no_args_is_help=True,
 )
-# Places named a recording; --json has them all.
+# Most places per recording that are printed; --json has them all.
 MAX_NAMED = 8
 
 
 class Model(str, Enum):
-    """How a detector measures."""
+    """Models of a detector."""
 
     combined = "combined"
     frames = "frames"
@@ -50,14 +50,14 @@ class Model(str, Enum):
 
 
 class Robust(str, Enum):
-    """What is done about anomalies among the normal recordings."""
+    """Methods against anomalies among the normal recordings."""
 
     none = "none"
     trimmed = "trimmed"
     rejection = "rejection"
 
 
-ModelFileOption = Annotated[Path, typer.Option("--model", "-m", help="Detector (.safetensors), as `fit` writes it.")]
+ModelFileOption = Annotated[Path, typer.Option("--model", "-m", help="Detector (.safetensors) from `fit`.")]
 
 
 def _read(path: str, sample_rate: int) -> np.ndarray:
@@ -70,21 +70,23 @@ def _read(path: str, sample_rate: int) -> np.ndarray:
 @app.command("fit")
 @user_errors
 def fit(
-    folder: Annotated[list[Path], typer.Argument(help="Folders of normal recordings, searched through; or files.")],
+    folder: Annotated[list[Path], typer.Argument(help="Folders of normal recordings, searched recursively; or files.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Detector to write (.safetensors).")],
     model: Annotated[
-        Model, typer.Option(help="What measures; combined is all that helped, by its fit on normal data.")
+        Model, typer.Option(help="Model of the detector; combined is the best combination, weighted on normal data.")
     ] = Model.combined,
     robust: Annotated[Robust, typer.Option(help="Against anomalies among the normal recordings.")] = Robust.none,
-    trim: Annotated[float, typer.Option(help="Share of the recordings (or frames) that --robust leaves out.")] = 0.2,
-    config: Annotated[Path | None, typer.Option(help="YAML of detector settings; options given here go before it.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Most training steps a network.")] = None,
+    trim: Annotated[float, typer.Option(help="Fraction of the recordings (or frames) that --robust leaves out.")] = 0.2,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML of detector settings; options on the command line take precedence.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Most training steps per network.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed and recordings give the same detector.")] = 0,
     force: ForceOption = False,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Fit a detector to the normal recordings in FOLDER. Stopped, the same command goes on where it was."""
+    """Fit a detector to the normal recordings in FOLDER. If interrupted, run the same command again to resume."""
     check_target(output, force, (".safetensors",), CheckpointError)
     from vcae.anomaly.config import AnomalyConfig
     from vcae.config import load_config
@@ -113,7 +115,9 @@ def fit(
     recordings = [wav for _, wav in found]
     state = output.with_name(f".{output.stem}.state.safetensors")
     with progress("fitting", quiet) as tell:
-        detector = Detector.fit(recordings, chosen, lambda done, total: tell(done / max(total, 1)), state)
+        detector = Detector.fit(
+            recordings, chosen.mel.sample_rate, chosen, lambda done, total: tell(done / max(total, 1)), state
+        )
     from vcae.version import __version__
 
     facts = {"vcae": __version__, "recordings": len(recordings), "failed": failures.n, **detector.info}
@@ -139,17 +143,15 @@ def score(
     sources: SourcesArgument,
     run: Run,
     model: ModelFileOption,
-    threshold: Annotated[
-        float | None, typer.Option(help="Decide by this score instead of the detector's own threshold.")
-    ] = None,
+    threshold: Annotated[float | None, typer.Option(help="Threshold on the score, instead of the detector's own.")] = None,
     csv_file: Annotated[Path | None, typer.Option("--csv", help="Table to write.")] = None,
     plot: Annotated[
         Path | None, typer.Option(help="Folder for pictures: mel, reconstruction, errors, score over time.")
     ] = None,
     dcase: Annotated[Path | None, typer.Option(help="Folder for anomaly_score_*.csv and decision_result_*.csv.")] = None,
-    places: Annotated[bool, typer.Option("--places", help="Say where in each recording something is wrong.")] = False,
+    places: Annotated[bool, typer.Option("--places", help="Locate the anomalies in each recording.")] = False,
 ) -> None:
-    """Score SOURCES: how unlike the normal ones each is, and what that means by the threshold. Exits with 1 if one of several failed."""
+    """Score how much each of SOURCES differs from the normal recordings, and decide by the threshold. Exits with 1 if one of several failed."""
     if csv_file is not None:
         check_target(csv_file, run.force)
     jobs = plan_collected(Scorer, sources, run)
@@ -197,7 +199,7 @@ def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def _write_dcase(folder: Path, name: str, names: list[str], rows: list[dict[str, Any]]) -> None:
-    """Write file,score and file,0 or 1 without a header, as DCASE task 2 wants them."""
+    """Write file,score and file,0 or 1 without a header, in the format of DCASE task 2."""
     scores = "".join(f"{_quoted(n)},{row['score']:.6f}\n" for n, row in zip(names, rows, strict=True))
     decisions = "".join(f"{_quoted(n)},{int(row['anomalous'])}\n" for n, row in zip(names, rows, strict=True))
     write_file(folder / f"anomaly_score_{name}.csv", scores.encode())
@@ -218,13 +220,13 @@ def threshold(
         list[str], typer.Option("--normal", help="Folder or file of normal recordings not fitted to; may be repeated.")
     ],
     anomalous: Annotated[list[str], typer.Option("--anomalous", help="Folder or file of anomalous ones; may be repeated.")],
-    cost_miss: Annotated[float, typer.Option(help="What an anomaly costs that is not noticed.")] = 100.0,
-    cost_false_alarm: Annotated[float, typer.Option(help="What a false alarm costs.")] = 1.0,
-    prior: Annotated[float, typer.Option(help="Share of anomalies where the detector will work.")] = 0.01,
+    cost_miss: Annotated[float, typer.Option(help="Cost of a missed anomaly.")] = 100.0,
+    cost_false_alarm: Annotated[float, typer.Option(help="Cost of a false alarm.")] = 1.0,
+    prior: Annotated[float, typer.Option(help="Fraction of anomalies in use.")] = 0.01,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Choose the threshold of least expected cost on a dev set, and store it in the detector with its reason."""
+    """Choose the threshold of least expected cost on a dev set, and store it in the detector with an explanation."""
     from vcae.anomaly.metrics import CostTable
 
     costs = CostTable(cost_miss, cost_false_alarm, prior)
@@ -266,11 +268,9 @@ def watch(
     rate: Annotated[
         int | None, typer.Option(help="Sample rate in Hz of raw PCM; needed with '-' and .raw or .pcm files.")
     ] = None,
-    window: Annotated[
-        float | None, typer.Option(help="Window in s; as long as the recordings that were fitted when not given.")
-    ] = None,
-    hop: Annotated[float | None, typer.Option(help="From window to window in s; half a window when not given.")] = None,
-    follow: Annotated[float, typer.Option(min=0, help="Wait so many s for more when the file ends.")] = 0.0,
+    window: Annotated[float | None, typer.Option(help="Window in s; by default as long as the fitted recordings.")] = None,
+    hop: Annotated[float | None, typer.Option(help="Hop between windows in s; by default half a window.")] = None,
+    follow: Annotated[float, typer.Option(min=0, help="Seconds to wait for more when the file ends.")] = 0.0,
     threshold: Annotated[
         float | None, typer.Option(help="Decide by this score instead of the detector's own threshold.")
     ] = None,
@@ -282,11 +282,11 @@ def watch(
     if raw and rate is None:
         raise ConfigError("raw PCM does not say its sample rate; give it with --rate, such as --rate 16000")
     if not raw and rate is not None:
-        raise ConfigError(f"{recording} states its own sample rate; --rate is for raw PCM alone")
+        raise ConfigError(f"{recording} states its own sample rate; --rate is for raw PCM only")
     if rate is not None and not MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE:
         raise AudioError(f"the sample rate is {rate} Hz; allowed are {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz")
     if not raw and not Path(recording).is_file():
-        raise AudioError(f"{recording} is no file; check the path")
+        raise AudioError(f"{recording} is not a file; check the path")
     from contextlib import ExitStack
 
     from vcae.anomaly.detector import Detector

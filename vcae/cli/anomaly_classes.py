@@ -1,4 +1,4 @@
-"""`vcae anomaly fit-classes`, `classify` and `evaluate`: known classes with an open end, and figures on labelled recordings."""
+"""`vcae anomaly fit-classes`, `classify` and `evaluate`: open-set classification, and evaluation on labelled recordings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ModelOption = Annotated[Path, typer.Option("--model", "-m", help="Model file (.s
 
 
 class By(str, Enum):
-    """Which score decides what is unknown."""
+    """Scores that can decide whether a sound is unknown."""
 
     softmax = "softmax"
     energy = "energy"
@@ -45,7 +45,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _read(path: str, sample_rate: int) -> np.ndarray:
-    """Return a recording (N,) at the sample rate that a class can be known by."""
+    """Read a recording (N,), resample it, and check that it can be classified."""
     from vcae.anomaly.openset import check_wav
     from vcae.audio.io import read_sound, resample
 
@@ -56,26 +56,30 @@ def _read(path: str, sample_rate: int) -> np.ndarray:
 
 def _class_folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise DataError(f"{folder} is no folder; give a folder that holds a folder of recordings for each class")
+        raise DataError(f"{folder} is not a folder; give a folder with a folder of recordings for each class")
     found = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not found:
-        raise DataError(f"{folder} holds no folders; each class needs one, named after it, with its recordings")
+        raise DataError(f"{folder} has no folders; each class needs one, named after it, with its recordings")
     return found
 
 
 @user_errors
 def fit_classes(
-    folder: Annotated[Path, typer.Argument(help="A folder with one folder of recordings a class, named after the class.")],
+    folder: Annotated[Path, typer.Argument(help="A folder with one folder of recordings per class, named after the class.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Model file to write (.safetensors).")],
-    by: Annotated[By | None, typer.Option(help="Score that decides what is unknown; both others are set up too.")] = None,
-    keep: Annotated[float, typer.Option(help="Share of held-out recordings of known classes that the thresholds keep.")] = 0.95,
+    by: Annotated[
+        By | None, typer.Option(help="Score that decides whether a sound is unknown; thresholds of the others are set too.")
+    ] = None,
+    keep: Annotated[
+        float, typer.Option(help="Fraction of held-out recordings of known classes that the thresholds accept.")
+    ] = 0.95,
     steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 300,
     seed: Annotated[int, typer.Option(min=0, help="The same seed and recordings give the same model.")] = 0,
     force: ForceOption = False,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Learn the classes of FOLDER, and when a sound is none of them."""
+    """Train a classifier on the classes of FOLDER, which also recognises unknown sounds."""
     from vcae.anomaly.config import OpenSetConfig
 
     check_target(output, force, (".safetensors",), CheckpointError)
@@ -88,7 +92,7 @@ def fit_classes(
         except ConfigError as error:
             say(f"warning: class {inside.name} is left out: {error}", sys.stderr)
     if not listed:
-        raise DataError(f"no folder in {folder} holds sound files; give recordings of each class")
+        raise DataError(f"no folder in {folder} has sound files; give recordings of each class")
     found, failures = read_each(
         [path for path, _ in listed], lambda path: _read(path, config.mel.sample_rate), "reading", quiet
     )
@@ -100,14 +104,14 @@ def fit_classes(
         model = OpenSetClassifier.fit(wavs, labels, config, lambda done, total: tell(done / max(total, 1)))
     for name in model.facts["single"]:
         sys.stderr.write(
-            f"warning: class {name} has a single file; it is learned, but none of it was held back to set the threshold by: add more\n"
+            f"warning: class {name} has a single file, which is used for training; none was held out for the threshold: add more\n"
         )
     model.save(output)
     facts = model.facts
     sizes = ", ".join(f"{name} {n}" for name, n in sorted(facts["recordings"].items()))
     sentence = (
         f"wrote {output}: {len(model.classes)} classes ({sizes}), {facts['held_out']} of {len(kept)} recordings held out, "
-        f"{facts['held_out_accuracy']:.0%} of those right{failures}"
+        f"{facts['held_out_accuracy']:.0%} of those correct{failures}"
     )
     values = {"model": str(output), "classes": list(model.classes), "thresholds": model.thresholds, **facts}
     report({**values, "failed": failures.n}, sentence, str(output), quiet, json)
@@ -119,11 +123,13 @@ def classify(
     sources: SourcesArgument,
     run: Run,
     model: ModelOption,
-    by: Annotated[By | None, typer.Option(help="Score that decides what is unknown; the model's choice without it.")] = None,
-    threshold: Annotated[float | None, typer.Option(help="Of that score; the model's own without it.")] = None,
+    by: Annotated[
+        By | None, typer.Option(help="Score that decides whether a sound is unknown; by default the model's choice.")
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(help="Threshold of that score; by default the model's own.")] = None,
     output: Annotated[Path | None, typer.Option("--csv", help="Write the answers to a CSV file.")] = None,
 ) -> None:
-    """Say which class each of SOURCES is, how surely, or that it is unknown. Exits with 1 if one of several failed."""
+    """Classify each of SOURCES, with a confidence, or as unknown. Exits with 1 if one of several failed."""
     if output is not None:
         check_target(output, run.force)
     build = partial(Classifier, model, by.value if by else None, threshold)
@@ -153,24 +159,26 @@ def classify(
 def evaluate(
     model: ModelOption,
     normal: Annotated[list[str] | None, typer.Option(help="Normal recordings: files or folders. Repeat it for more.")] = None,
-    anomalous: Annotated[list[str] | None, typer.Option(help="Anomalous recordings, likewise.")] = None,
-    known: Annotated[
-        Path | None, typer.Option(help="For classes: a folder a class, of recordings that were not fitted.")
+    anomalous: Annotated[
+        list[str] | None, typer.Option(help="Anomalous recordings: files or folders. Repeat it for more.")
     ] = None,
-    unknown: Annotated[list[str] | None, typer.Option(help="For classes: recordings of none of them.")] = None,
+    known: Annotated[
+        Path | None, typer.Option(help="For classes: a folder per class, of recordings that were not used for training.")
+    ] = None,
+    unknown: Annotated[list[str] | None, typer.Option(help="For classes: recordings of no known class.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the report.")] = Path("anomalies"),
-    threshold: Annotated[float | None, typer.Option(help="Of the score; the model's own without it.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Threshold on the score; by default the model's own.")] = None,
     cost_miss: Annotated[float, typer.Option(help="Cost of an anomaly called normal.")] = 100.0,
     cost_false_alarm: Annotated[float, typer.Option(help="Cost of a normal recording called anomalous.")] = 1.0,
-    prior: Annotated[float, typer.Option(help="Share of anomalies where the detector works.")] = 0.01,
+    prior: Annotated[float, typer.Option(help="Fraction of anomalies in use.")] = 0.01,
     pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="Draw the worst mistakes.")] = True,
-    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Measure a model on labelled recordings it was not fitted to; write a page with curves, players and pictures.
+    """Evaluate a model on labelled recordings that were not used for training; write a page with curves, players and pictures.
 
-    A detector takes --normal and --anomalous; a model of classes takes --known and --unknown.
+    A detector needs --normal and --anomalous; a classifier needs --known and --unknown.
     """
     from vcae.anomaly.metrics import CostTable
     from vcae.checkpoint import find, read_header
@@ -179,7 +187,7 @@ def evaluate(
     classes = "vcae" in read_header(find(model))
     if classes:
         if known is None or not unknown or normal or anomalous:
-            raise ConfigError(f"{model} knows classes; evaluate it with --known FOLDER_PER_CLASS and --unknown FOLDER")
+            raise ConfigError(f"{model} is a classifier; evaluate it with --known FOLDER_PER_CLASS and --unknown FOLDER")
         return _evaluate_classes(model, known, unknown, output, seed, quiet, json)
     if not normal or not anomalous or known is not None or unknown:
         raise ConfigError(f"{model} is a detector; evaluate it with --normal FOLDER and --anomalous FOLDER")
@@ -245,7 +253,7 @@ def _evaluate_classes(path: Path, known: Path, unknown: list[str], output: Path,
     strange = [f.name for f in folders if f.name not in classifier.classes]
     if strange:
         raise DataError(
-            f"{known} holds {', '.join(strange)}, which {path} does not know; it knows {', '.join(classifier.classes)}: "
+            f"{known} holds {', '.join(strange)}, which are not classes of {path}; it has {', '.join(classifier.classes)}: "
             "give these to --unknown"
         )
     given: list[tuple[str, str | None]] = [(p, folder.name) for folder in folders for p, _ in find_sources([str(folder)])]
@@ -259,8 +267,8 @@ def _evaluate_classes(path: Path, known: Path, unknown: list[str], output: Path,
     page = write_open_set(output, judged, files, truth, answers, classifier.thresholds, facts)
     by = classifier.config.by
     sentence = (
-        f"wrote {page}: {judged['closed_accuracy']:.3f} of the known rightly classified; by {by}: AUROC {judged[by]['auroc']}, "
-        f"{judged[by]['accepted']:.3f} accepted and right, {judged[by]['rejected']:.3f} of the unknown rejected"
+        f"wrote {page}: {judged['closed_accuracy']:.3f} of the known correctly classified; by {by}: AUROC {judged[by]['auroc']}, "
+        f"{judged[by]['accepted']:.3f} accepted with the correct class, {judged[by]['rejected']:.3f} of the unknown rejected"
     )
     plain = {k: {n: vars(v) if n == "auroc" else v for n, v in d.items()} for k, d in judged.items() if isinstance(d, dict)}
     report(

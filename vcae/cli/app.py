@@ -1,4 +1,4 @@
-"""The `vcae` command: gathers one file a command. Nothing here imports torch, so that --help answers at once."""
+"""The `vcae` command, with one file per command. Without torch, so that --help answers at once."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def main() -> None:
     try:
         sys.stdout.flush()
     except OSError as error:
-        # What is left to say has nowhere to go, and Python would try again at its own end.
+        # Unwritten output has nowhere to go, and Python would try again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         broken = None
         if not code:
@@ -102,7 +102,7 @@ def main() -> None:
 
 
 def _fill_in_closed_streams() -> None:
-    """Put something on the numbers of closed standard streams, so that no other file takes them; writing to a closed one stays an error."""
+    """Open the descriptors of closed standard streams, so that no other file gets them; writing to a closed one stays an error."""
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         if getattr(sys, name) is None:
             opened = os.open(os.devnull, os.O_WRONLY if name == "stderr" else os.O_RDONLY)

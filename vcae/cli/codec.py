@@ -1,4 +1,4 @@
-"""`vcae compress` and `vcae decompress`: recordings to a few hundred bytes a second, and back, in any voice."""
+"""`vcae compress` and `vcae decompress`: recordings to a few hundred bytes per second, and back, in any voice."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def compress(
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="Output file, .vcz; '-' is standard output. Without it, NAME.vcz here.")
     ] = None,
-    kbps: Annotated[float, typer.Option(help="Rate to aim at, 0.6 to 6 kbit/s, such as 0.6, 1.5, 3 or 6.")] = 1.5,
+    kbps: Annotated[float, typer.Option(help="Target bit rate, 0.6 to 6 kbit/s, such as 0.6, 1.5, 3 or 6.")] = 1.5,
     device: DeviceOption = Device.auto,
 ) -> None:
     """Compress the speech of SOURCES. Exits with 1 if one of several failed."""
@@ -42,7 +42,7 @@ def decompress(
     run: Run,
     output: OutputOption = None,
     speaker: SpeakerOption = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse a damaged file, and write nothing.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail for a damaged file, and write nothing.")] = False,
     device: DeviceOption = Device.auto,
     seed: SeedOption = 0,
 ) -> None:

@@ -1,10 +1,11 @@
-"""What the commands share: option types, output. No import of torch here."""
+"""Shared parts of the commands: option types and output. Without torch."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ EXIT_USER_ERROR = 2
 
 
 class Device(str, Enum):
-    """Where to compute."""
+    """Devices to compute on."""
 
     auto = "auto"
     cpu = "cpu"
@@ -35,14 +36,28 @@ class Device(str, Enum):
 
 OutputOption = Annotated[
     str | None,
-    typer.Option("--output", "-o", help="Output file; the suffix names the format, '-' is a wav on standard output."),
+    typer.Option("--output", "-o", help="Output file; its suffix sets the format, '-' is a wav on standard output."),
 ]
-DeviceOption = Annotated[Device, typer.Option(help="Where to compute; auto takes a GPU when there is one.")]
+DeviceOption = Annotated[Device, typer.Option(help="Device to compute on; auto uses a GPU if there is one.")]
 CheckpointOption = Annotated[str, typer.Option(help="Name of a shipped checkpoint or path of a .safetensors file.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the vocoder's noise: the same seed gives the same file.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace an existing output file.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")]
+
+
+# Library messages name an argument as Python does, `force=True`.
+_ARGUMENT = re.compile(r"`(\w+)=([^`]+)`")
+
+
+def as_option(text: str) -> str:
+    """Write arguments that a message of the library names as the command line takes them: `force=True` as --force."""
+
+    def option(found: re.Match[str]) -> str:
+        name, value = found[1].replace("_", "-"), found[2].strip("'")
+        return f"--{name}" if value == "True" else f"--{name} {value}"
+
+    return _ARGUMENT.sub(option, text)
 
 
 def user_errors(command: Callable[P, R]) -> Callable[P, R]:
@@ -54,7 +69,7 @@ def user_errors(command: Callable[P, R]) -> Callable[P, R]:
             return command(*args, **kwargs)
         except VcaeError as error:
             with contextlib.suppress(VcaeError, BrokenPipeError):
-                say(f"error: {error}", sys.stderr)
+                say(as_option(f"error: {error}"), sys.stderr)
             raise typer.Exit(EXIT_USER_ERROR) from None
         except BrokenPipeError:
             say("error: standard output was closed by its reader before all was written", sys.stderr)
@@ -67,16 +82,16 @@ def output_path(output: str | None, inputs: list[str], suffix: str, ending: str 
     """Return the output path: as given, standard output for standard input, else `NAME.SUFFIX.wav` in the current folder.
 
     Args:
-        output: What the user asked for, or None.
+        output: Path given by the user, or None.
         inputs: The source first, then all other files that are read.
-        suffix: Of the default name.
-        ending: What comes after it.
+        suffix: Suffix of the default name.
+        ending: Ending after it.
 
     Raises:
         AudioError: If the output would replace one of the inputs.
     """
     if any("\0" in name for name in (output or "", *inputs)):
-        raise AudioError("a path holds a zero byte; no file can be called so")
+        raise AudioError("a path has a zero byte, which is not allowed in a file name")
     chosen = (
         output if output is not None else "-" if inputs[0] == "-" else f"{Path(inputs[0]).stem}{suffix and '.'}{suffix}{ending}"
     )
@@ -88,10 +103,10 @@ def output_path(output: str | None, inputs: list[str], suffix: str, ending: str 
 
 @contextmanager
 def progress(doing: str, quiet: bool) -> Iterator[Callable[..., None]]:
-    """Show a bar on a terminal's stderr while something takes time.
+    """Show a progress bar on a terminal's stderr.
 
     Yields:
-        What to call with the share that is done, 0 to 1, and a note; percent and time left are shown from then on.
+        A function to call with the fraction done, 0 to 1, and a note; percent and time left are shown from its first call on.
     """
     if quiet or not sys.stderr.isatty():
         yield lambda share, note="": None
@@ -109,7 +124,7 @@ def progress(doing: str, quiet: bool) -> Iterator[Callable[..., None]]:
 
 
 def report(values: dict[str, Any], sentence: str, output: str, quiet: bool, as_json: bool) -> None:
-    """Say what was done: a sentence, or JSON; on stderr when standard output carries the sound."""
+    """Print the result as a sentence or as JSON; on stderr if the sound goes to standard output."""
     if quiet:
         return
     text = json.dumps(plain(values)) if as_json else sentence
@@ -117,7 +132,7 @@ def report(values: dict[str, Any], sentence: str, output: str, quiet: bool, as_j
 
 
 def say(text: str, stream: TextIO) -> None:
-    """Write one line, whatever the text: a name may hold newlines, or what the terminal's encoding lacks."""
+    """Write a single line, even if a name in it has newlines or characters outside of the terminal's encoding."""
     encoding = stream.encoding or "utf-8"
     try:
         stream.write(" ".join(text.split()).encode(encoding, "backslashreplace").decode(encoding) + "\n")
@@ -129,7 +144,7 @@ def say(text: str, stream: TextIO) -> None:
 
 
 class Stopwatch:
-    """Seconds since it was made."""
+    """Stopwatch that returns the seconds since its creation."""
 
     def __init__(self) -> None:
         self._start = time.perf_counter()

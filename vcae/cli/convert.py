@@ -19,14 +19,14 @@ from vcae.voice.speakers import parse_speaker
 
 
 class Loudness(str, Enum):
-    """Whose loudness the result has."""
+    """Loudness of the result."""
 
     source = "source"
     flat = "flat"
 
 
 class Engine(str, Enum):
-    """What does many conversions."""
+    """Engines for many conversions."""
 
     local = "local"
     ray = "ray"
@@ -47,7 +47,7 @@ def convert(
     sources: Annotated[
         list[str],
         typer.Argument(
-            help="What is said: sound files, folders, patterns, '-' for a wav on standard input; or a CSV with the columns source, "
+            help="Recordings to convert: sound files, folders, patterns, '-' for a wav on standard input; or a CSV with the columns source, "
             "speaker[, output].",
             metavar="SOURCES...",
         ),
@@ -58,14 +58,20 @@ def convert(
     pitch: Annotated[str, typer.Option(help="auto: the voice's range; keep: the source's; a number: semitones.")] = "auto",
     strength: Annotated[float, typer.Option(help="0: the source's own voice, 1: the voice of --speaker.")] = 1.0,
     match: Annotated[
-        str, typer.Option(help="How far frames are drawn to the clip's own, 0 to 1; auto: by its length.")
+        str,
+        typer.Option(
+            help="How strongly to pull frames towards similar frames of the reference, 0 to 1; auto: depends on its length."
+        ),
     ] = "auto",
     detail: Annotated[
         str,
-        typer.Option(help="How much of the source's detail is kept, 0 to 1; it carries words. auto: all, or none with units."),
+        typer.Option(
+            help="How much of the source that its code does not represent is added back, 0 to 1. More makes words clearer and leaves a "
+            "little of the source's voice. auto: depends on the checkpoint."
+        ),
     ] = "auto",
     loudness: Annotated[Loudness, typer.Option(help="source: follow its loudness; flat: only its level.")] = Loudness.source,
-    denoise: Annotated[bool, typer.Option("--denoise", help="Clean the source and the clips of --speaker first.")] = False,
+    denoise: Annotated[bool, typer.Option("--denoise", help="Denoise the source and the clips of --speaker first.")] = False,
     device: DeviceOption = Device.auto,
     seed: SeedOption = 0,
     checkpoint: CheckpointOption = "default",
@@ -74,14 +80,14 @@ def convert(
     ] = Engine.local,
     address: Annotated[
         str | None,
-        typer.Option(help="Of a Ray cluster, such as auto; without it one is started here.", rich_help_panel=MANY),
+        typer.Option(help="Address of a Ray cluster, such as auto; without it one is started here.", rich_help_panel=MANY),
     ] = None,
 ) -> None:
     """Convert SOURCES to the voice of --speaker. Exits with 1 if one of several failed."""
     options = ConvertOptions(pitch, strength, match, detail, loudness.value, seed, denoise)
     voices = tuple(speaker or ())
     if not voices and not is_table(sources):
-        raise ConfigError("no --speaker was given; name at least one clip, or a saved voice, of the voice to take")
+        raise ConfigError("no --speaker was given; give at least one clip or a saved voice of the target voice")
     clips = [str(parse_speaker(text).path) for text in voices]
     build = partial(Converter, options, voices, checkpoint, device.value)
     work(Converter, build, sources, output, replace(run, engine=engine.value, address=address), voices, clips)

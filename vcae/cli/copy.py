@@ -1,4 +1,4 @@
-"""`vcae reconstruct` and `vcae vocode`: how much the autoencoder, or the vocoder alone, keeps of a recording."""
+"""`vcae reconstruct` and `vcae vocode`: copies of recordings by the autoencoder, or by the vocoder alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CodeDimOption = Annotated[
     int | None,
     typer.Option(
         "--code-dim",
-        help="Through a plain autoencoder of so many numbers a step (31.25 steps a second) instead: 1, 2, 4, 8, 16, 32 or 64.",
+        help="Use a plain autoencoder with a bottleneck of this many values per 32 ms step: 1, 2, 4, 8, 16, 32 or 64.",
     ),
 ]
 
@@ -30,7 +30,7 @@ def reconstruct(
     seed: SeedOption = 0,
     checkpoint: CheckpointOption = "default",
 ) -> None:
-    """Pass SOURCES through the whole autoencoder in their own voice, and the vocoder."""
+    """Copy SOURCES by the whole autoencoder in their own voice, and the vocoder."""
     work(Reconstructor, partial(Reconstructor, code_dim, seed, checkpoint, device.value), sources, output, run)
 
 
@@ -43,5 +43,5 @@ def vocode(
     seed: SeedOption = 0,
     checkpoint: CheckpointOption = "default",
 ) -> None:
-    """Copy synthesis: SOURCES to mel and F0, and back by the vocoder alone."""
+    """Copy SOURCES by the vocoder alone, from their mel and F0 (copy synthesis)."""
     work(Vocoder, partial(Vocoder, None, seed, checkpoint, device.value), sources, output, run)

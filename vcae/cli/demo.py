@@ -1,4 +1,4 @@
-"""`vcae demo` and `vcae serve`: the page in a browser, and the same work over HTTP."""
+"""`vcae demo` and `vcae serve`: a web page, and the same over HTTP."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ AuthOption = Annotated[
     str | None, typer.Option(envvar="VCAE_AUTH", help="NAME:PASSWORD that visitors must give; better set as $VCAE_AUTH.")
 ]
 SecondsOption = Annotated[float, typer.Option(min=1, help="Longest recording, in seconds.")]
-MegabytesOption = Annotated[float, typer.Option(min=0.1, help="Largest file that may be sent.")]
+MegabytesOption = Annotated[float, typer.Option(min=0.1, help="Largest upload, in megabytes.")]
 QueueOption = Annotated[int, typer.Option(min=1, help="Jobs that may wait; more are refused.")]
-JobsOption = Annotated[int, typer.Option(min=1, max=64, help="Jobs worked on at once.")]
-KeepOption = Annotated[float, typer.Option(min=0.05, help="Minutes after which files of visitors are removed.")]
+JobsOption = Annotated[int, typer.Option(min=1, max=64, help="Jobs that run at the same time.")]
+KeepOption = Annotated[float, typer.Option(min=0.05, help="Minutes after their last use when visitors' files are removed.")]
 VoicesOption = Annotated[Path | None, typer.Option(help="Folder of saved voices that every visitor may use.")]
 
 
@@ -38,7 +38,7 @@ def demo(
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Show vcae as a page in the browser, for this machine alone unless --host or --share says otherwise."""
+    """Serve vcae as a web page, on this machine only unless --host or --share is given."""
     _run(
         False,
         host,
@@ -65,7 +65,7 @@ def serve(
     keep_minutes: KeepOption = 30.0,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Offer conversion over HTTP, for gradio_client or curl; the page at / says how."""
+    """Serve conversion over HTTP, for gradio_client or curl; the page at / is the manual."""
     _run(True, host, port, auth, False, voices, (max_seconds, max_megabytes, max_queue, jobs, keep_minutes), False, device)
 
 
@@ -83,7 +83,7 @@ def _run(
     if auth is not None and not all(auth.partition(":")[::2]):
         raise ConfigError("--auth is not NAME:PASSWORD; write both, such as --auth ann:secret")
     if voices is not None and not voices.is_dir():
-        raise ConfigError(f"--voices {voices} is no folder; name one that holds voices from `vcae voice save`")
+        raise ConfigError(f"--voices {voices} is not a folder; give one with voices from `vcae voice save`")
     from vcae.demo.limits import Limits
     from vcae.demo.run import Address, run
 

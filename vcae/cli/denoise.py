@@ -1,4 +1,4 @@
-"""`vcae denoise`: the speech of recordings without its noise."""
+"""`vcae denoise`: remove noise from recordings of speech."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def denoise(
     sources: SourcesArgument,
     run: Run,
     output: OutputOption = None,
-    strength: Annotated[float, typer.Option(help="0: as it is, 1: all the noise away that can be.")] = 1.0,
+    strength: Annotated[float, typer.Option(help="0: unchanged, 1: full denoising.")] = 1.0,
     device: DeviceOption = Device.auto,
 ) -> None:
     """Remove noise from the speech of SOURCES. Exits with 1 if one of several failed."""

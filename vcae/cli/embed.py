@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class What(str, Enum):
-    """What is measured."""
+    """Kinds of features."""
 
     speaker = "speaker"
     content = "content"
@@ -35,7 +35,7 @@ class What(str, Enum):
 
 
 class Pool(str, Enum):
-    """How the rows of a recording become fewer."""
+    """Pooling of a recording's rows."""
 
     none = "none"
     mean = "mean"
@@ -47,7 +47,7 @@ def embed(
     sources: SourcesArgument,
     run: Run,
     what: Annotated[
-        What, typer.Option(help="speaker: a unit vector a file; content: what is said, row by row; mel: the log-mel.")
+        What, typer.Option(help="speaker: one unit vector per file; content: rows of content features; mel: the log-mel.")
     ] = What.speaker,
     pool: Annotated[
         Pool,
@@ -65,7 +65,7 @@ def embed(
     checkpoint: CheckpointOption = "default",
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Write features of SOURCES for other tasks: who speaks, what is said, or the mel, with names and times."""
+    """Write features of SOURCES for other tasks: speaker, content or mel, with names and times."""
     from vcae.tasks.embed_files import SUFFIXES, format_embeddings, need_writer
 
     build = partial(Embedder, what.value, pool.value, n_steps, checkpoint, device.value)
@@ -86,7 +86,7 @@ def embed(
     n_rows, dim, elapsed = sum(len(e.values) for e in made), made[0].values.shape[1], watch()
     values = {"output": target, "n_files": len(made), "n_rows": n_rows, "n_features": dim, "failed": found.failed, **about}
     sentence = (
-        f"wrote {target}: {what.value} of {len(made)} file{'s' * (len(made) != 1)}, {n_rows} row{'s' * (n_rows != 1)} of {dim} numbers, "
+        f"wrote {target}: {what.value} of {len(made)} file{'s' * (len(made) != 1)}, {n_rows} row{'s' * (n_rows != 1)} of {dim} values, "
         f"{elapsed:.1f} s on {device_name} with checkpoint {about['checkpoint']}"
     )
     report({**values, "device": device_name, "elapsed_s": round(elapsed, 3)}, sentence, target, run.quiet, run.json)

@@ -1,4 +1,4 @@
-"""`vcae evaluate`: have conversions, or copies, judged, and systems compared pair by pair."""
+"""`vcae evaluate`: score conversions or copies, and compare systems pair by pair."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vcae.cli.common import CheckpointOption, Device, DeviceOption, JsonOption, QuietOption, report, say, user_errors
+from vcae.cli.common import CheckpointOption, Device, DeviceOption, JsonOption, QuietOption, as_option, report, say, user_errors
 from vcae.errors import DataError
 from vcae.evaluation.tables import CONVERSIONS, COPIES, Table, columns_text, read_tables
 
@@ -27,37 +27,33 @@ TABLES_HELP = (
 @user_errors
 def evaluate(
     tables: Annotated[list[Path], typer.Argument(help=TABLES_HELP)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the report, and of what was read.")] = Path(
-        "evaluation"
-    ),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the report and its cache.")] = Path("evaluation"),
     paired: Annotated[
         bool,
-        typer.Option(
-            "--paired", help="Print by how much each system differs from the first, pair by pair, with 95 % intervals."
-        ),
+        typer.Option("--paired", help="Print the paired difference of each system to the first one, with 95 % intervals."),
     ] = False,
-    copies: Annotated[bool, typer.Option("--copies", help="Take conversions as copies of their sources.")] = False,
+    copies: Annotated[bool, typer.Option("--copies", help="Treat conversions as copies of their sources.")] = False,
     judges: Annotated[
-        str | None, typer.Option(help="Names of judges, set apart by commas, such as whisper,distillmos; all when not given.")
+        str | None, typer.Option(help="Names of judges, separated by commas, such as whisper,distillmos; by default all.")
     ] = None,
     whisper: Annotated[str, typer.Option(help="Whisper's model: a name, or a folder in faster-whisper's format.")] = "tiny.en",
     align: Annotated[
         bool,
-        typer.Option("--align/--no-align", help="Shift copies by up to 0.25 s to where they fit best, for PESQ, STOI and mel."),
+        typer.Option("--align/--no-align", help="Align copies by a shift of up to 0.25 s, for PESQ, STOI and mel."),
     ] = True,
     page: Annotated[bool, typer.Option("--page/--no-page", help="Write the page with players.")] = True,
     pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="Draw the mels on the page.")] = True,
-    jobs: Annotated[int, typer.Option(min=0, help="Processes that judge; 0: one a core.")] = 0,
+    jobs: Annotated[int, typer.Option(min=0, help="Number of processes; 0: one per core.")] = 0,
     checkpoint: CheckpointOption = "default",
     device: DeviceOption = Device.cpu,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Judge the conversions, or copies, that TABLES list; write scores.csv, means.json and a page with players.
+    """Score the conversions, or copies, listed in TABLES; write scores.csv, means.json and a page with players.
 
-    Words lost by two recognisers, naturalness, closeness to the voice asked for; of copies PESQ, STOI and mel distance too. The
-    independent judges come with the extra `eval` and need no network. What was read is kept in the output folder: the same command
-    goes on after a stop, and reads only files that have changed. Exit code 1 if a judge, a table or a file could not be had.
+    Word error rates of two recognisers, naturalness, similarity to the target voice; for copies also PESQ, STOI and mel distance. The
+    independent judges are installed with the extra `eval` and need no network. Readings are cached in the output folder: after an
+    interruption the same command resumes, and only changed files are read again. Exits with 1 if a judge, a table or a file failed.
     """
     from rich.console import Console
 
@@ -76,7 +72,7 @@ def evaluate(
         with _progress(quiet) as progress:
             judged = judge_rows(found.rows, chosen, missing, output, jobs or count_cores(), progress)
     except KeyboardInterrupt:
-        say(f"interrupted: what was read is in {output}; the same command goes on", sys.stderr)
+        say(f"interrupted: the readings are in {output}; run the same command again to resume", sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
     for problem in [*judged.missing[len(missing) :], *judged.problems]:
         say(problem, sys.stderr)
@@ -109,11 +105,11 @@ def evaluate(
 
 
 def _or_fail(read: Callable[[], Table]) -> Table:
-    """Return what is read; tables of which none can be used are told, with exit code 1 as for one of several."""
+    """Read tables; if none can be used, report that and exit with 1, as for one of several."""
     try:
         return read()
     except DataError as error:
-        say(f"error: {error}", sys.stderr)
+        say(as_option(f"error: {error}"), sys.stderr)
         raise typer.Exit(FAILED) from None
 
 
@@ -137,5 +133,5 @@ def _show(console: Console, lines: list[list[str]]) -> None:
     shown = Shown(*lines[0], box=None)
     for line in lines[1:]:
         shown.add_row(*line)
-    # A pipe has no width: the table must not be cut to one.
+    # A pipe has no width, so the table must not be cut off.
     console.print(shown)

@@ -1,4 +1,4 @@
-"""`vcae generate` and `vcae interpolate`: voices that nobody has, voices between two, and babble."""
+"""`vcae generate` and `vcae interpolate`: new voices, voices between two, and babble."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from vcae.errors import ConfigError
 from vcae.files import check_target, provenance
 from vcae.options import BabbleOptions, ConvertOptions
 from vcae.version import __version__
+from vcae.voice.shelf import voice_target
 from vcae.voice.speakers import Speaker, find_voice, parse_speaker, read_clips
 
 if TYPE_CHECKING:
@@ -35,22 +36,11 @@ if TYPE_CHECKING:
     from vcae.tasks.model import Model
     from vcae.voice.voice import Voice
 
-app = typer.Typer(help="Voices that nobody has, and babble.", no_args_is_help=True)
+app = typer.Typer(help="Generate new voices, and babble.", no_args_is_help=True)
 
 SeedOption = Annotated[int, typer.Option(min=0, help="The same seed gives the same file.")]
 DISCRETE = "vq"
 MAX_STEPS = 100
-
-
-def voice_target(name: str) -> Path:
-    """Return the file of a voice: a path where it ends in .safetensors or names a folder, else the file of a saved voice.
-
-    Raises:
-        ConfigError: If the name cannot be a saved voice's.
-    """
-    from vcae.voice.shelf import SUFFIX, voice_path
-
-    return Path(name) if name.endswith(SUFFIX) else voice_path(name)
 
 
 def _pitch(voice: Voice) -> str:
@@ -64,18 +54,20 @@ def voice(
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="A name for --speaker, or a .safetensors file; without it, new-SEED.")
     ] = None,
-    spread: Annotated[float, typer.Option(help="How far from the average voice to draw, up to 2.")] = 1.0,
+    spread: Annotated[
+        float, typer.Option(help="Deviation from the average voice, up to 2; below 1 more ordinary, above 1 more unusual.")
+    ] = 1.0,
     device: DeviceOption = Device.auto,
     checkpoint: CheckpointOption = "default",
     force: ForceOption = False,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Draw a voice that nobody has and save it, for --speaker."""
+    """Generate a new voice and save it for --speaker."""
     name = f"new-{seed}" if output is None else output
     path = voice_target(name)
     check_target(path, force)
-    with progress("drawing a voice", quiet):
+    with progress("generating a voice", quiet):
         from vcae.tasks.model import load
         from vcae.voice.file import save_voice
         from vcae.voice.new import new_voice
@@ -83,7 +75,7 @@ def voice(
         model = load(checkpoint, device.value)
         drawn = new_voice(model, seed, spread)
     save_voice(
-        path, drawn, model, {"clips": [], "generated": {"seed": seed, "spread": spread}, "made_by": f"vcae {__version__}"}
+        drawn, path, {"clips": [], "generated": {"seed": seed, "spread": spread}, "made_by": f"vcae {__version__}"}, force
     )
     if quiet:
         return
@@ -97,19 +89,21 @@ def voice(
 def speech(
     speaker: Annotated[
         list[str],
-        typer.Option("--speaker", "-s", help="Whose voice: a clip, or a saved or generated voice; weights mix: a:0.7."),
+        typer.Option("--speaker", "-s", help="Target voice: a clip, or a saved or generated voice; weights mix: a:0.7."),
     ],
-    seconds: Annotated[float, typer.Option(help="How long, 0.5 to 600 s.")] = 5.0,
+    seconds: Annotated[float, typer.Option(help="Duration, 0.5 to 600 s.")] = 5.0,
     seed: SeedOption = 0,
-    temperature: Annotated[float, typer.Option(help="Under 1: more usual sounds; over 1: odder ones.")] = 1.0,
-    top_p: Annotated[float, typer.Option("--top-p", help="Draw only among the likeliest, of this probability together.")] = 0.9,
+    temperature: Annotated[float, typer.Option(help="Below 1: more usual sounds; above 1: more unusual ones.")] = 1.0,
+    top_p: Annotated[
+        float, typer.Option("--top-p", help="Sample only from the most likely units with this total probability.")
+    ] = 0.9,
     output: OutputOption = None,
     device: DeviceOption = Device.auto,
     force: ForceOption = False,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Babble in the voice of --speaker: the sounds of speech in an order that speech has, without words."""
+    """Generate babble in the voice of --speaker: speech-like sound without words."""
     options = BabbleOptions(seconds, seed, temperature, top_p)
     from vcae.audio.io import Sound, check_output, write_sound
 
@@ -143,7 +137,7 @@ def speech(
 
 
 def _voice_for(model: Model, speakers: list[Speaker], clips: dict[Path, Sound], device: Device) -> Voice:
-    """Return a voice for `model`; where a saved one is of the default checkpoint, all are made by it and brought over."""
+    """Return a voice for `model`; if a saved one is from the default checkpoint, all are measured by it and transferred."""
     from vcae.tasks.model import load
     from vcae.voice.file import read_voice_facts
     from vcae.voice.new import carry_voice
@@ -160,8 +154,10 @@ def interpolate(
     first: Annotated[str, typer.Argument(help="A clip, or a saved or generated voice.")],
     second: Annotated[str, typer.Argument(help="Another.")],
     output: Annotated[str, typer.Option("--output", "-o", help="Folder for the voices, 00.safetensors and on.")],
-    steps: Annotated[int, typer.Option(help="How many voices, both ends included, 2 to 100.")] = 5,
-    source: Annotated[str | None, typer.Option(help="A clip to convert to each voice, as wav beside it.")] = None,
+    steps: Annotated[int, typer.Option(help="Number of voices, both ends included, 2 to 100.")] = 5,
+    source: Annotated[
+        str | None, typer.Option(help="A clip to convert to each voice; each wav is written next to its voice.")
+    ] = None,
     device: DeviceOption = Device.auto,
     checkpoint: CheckpointOption = "default",
     seed: SeedOption = 0,
@@ -169,12 +165,14 @@ def interpolate(
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Write voices on the way from FIRST to SECOND, both included."""
+    """Interpolate voices from FIRST to SECOND, both included."""
     from vcae.audio.io import check_output, read_sound
 
     speakers = [parse_speaker(first), parse_speaker(second)]
     if any(s.weight is not None for s in speakers):
-        raise ConfigError("voices to interpolate have no weights: each step has its own; leave out what follows the ':'")
+        raise ConfigError(
+            "voices to interpolate cannot have weights, as each step has its own; leave out the ':' and what follows"
+        )
     targets = _step_targets(Path(output), steps)
     wavs = [str(target.with_suffix(".wav")) for target in targets] if source is not None else []
     for target in targets:
@@ -193,7 +191,7 @@ def interpolate(
         voices = between_voices(model, ends[0], ends[1], steps)
         for n, (between, target) in enumerate(zip(voices, targets, strict=True)):
             facts = {"clips": [Path(first).name, Path(second).name], "share": n / (steps - 1), "made_by": f"vcae {__version__}"}
-            save_voice(target, between, model, facts)
+            save_voice(between, target, facts, force)
         if sound is not None:
             _convert_to(model, sound, voices, wavs, seed, force)
     values = {"output": output, "steps": steps, "voices": [str(t) for t in targets], "conversions": wavs}

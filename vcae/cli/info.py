@@ -1,4 +1,4 @@
-"""`vcae info`: what a checkpoint, a sound file or a compressed one is."""
+"""`vcae info`: describe a checkpoint, a sound file or a compressed file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def info(
     ] = "default",
     json: JsonOption = False,
 ) -> None:
-    """Explain a checkpoint, a sound file, or a compressed one."""
+    """Describe a checkpoint, a sound file, or a compressed file."""
     from vcae.codec.vcz import describe_code, is_code
 
     describe = describe_code if is_code(what) else _describe_checkpoint if _is_checkpoint(what) else _describe_sound
@@ -58,7 +58,7 @@ def _describe_checkpoint(name: str) -> dict[str, Any]:
         return describe_ladder(loaded.path)
     models = {"autoencoder": loaded.autoencoder, "vocoder": loaded.vocoder}
     sizes = {k: sum(p.numel() for p in m.parameters()) for k, m in models.items() if m is not None}
-    # A file of other networks is counted as it lies there.
+    # For a file of other networks all tensors are counted.
     sizes = sizes or {"all": sum(math.prod(shape) for shape in read_shapes(loaded.path).values())}
     return {
         "checkpoint": loaded.path.name,

@@ -1,4 +1,4 @@
-"""`vcae plot`: pictures of recordings, their F0 and their units; a conversion beside its source."""
+"""`vcae plot`: pictures of recordings with F0 and units, such as a conversion and its source."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from vcae.figures.plot import View
 
 MAX_FILES = 12
-# A column of a longer one would show nothing.
+# Longest recording in a picture; longer ones would not be legible.
 MAX_S = 120.0
 
 
@@ -39,9 +39,9 @@ def plot(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Picture (.png, .svg); NAME.png of the first file when not given.")
     ] = None,
-    units: Annotated[bool, typer.Option("--units", help="Draw the units of --checkpoint under each.")] = False,
+    units: Annotated[bool, typer.Option("--units", help="Draw the units of --checkpoint below each.")] = False,
     side_by_side: Annotated[
-        bool, typer.Option("--side-by-side", help="A column each, instead of one under the other.")
+        bool, typer.Option("--side-by-side", help="Draw each in a column of its own, instead of one below the other.")
     ] = False,
     device: DeviceOption = Device.auto,
     checkpoint: CheckpointOption = "vq",

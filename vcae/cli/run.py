@@ -1,4 +1,4 @@
-"""One way to run many: every command takes a file, several, a folder, a table or a pipe, and treats a bad file alike."""
+"""Running commands on many files: all commands accept a file, several, a folder, a table or a pipe, and handle failures in the same way."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
@@ -16,12 +16,25 @@ import typer
 
 from vcae.batch.jobs import REPORT, Job, Outcome, is_table, plan, read_report, report_line, write_report
 from vcae.batch.worker import Talk, Worker
-from vcae.cli.common import ForceOption, JsonOption, QuietOption, Stopwatch, output_path, progress, report, say, user_errors
+from vcae.cli.common import (
+    ForceOption,
+    JsonOption,
+    QuietOption,
+    Stopwatch,
+    as_option,
+    output_path,
+    progress,
+    report,
+    say,
+    user_errors,
+)
 from vcae.errors import AudioError, ConfigError, VcaeError
 from vcae.files import STDIO, check_target, remove_leftovers
 
 FAILED = 1
 INTERRUPTED = 130
+# Files that a folder run leaves out are named up to this many.
+MAX_NAMED = 10
 MANY = "Many files"
 SourcesArgument = Annotated[
     list[str],
@@ -32,12 +45,15 @@ SourcesArgument = Annotated[
 ]
 OutDirOption = Annotated[
     Path | None,
-    typer.Option(help="Folder for an output of each source, and for report.jsonl; trees are kept.", rich_help_panel=MANY),
+    typer.Option(
+        help="Folder for the outputs of all sources, and for report.jsonl; subfolders are preserved.", rich_help_panel=MANY
+    ),
 ]
 GlobOption = Annotated[
-    str | None, typer.Option(help="Which files of a folder, such as '*.flac'; all that fit by default.", rich_help_panel=MANY)
+    str | None,
+    typer.Option(help="Files of a folder to use, such as '*.flac'; by default all sound files.", rich_help_panel=MANY),
 ]
-JobsOption = Annotated[int, typer.Option(min=0, help="Worker processes; 0: one a core.", rich_help_panel=MANY)]
+JobsOption = Annotated[int, typer.Option(min=0, help="Worker processes; 0: one per core.", rich_help_panel=MANY)]
 ResumeOption = Annotated[
     bool, typer.Option("--resume", help="Skip files that an earlier run into the same folder completed.", rich_help_panel=MANY)
 ]
@@ -47,18 +63,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Run:
-    """The options that all commands on recordings share.
+    """Options common to all commands on recordings.
 
     Attributes:
-        out_dir: Where an output of each source and the report go; None for one output.
-        glob: Which files of a folder, or None.
-        jobs: Worker processes; 0 for one a core.
-        resume: Skip what is done.
-        force: Make again what is done.
+        out_dir: Folder of the outputs of all sources and of the report; None for a single output.
+        glob: Pattern of the files of a folder to use, or None.
+        jobs: Worker processes; 0 for one per core.
+        resume: Skip completed outputs.
+        force: Replace existing outputs.
         quiet: Print nothing but errors.
         json: Print the report as JSON.
         engine: `local` processes, or `ray`.
-        address: Of a Ray cluster; None starts one on this machine.
+        address: Address of a Ray cluster; None starts one on this machine.
     """
 
     out_dir: OutDirOption = None
@@ -73,7 +89,7 @@ class Run:
 
 
 def takes_many(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn a command with a parameter `run` into one with the options of `Run` in its place, whose errors are one line each."""
+    """Decorate a command with a parameter `run`, which is replaced by the options of `Run`; errors become single lines."""
     hints, shared = get_type_hints(command, include_extras=True), get_type_hints(Run, include_extras=True)
     guarded, given = user_errors(command), [f for f in fields(Run) if not f.metadata.get("own")]
 
@@ -100,40 +116,43 @@ def work(
     name: str | None = None,
     ending: str | None = None,
 ) -> None:
-    """Make an output of each source: of one to `output`, in this process; of any number to `run.out_dir`, in workers.
+    """Process sources: a single one to `output`, in this process; any number to `run.out_dir`, in worker processes.
 
     Args:
-        worker: What does it.
-        build: Makes a worker; travels to other processes.
+        worker: Class of the worker.
+        build: Function that builds a worker; it is pickled for other processes.
         sources: Files, folders, patterns, a table, or `-`.
-        output: Of one source; None for a name made from the source's.
-        run: The shared options.
-        speakers: Of every source.
+        output: Output of a single source; None for a name made from the source's.
+        run: The common options.
+        speakers: Target voice of all sources.
         inputs: Other files that are read, which an output must not replace.
-        name: What comes after the source's name in that of its output; the worker's verb when None.
+        name: Ending of the output's name after the source's; the worker's verb when None.
         ending: Suffix of the outputs; the worker's when None.
 
     Raises:
-        VcaeError: If the only source cannot be used, or what is asked for does not fit together.
+        VcaeError: If the only source cannot be used, or options contradict each other.
         typer.Exit: 1 if one of several failed, 130 after Ctrl-C.
     """
     ending = worker.ending if ending is None else ending
     if run.out_dir is not None:
         if output is not None:
             raise ConfigError("-o names one output, and --out-dir a folder for one of each source; give one of the two")
-        _work_many(
-            plan(sources, run.out_dir, tuple(speakers), ending, worker.sources, run.glob, worker.columns), worker, build, run
-        )
+        left_out = list[str]()
+        jobs = plan(sources, run.out_dir, tuple(speakers), ending, worker.sources, run.glob, worker.columns, left_out)
+        _say_left_out(left_out, run)
+        _work_many(jobs, worker, build, run)
         return
     source = _only(sources, run)
     target = output_path(output, [source, *inputs], worker.verb if name is None else name, ending)
     check_target(target, run.force, worker.outputs(), AudioError)
     with worker.open(source, sys.stdin.buffer) as opened, progress(_doing(worker), run.quiet) as tell:
+        worker.check(target, opened, run.force)
         watch = Stopwatch()
         does = build()
         job = Job(source, tuple(speakers), target, "standard input" if source == STDIO else Path(source).name)
-        made = does.make(job, opened, Talk(tell, sys.stdin.buffer, sys.stdout.buffer))
+        made = does.make(job, opened, Talk(tell, sys.stdin.buffer, sys.stdout.buffer)).of(opened)
         elapsed = watch()
+    _say_warnings(made.facts)
     for line in made.damage:
         say(f"damaged: {'standard input' if source == STDIO else source}: {line}", sys.stderr)
     about = does.about()
@@ -143,7 +162,7 @@ def work(
 
 
 def _only(sources: Sequence[str], run: Run) -> str:
-    """Return the one recording that is given, or say what is missing where it is not one."""
+    """Return the only recording; raise if there are several and no --out-dir."""
     source = sources[0]
     kind = None
     if len(sources) > 1:
@@ -155,7 +174,7 @@ def _only(sources: Sequence[str], run: Run) -> str:
     elif any(c in source for c in "*?[") and not os.path.lexists(source):
         kind = f"{source} is a pattern"
     if kind is not None:
-        raise ConfigError(f"{kind}; say with --out-dir, and not with -o, where the outputs are to go")
+        raise ConfigError(f"{kind}; give a folder for the outputs with --out-dir instead of -o")
     if run.glob is not None or run.resume or run.jobs:
         raise ConfigError(f"{source} is one recording; --glob, --jobs and --resume go with --out-dir")
     return source
@@ -167,11 +186,11 @@ def _doing(worker: type[Worker]) -> str:
 
 @dataclass
 class Collected:
-    """What was collected of all sources.
+    """Results collected from all sources.
 
     Attributes:
-        made: Of each source that could be used, in the order given.
-        failed: The other sources, each told of on stderr.
+        made: Outcomes of the sources that could be used, in order.
+        failed: The other sources, which were reported on stderr.
     """
 
     made: list[Outcome] = field(default_factory=list)
@@ -181,35 +200,37 @@ class Collected:
         """End the command with 1 if a source failed.
 
         Raises:
-            typer.Exit: Then.
+            typer.Exit: If a source failed.
         """
         if self.failed:
             raise typer.Exit(FAILED)
 
 
 def plan_collected(worker: type[Worker], sources: Sequence[str], run: Run) -> list[Job]:
-    """List the sources of results that go into one output.
+    """Plan the jobs whose results are collected in one output.
 
     Raises:
         VcaeError: If there are none, or --resume is given without --out-dir.
     """
     if run.resume and run.out_dir is None:
-        raise ConfigError("--resume goes with --out-dir: what is collected in one output is always made whole")
-    jobs = plan(sources, None, (), worker.ending, worker.sources, run.glob, worker.columns)
+        raise ConfigError("--resume needs --out-dir: results that are collected in one output are always computed completely")
+    left_out = list[str]()
+    jobs = plan(sources, None, (), worker.ending, worker.sources, run.glob, worker.columns, left_out)
+    _say_left_out(left_out, run)
     return list({job.source: job for job in jobs}.values())
 
 
 def collect(
     jobs: Sequence[Job], worker: type[Worker], build: Build, run: Run, each: Callable[[Outcome], object] = lambda outcome: None
 ) -> Collected:
-    """Collect what workers find in all sources: of one in this process, of several in workers.
+    """Collect the results of all sources: of a single one in this process, of several in worker processes.
 
     Args:
         jobs: From `plan_collected`.
-        worker: What does them.
-        build: Makes a worker; travels to other processes.
-        run: The shared options.
-        each: Called with each outcome that is no failure, in order, as soon as it is its turn.
+        worker: Class of the worker.
+        build: Function that builds a worker; it is pickled for other processes.
+        run: The common options.
+        each: Called with each successful outcome, in the order of the sources.
 
     Raises:
         VcaeError: If the only source cannot be used.
@@ -235,6 +256,7 @@ def collect(
                 advance(outcome)
                 if outcome.status == "failed":
                     _say_failed(outcome)
+                _say_warnings(outcome.facts)
                 waiting[outcome.source] = outcome
                 while turn is not None and turn.source in waiting:
                     take(waiting.pop(turn.source))
@@ -250,26 +272,27 @@ def collect(
 def _collect_one(job: Job, worker: type[Worker], build: Build, run: Run) -> Outcome:
     with worker.open(job.source, sys.stdin.buffer) as opened, progress(_doing(worker), run.quiet) as tell:
         does = build()
-        made = does.make(job, opened, Talk(tell, sys.stdin.buffer))
+        made = does.make(job, opened, Talk(tell, sys.stdin.buffer)).of(opened)
+    _say_warnings(made.facts)
     facts = {**made.facts, **does.about()}
     return Outcome(job.source, job.speakers, "", worker.verb, duration_s=made.duration_s, facts=facts, value=made.value)
 
 
 class Failures:
-    """The rule for recordings that are read one after another: a bad one is told and the rest are used; the only one is refused.
+    """Failures among recordings that are read one after another: each is reported and the rest are used, but the only one raises.
 
     Args:
-        total: How many are read.
+        total: Number of recordings.
 
     Attributes:
-        n: That failed so far.
+        n: Number of failures so far.
     """
 
     def __init__(self, total: int) -> None:
         self.total, self.n = total, 0
 
     def tell(self, source: str, error: VcaeError) -> None:
-        """Say on stderr that a source failed.
+        """Report the failure of a source on stderr.
 
         Raises:
             VcaeError: If it is the only one, or all have failed.
@@ -288,23 +311,23 @@ class Failures:
         """End the command with 1 if a source failed.
 
         Raises:
-            typer.Exit: Then.
+            typer.Exit: If a source failed.
         """
         if self.n:
             raise typer.Exit(FAILED)
 
 
 def read_each(paths: Sequence[str], read: Callable[[str], T], doing: str, quiet: bool) -> tuple[list[tuple[int, T]], Failures]:
-    """Read recordings one after another, for commands that make one thing of all of them.
+    """Read recordings one after another, for commands with one result from all of them.
 
     Args:
-        paths: Of the recordings.
-        read: What to do with each; a VcaeError says that it cannot be used.
-        doing: Said on the progress bar.
-        quiet: Show none.
+        paths: Paths of the recordings.
+        read: Function that reads one; a VcaeError means that it cannot be used.
+        doing: Text of the progress bar.
+        quiet: Show no progress bar.
 
     Returns:
-        The number and what was read of each that can be used; and how many cannot, each told of on stderr.
+        The index and the result of each usable recording; and the failures, which were reported on stderr.
 
     Raises:
         VcaeError: If the only one cannot be used, or none of several.
@@ -320,16 +343,28 @@ def read_each(paths: Sequence[str], read: Callable[[str], T], doing: str, quiet:
     return found, failures
 
 
+def _say_left_out(names: Sequence[str], run: Run) -> None:
+    """Name the files of folders that are not worked on, as far as one can read them."""
+    if names and not run.quiet:
+        more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+        say(f"left out, by suffix: {', '.join(names[:MAX_NAMED])}{more}; name a file, or --glob, to have it tried", sys.stderr)
+
+
+def _say_warnings(facts: Mapping[str, Any]) -> None:
+    for line in facts.get("warnings", ()):
+        say(f"warning: {line}", sys.stderr)
+
+
 def _say_failed(outcome: Outcome) -> None:
     named = " ".join(outcome.source.split()) in outcome.reason
-    say(f"failed: {outcome.reason if named else f'{outcome.source}: {outcome.reason}'}", sys.stderr)
+    say(as_option(f"failed: {outcome.reason if named else f'{outcome.source}: {outcome.reason}'}"), sys.stderr)
 
 
 def _work_many(jobs: list[Job], worker: type[Worker], build: Build, run: Run) -> None:
-    """Do jobs in workers, write the report, and end with a summary."""
+    """Process jobs in worker processes, write the report, and print a summary."""
     assert run.out_dir is not None
     if any(job.source == STDIO for job in jobs):
-        raise ConfigError("standard input is one recording; name its output with -o, and not with --out-dir")
+        raise ConfigError("standard input is a single recording; give its output with -o instead of --out-dir")
     path = run.out_dir / REPORT
     jobs = _with_history(jobs, path, run)
     _make_folder(run.out_dir)
@@ -344,7 +379,7 @@ def _work_many(jobs: list[Job], worker: type[Worker], build: Build, run: Run) ->
                 advance(outcome)
         except KeyboardInterrupt:
             interrupted = True
-    # Again: a worker of a run killed just before may have been dying still.
+    # Again, as workers of a run that was just killed may have written until now.
     for parent in parents:
         remove_leftovers(parent)
     ordered = [done[job.output] for job in jobs if job.output in done]
@@ -379,7 +414,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _outcomes(jobs: list[Job], build: Build, run: Run) -> Iterator[Outcome]:
-    """Do jobs in workers, the longest first."""
+    """Process jobs in worker processes, the longest first."""
     from vcae.batch import pool, ray_pool
 
     longest_first, n = sorted(jobs, key=_size, reverse=True), run.jobs or _cores()
@@ -400,10 +435,10 @@ def _cores() -> int:
 
 
 def _reported(outcomes: Iterator[Outcome], path: Path, run: Run) -> Iterator[Outcome]:
-    """Add a line to the report after each outcome, so that a killed run knows what it did."""
+    """Append a line to the report after each outcome, so that a killed run can be resumed."""
     try:
         with path.open("a" if run.resume else "w", encoding="utf-8") as lines:
-            # A line that a killed run left unfinished must not run into the next.
+            # An incomplete line of a killed run must be ended.
             lines.write("\n" if run.resume else "")
             for outcome in outcomes:
                 lines.write(report_line(outcome))
@@ -415,7 +450,7 @@ def _reported(outcomes: Iterator[Outcome], path: Path, run: Run) -> Iterator[Out
 
 @contextlib.contextmanager
 def _bar(jobs: Sequence[Job], worker: type[Worker], run: Run) -> Iterator[Callable[[Outcome], None]]:
-    """Show how much of all sources' bytes is done, and what is left; yields what takes each outcome."""
+    """Show the fraction of all sources' bytes that is done; yields a function to call with each outcome."""
     sizes = {job.source: _size(job) for job in jobs}
     whole, watch = max(sum(_size(job) for job in jobs), 1), Stopwatch()
     n = n_failed = n_bytes = 0
@@ -441,6 +476,7 @@ def _summarise(outcomes: list[Outcome], total: int, elapsed: float, path: Path, 
             _say_failed(outcome)
         elif outcome.reason:
             say(f"damaged: {outcome.source}: {outcome.reason}", sys.stderr)
+        _say_warnings(outcome.facts)
     values: dict[str, Any] = {
         "total": total,
         **counts,
@@ -456,9 +492,9 @@ def _summarise(outcomes: list[Outcome], total: int, elapsed: float, path: Path, 
         f"in {elapsed:.1f} s, {seconds / max(elapsed, 1e-9):.1f} times real time; {path}"
     )
     if interrupted:
-        # A second Ctrl-C while this is said changes nothing.
+        # A second Ctrl-C during this output is ignored.
         with contextlib.suppress(KeyboardInterrupt):
-            say(f"interrupted: {sentence}; the same command with --resume goes on", sys.stderr)
+            say(f"interrupted: {sentence}; run the same command with --resume to continue", sys.stderr)
         raise typer.Exit(INTERRUPTED)
     if not run.quiet:
         say(json.dumps(values) if run.json else sentence, sys.stdout)

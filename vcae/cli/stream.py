@@ -1,4 +1,4 @@
-"""`vcae stream`: conversion while it is said, from a pipe or a microphone."""
+"""`vcae stream`: live conversion from a pipe or a microphone."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class _Tally:
-    """What is told at the end."""
+    """Statistics of a stream, printed at the end."""
 
     blocks: int = 0
     late: int = 0
@@ -48,38 +48,40 @@ class _Tally:
 @user_errors
 def stream(
     speaker: Annotated[
-        list[str], typer.Option("--speaker", "-s", help="Who shall say it: a clip or a saved voice; as for convert.")
+        list[str], typer.Option("--speaker", "-s", help="Target voice: a clip or a saved voice; as for convert.")
     ],
     block_ms: Annotated[
-        float, typer.Option(help="Length of a block; the latency is 160 ms more, and at most 250 ms in all.")
+        float, typer.Option(help="Length of a block; the total latency is 160 ms more, and at most 250 ms.")
     ] = 80.0,
     rate: Annotated[
         int | None, typer.Option(help="Sample rate of raw PCM (16 bit, mono) on standard input; a wav states it.")
     ] = None,
     source_voice: Annotated[
         str | None,
-        typer.Option(help="A clip of the one who speaks, to begin with; by default of --speaker, until more is heard."),
+        typer.Option(help="A clip of the source speaker for the initial statistics; by default those of --speaker are used."),
     ] = None,
     device_in: Annotated[
         str | None, typer.Option(help="Microphone, by number or name, or 'default', in place of standard input.")
     ] = None,
-    device_out: Annotated[str | None, typer.Option(help="Loudspeaker, likewise, in place of standard output.")] = None,
+    device_out: Annotated[
+        str | None, typer.Option(help="Loudspeaker, by number or name, or 'default', in place of standard output.")
+    ] = None,
     pitch: Annotated[str, typer.Option(help="As for convert.")] = "auto",
     match: Annotated[str, typer.Option(help="As for convert.")] = "auto",
     detail: Annotated[str, typer.Option(help="As for convert.")] = "auto",
     loudness: Annotated[Loudness, typer.Option(help="As for convert.")] = Loudness.source,
     denoise: Annotated[
-        bool, typer.Option("--denoise", help="Clean what comes in, and the clips of --speaker, first; 16 ms more latency.")
+        bool, typer.Option("--denoise", help="Denoise the input, and the clips of --speaker, first; 16 ms more latency.")
     ] = False,
     seed: SeedOption = 0,
     checkpoint: CheckpointOption = "default",
     device: DeviceOption = Device.cpu,
     quiet: QuietOption = False,
 ) -> None:
-    """Convert sound as it comes, a block at a time: a wav or raw PCM from standard input to standard output, or sound devices.
+    """Convert live sound block by block: a wav or raw PCM from standard input to standard output, or with sound devices.
 
-    What comes out has 16 kHz; it is a wav if a wav came in, and raw PCM otherwise. Underruns, which are blocks that took longer than they
-    last or that a device missed, are told at the end.
+    The output has 16 kHz; it is a wav if the input is a wav, and raw PCM otherwise. Underruns (blocks that took longer than their
+    duration, or that a device missed) are reported at the end.
     """
     options = ConvertOptions(pitch, 1.0, match, detail, loudness.value, seed)
     from vcae.audio.io import read_sound
@@ -89,7 +91,9 @@ def stream(
     own = None if source_voice is None else read_sound(source_voice, first_s=60.0)
     first = next(iter(clips.values()), None)
     if own is None and first is None:
-        raise ConfigError("a saved voice says nothing to begin with; give a clip of the one who speaks with --source-voice")
+        raise ConfigError(
+            "a saved voice has no initial statistics for a stream; give a clip of the source speaker with --source-voice"
+        )
     with progress("loading the model", quiet):
         import numpy as np
 
@@ -99,17 +103,17 @@ def stream(
         model = load(checkpoint, device.value)
         prior = model.analyse_sound(own or first)  # type: ignore[arg-type]
         voice = find_voice(model, speakers, clips, denoise)
-        # The first block of all takes longer; it shall not come late.
+        # The first block takes longer, so one is processed in advance.
         warm = LiveConverter(model, voice, prior, options, block_ms)
         warm(np.zeros(warm.block_samples, np.float32))
         converter = LiveConverter(model, voice, prior, options, block_ms)
-        clean = _cleaning(model.device.type) if denoise else None
+        denoiser = _start_denoiser(model.device.type) if denoise else None
     tally = _Tally()
     with ExitStack() as opened:
         pieces = _listen(opened, device_in, rate, converter, tally)
-        if clean is not None:
-            tally.delay_ms += clean.latency_ms / 2
-            pieces = _cleaned(pieces, clean, tally)
+        if denoiser is not None:
+            tally.delay_ms += denoiser.latency_ms / 2
+            pieces = _denoise(pieces, denoiser, tally)
         sink = _Sink(opened, device_out, device_in is None and rate is None, model.sample_rate, tally)
         try:
             _convert(pieces, converter, sink, tally)
@@ -119,24 +123,25 @@ def stream(
         say(_sentence(tally, converter), sys.stderr)
 
 
-def _cleaning(device: str) -> RunningDenoiser:
+def _start_denoiser(device: str) -> RunningDenoiser:
     import numpy as np
 
     from vcae.engine.denoise import shared_cleaner
 
     cleaner = shared_cleaner(device)
+    # The first piece takes longer, so one is processed in advance.
     cleaner.running()(np.zeros((1, cleaner.sample_rate // 10), np.float32))
     return cleaner.running()
 
 
-def _cleaned(pieces: Iterator[np.ndarray], clean: RunningDenoiser, tally: _Tally) -> Iterator[np.ndarray]:
-    """Yield pieces without their noise. Their hops come whole, so that they are a hop late and no more."""
+def _denoise(pieces: Iterator[np.ndarray], denoiser: RunningDenoiser, tally: _Tally) -> Iterator[np.ndarray]:
+    """Yield denoised pieces."""
     for piece in pieces:
         watch = Stopwatch()
-        made = clean(piece[None])[0]
+        made = denoiser(piece[None])[0]
         tally.work_s += watch()
         yield made
-    yield clean.finish()[0]
+    yield denoiser.finish()[0]
 
 
 def _convert(pieces: Iterator[np.ndarray], converter: LiveConverter, sink: _Sink, tally: _Tally) -> None:
@@ -230,7 +235,7 @@ def _open(opened: ExitStack, kind: str, name: str, rate: int, block: int) -> Any
 
 
 class _Sink:
-    """Where sound goes: a device, or standard output as a wav or raw PCM."""
+    """Output of a stream: a device, or standard output as a wav or raw PCM."""
 
     def __init__(self, opened: ExitStack, device_out: str | None, as_wav: bool, rate: int, tally: _Tally) -> None:
         from vcae.audio.pcm import wav_header

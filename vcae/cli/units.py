@@ -43,7 +43,7 @@ MAX_NAME_BYTES = 200
 
 
 class Format(str, Enum):
-    """How units are written."""
+    """Formats of units."""
 
     jsonl = "jsonl"
     textgrid = "textgrid"
@@ -51,7 +51,7 @@ class Format(str, Enum):
 
 
 class Durations(str, Enum):
-    """Whose durations units have."""
+    """Sources of the durations of units."""
 
     auto = "auto"
     file = "file"
@@ -59,7 +59,7 @@ class Durations(str, Enum):
 
 
 def name_targets(folder: Path, names: Sequence[str], suffix: str) -> list[Path]:
-    """Return a file in a folder for each name: with its own folders, never outside, numbered where two are alike."""
+    """Return a file below a folder for each name, with its subfolders, and numbered if names are equal."""
     targets: list[Path] = []
     taken: set[str] = set()
     for name in names:
@@ -68,7 +68,7 @@ def name_targets(folder: Path, names: Sequence[str], suffix: str) -> list[Path]:
         if PurePosixPath(parts[-1]).suffix.lower() in SUFFIXES:
             parts[-1] = PurePosixPath(parts[-1]).stem
         target, n = folder.joinpath(*parts[:-1], parts[-1] + suffix), 1
-        # Not every file system tells small letters from capitals.
+        # Some file systems ignore case.
         while str(target).lower() in taken:
             n += 1
             target = folder.joinpath(*parts[:-1], f"{parts[-1]}-{n}{suffix}")
@@ -87,7 +87,7 @@ def _is_folder(output: str, suffixes: Sequence[str]) -> bool:
 
 
 def _keep_inputs(targets: Sequence[Path], inputs: Sequence[str]) -> None:
-    """Refuse to replace what is read."""
+    """Check that no output replaces an input."""
     read = {str(Path(name).resolve()) for name in inputs if name != STDIO}
     for target in targets:
         if str(target.resolve()) in read:
@@ -105,7 +105,7 @@ def units(
         ),
     ] = None,
     format: Annotated[
-        Format | None, typer.Option(help="How to write them; without it, by the output's suffix: .jsonl, .TextGrid or .txt.")
+        Format | None, typer.Option(help="Format; by default by the output's suffix: .jsonl, .TextGrid or .txt.")
     ] = None,
     collapse: Annotated[bool, typer.Option("--collapse", help="Merge runs of equal units.")] = False,
     plot: Annotated[
@@ -114,7 +114,7 @@ def units(
     checkpoint: CheckpointOption = CHECKPOINT,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Write what SOURCES say as sequences of discrete units with their times. Exits with 1 if one of several failed."""
+    """Encode SOURCES as sequences of discrete units with their times. Exits with 1 if one of several failed."""
     from vcae.tasks.unit_files import FORMATS, SUFFIXES, format_units
 
     output = None if output == STDIO else output
@@ -194,13 +194,13 @@ def _picture_targets(plot: str | None, names: Sequence[str], several: bool) -> l
 
 @user_errors
 def speak(
-    units: Annotated[str, typer.Argument(help="Units as `vcae units` writes them, or bare numbers; '-' is standard input.")],
+    units: Annotated[str, typer.Argument(help="Units from `vcae units`, or plain numbers; '-' is standard input.")],
     speaker: Annotated[
         list[str],
         typer.Option(
             "--speaker",
             "-s",
-            help="Who shall say it: a clip, or a saved voice's name; repeat it for more clips, or mix voices with weights: a.wav:0.7.",
+            help="Target voice: a clip, or a saved voice's name; repeat it for more clips, or mix voices with weights: a.wav:0.7.",
         ),
     ],
     output: Annotated[
@@ -210,10 +210,13 @@ def speak(
     pitch: Annotated[str, typer.Option(help="auto: the voice's range; a number: semitones above it.")] = "auto",
     durations: Annotated[
         Durations,
-        typer.Option(help="auto: the units' own times where they have them; file: only these; predicted: the model's."),
+        typer.Option(help="auto: the units' own times if they have them; file: only these; predicted: the model's."),
     ] = Durations.auto,
     match: Annotated[
-        str, typer.Option(help="How far frames are drawn to the clip's own, 0 to 1; auto: by its length.")
+        str,
+        typer.Option(
+            help="How strongly to pull frames towards similar frames of the reference, 0 to 1; auto: depends on its length."
+        ),
     ] = "auto",
     device: DeviceOption = Device.auto,
     seed: SeedOption = 0,
@@ -222,7 +225,7 @@ def speak(
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Say UNITS in the voice of --speaker, without any recording of the words."""
+    """Speak UNITS in the voice of --speaker."""
     options = SpeakOptions(pitch, durations.value, match, seed)
     from vcae.audio.io import Sound, check_output, write_sound
     from vcae.tasks.unit_files import read_units
@@ -239,7 +242,7 @@ def speak(
 
         watch = Stopwatch()
         model = load(checkpoint, device.value)
-        # All of them first: nothing is written when one cannot be spoken.
+        # All are checked first, so that nothing is written if one cannot be spoken.
         for sequence in sequences:
             check_units(model, sequence, options)
         voice = find_voice(model, speakers, clips)
@@ -290,7 +293,7 @@ def _speech_targets(output: str | None, units: str, speakers: Sequence[str], nam
     if len(names) == 1 and (output in (None, STDIO) or not _names_folder(str(output))):
         return [output_path(output, [units, *speakers], "spoken")]
     if output is None or output == STDIO or Path(output).suffix.lower() in FORMATS:
-        raise ConfigError(f"{units} holds {len(names)} sequences; name a folder for them with -o")
+        raise ConfigError(f"{units} has {len(names)} sequences; give a folder for them with -o")
     targets = name_targets(Path(output), names, ".wav")
     _keep_inputs(targets, [units, *speakers])
     return [str(target) for target in targets]

@@ -1,4 +1,4 @@
-"""`vcae voice`: voices saved under a name, and what `--speaker` may be."""
+"""`vcae voice`: saved voices, for `--speaker NAME`."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def save(
     clips: Annotated[
         list[str], typer.Argument(help="Clips of the voice; or several voices with weights, such as a.wav:0.7 b.wav:0.3.")
     ],
-    author: Annotated[str, typer.Option(help="Who may be asked about this voice; kept in the file.")] = "",
-    denoise: Annotated[bool, typer.Option("--denoise", help="Clean the clips first.")] = False,
+    author: Annotated[str, typer.Option(help="Contact for questions about this voice; stored in the file.")] = "",
+    denoise: Annotated[bool, typer.Option("--denoise", help="Denoise the clips first.")] = False,
     device: DeviceOption = Device.auto,
     checkpoint: CheckpointOption = "default",
     force: ForceOption = False,
@@ -54,7 +54,7 @@ def save(
         "made_by": f"vcae {__version__}",
         "made_at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
-    save_voice(path, voice, model, provenance)
+    save_voice(voice, path, provenance, force)
     if quiet:
         return
     values = {"name": name, "path": str(path), "speech_s": round(voice.speech_s, 2), "bytes": path.stat().st_size, **provenance}

@@ -1,1 +1,1 @@
-"""The speech codec: what is sent of a recording, what that costs, and the bytes it becomes."""
+"""The speech codec: networks, priors, entropy coder, bitstream, and sound to bytes and back."""

@@ -1,4 +1,4 @@
-"""What both directions of the codec share: its networks, its base layer, its levels, and what damage is."""
+"""Shared parts of encoder and decoder: the networks, the base layer, the level code, and descriptions of damage."""
 
 from __future__ import annotations
 
@@ -11,46 +11,46 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vcae.audio.sections import Computed, Sections, Workshop
+from vcae.audio.sections import LazySections, SectionRunner, Sections
 from vcae.codec import files
 from vcae.codec.block import MAX_QUALITY
 from vcae.codec.pitch import reference_hz
 from vcae.codec.polish import Polish
 from vcae.engine.decoding import decode_sections
 from vcae.engine.engine import Engine, Samples, choose_device
-from vcae.engine.listening import Heard
+from vcae.engine.listening import SectionedAnalysis
 from vcae.errors import CheckpointError
 from vcae.voice.voice import Voice, measure_voice
 
 DEFAULT = "codec"
-# A level's code: half decibels above this.
+# Level of code 0 in dB; codes count half decibels from here.
 LEVEL_DB = -110.0
 
 
 def level_code(level: float) -> int:
-    """Return the code, 0 to 255, of a factor that the models' level is multiplied by."""
+    """Return the code, 0 to 255, of a gain relative to the models' level."""
     return min(max(round((20 * math.log10(max(level, 1e-9)) - LEVEL_DB) * 2), 0), 255)
 
 
 def level_of(code: int) -> float:
-    """Return the factor that a code of `level_code` stands for."""
+    """Return the gain for a code of `level_code`."""
     return float(10 ** ((code / 2 + LEVEL_DB) / 20))
 
 
 def quality_share(quality: int) -> float:
-    """Return a quality, 1 to 255, as the networks take it, 0 to 1."""
+    """Scale a quality, 1 to 255, to the networks' range of 0 to 1."""
     return (quality - 1) / (MAX_QUALITY - 1)
 
 
 @dataclass(frozen=True)
 class Damage:
-    """What could not be decoded.
+    """Part of a file that could not be decoded.
 
     Attributes:
-        start_s: Where it begins in the sound, in seconds.
-        stop_s: Where it ends.
-        offset: The byte of the file where the damage was found.
-        reason: What is wrong.
+        start_s: Start in the sound, in seconds.
+        stop_s: End in the sound, in seconds.
+        offset: Byte of the file where the damage was found.
+        reason: Description of the damage.
     """
 
     start_s: float
@@ -61,20 +61,20 @@ class Damage:
 
 @dataclass(frozen=True)
 class Base:
-    """A recording as the base layer has it: all that is sent of it at any rate, and what it was heard as.
+    """Analysis of a recording for the codec: everything that is coded at any rate.
 
     Attributes:
-        heard: The recording, to be read by sections.
-        work: How to go through it.
-        codes: (2, S).
+        analysis: Analysis of the recording, to be read in sections.
+        runner: Runner of computations over its sections.
+        codes: (2, S), codes of the base layer.
         voicing: (S,), see `vcae.codec.pitch`.
-        place: (S,), of F0.
-        reference: The code of what places are counted from.
-        speaker: (1, speaker_dim), the embedding.
+        place: (S,), quantised F0, relative to the reference.
+        reference: Code of the reference F0.
+        speaker: (1, speaker_dim), speaker embedding.
     """
 
-    heard: Heard
-    work: Workshop
+    analysis: SectionedAnalysis
+    runner: SectionRunner
     codes: np.ndarray
     voicing: Tensor
     place: Tensor
@@ -83,16 +83,16 @@ class Base:
 
 
 class Networks:
-    """A codec's networks, the checkpoint of its base layer, and the vocoder that this shares.
+    """Networks of a codec, together with its base layer's checkpoint and vocoder.
 
     Args:
         name: Name of a shipped codec, or a path.
         device: See `vcae.engine.engine.choose_device`.
-        load: What gives the base layer's checkpoint of a name, on the same device, where something else than loading it is wanted.
+        load: Function that returns the base layer's checkpoint for its name, on the same device; None loads it.
 
     Raises:
-        CheckpointError: If it cannot be loaded, or the base layer's checkpoint is another one than it was trained on.
-        ConfigError: If the device is not there.
+        CheckpointError: If it cannot be loaded, or was trained on another checkpoint of the base layer.
+        ConfigError: If the device is not available.
     """
 
     def __init__(self, name: str | Path = DEFAULT, device: str = "auto", load: Callable[[str], Engine] | None = None) -> None:
@@ -106,27 +106,30 @@ class Networks:
             )
         self.enhancement = self.file.enhancement
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.file.path.stem}, over checkpoint {self.model.checkpoint.path.stem}, {self.sample_rate} Hz)"
+
     @property
     def sample_rate(self) -> int:
-        """Rate of every signal this codec gives, in Hz."""
+        """Sample rate of all decoded signals, in Hz."""
         return self.model.sample_rate
 
     def voice(self, clips: Samples | Sequence[Samples], sample_rate: int | None = None) -> Voice:
-        """Measure a voice to decompress in; arguments and errors as `vcae.voice.voice.measure_voice`."""
+        """Measure a target voice for decompression; arguments and errors as `vcae.voice.voice.measure_voice`."""
         return measure_voice(self.model, clips, sample_rate)
 
 
 def decode_base(model: Engine, codes: np.ndarray, f0: Tensor, embedding: Tensor, reference: int) -> Sections:
-    """Return the base layer's mel, of T steps, for codes (2, ceil(T / 2)), F0 (1, T) in Hz and a speaker embedding (1, speaker_dim)."""
+    """Decode the base layer's mel, of T frames, from codes (2, ceil(T / 2)), F0 (1, T) in Hz and a speaker embedding (1, speaker_dim)."""
     device = model.device
 
     def latent(start: int, stop: int) -> Tensor:
         return model.autoencoder.decode_units(torch.from_numpy(codes[None, :, start:stop]).to(device))
 
     mean = torch.tensor([[math.log(reference_hz(reference))]], device=device)
-    return decode_sections(model, Computed(codes.shape[1], latent), f0.to(device), embedding.to(device), None, mean)
+    return decode_sections(model, LazySections(codes.shape[1], latent), f0.to(device), embedding.to(device), None, mean)
 
 
 def polished(polish: Polish, mel: Sections, embedding: Tensor) -> Sections:
-    """Return a normalised mel with the texture of a recording's."""
-    return Computed(mel.n, lambda start, stop: polish(mel.read(start, stop), embedding), polish.reach)
+    """Return the normalised mel, refined by the `Polish` network."""
+    return LazySections(mel.n, lambda start, stop: polish(mel.read(start, stop), embedding), polish.reach)

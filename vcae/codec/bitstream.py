@@ -1,6 +1,7 @@
-"""The container of compressed speech, as `docs/bitstream.md` says: a header, then blocks with a checksum each. No import of torch here.
+"""The container of compressed speech, specified in `docs/bitstream.md`: a header, then blocks with a checksum each. Without torch.
 
-What the blocks hold is not known here. Reading goes forward only, in bounded memory and time whatever the bytes, and damage stays where it is.
+Block payloads are opaque bytes here. Reading goes forward only, in bounded memory and time for any input, and damage to one block does
+not affect the others.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ SAMPLE_RATE = 16000
 HOP_SAMPLES = 256
 FRAMES_A_STEP = 2
 STEP_SAMPLES = FRAMES_A_STEP * HOP_SAMPLES
-# What may be asked for, in kbit/s.
-# Steps of a block come in this unit: 16 to 256 of them, 0.5 to 8.2 s.
+# Allowed rates, in kbit/s.
+# A block's number of steps is a multiple of this: 16 to 256 steps, 0.5 to 8.2 s.
 STEPS_UNIT = 16
 MAX_BLOCK_UNITS = 16
 MAX_STEP_BYTES = 256
@@ -28,36 +29,36 @@ MAX_SPEAKER_BYTES = 64
 CHECKPOINT_BYTES = 4
 CRC_START = 0xFFFF
 CRC_BYTES = 2
-# Of a block: a length of one byte, no payload, a checksum.
+# Smallest block: a length of one byte, no payload, a checksum.
 MIN_BLOCK_BYTES = 1 + CRC_BYTES
-# Where nothing fits, a block is looked for in so many times the bytes that the longest can have.
+# After damage, the next block is searched for within this many times the longest block.
 REACH = 2
-# So many blocks may be missing without a trace, and one more for so many bytes that were passed over.
+# Most blocks that may be missing without any bytes left of them; one more is allowed per this many skipped bytes.
 MAX_MISSING = 4
 BYTES_A_MISSING = 8
-# A block that was found must be followed by right ones; by more where the search was long, since a checksum is right by chance once in 65,536.
+# Number of valid blocks that must follow a block found in a search; more after a long search, as a checksum matches by chance once in 65,536.
 FOLLOWERS, FAR_FOLLOWERS = 1, 2
 FAR_BYTES = 4096
-# Bytes that may be checked in searches: so many, and so many more for each byte that was read before.
+# Most bytes checked in searches: a constant, plus a number for each byte read before.
 SEARCH_BYTES = 1 << 27
 SEARCH_A_BYTE = 512
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself before its blocks.
+    """Header of a compressed file.
 
     Attributes:
         checkpoint: The first 4 bytes of the SHA-256 of the codec's checkpoint.
         n_samples: Length of the sound at 16 kHz, 1 to 2**34.
-        quality: 0 for the base layer alone, to 255.
-        block_steps: Steps of 512 samples in a block: 16, 32 ... 256.
-        level: 0 to 255; its meaning is the codec's.
-        f0: 0 to 255, likewise.
-        speaker: At most 64 bytes, likewise.
+        quality: 0 (base layer only) to 255.
+        block_steps: Steps of 512 samples per block: 16, 32 ... 256.
+        level: 0 to 255; interpreted by the codec, as are `f0` and `speaker`.
+        f0: 0 to 255.
+        speaker: At most 64 bytes.
 
     Raises:
-        BitstreamError: For values that a file cannot have.
+        BitstreamError: For values outside the format's ranges.
     """
 
     checkpoint: bytes
@@ -90,17 +91,17 @@ class Header:
 
     @property
     def n_frames(self) -> int:
-        """Frames of the mel."""
+        """Number of mel frames."""
         return 1 + self.n_samples // HOP_SAMPLES
 
     @property
     def n_steps(self) -> int:
-        """Steps of two frames, the last one perhaps in part."""
+        """Number of steps of two frames, counting a partial one at the end."""
         return -(-self.n_frames // FRAMES_A_STEP)
 
     @property
     def n_blocks(self) -> int:
-        """Blocks, the last one perhaps with fewer steps."""
+        """Number of blocks, of which the last may have fewer steps."""
         return -(-self.n_steps // self.block_steps)
 
     @property
@@ -110,20 +111,20 @@ class Header:
 
     @property
     def block_samples(self) -> int:
-        """Samples of a whole block."""
+        """Samples of a full block."""
         return self.block_steps * STEP_SAMPLES
 
     @property
     def max_block_bytes(self) -> int:
-        """The longest payload that a block may have."""
+        """Longest payload of a block, in bytes."""
         return self.block_steps * MAX_STEP_BYTES
 
     def steps_of(self, index: int) -> int:
-        """Return the steps of a block: all but the last have `block_steps`."""
+        """Return the number of steps of a block: `block_steps` for all except the last."""
         return min(self.block_steps, self.n_steps - index * self.block_steps)
 
     def span(self, index: int, count: int = 1) -> tuple[float, float]:
-        """Return where blocks begin and end in the sound, in seconds; together they cover it without a gap.
+        """Return start and end of consecutive blocks in the sound, in seconds; the spans of all blocks cover it without gaps.
 
         Frames are centred on multiples of 256 samples, so a step begins half a frame before its first one's centre.
         """
@@ -142,12 +143,12 @@ class Header:
 
 @dataclass(frozen=True)
 class Block:
-    """A block that is whole.
+    """Intact block.
 
     Attributes:
-        index: Of the block.
-        payload: What it holds.
-        offset: The byte of the file where it begins.
+        index: Number of the block, from 0.
+        payload: Its bytes.
+        offset: Byte of the file where it begins.
     """
 
     index: int
@@ -157,13 +158,13 @@ class Block:
 
 @dataclass(frozen=True)
 class Lost:
-    """Damage.
+    """Damaged part of a file.
 
     Attributes:
-        index: Of the first block that is lost, or that the file should go on with.
-        offset: The byte of the file where the damage begins.
-        reason: What is wrong there.
-        count: Blocks that are lost; 0 for bytes that belong to no block.
+        index: Number of the first lost block or, if none is lost, of the next block.
+        offset: Byte of the file where the damage begins.
+        reason: Description of the damage.
+        count: Number of lost blocks; 0 for bytes that belong to no block.
     """
 
     index: int
@@ -173,14 +174,14 @@ class Lost:
 
 
 def write(header: Header, payloads: Iterable[bytes]) -> bytes:
-    """Return a file.
+    """Return the bytes of a whole file.
 
     Args:
-        header: Of the file.
-        payloads: One for each of its blocks.
+        header: Header of the file.
+        payloads: One payload for each block.
 
     Raises:
-        BitstreamError: If there are too few or too many, or one is longer than `header.max_block_bytes`.
+        BitstreamError: If there are too few or too many payloads, or one is longer than `header.max_block_bytes`.
     """
     pieces = list(pack(header, payloads))
     if len(pieces) != 1 + header.n_blocks:
@@ -189,10 +190,10 @@ def write(header: Header, payloads: Iterable[bytes]) -> bytes:
 
 
 def pack(header: Header, payloads: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the bytes of a header, and of as many blocks as there are payloads.
+    """Yield the bytes of a header, then those of a block for each payload.
 
     Raises:
-        BitstreamError: If one is longer than `header.max_block_bytes`.
+        BitstreamError: If a payload is longer than `header.max_block_bytes`.
     """
     packed = header.pack()
     yield packed
@@ -212,7 +213,7 @@ def _name_of(opened: BinaryIO) -> str:
 
 
 def _varint(value: int) -> bytes:
-    """Return a number as LEB128: seven bits a byte, the lowest first, the highest bit set where more follow."""
+    """Return a number as LEB128: seven bits per byte, the lowest first, the highest bit set if another byte follows."""
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -225,12 +226,12 @@ def _crc_bytes(crc: int) -> bytes:
 
 
 def _seed(packed: bytes) -> int:
-    """Return where a block's checksum starts: after the header's, so that a block of another file is not taken for this one's."""
+    """Return the initial value of block checksums: the header's checksum, so that a block of another file does not match."""
     return crc_hqx(packed[-CRC_BYTES:], CRC_START)
 
 
 class _Ahead:
-    """What comes next in a stream: it can be looked at, and is kept until it is passed over."""
+    """Buffer for looking ahead in a stream: bytes stay in it until they are skipped."""
 
     def __init__(self, opened: BinaryIO, name: str) -> None:
         self._opened, self._name = opened, name
@@ -238,7 +239,7 @@ class _Ahead:
         self.offset = 0
 
     def has(self, n: int) -> bool:
-        """Say whether `n` more bytes come, and read them, but none that were not asked for: a pipe may wait."""
+        """Return whether `n` more bytes exist; reads no more than these, as a pipe could block."""
         while len(self._bytes) < n and not self._ended:
             try:
                 piece = self._opened.read(n - len(self._bytes))
@@ -249,12 +250,12 @@ class _Ahead:
         return len(self._bytes) >= n
 
     def peek(self, start: int, stop: int) -> bytes:
-        """Return bytes counted from here; fewer at the end."""
+        """Return bytes `start` to `stop`, counted from the present position; fewer at the end."""
         self.has(stop)
         return bytes(self._bytes[start:stop])
 
     def varint(self, start: int, most: int) -> tuple[int, int] | None:
-        """Return a number and where it ends; None if it is cut off, above `most`, or longer than it had to be."""
+        """Return a number and the position after it; None if it is cut off, above `most`, or not in its shortest form."""
         value, shift, at = 0, 0, start
         while self.has(at + 1) and value <= most and shift < 64:
             byte = self._bytes[at]
@@ -265,27 +266,27 @@ class _Ahead:
         return None
 
     def skip(self, n: int) -> None:
-        """Pass over bytes."""
+        """Skip `n` bytes."""
         del self._bytes[:n]
         self.offset += n
 
 
 class Reader:
-    """Reads a file from its start to its end.
+    """Reader of a compressed file from its start to its end.
 
-    Iterating, which can be done once, gives a `Block` or `Lost` for every block in their order: the counts of the lost ones and the number
-    of the others add up to `header.n_blocks`. After the end of the file one `Lost` stands for all that is missing.
+    It can be iterated over once and yields a `Block` or a `Lost` for all blocks in order: the number of blocks plus the counts of the lost
+    ones is `header.n_blocks`. If the file ends too early, one `Lost` counts all blocks that are missing.
 
     Args:
-        opened: Of bytes; a pipe will do.
-        name: Of the file, for messages; as opened, if None.
-        strict: Refuse damage.
+        opened: Stream of bytes; need not be seekable.
+        name: Name of the file for messages; that of the stream if None.
+        strict: Raise for damage instead of yielding `Lost`.
 
     Attributes:
-        header: Of the file.
+        header: Header of the file.
 
     Raises:
-        BitstreamError: If it is no such file, of another version, or its header is damaged; when iterating, for damage if `strict`.
+        BitstreamError: If it is not a compressed file, has another version or a damaged header; when iterating, for damage if `strict`.
     """
 
     def __init__(self, opened: BinaryIO, name: str | None = None, strict: bool = False) -> None:
@@ -298,7 +299,9 @@ class Reader:
     def __iter__(self) -> Iterator[Block | Lost]:
         for item in self._read():
             if self._strict and isinstance(item, Lost):
-                raise BitstreamError(f"{self._name} is damaged at byte {item.offset}: {item.reason}; it was refused, as asked")
+                raise BitstreamError(
+                    f"{self._name} is damaged at byte {item.offset}: {item.reason}; strict decoding refuses it"
+                )
             yield item
 
     def _read_header(self) -> tuple[Header, int]:
@@ -307,18 +310,18 @@ class Reader:
         if not start:
             raise BitstreamError(f"{self._name} is empty; give a file that `vcae compress` wrote")
         if start[: len(MAGIC)] != MAGIC[: len(start)]:
-            raise BitstreamError(f"{self._name} is no compressed speech (it begins with {start!r}); give a .vcz file")
+            raise BitstreamError(f"{self._name} is not compressed speech (it begins with {start!r}); give a .vcz file")
         if len(start) > len(MAGIC) and start[-1] != VERSION:
             raise BitstreamError(f"{self._name} has version {start[-1]}; this version of vcae reads {VERSION}, so update vcae")
         at = len(start) + CHECKPOINT_BYTES + 2
         fixed, length = ahead.peek(len(start), at), ahead.varint(at, MAX_SAMPLES)
-        # Before what has no known length: the longest number.
+        # Fields of variable length follow, starting with the longest number.
         end = at + 5
         if length is not None:
             small = ahead.peek(length[1], length[1] + 3)
             end = length[1] + 3 + (small[2] if len(small) == 3 else 0) + CRC_BYTES
         if not ahead.has(end):
-            raise BitstreamError(f"{self._name} ends in its header; get a whole copy of it")
+            raise BitstreamError(f"{self._name} ends inside its header; get a complete copy of it")
         packed = ahead.peek(0, end)
         if length is None or _crc_bytes(crc_hqx(packed[:-CRC_BYTES], CRC_START)) != packed[-CRC_BYTES:]:
             raise BitstreamError(f"{self._name} has a damaged header; get a fresh copy of it")
@@ -343,7 +346,7 @@ class Reader:
                 continue
             go_on = self._after_damage(index, found)
             if go_on is None:
-                # Nothing after this can be used, so nothing of it is read.
+                # Nothing after this can be decoded, so it is not read.
                 cut = found is None and not ahead.has(self._most + MIN_BLOCK_BYTES)
                 reason = "the file ends within a block" if cut else "from here on no block could be found"
                 yield Lost(index, ahead.offset, reason, n - index)
@@ -355,7 +358,7 @@ class Reader:
             yield Lost(n, ahead.offset, "bytes follow the last block", 0)
 
     def _block(self, at: int) -> _Found | None:
-        """Return what lies at a place if it could be a block of any index."""
+        """Return the block at a position if it could be one, of any index; otherwise None."""
         length = self._ahead.varint(at, self._most)
         if length is None:
             return None
@@ -366,14 +369,14 @@ class Reader:
         return _Found(length[1], end, state, int.from_bytes(self._ahead.peek(end - CRC_BYTES, end), "little"))
 
     def _after_damage(self, index: int, found: _Found | None) -> _GoOn | None:
-        """Find where the file goes on after what lies here, which is not block `index`."""
-        # Its length may be right: then the next one, or the end, comes right after it.
+        """Find the next valid block after damage at the present position, where block `index` was expected."""
+        # If its length is intact, the next block or the end of the file follows directly.
         if found is not None and self._follow(found.end, index + 1, 1):
             return _GoOn(found.end, index + 1, "the checksum of the block does not fit")
         return self._search(index)
 
     def _follow(self, at: int, index: int, count: int) -> bool:
-        """Say whether the block of an index, and `count` in all, lie at a place, or fewer and then the end."""
+        """Return whether `count` valid blocks from an index on are at a position, or fewer and then the end of the file."""
         for following in range(index, index + count):
             if following == self.header.n_blocks:
                 return not self._ahead.has(at + 1)
@@ -384,7 +387,7 @@ class Reader:
         return True
 
     def _checked(self, at: int) -> _Found | None:
-        """As `_block`, for a search: so much work is allowed, and no more for whatever bytes."""
+        """Return `_block(at)` in a search, whose total work is limited for any input."""
         if self._searched > SEARCH_BYTES + SEARCH_A_BYTE * self._ahead.offset:
             return None
         found = self._block(at)
@@ -392,7 +395,7 @@ class Reader:
         return found
 
     def _search(self, index: int) -> _GoOn | None:
-        """Look for the nearest place where a block from `index` on lies, and what must follow it."""
+        """Find the nearest position with a valid block, numbered `index` or higher, that is followed by enough valid blocks."""
         n, known, newest = self.header.n_blocks, dict[int, int](), index
         for at in range(REACH * self._most):
             if not self._ahead.has(at + MIN_BLOCK_BYTES):
@@ -410,7 +413,7 @@ class Reader:
 
 @dataclass(frozen=True)
 class _Found:
-    """What could be a block: where its payload starts, where it ends, its checksum before the index came to it, and the one stored."""
+    """Candidate of a block: start of its payload, end, checksum before the index is included, and stored checksum."""
 
     start: int
     end: int
@@ -419,17 +422,17 @@ class _Found:
 
     @property
     def index_crc(self) -> int:
-        """What an index must make of nothing to be this block's: checksums are linear."""
+        """Checksum that the block's index must have on its own; CRCs are linear."""
         return self.stored ^ crc_hqx(bytes(4), self.state)
 
     def has_index(self, index: int) -> bool:
-        """Say whether the checksum fits an index."""
+        """Return whether the checksum matches an index."""
         return self.index_crc == _index_crc(index)
 
 
 @dataclass(frozen=True)
 class _GoOn:
-    """Where a file goes on after damage: bytes from here, with which block, and what was wrong."""
+    """Position after damage: bytes to skip, number of the next block, and description of the damage."""
 
     at: int
     index: int

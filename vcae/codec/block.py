@@ -27,9 +27,9 @@ from vcae.codec.integer import (
 from vcae.codec.pitch import MAX_MOVE, N_VOICINGS, REACH
 from vcae.codec.prior import CODE_CONTEXT, QUALITIES, table_sizes
 
-# Of the inverse steps: how many bits they carry below one.
+# Fractional bits of the inverse steps.
 INVERSE_BITS = 16
-# The pulses' phase is sent every so many steps, in so many parts of a turn.
+# The phase of the pulses is sent once per this many steps, in this many parts of a cycle.
 PHASE_STEPS = 4
 PHASES = 16
 MAX_QUALITY = 255
@@ -37,14 +37,14 @@ MAX_QUALITY = 255
 
 @dataclass(frozen=True)
 class Block:
-    """What is sent of S steps, all of it integers.
+    """Integers that are coded for S steps.
 
     Attributes:
-        codes: (2, S), the base layer's.
+        codes: (2, S), codes of the base layer.
         voicing: (S,), from 0 to 3, see `vcae.codec.pitch`.
-        place: (S,), of F0 on its grid.
-        phase: (ceil(S / 4),), of the pulses in sixteenths of a turn, where something is voiced; 0 elsewhere and in the base layer.
-        latent: (D, S), in the quantiser's steps; zeros in the base layer.
+        place: (S,), F0 on its grid.
+        phase: (ceil(S / 4),), phase of the pulses in sixteenths of a cycle; 0 in unvoiced parts and in the base layer.
+        latent: (D, S), latent in units of the quantiser's step; zeros in the base layer.
     """
 
     codes: np.ndarray
@@ -60,12 +60,12 @@ class Block:
 
 
 class BlockCoder:
-    """Write and read blocks; each can be read without the others.
+    """Encoder and decoder of blocks; each block can be decoded without the others.
 
     Args:
         integers: The priors, from `vcae.codec.files`.
-        codebook_size: Of the base layer's codes.
-        latent_dim: Of the enhancement layer.
+        codebook_size: Number of codes in a codebook of the base layer.
+        latent_dim: Channels of the enhancement layer's latent.
     """
 
     def __init__(self, integers: Mapping[str, Tensor], codebook_size: int, latent_dim: int) -> None:
@@ -87,18 +87,19 @@ class BlockCoder:
         self._none, self._dim = codebook_size, latent_dim
 
     def step_size(self, quality: int) -> np.ndarray:
-        """Return the quantiser's steps (D, 1) in the latent's own units."""
+        """Return the quantiser's step sizes (D, 1) in the latent's own units."""
         return np.asarray(self.steps[quality][:, None] / (1 << NUMBER_BITS))
 
     def encode(self, block: Block, quality: int) -> tuple[bytes, Block]:
-        """Write a block.
+        """Encode a block.
 
         Args:
-            block: What to send.
-            quality: 0 for the base layer alone, up to 255.
+            block: The values to code.
+            quality: 0 (base layer only) to 255.
 
         Returns:
-            The bytes, and what they decode to: a latent far from its guess is held at the window's edge, a jump of F0 takes several steps.
+            The bytes, and the block they decode to: a latent far from its prediction is clipped to the window, and a jump of F0 takes several
+            steps.
         """
         coder = Encoder()
         codes = block.codes.astype(np.int64)
@@ -140,8 +141,8 @@ class BlockCoder:
     ) -> np.ndarray:
         known = self._latent.known(_latent_symbols(codes, voicing, self._none))
         latent = wanted.astype(np.int64)
-        # A value that is held changes what is guessed after it, so this is gone through again until nothing is held; each time at least one
-        # more step is settled.
+        # A clipped value changes the predictions after it, so this is repeated until nothing is clipped; each pass settles at least one
+        # more step.
         while True:
             whole, rows = self._guess(known, self._numbers(_past(latent), quality), quality)
             held = np.clip(latent.T, whole - HALF, whole + HALF - 1).T
@@ -153,16 +154,16 @@ class BlockCoder:
         return latent
 
     def _numbers(self, past: np.ndarray, quality: int) -> np.ndarray:
-        """Return the prior's numbers (N, 2 * D + 2), in units of 2**-10, of the two latents (N, 2, D) before."""
+        """Return the prior's numeric inputs (N, 2 * D + 2), in units of 2**-10, for the two preceding latents (N, 2, D)."""
         share = np.round((quality - 1) * ((1 << NUMBER_BITS) / (MAX_QUALITY - 1)))
         powers = np.broadcast_to([share, shift_down(share * share, NUMBER_BITS)], (len(past), QUALITIES))
         return np.concatenate([(past * self.steps[quality]).reshape(len(past), -1), powers], axis=1)
 
     def _guess(self, known: np.ndarray, numbers: np.ndarray, quality: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the whole part of each mean (N, D), in steps, and the probabilities (N * D, 2 * HALF) around it."""
+        """Return the integer part of each predicted mean (N, D), in steps, and the probabilities (N * D, 2 * HALF) around it."""
         output = self._latent.after(known, numbers)
         mean = shift_down(output[:, : self._dim] * self._inverse[quality], WEIGHT_BITS + INVERSE_BITS - FRACTION_BITS)
-        # Far beyond what any latent is, so that integers stay small whatever the bytes say.
+        # Far beyond the range of latents; keeps integers small for any input bytes.
         mean = np.clip(mean, -(1 << 13), 1 << 13)
         whole = np.floor(mean / FRACTIONS)
         log2_scale = output[:, self._dim :] - self._log2_step[quality] - LOWEST_OCTAVE * ONE
@@ -172,16 +173,16 @@ class BlockCoder:
         return whole.astype(np.int64), rows
 
     def decode(self, payloads: Sequence[bytes], n_steps: Sequence[int], quality: int, base_only: bool = False) -> list[Block]:
-        """Read blocks, several at once for speed.
+        """Decode blocks, several at once for speed.
 
         Args:
             payloads: From `encode`.
-            n_steps: Of each block.
-            quality: The one they were written with.
-            base_only: Leave out the enhancement layer, which comes last.
+            n_steps: Steps of each block.
+            quality: Quality with which they were encoded.
+            base_only: Do not decode the enhancement layer, which comes last.
 
         Raises:
-            BitstreamError: If no encoder can have written one of them.
+            BitstreamError: If a payload cannot have been written by an encoder.
         """
         n, most = len(payloads), max(n_steps, default=0)
         coders = [Decoder(payload) for payload in payloads]
@@ -209,7 +210,7 @@ class BlockCoder:
 
     def _decode_pitch(self, coders: list[Decoder], codes: np.ndarray, alive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         n, most = len(coders), codes.shape[2]
-        # Two steps that are not there come first.
+        # Two empty steps of context come first.
         voicing = np.full((n, most + 2), N_VOICINGS, dtype=np.int64)
         moves = np.zeros((n, most + 2), dtype=np.int64)
         place = np.zeros((n, most + 1), dtype=np.int64)
@@ -283,7 +284,7 @@ def _ahead(codes: np.ndarray, none: int) -> np.ndarray:
 
 
 def reachable(voicing: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the moves (S,) of F0 that are sent for a voicing (S,) and places (S,), and the places (S,) they lead to."""
+    """Return the moves (S,) of F0 that are coded for a voicing (S,) and places (S,), and the places (S,) after them."""
     moves, reached = np.zeros(len(voicing), dtype=np.int64), np.zeros(len(voicing), dtype=np.int64)
     last = 0
     for step, voiced in enumerate(voicing):
@@ -306,7 +307,7 @@ def _pitch_context(
 
 
 def count_changes(counts: np.ndarray, phase: np.ndarray, voicing: np.ndarray) -> None:
-    """Add to counts (PHASES + 1, PHASES) which change of phase follows which in one block."""
+    """Count pairs of successive phase changes in one block: adds to `counts` (PHASES + 1, PHASES)."""
     last = turn = 0
     for i in np.flatnonzero(phase_needed(voicing)):
         change = int(phase[i] - last) % PHASES
@@ -315,7 +316,7 @@ def count_changes(counts: np.ndarray, phase: np.ndarray, voicing: np.ndarray) ->
 
 
 def phase_needed(voicing: np.ndarray) -> np.ndarray:
-    """Return where phase is sent (ceil(S / 4),): where a step that it stands for, or the one before, is voiced."""
+    """Return where phase is coded (ceil(S / 4),): where one of its steps, or the step before them, is voiced."""
     n = -(-len(voicing) // PHASE_STEPS)
     padded = np.pad(voicing > 0, (1, n * PHASE_STEPS - len(voicing)))
     beside = [padded[k : k + n * PHASE_STEPS : PHASE_STEPS] for k in range(PHASE_STEPS + 1)]

@@ -1,4 +1,4 @@
-"""The range coder: constriction's, with its last bytes cut as short as they can be."""
+"""The range coder of constriction, with the shortest possible last bytes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ STATE = 64
 
 
 class Encoder:
-    """Write symbols by their probabilities."""
+    """Entropy encoder of symbols with given probabilities."""
 
     def __init__(self) -> None:
         import constriction
@@ -20,17 +20,17 @@ class Encoder:
         self._family = constriction.stream.model.Categorical(perfect=False)
 
     def encode(self, symbols: np.ndarray, probabilities: np.ndarray) -> None:
-        """Write symbols (N,) by probabilities (N, K), which are whole numbers and need no common sum."""
+        """Encode symbols (N,) with probabilities (N, K): integers, whose rows may have different sums."""
         if len(symbols):
             self._coder.encode(symbols.astype(np.int32), self._family, probabilities)
 
     def finish(self) -> bytes:
-        """Return the shortest bytes that, with zeros after them, decode to what was written."""
+        """Return the shortest bytes that, followed by zeros, decode to the encoded symbols."""
         words = self._coder.get_compressed()
         if not len(words):
             return b""
         position, (lower, width) = self._coder.pos()
-        # Of all that the bytes may be, read as one number: the interval that the coder has narrowed down. A carry may still lie in its words.
+        # The bytes, read as one number, may be anything in the coder's present interval. Its words may still need a carry.
         n_words = max(position + STATE // WORD, len(words))
         sealed = int.from_bytes(words.astype(">u4").tobytes(), "big") << (WORD * (n_words - len(words)))
         slack = WORD * (n_words - position) - STATE
@@ -47,10 +47,10 @@ class Encoder:
 
 
 class Decoder:
-    """Read symbols by their probabilities, as `Encoder` wrote them.
+    """Entropy decoder of the bytes that `Encoder` writes.
 
     Args:
-        payload: From `Encoder.finish`; any bytes decode to something, or are refused.
+        payload: From `Encoder.finish`; any other bytes decode to some symbols or raise.
     """
 
     def __init__(self, payload: bytes) -> None:
@@ -61,10 +61,10 @@ class Decoder:
         self._family = constriction.stream.model.Categorical(perfect=False)
 
     def decode(self, probabilities: np.ndarray) -> np.ndarray:
-        """Read symbols (N,) by probabilities (N, K).
+        """Decode symbols (N,) with probabilities (N, K).
 
         Raises:
-            BitstreamError: If no encoder can have written these bytes.
+            BitstreamError: If an encoder cannot have written these bytes.
         """
         try:
             symbols: np.ndarray = self._coder.decode(self._family, probabilities)

@@ -9,7 +9,7 @@ from vcae.config import within
 
 @dataclass(frozen=True)
 class PolishConfig:
-    """What gives the codec's base layer, where it is alone, the texture of a recording."""
+    """Settings of the network that refines the base layer's mel when there is no enhancement layer."""
 
     width: int = 192
     n_blocks: int = 4
@@ -20,16 +20,16 @@ class PolishConfig:
 
 @dataclass(frozen=True)
 class CodecConfig:
-    """The speech codec: an enhancement layer over a checkpoint's units, and the priors of all that is sent."""
+    """Settings of the speech codec: an enhancement layer on top of a checkpoint's units, and priors of all coded values."""
 
-    # The checkpoint whose two codes a step are the base layer.
+    # Checkpoint whose two codes per step are the base layer.
     base: str = "vq"
     width: int = 192
     n_blocks: int = 4
     latent_dim: int = 64
     prior_width: int = 256
     pitch_width: int = 64
-    # For the base layer where it is alone.
+    # Refinement of the base layer's mel when there is no enhancement layer.
     polish: PolishConfig | None = None
 
     def __post_init__(self) -> None:

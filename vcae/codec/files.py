@@ -1,4 +1,4 @@
-"""The codec's file: safetensors, with sizes, training and the base layer's checkpoint in the metadata."""
+"""Files of the codec: safetensors, with sizes, training and the base layer's checkpoint in the metadata."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ from vcae.config import from_dict, to_dict
 from vcae.errors import CheckpointError, ConfigError
 
 FORMAT = 1
-# What networks in training are called in their files.
+# Kinds of the files of networks in training.
 NETWORKS, POLISH = "codec_networks", "polish"
 
 
 @dataclass(frozen=True)
 class CodecFile:
-    """A codec ready for use, but for its base layer.
+    """Loaded codec without its base layer.
 
     Attributes:
-        path: Where it was read from.
-        sha256: Of the file, hex.
-        metadata: What stands beside the weights.
-        config: Sizes.
-        enhancement: The network.
-        polish: Of the base layer where it is alone, or None.
-        coder: Of blocks.
-        voice: To bytes and back.
-        rates: (256,) kilobits a second that each quality took on the training data, for a first guess.
+        path: The file.
+        sha256: SHA-256 of the file, hex.
+        metadata: Metadata stored with the weights.
+        config: Settings of the networks.
+        enhancement: The enhancement layer.
+        polish: Refinement of the base layer's mel when there is no enhancement layer, or None.
+        coder: Encoder and decoder of blocks.
+        voice: Encoder and decoder of the voice.
+        rates: (256,), bit rate of each quality on the training data in kbit/s, used as a first estimate.
     """
 
     path: Path
@@ -77,10 +77,10 @@ def save_networks(path: Path, networks: CodecNetworks, codebook_size: int, info:
 
 
 def load_networks(path: str | Path) -> CodecNetworks:
-    """Load what `save_networks` saved.
+    """Load a file of `save_networks`.
 
     Raises:
-        CheckpointError: If it is missing, damaged or something else.
+        CheckpointError: If it is missing, damaged or of another kind.
     """
 
     def build(sizes: dict[str, Any]) -> CodecNetworks:
@@ -91,7 +91,7 @@ def load_networks(path: str | Path) -> CodecNetworks:
 
 
 def step_tables(enhancement: Enhancement) -> dict[str, Tensor]:
-    """Return the quantiser's steps at every quality in integers: (256, D) each, the first row unused."""
+    """Return the quantiser's step sizes at every quality as integers: tables of (256, D), whose first row is unused."""
     quality = (torch.arange(MAX_QUALITY + 1).double() - 1).clamp(min=0) / (MAX_QUALITY - 1)
     low, slope = enhancement.log_step.detach().double().cpu()
     steps = torch.round(torch.exp(low + quality[:, None] * slope) * (1 << NUMBER_BITS)).clamp(min=1)
@@ -115,13 +115,13 @@ def save_codec(
     """Save a codec for use: the enhancement layer in float16, all that the entropy coder needs in integers.
 
     Args:
-        path: Of the file.
-        networks: Trained.
-        codebook_size: Of the base layer.
+        path: File to write.
+        networks: Trained networks.
+        codebook_size: Number of codes in a codebook of the base layer.
         extra: `phase` (PHASES + 1, PHASES) int32, `rates` (256,), and `speaker.*` and `timbre.*` from `fit_levels`.
-        info: Plain data to keep beside the weights.
-        base_sha256: Of the base layer's checkpoint.
-        polish: For the base layer where it is alone.
+        info: Plain data to store in the metadata.
+        base_sha256: SHA-256 of the base layer's checkpoint.
+        polish: Refinement of the base layer's mel when there is no enhancement layer.
 
     Raises:
         CheckpointError: If the file cannot be written.
@@ -145,7 +145,7 @@ def load_codec(name: str | Path, device: torch.device) -> CodecFile:
     """Load a codec for use.
 
     Raises:
-        CheckpointError: If it is missing, damaged or something else.
+        CheckpointError: If it is missing, damaged or of another kind.
     """
     path = checkpoint.find(name)
     metadata = checkpoint.read_metadata(path)
@@ -155,7 +155,7 @@ def load_codec(name: str | Path, device: torch.device) -> CodecFile:
         codebook_size, n_mels, speaker_dim = (int(sizes.pop(key)) for key in ("codebook_size", "n_mels", "speaker_dim"))
         config = from_dict(CodecConfig, sizes, "codec")
     except (KeyError, TypeError, ValueError, ConfigError) as error:
-        raise CheckpointError(f"{path} holds no codec ({error}); give one, such as the shipped codec") from error
+        raise CheckpointError(f"{path} is not a codec ({error}); give one, such as the shipped codec") from error
     tensors, digest = checkpoint.read_tensors(path)
     if not (2 <= codebook_size <= checkpoint.MAX_SIZE and 1 <= n_mels <= 1024 and 1 <= speaker_dim <= 1024):
         raise CheckpointError(
@@ -189,7 +189,7 @@ def load_codec(name: str | Path, device: torch.device) -> CodecFile:
 def _check(
     path: Path, tensors: Mapping[str, Tensor], config: CodecConfig, codebook_size: int, n_mels: int, speaker_dim: int
 ) -> None:
-    """Compare the tensors' shapes with the config's, on networks without memory."""
+    """Compare the tensors' shapes with those of networks built from the config on the meta device."""
     wanted = _shapes(config, codebook_size, n_mels, speaker_dim)
     have = {key: tuple(value.shape) for key, value in tensors.items() if not key.startswith(("speaker.", "timbre."))}
     for key in sorted(wanted.keys() | have.keys()):
@@ -205,7 +205,7 @@ def _check(
 
 
 def _shapes(config: CodecConfig, codebook_size: int, n_mels: int, speaker_dim: int) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every tensor but those of the speaker's levels."""
+    """Return the shapes of all tensors except those of the voice's levels."""
     with torch.device("meta"):
         networks = CodecNetworks(config, n_mels, codebook_size)
         polish = None if config.polish is None else Polish(config.polish, n_mels, speaker_dim)
@@ -235,10 +235,10 @@ def save_polish(path: Path, polish: Polish, info: Mapping[str, Any]) -> None:
 
 
 def load_polish(path: str | Path) -> Polish:
-    """Load what `save_polish` saved.
+    """Load a file of `save_polish`.
 
     Raises:
-        CheckpointError: If it is missing, damaged or something else.
+        CheckpointError: If it is missing, damaged or of another kind.
     """
 
     def build(sizes: dict[str, Any]) -> Polish:

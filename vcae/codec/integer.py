@@ -1,7 +1,7 @@
-"""The priors in whole numbers: the same on every machine, with any number of threads.
+"""The priors in integer arithmetic: the same results on every machine, with any number of threads.
 
-An entropy decoder must compute bit for bit what the encoder computed. Here all weights, inputs and results are integers, kept in float64: as long
-as sums stay under 2**53, each is exact whatever the order it is added up in, and fast matrix products can be used.
+An entropy decoder must compute bit for bit what the encoder computed. Here all weights, inputs and results are integers, stored as float64: as
+long as sums stay below 2**53, they are exact in any order of summation, and fast matrix products can be used.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from torch import Tensor
 
 from vcae.codec.prior import CEILING, ContextNetwork
 
-# Fixed point: weights, hidden numbers and results in units of 2**-12, numbers that come in in 2**-10.
+# Fixed point: weights, activations and outputs in units of 2**-12, inputs in units of 2**-10.
 WEIGHT_BITS = 12
 NUMBER_BITS = 10
 ONE = 1 << WEIGHT_BITS
-# Weights are kept in 16 bits.
+# Weights are stored in 16 bits.
 MAX_WEIGHT = (1 << 15) - 1
 # exp(-x) for x in steps of 1 / 64 up to 16, in units of 2**-24.
 EXP_STEPS = 64
@@ -28,7 +28,7 @@ EXP_BITS = 24
 
 
 def exponentials() -> Tensor:
-    """Return the table of exp(-x) that a codec's file carries, so that no two machines compute it differently: (1025,), int32."""
+    """Return the table of exp(-x) that is stored in a codec's file, so that all machines use the same values: (1025,), int32."""
     x = np.arange(EXP_RANGE * EXP_STEPS + 1) / EXP_STEPS
     return torch.from_numpy(np.maximum(np.round(np.exp(-x) * (1 << EXP_BITS)), 1).astype(np.int32))
 
@@ -53,16 +53,16 @@ def to_integers(network: ContextNetwork) -> dict[str, Tensor]:
 
 
 def shift_down(x: np.ndarray, bits: int) -> np.ndarray:
-    """Divide integers by 2**bits and round to the nearest, halves up."""
+    """Divide integers by 2**bits and round to the nearest; halves are rounded up."""
     return np.floor((x + (1 << bits >> 1)) / (1 << bits))
 
 
 class IntegerNetwork:
-    """A `ContextNetwork` in integers.
+    """`ContextNetwork` in integer arithmetic.
 
     Args:
         tensors: From `to_integers`.
-        table_sizes: As the network's.
+        table_sizes: Those of the network.
 
     Shape:
         - symbols: (N, len(table_sizes)); numbers: (N, n_numbers) in units of 2**-10; output: (N, n_outputs) in units of 2**-12
@@ -77,12 +77,12 @@ class IntegerNetwork:
         self._layers = [(np.ascontiguousarray(wide[f"{name}.weight"].T), wide[f"{name}.bias"]) for name in ("hidden", "output")]
 
     def known(self, symbols: np.ndarray) -> np.ndarray:
-        """Return what symbols (N, K) contribute, (N, width): the same however often it is asked for."""
+        """Return the contribution of symbols (N, K) to the first hidden layer, (N, width); it can be reused."""
         total: np.ndarray = self._table[symbols + self._offsets].sum(axis=1) + self._bias
         return total
 
     def after(self, known: np.ndarray, numbers: np.ndarray | None = None) -> np.ndarray:
-        """Return the output of what `known` gave and numbers."""
+        """Return the output (N, n_outputs) for a result of `known` and numbers (N, n_numbers)."""
         x = known
         if self._numbers is not None and numbers is not None:
             x = x + shift_down(numbers @ self._numbers, NUMBER_BITS)
@@ -95,10 +95,10 @@ class IntegerNetwork:
 
 
 class Softmax:
-    """Integer logits, in units of 2**-12, to unnormalised integer probabilities.
+    """Softmax from integer logits, in units of 2**-12, to unnormalised integer probabilities.
 
     Args:
-        table: From `exponentials`, as the codec's file carries it.
+        table: From `exponentials`, as stored in the codec's file.
     """
 
     def __init__(self, table: Tensor) -> None:
@@ -111,12 +111,12 @@ class Softmax:
 
 
 class Logistic:
-    """Tables of a discretised logistic distribution, from a mean in eighths and a scale in quarter octaves.
+    """Tables of a discretised logistic distribution, by mean in eighths and scale in quarter octaves.
 
-    Symbols are counted from `HALF` below the mean's whole part; values beyond the window are held at its edge.
+    Symbol 0 is `HALF` below the integer part of the mean; values outside the window are clipped to it.
 
     Args:
-        table: From `logistic_tables`, as the codec's file carries it.
+        table: From `logistic_tables`, as stored in the codec's file.
     """
 
     def __init__(self, table: Tensor) -> None:
@@ -131,7 +131,7 @@ class Logistic:
 FRACTION_BITS = 3
 FRACTIONS = 1 << FRACTION_BITS
 HALF = 48
-# Scales from 2**-5 to 2**5, four an octave.
+# Scales from 2**-5 to 2**5, four per octave.
 SCALES_AN_OCTAVE = 4
 LOWEST_OCTAVE = -5
 SCALES = 10 * SCALES_AN_OCTAVE + 1
@@ -139,7 +139,7 @@ LOGISTIC_BITS = 22
 
 
 def logistic_tables() -> Tensor:
-    """Return the probabilities that a codec's file carries: (SCALES, FRACTIONS, 2 * HALF), int32, in units of 2**-22."""
+    """Return the probabilities stored in a codec's file: (SCALES, FRACTIONS, 2 * HALF), int32, in units of 2**-22."""
     symbols = np.arange(2 * HALF) - HALF
     rows = np.empty((SCALES, FRACTIONS, 2 * HALF))
     for s in range(SCALES):

@@ -1,4 +1,4 @@
-"""The codec's own networks in one module, and the file they are kept in."""
+"""The trainable networks of the codec in one module."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from vcae.codec.prior import Priors
 
 
 class CodecNetworks(nn.Module):
-    """The enhancement layer and the priors of all that is sent.
+    """Enhancement layer and priors of all coded values.
 
     Args:
-        config: Sizes.
+        config: Settings of the networks.
         n_mels: Bands of the base layer's mel.
-        codebook_size: Of the base layer's codes.
+        codebook_size: Number of codes in a codebook of the base layer.
     """
 
     def __init__(self, config: CodecConfig, n_mels: int, codebook_size: int) -> None:

@@ -1,4 +1,4 @@
-"""The enhancement layer: what the base layer's mel leaves out, as a latent whose quantiser step follows from the quality asked for."""
+"""The enhancement layer: the error of the base layer's mel as a latent, whose quantiser step depends on the quality."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def condition(quality: Tensor) -> Tensor:
 
 
 class Enhancement(nn.Module):
-    """Code the difference between a mel and the base layer's, knowing the latter.
+    """Code the difference between a mel and the base layer's mel, conditioned on the latter.
 
     Shape:
         - mel, base: (B, n_mels, T), normalised per band
@@ -46,11 +46,11 @@ class Enhancement(nn.Module):
         self.log_step = nn.Parameter(torch.tensor([[0.0], [-2.5]]).repeat(1, config.latent_dim))
 
     def log_steps(self, quality: Tensor) -> Tensor:
-        """Return the natural logarithms of the quantiser's steps (B, latent_dim)."""
+        """Return the natural logarithms of the quantiser's step sizes (B, latent_dim)."""
         return self.log_step[0] + quality[:, None] * self.log_step[1]
 
     def encode(self, mel: Tensor, base: Tensor, quality: Tensor) -> Tensor:
-        """Return the latent of a mel, not yet quantised."""
+        """Return the latent of a mel, before quantisation."""
         x = self.analysis(self.analysis_input(torch.cat([mel - base, base], dim=1)), None, condition(quality))
         x = F.pad(x, (0, x.shape[-1] % 2), mode="replicate")
         with torch.autocast(x.device.type, enabled=False):
@@ -58,7 +58,7 @@ class Enhancement(nn.Module):
             return latent
 
     def decode(self, latent: Tensor, base: Tensor, quality: Tensor) -> Tensor:
-        """Return the mel of a quantised latent."""
+        """Return the mel for a quantised latent."""
         x = self.synthesis_latent(latent)[..., : base.shape[-1]] + self.synthesis_input(base)
         x = self.synthesis(x, None, condition(quality))
         change: Tensor = self.synthesis_output(self.synthesis_norm(x.transpose(1, 2)))
@@ -66,5 +66,5 @@ class Enhancement(nn.Module):
 
     @property
     def reach(self) -> int:
-        """Frames to each side that a frame of the decoded mel, or of the latent's input, depends on."""
+        """Receptive field of the analysis, and of the synthesis, in frames to each side."""
         return 4 + 3 * self.config.n_blocks

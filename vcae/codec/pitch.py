@@ -1,4 +1,4 @@
-"""F0 as small integers: a voicing symbol and a place on a grid of quarter semitones for each step of two frames."""
+"""F0 as small integers: for each step of two frames, a voicing symbol and a place on a grid of quarter semitones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from vcae.audio.f0 import F0_MAX_HZ, F0_MIN_HZ, HOP_LENGTH, SAMPLE_RATE
 
 FRAMES = 2
-# Places an octave, and how far they reach to each side of the recording's reference.
+# Places per octave, and largest distance from the recording's reference.
 GRID = 48
 REACH = 63
 # The largest move from one voiced step to the next; a larger jump takes several steps.
@@ -23,7 +23,7 @@ REFERENCES = 255
 
 
 def reference_code(f0: Tensor) -> int:
-    """Return the code, 0 to 255, of the mean in octaves of F0 (T,) in Hz, 0 where unvoiced."""
+    """Return the code, 0 to 255, of the mean of F0 (T,) in Hz, 0 where unvoiced; the mean is taken in octaves."""
     voiced = f0[f0 > 0]
     if not voiced.numel():
         return 0
@@ -32,7 +32,7 @@ def reference_code(f0: Tensor) -> int:
 
 
 def reference_hz(code: int) -> float:
-    """Return the F0 in Hz that a code of `reference_code` stands for."""
+    """Return the F0 in Hz for a code of `reference_code`."""
     return F0_MIN_HZ * math.exp(math.log(F0_MAX_HZ / F0_MIN_HZ) * code / REFERENCES)
 
 
@@ -41,7 +41,7 @@ def quantize_f0(f0: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         f0: (B, T) in Hz, 0 where unvoiced.
-        reference: (B,) in Hz, what places are counted from.
+        reference: (B,) in Hz, F0 of place 0.
 
     Returns:
         Voicing (B, ceil(T / 2)), 1 for a voiced first frame plus 2 for a voiced second one, and place (B, ceil(T / 2)), from -REACH to
@@ -56,28 +56,28 @@ def quantize_f0(f0: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def hold(values: Tensor, known: Tensor) -> Tensor:
-    """Put the last known value (B, S) wherever there is none, 0 before the first."""
+    """Replace unknown values (B, S) by the last known one before them, or by 0."""
     at = torch.arange(values.shape[-1], device=values.device).expand_as(values)
     before = torch.where(known, at, torch.full_like(at, -1)).cummax(dim=-1).values
     return torch.where(before >= 0, values.gather(-1, before.clamp(min=0)), torch.zeros_like(values))
 
 
 def dequantize_f0(voicing: Tensor, place: Tensor, reference: Tensor, n: int) -> Tensor:
-    """Return F0 (B, n) in Hz, 0 where unvoiced, of what `quantize_f0` gave; in between voiced steps log-F0 is linear."""
+    """Return F0 (B, n) in Hz, 0 where unvoiced, for the result of `quantize_f0`; log-F0 is linear between voiced steps."""
     log_f0 = place / GRID + torch.log2(reference)[:, None]
     voiced = voicing > 0
     left = torch.where(F.pad(voiced, (1, 0))[:, :-1], F.pad(log_f0, (1, 0))[:, :-1], log_f0)
     right = torch.where(F.pad(voiced, (0, 1))[:, 1:], F.pad(log_f0, (0, 1))[:, 1:], log_f0)
-    # Steps stand between their two frames.
+    # A step is centred between its two frames.
     frames = torch.stack([0.75 * log_f0 + 0.25 * left, 0.75 * log_f0 + 0.25 * right], dim=-1)
     present = torch.stack([voicing % 2 > 0, voicing >= 2], dim=-1)
     return torch.where(present, torch.exp2(frames), torch.zeros_like(frames)).flatten(1)[:, :n]
 
 
 def turns(place: Tensor, reference_hz: float) -> Tensor:
-    """Return the phase in turns (2 S,) just before each frame's sample that places (S,) of one block add up to, 0 at its start.
+    """Return the phase in cycles (2 S,) just before each frame's sample: the integral of F0 at places (S,) of one block, 0 at its start.
 
-    In float64, so that encoder and decoder agree to far less than what is sent of the phase.
+    In float64, so that encoder and decoder differ by far less than the resolution of the coded phase.
     """
     f0 = torch.exp2(place.double() / GRID) * reference_hz
     advance = (f0 * HOP_LENGTH / SAMPLE_RATE).repeat_interleave(FRAMES)
@@ -85,9 +85,9 @@ def turns(place: Tensor, reference_hz: float) -> Tensor:
 
 
 def spread_phase(phase: Tensor, needed: Tensor, phases: int, every: int, n: int) -> Tensor:
-    """Return the phase in turns (n,) of each frame that phases (P,), `every` frames apart, stand for.
+    """Interpolate coded phases (P,), `every` frames apart, to a phase in cycles for each of n frames.
 
-    Between two that were sent it goes the shorter way; one that was not sent is taken from the one before.
+    Between two coded phases it takes the shorter way round; one that is not needed repeats the one before.
     """
     sent = hold(phase[None], needed[None])[0]
     step = (sent[1:] - sent[:-1] + phases // 2) % phases - phases // 2

@@ -1,4 +1,4 @@
-"""Compressed speech back to sound, while it is read: some blocks at a time, with what lies around them."""
+"""Decoding of compressed speech while it is read: some blocks at a time, with their context."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vcae.audio.f0 import log_f0_statistics
 from vcae.audio.loudness import TARGET_LEVEL, LevelMeter, set_level_sections
-from vcae.audio.sections import Computed, Kept, Workshop
+from vcae.audio.sections import LazySections, SectionRunner, StoredSections
 from vcae.codec.base import Damage, Networks, decode_base, level_of, quality_share
 from vcae.codec.bitstream import Block as Packed
 from vcae.codec.bitstream import Lost, Reader
@@ -25,21 +25,21 @@ from vcae.voice.pitch import move_f0
 from vcae.voice.speaking import speak_sections
 from vcae.voice.voice import Voice
 
-# Steps decoded together: few at first, so that sound comes soon, then more, which is faster.
+# Steps decoded together: few at first for a low latency, then more, which is faster.
 FIRST_STEPS, MOST_STEPS = 64, 512
-# A gap falls silent from its edges inwards, by so many nats a frame.
+# Fade-out into a gap from both of its edges, in nats per frame.
 FADE_NATS = 0.7
 SECTION_S = 20.0
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Some blocks, decoded, in their order without a gap.
+    """Consecutive decoded blocks.
 
     Attributes:
         start: First step.
-        blocks: What they hold; zeros where lost.
-        lost: Whether each is.
+        blocks: The blocks; zeros where lost.
+        lost: Whether each block is lost.
     """
 
     start: int
@@ -48,13 +48,13 @@ class Piece:
 
     @property
     def stop(self) -> int:
-        """The step after the last."""
+        """Step after the last one."""
         return self.start + sum(block.n_steps for block in self.blocks)
 
 
 @dataclass
 class _Window:
-    """Neighbouring pieces in one."""
+    """Neighbouring pieces, concatenated."""
 
     start: int
     codes: np.ndarray = field(init=False)
@@ -82,14 +82,14 @@ def _block_turns(block: Block, hz: float) -> Tensor:
 
 
 class Stream:
-    """Sound that is decoded as its file is read. Iterating, which can be done once, gives (n,) float32 at 16 kHz.
+    """Sound that is decoded while its file is read; it can be iterated over once and yields (n,) float32 at 16 kHz.
 
-    Made by `Codec.stream`.
+    Returned by `Codec.stream`.
 
     Attributes:
-        header: Of the file.
-        damage: What could not be decoded, complete once all was iterated over.
-        first_steps: Steps decoded before the first sound, where another number than usual is wanted; set before iterating.
+        header: Header of the file.
+        damage: Parts that could not be decoded; complete after the iteration.
+        first_steps: Steps decoded before the first sound, or None for the default; set before iterating.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Stream:
         self._hz = reference_hz(self.header.f0)
         self._turns: tuple[int, Tensor] | None = None
         self._n_good = 0
-        # Wrong bytes are found here, before anything is decoded.
+        # Raises for invalid bytes before anything is decoded.
         self._embedding, self._timbre = codec.file.voice.decode(self.header.speaker)
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -123,7 +123,7 @@ class Stream:
             yield np.clip(wav * np.float32(gain), -1.0, 1.0)
 
     def _pieces(self, base_only: bool) -> Iterator[Piece]:
-        """Yield the file's blocks, decoded, up to the last that is whole."""
+        """Yield the decoded blocks of the file, up to the last intact one."""
         waiting: list[Packed] = []
         start, most = 0, self.first_steps or FIRST_STEPS
         for item in self._reader:
@@ -140,7 +140,7 @@ class Stream:
                 yield piece
             self._report(item)
             if item.index + item.count == self.header.n_blocks:
-                # Nothing more comes, and what the header says of the length may be as wrong as the rest.
+                # The file ends here, and the length in a damaged header cannot be trusted.
                 return
             for index in range(item.index, item.index + item.count):
                 yield Piece(start, [self._empty(index)], [True])
@@ -189,14 +189,14 @@ class Stream:
                 before = _last_steps([*before, *zip(now.blocks, now.lost, strict=True)])
             now = piece
         if now is not None:
-            # What a file claims beyond its end is not made up: it may be days.
+            # Sound that the header claims beyond the end of the file is not synthesised: it could be days.
             yield self._synthesise(before, now, None)
             self._told(now.stop / self.header.n_steps)
         if not self._n_good:
             raise BitstreamError(f"nothing of {self._name} could be decoded; get a fresh copy of it")
 
     def _sample(self, step: int) -> int:
-        """Return the sample where a step's first frame stands."""
+        """Return the sample at the centre of a step's first frame."""
         return min(step * FRAMES * self._codec.model.mel_config.hop_length, self.header.n_samples)
 
     def _synthesise(self, before: list[tuple[Block, bool]], now: Piece, after: Piece | None) -> np.ndarray:
@@ -216,7 +216,7 @@ class Stream:
         wav = vocoder.synthesise(mel, pitch, noise, DECODED_CORRECTIONS)[0].cpu().numpy()
         start, stop = self._sample(now.start), self.header.n_samples if at_end and after is None else self._sample(now.stop)
         out: np.ndarray = wav[start - offset : stop - offset]
-        # Where nothing follows a piece but damage, its last frame has no sound after its middle.
+        # If only damage follows a piece, its last frame has no sound after its centre.
         return np.pad(out, (0, stop - start - len(out)))
 
     def _mel(self, window: _Window, n: int) -> Tensor:
@@ -240,7 +240,7 @@ class Stream:
         return _conceal(mel, window.lost[:n].to(device), math.log(model.mel_config.floor))
 
     def _pitch(self, window: _Window, n: int, start: int, stop: int) -> PitchTrack:
-        """Return the pitch track (1, n); in the base layer, which has no phase of its own, it goes on where the piece before ended."""
+        """Return the pitch track (1, n); the base layer codes no phase, so there it continues from the end of the piece before."""
         c = self._codec.model.mel_config
         f0 = dequantize_f0(window.voicing[None], window.place[None], torch.tensor([self._hz]), n)
         track = PitchTrack.of(f0, c.sample_rate, c.hop_length)
@@ -257,7 +257,7 @@ class Stream:
 
     @torch.inference_mode()
     def _convert(self, voice: Voice) -> Iterator[np.ndarray]:
-        """Yield the sound in another voice: what the base layer says, as `vcae convert` says it through units."""
+        """Yield the sound in another voice: the base layer's content, decoded as `vcae convert` does from units."""
         pieces = list(self._pieces(True))
         if not self._n_good:
             raise BitstreamError(f"nothing of {self._name} could be decoded; get a fresh copy of it")
@@ -271,16 +271,16 @@ class Stream:
         own = dequantize_f0(window.voicing[None], window.place[None], torch.tensor([self._hz]), n).to(model.device)
         f0 = move_f0(own, voice, "auto", log_f0_statistics(own[0]))
         step = max(round(SECTION_S * model.mel_config.frame_rate), 1)
-        work, codes, device = Workshop(step, n > step, model.device), window.codes, model.device
+        runner, codes, device = SectionRunner(step, n > step, model.device), window.codes, model.device
 
         def latent(start: int, stop: int) -> Tensor:
             return model.autoencoder.decode_units(torch.from_numpy(codes[None, :, start:stop]).to(device))
 
-        said = speak_sections(model, Computed(codes.shape[1], latent), f0, voice, "auto", None, work)
+        said = speak_sections(model, LazySections(codes.shape[1], latent), f0, voice, "auto", None, runner)
         gone, floor = window.lost[:n].to(device), math.log(model.mel_config.floor)
-        mel = Computed(n, lambda start, stop: _conceal(said.read(start, stop), gone[start:stop], floor))
-        meter, wav = LevelMeter(), Kept(work.on_disk, torch.device("cpu"))
-        for section in model.vocode_sections(mel, f0, n_samples, self._seed, DECODED_CORRECTIONS, work):
+        mel = LazySections(n, lambda start, stop: _conceal(said.read(start, stop), gone[start:stop], floor))
+        meter, wav = LevelMeter(), StoredSections(runner.on_disk, torch.device("cpu"))
+        for section in model.vocode_sections(mel, f0, n_samples, self._seed, DECODED_CORRECTIONS, runner):
             meter.add(section[0].numpy())
             wav.append(section[None])
             self._told(wav.n / n_samples)
@@ -289,7 +289,7 @@ class Stream:
 
 
 def _last_steps(blocks: list[tuple[Block, bool]]) -> list[tuple[Block, bool]]:
-    """Return the last blocks that hold what a sound can depend on."""
+    """Return the last blocks, as many as the receptive field of the sound after them covers."""
     kept: list[tuple[Block, bool]] = []
     for item in reversed(blocks):
         kept.insert(0, item)
@@ -299,7 +299,7 @@ def _last_steps(blocks: list[tuple[Block, bool]]) -> list[tuple[Block, bool]]:
 
 
 def _conceal(mel: Tensor, lost: Tensor, floor: float) -> Tensor:
-    """Let a mel (1, n_mels, T) fall silent where frames (T,) are lost, from what is beside them."""
+    """Fade a mel (1, n_mels, T) out where frames (T,) are lost, from the frames beside them."""
     if not bool(lost.any()):
         return mel
     n = len(lost)

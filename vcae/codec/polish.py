@@ -1,4 +1,4 @@
-"""What makes a coarse mel sound like speech: the detail that a decoder trained on distances has smoothed away."""
+"""Refinement of the base layer's mel: adds the detail that a decoder trained on distances smooths away."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vcae.model.blocks import ConvNeXtStack
 
 
 class Polish(nn.Module):
-    """Give the base layer's mel the texture of a recording's, in the voice of the speaker embedding.
+    """Add the fine structure of recordings to the base layer's mel, in the voice of the speaker embedding.
 
     Shape:
         - base: (B, n_mels, T), normalised per band
@@ -35,15 +35,15 @@ class Polish(nn.Module):
 
     @property
     def reach(self) -> int:
-        """Frames to each side that a frame depends on."""
+        """Receptive field in frames to each side."""
         return 2 + 3 * self.config.n_blocks
 
 
 class MelCritic(nn.Module):
-    """Tell recordings' mels from made ones, patch by patch, knowing the base layer's mel. Used in training only.
+    """Discriminator of recorded and generated mel patches, conditioned on the base layer's mel. Used in training only.
 
     Shape:
-        - mel, base: (B, n_mels, T), normalised; output: list of feature maps, the last one the verdict
+        - mel, base: (B, n_mels, T), normalised; output: list of feature maps, of which the last is the score
 
     Source: patches and the condition, Isola et al., Image-to-image translation with conditional adversarial networks (2017); on mels, Kumar et al.,
     MelGAN (2019), with its feature matching.

@@ -1,4 +1,4 @@
-"""What is likely to come next: small causal networks whose guesses the entropy coder spends its bits by.
+"""Priors: small causal networks that predict the probabilities for the entropy coder.
 
 They are trained here in floating point and used in integers (`vcae/codec/integer.py`), so every operation has an exact counterpart there.
 """
@@ -15,18 +15,18 @@ from torch import Tensor, nn
 from vcae.codec.config import CodecConfig
 from vcae.codec.pitch import MAX_MOVE, N_MOVES, N_PLACES, N_VOICINGS, REACH
 
-# Hidden numbers lie between 0 and this.
+# Upper bound of the activations of hidden layers.
 CEILING = 8.0
-# Steps back that the codes' prior sees.
+# Past steps in the context of the codes' prior.
 CODE_CONTEXT = 4
-# Powers of the quality that the latent's prior sees.
+# Powers of the quality among the inputs of the latent's prior.
 QUALITIES = 2
-# Base-2 logarithms of the latent's scale lie within this of 0, in steps.
+# Largest magnitude of the base-2 logarithm of the latent's scale, in steps.
 MAX_LOG2_SCALE = 6.0
 
 
 class ContextNetwork(nn.Module):
-    """Two hidden layers over the sum of what each thing known contributes: tables for symbols, a matrix for numbers.
+    """Network of two hidden layers over the sum of its inputs' embeddings: tables for symbols, a matrix for numbers.
 
     Shape:
         - symbols: (..., len(table_sizes)), integers
@@ -60,7 +60,7 @@ class ContextNetwork(nn.Module):
 
 
 def shifted(symbols: Tensor, by: int, fill: int) -> Tensor:
-    """Move symbols (B, S) to later steps by `by` (to earlier ones if negative) and put `fill` where nothing comes from."""
+    """Shift symbols (B, S) to later steps by `by` (to earlier ones if negative), filling the gap with `fill`."""
     n = symbols.shape[-1]
     if by >= 0:
         return F.pad(symbols, (by, 0), value=fill)[:, :n]
@@ -68,7 +68,7 @@ def shifted(symbols: Tensor, by: int, fill: int) -> Tensor:
 
 
 def table_sizes(codebook_size: int) -> dict[str, tuple[int, ...]]:
-    """Return how many symbols each thing known has, for each prior."""
+    """Return, for each prior, the number of symbols of each of its inputs."""
     k = codebook_size + 1
     return {
         "first": (k,) * (2 * CODE_CONTEXT),
@@ -80,10 +80,10 @@ def table_sizes(codebook_size: int) -> dict[str, tuple[int, ...]]:
 
 
 class Priors(nn.Module):
-    """The priors of all that a block holds: two codes a step, voicing, moves of F0, and the enhancement's latent.
+    """Priors of all values in a block: two codes per step, voicing, moves of F0, and the enhancement layer's latent.
 
-    Nothing looks beyond the block, so a block can be decoded alone. Codes come first, for the whole block; F0 then may look at them one
-    step ahead, and so may the latent.
+    No context extends beyond the block, so a block can be decoded alone. The codes of the whole block come first; the contexts of F0 and
+    of the latent include them one step ahead.
 
     Shape:
         - codes: (B, 2, S); voicing, place: (B, S), from `vcae.codec.pitch.quantize_f0`; latent: (B, D, S); quality: (B,)
@@ -101,23 +101,23 @@ class Priors(nn.Module):
         self.latent = ContextNetwork(sizes["latent"], 2 * d + QUALITIES, width, 2 * d)
 
     def code_context(self, codes: Tensor) -> Tensor:
-        """Return what is known before each step's codes (B, S, 2 * CODE_CONTEXT)."""
+        """Return the context of each step's codes: (B, S, 2 * CODE_CONTEXT)."""
         past = [shifted(codes[:, s], n, self.none) for n in range(1, CODE_CONTEXT + 1) for s in (0, 1)]
         return torch.stack(past, dim=-1)
 
     def code_bits(self, codes: Tensor) -> Tensor:
-        """Return what each code costs (B, 2, S), in bits."""
+        """Return the cost of each code (B, 2, S), in bits."""
         known = self.code_context(codes)
         first = self.first(known)
         second = self.second(torch.cat([known, codes[:, 0, :, None]], dim=-1))
         return torch.stack([_bits(first, codes[:, 0]), _bits(second, codes[:, 1])], dim=1)
 
     def pitch_context(self, codes: Tensor, voicing: Tensor, place: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what is known before each step's voicing (B, S, 5) and move (B, S, 7), and the moves (B, S), counted from 0."""
+        """Return the contexts of each step's voicing (B, S, 5) and move (B, S, 7), and the moves (B, S), counted from 0."""
         first, none = codes[:, 0], N_VOICINGS
         ahead = shifted(first, -1, self.none)
         before, before_that = shifted(voicing, 1, none), shifted(voicing, 2, none)
-        # A place is held through unvoiced steps, so a move is 0 there.
+        # A place stays the same through unvoiced steps, so a move is 0 there.
         last = shifted(place, 1, 0)
         move = (place - last).clamp(-MAX_MOVE, MAX_MOVE) + MAX_MOVE
         known = torch.stack([first, codes[:, 1], ahead, before, before_that], dim=-1)
@@ -125,12 +125,12 @@ class Priors(nn.Module):
         return known, torch.stack([first, ahead, voicing, before, *moves, last + REACH], dim=-1), move
 
     def pitch_bits(self, codes: Tensor, voicing: Tensor, place: Tensor) -> Tensor:
-        """Return what F0 costs (B, S), in bits; moves are sent in voiced steps only."""
+        """Return the cost of F0 (B, S), in bits; moves are coded in voiced steps only."""
         known, moving, move = self.pitch_context(codes, voicing, place)
         return _bits(self.voicing(known), voicing) + _bits(self.move(moving), move) * (voicing > 0)
 
     def latent_context(self, codes: Tensor, voicing: Tensor, latent: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the symbols (B, S, 4) and numbers (B, S, 2 * D + 2) that are known before each step's latent."""
+        """Return the context of each step's latent: symbols (B, S, 4) and numbers (B, S, 2 * D + 2)."""
         first, n = codes[:, 0], latent.shape[-1]
         symbols = torch.stack([first, codes[:, 1], shifted(first, -1, self.none), voicing], dim=-1)
         past = [F.pad(latent, (by, 0))[..., :n].transpose(1, 2) for by in (1, 2)]
@@ -148,9 +148,9 @@ def _bits(logits: Tensor, symbols: Tensor) -> Tensor:
 
 
 def logistic_bits(value: Tensor, mean: Tensor, log2_scale: Tensor) -> Tensor:
-    """Return what values cost, in bits, of a quantiser with step 1 under a logistic distribution; differentiable."""
+    """Return the cost in bits of values, quantised with step 1, under a logistic distribution; differentiable."""
     scale = torch.exp2(log2_scale.clamp(-MAX_LOG2_SCALE, MAX_LOG2_SCALE))
-    # By symmetry taken on the side where both tails are small, so that their difference keeps its precision.
+    # By symmetry computed on the side where both tails are small, so that their difference stays precise.
     distance = -(value - mean).abs()
     mass = torch.sigmoid((distance + 0.5) / scale) - torch.sigmoid((distance - 0.5) / scale)
     return -torch.log2(mass.clamp(min=2.0**-16))

@@ -1,4 +1,4 @@
-"""The voice in a few bytes: principal components of the speaker embedding, and of what is left of the average spectrum, in levels of their own."""
+"""The voice in a few bytes: principal components of the speaker embedding and of the residual spectrum, each with its own quantisation levels."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from torch import Tensor
 
 from vcae.errors import BitstreamError
 
-# What a further bit of a component divides its mean square error by: a little less than the 4 of a fine uniform step.
+# Factor by which another bit reduces a component's mean squared error: a little less than the 4 of fine uniform quantisation.
 GAIN = 3.6
 LLOYD_STEPS = 30
 
 
 def fit_levels(vectors: Tensor, n_bytes: int) -> dict[str, Tensor]:
-    """Choose components and levels for vectors.
+    """Fit principal components and quantisation levels to vectors.
 
     Args:
-        vectors: (N, D), of the training data.
-        n_bytes: What one of them may take.
+        vectors: (N, D), vectors of the training data.
+        n_bytes: Size of a coded vector.
 
     Returns:
-        `mean` (D,), `basis` (D, K), `bits` (K,) int32, `levels` (K, 2 ** max bits), unused ones zero: what `Levels` takes.
+        The tensors of `Levels`: `mean` (D,), `basis` (D, K), `bits` (K,) int32, `levels` (K, 2 ** max bits) with zeros where unused.
 
     Source: bits by reverse water-filling, Cover and Thomas, Elements of Information Theory, section 10.3; levels by Lloyd, Least squares
     quantization in PCM (1982).
@@ -62,7 +62,7 @@ def _lloyd(values: np.ndarray, n: int) -> np.ndarray:
 
 
 class Levels:
-    """Vectors to bytes and back.
+    """Quantiser of vectors to bytes and back.
 
     Args:
         tensors: From `fit_levels`.
@@ -75,7 +75,7 @@ class Levels:
 
     @staticmethod
     def fit(tensors: Mapping[str, Tensor], dim: int) -> bool:
-        """Say whether a file's tensors have shapes and bits that fit each other."""
+        """Return whether the shapes and bits of a file's tensors are consistent."""
         mean, basis, bits, levels = (tensors[name] for name in ("mean", "basis", "bits", "levels"))
         n = bits.numel()
         if mean.shape != (dim,) or basis.shape != (dim, n) or bits.dim() != 1 or not n:
@@ -108,11 +108,11 @@ class Levels:
 
 
 class VoiceLevels:
-    """A voice to bytes and back: its speaker embedding, and where there is room its timbre.
+    """Quantiser of a voice to bytes and back: its speaker embedding and, optionally, its timbre.
 
     Args:
-        embedding: Of the speaker embedding.
-        timbre: Of the mean over frames with sound of what the base layer's mel lacks, normalised per band.
+        embedding: Quantiser of the speaker embedding.
+        timbre: Quantiser of the timbre: the mean error of the base layer's mel over active frames, normalised per band.
     """
 
     def __init__(self, embedding: Levels, timbre: Levels) -> None:

@@ -1,4 +1,4 @@
-"""Compressed files as users have them: opened, described without a model, and told of where they are damaged. No import of torch here."""
+"""Compressed files: open, describe without a model, and list their damage. Without torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vcae.codec.playback import Stream
 
 SUFFIX = ".vcz"
-# A file may be damaged in more places than anyone reads of.
+# Most damaged places that are listed.
 MAX_LINES = 100
 
 
@@ -29,11 +29,11 @@ def open_code(path: str, stdin: BinaryIO | None = None) -> Iterator[BinaryIO]:
     """Open a compressed file and check its header, before a model is loaded.
 
     Args:
-        path: Of the file; `-` for `stdin`, of which nothing is read here.
-        stdin: Where `-` reads from.
+        path: Path of the file, or `-` for `stdin`, from which nothing is read here.
+        stdin: Standard input, or None.
 
     Raises:
-        BitstreamError: If it cannot be read, or is something else.
+        BitstreamError: If it cannot be read, or is not compressed speech.
     """
     if path == STDIO:
         if stdin is None:
@@ -56,12 +56,12 @@ def open_code(path: str, stdin: BinaryIO | None = None) -> Iterator[BinaryIO]:
 
 
 def duration_of(data: bytes) -> float:
-    """Return the seconds of sound in compressed data."""
+    """Return the duration of compressed data in seconds."""
     return Reader(io.BytesIO(data)).header.duration_s
 
 
 def is_code(path: str) -> bool:
-    """Say whether a file is compressed speech, by its suffix or by how it begins."""
+    """Return whether a file is compressed speech, by its suffix or its first bytes."""
     if Path(path).suffix.lower() == SUFFIX:
         return True
     try:
@@ -72,7 +72,7 @@ def is_code(path: str) -> bool:
 
 
 def describe_code(path: str) -> dict[str, Any]:
-    """Return what a compressed file says of itself, and where it is damaged.
+    """Return the header's values and the damage of a compressed file.
 
     Raises:
         BitstreamError: If it cannot be opened.
@@ -94,7 +94,7 @@ def describe_code(path: str) -> dict[str, Any]:
         "format": f"vcz {VERSION}",
         "bytes": n_bytes,
         "duration_s": round(header.duration_s, 3),
-        # Of the part that can be heard, where some is damaged.
+        # Bit rate of the part that can be decoded.
         "kbps": round(8e-3 * n_bytes / heard_s, 3) if n_lost < header.n_blocks else None,
         "quality": header.quality,
         "checkpoint": header.checkpoint.hex(),
@@ -113,13 +113,13 @@ def describe_code(path: str) -> dict[str, Any]:
 
 
 def damage_line(start_s: float, stop_s: float, offset: int, reason: str) -> str:
-    """Return a sentence on damage: where it is in the sound and in the file, and what is wrong."""
+    """Describe damage in a sentence: its place in the sound and in the file, and the reason."""
     where = f"{start_s:.2f} to {stop_s:.2f} s" if stop_s > start_s else f"at {start_s:.2f} s, nothing lost"
     return f"{where}, byte {offset}: {reason}"
 
 
 def damage_lines(damage: Sequence[Damage]) -> list[str]:
-    """Return a sentence each, but not too many."""
+    """Return a sentence for each damaged place, at most `MAX_LINES`, and the number of the others."""
     lines = [damage_line(d.start_s, d.stop_s, d.offset, d.reason) for d in damage[:MAX_LINES]]
     return [*lines, *_more(len(damage))]
 
@@ -129,14 +129,14 @@ def _more(n: int) -> list[str]:
 
 
 class CheckedStream:
-    """What a stream gives, which is refused in the end if no block could be decoded: it would be made up. Can be iterated over once.
+    """Iterator over a stream that raises at the end if no block could be decoded; it can be iterated over once.
 
     Args:
-        stream: Of `Codec.stream`.
-        name: For messages.
+        stream: From `Codec.stream`.
+        name: Name of the file for messages.
 
     Attributes:
-        n_samples: That came so far.
+        n_samples: Samples yielded so far.
 
     Raises:
         BitstreamError: When iterating.

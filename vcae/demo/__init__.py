@@ -1,1 +1,1 @@
-"""The page and the HTTP service, on public names alone: one file a tab. Needs gradio (`pip install 'vcae[demo]'`)."""
+"""The web page and the HTTP service, with one file per tab. Needs gradio (`pip install 'vcae[demo]'`)."""

@@ -19,9 +19,9 @@ check of identity. Every file made here carries a comment tag with the version o
 
 ### What it is, and is not
 
-English-trained, at 16 kHz; words blur more than with models a hundred times larger, and a voice is approached, not matched. One speaker
-at a time, without music. Everything happens on the machine that shows this page: nothing is sent anywhere else, and nothing is trained on
-what you upload.
+Trained on English at 16 kHz; words are less clear than with models a hundred times larger, and the target voice is only approximated. It
+expects one speaker at a time and no music. Everything runs on the machine that serves this page: nothing is sent anywhere else, and your
+uploads are not used for training.
 """
 LINK = re.compile(r"\[([^\]]+)\]\((?!https?:)[^)]+\)")
 
@@ -40,6 +40,6 @@ def build(limits: Limits) -> None:
 
 
 def _text(markdown: str) -> str:
-    """Return a document without its title, and without links to files that are not served."""
+    """Return a document without its title and without links to files that the server does not offer."""
     body = markdown.split("\n", 1)[1] if markdown.startswith("# ") else markdown
     return LINK.sub(r"\1", body.replace("\n## ", "\n#### "))

@@ -1,4 +1,4 @@
-"""The tab Anomaly: learn from normal recordings alone, then score others."""
+"""The tab Anomaly: learn from normal recordings only, then score others."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from vcae.anomaly.locate import locate
 from vcae.anomaly.plot import draw_anomaly
 from vcae.demo.limits import MAX_FILES, read_uploads
 from vcae.demo.pictures import figure_html, note_html, table_html
-from vcae.demo.studio import Studio, session_of, shown
+from vcae.demo.studio import Studio, session_of, shows_errors
 
-# Pictures drawn of one run; the table has all recordings.
+# Most pictures per run; the table lists all recordings.
 MAX_PICTURES = 6
 MAX_PLACES = 3
-# A detector's file says how large its networks are; more than these is no detector that anybody needs.
+# Largest sizes of the networks in an uploaded detector.
 MOST = {"width": 1024, "code": 256, "n_blocks": 16, "folds": 20, "context": 63}
 MOST_MEL = {"n_fft": 8192, "n_mels": 512, "sample_rate": 192000}
 HEAD = ("Recording", "Verdict", "Score", "Normal ones as high", "Stands out")
@@ -30,7 +30,7 @@ def build(studio: Studio) -> None:
     """Add the tab's contents and its events."""
     limits = studio.limits
     gr.Markdown(
-        "Learn from normal recordings alone - machines, rooms, voices - then see how unlike them others are, and where.",
+        "Learn from normal recordings only - machines, rooms, voices - then see how much others differ from them, and where.",
         elem_classes="vcae-lead",
     )
     fitted = gr.State("", time_to_live=60 * limits.minutes * 4, delete_callback=studio.forget)
@@ -59,7 +59,7 @@ def build(studio: Studio) -> None:
     )
     results = gr.HTML(padding=False, elem_id="anomaly-results")
 
-    @shown(studio, status)
+    @shows_errors(studio, status)
     def fit_work(normal: list[str] | None, request: gr.Request, progress: Any = gr.Progress()) -> list[Any]:  # noqa: B008
         with studio.job(session_of(request)) as check:
             config = AnomalyConfig()
@@ -70,13 +70,13 @@ def build(studio: Studio) -> None:
                 check()
                 progress(0.05 + 0.9 * done / max(total, 1), desc="learning")
 
-            detector = Detector.fit(wavs, config, step)
+            detector = Detector.fit(wavs, config.mel.sample_rate, config, step)
             path = studio.new_file("detector.safetensors")
             detector.save(path)
         said = f"Learned from {len(wavs)} recordings, {detector.info['seconds']:.0f} s. Now give it recordings to judge."
         return [note_html(said, "done"), gr.update(value=str(path), visible=True), str(path), None]
 
-    @shown(studio, status)
+    @shows_errors(studio, status)
     def score_work(
         others: list[str] | None,
         file: str | None,
@@ -128,20 +128,20 @@ def _read(studio: Studio, paths: Sequence[str], what: str, sample_rate: int) -> 
 
 
 def _detector(studio: Studio, file: str | None, fitted: str) -> Detector:
-    """Return the uploaded detector, or else the one that was fitted here."""
+    """Return the uploaded detector, or the one that was fitted here."""
     if file is not None:
         check_size(Path(file))
         return Detector.load(file)
     if not fitted:
-        raise ConfigError("there is no detector yet; let it learn from normal recordings first, or upload one")
+        raise ConfigError("there is no detector yet; learn from normal recordings first, or upload one")
     return Detector.load(studio.kept(fitted, "the detector"))
 
 
 def check_size(path: Path) -> None:
-    """Refuse a detector that says it is larger than any should be, before memory is taken for it.
+    """Check the size of an uploaded detector before memory is allocated for it.
 
     Raises:
-        CheckpointError: If it is, or is no detector.
+        CheckpointError: If it is too large, or not a detector.
     """
     try:
         with safe_open(path, "pt") as opened:
@@ -149,7 +149,7 @@ def check_size(path: Path) -> None:
         numbers = [(config, MOST), (config["mel"], MOST_MEL)]
         over = [key for values, most in numbers for key, limit in most.items() if not 0 < int(values.get(key, 1)) <= limit]
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{path.name} is no anomaly detector; make one here or with vcae anomaly fit") from error
+        raise CheckpointError(f"{path.name} is not an anomaly detector; make one here or with vcae anomaly fit") from error
     if over:
         raise CheckpointError(
             f"{path.name} is larger than a detector may be here ({', '.join(over)}); use it on the command line"
@@ -163,7 +163,7 @@ def _percent(share: float) -> str:
 def _judge(
     studio: Studio, detector: Detector, name: str, wav: Any, threshold: float, draw: bool
 ) -> tuple[tuple[str, ...], list[str]]:
-    """Return a recording's row of the table, and its picture if it is to be drawn."""
+    """Return a recording's row of the table, and its picture if `draw` is set."""
     found = detector.score(wav, detector.config.mel.sample_rate)
     spots = locate(wav, detector.config.mel.sample_rate, found.frame_scores, found.hop_s, limits=detector.limits)
     where = ", ".join(f"{spot.kind} at {spot.time_s:.1f} s" for spot in spots[:MAX_PLACES]) or "-"

@@ -1,4 +1,4 @@
-"""The HTTP service: conversion, units and limits under names, for gradio's client or curl."""
+"""The HTTP service: named endpoints for conversion, denoising, units, the codec and the limits, for gradio's client or curl."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import gradio as gr
 
 from vcae import __version__
 from vcae.demo.limits import MAX_REFERENCES, read_upload
-from vcae.demo.studio import Studio, session_of, told
+from vcae.demo.studio import Studio, reports_errors, session_of
 from vcae.demo.voices import SHARED, choose_files, choose_twins
 from vcae.demo.work import compress_file, convert_files, decompress_file, denoise_file
 from vcae.options import ConvertOptions
@@ -40,14 +40,14 @@ wav = client.predict(handle_file("talk.wav"), [handle_file("friend.wav")], api_n
 
 With curl: `POST gradio_api/upload`, `POST gradio_api/call/convert` with `{{"data": [...]}}`, then `GET gradio_api/call/convert/EVENT`.
 
-A job that cannot be done answers with one sentence that says why. When {queue} jobs wait already, the answer is 503: try again later.
+A job that fails answers with one sentence that gives the reason. When {queue} jobs are waiting already, the answer is 503: try again later.
 
 Convert only voices whose owners agreed, and say that the result is synthetic. Every result carries a comment tag; leave it in.
 """
 
 
 def add_endpoints(studio: Studio) -> None:
-    """Add the endpoints to the page that is being built; their components are not shown."""
+    """Add the endpoints to the page; their components are hidden."""
     with gr.Group(visible=False):
         source = gr.File(label="source")
         references = gr.File(file_count="multiple", label="references")
@@ -62,7 +62,7 @@ def add_endpoints(studio: Studio) -> None:
         sound, code, plain = gr.File(label="wav"), gr.File(label="vcz"), gr.JSON(label="json")
         buttons = [gr.Button() for _ in range(6)]
 
-    @told(studio)
+    @reports_errors(studio)
     def convert(
         source: str,
         references: list[str] | None,
@@ -75,21 +75,21 @@ def add_endpoints(studio: Studio) -> None:
         denoise: bool,
         request: gr.Request,
     ) -> str:
-        """Say what `source` says in the voice of `references`."""
+        """Convert `source` to the voice of `references`."""
         options = ConvertOptions(pitch, strength, match, detail, seed=int(seed or 0), denoise=bool(denoise))
         with studio.job(session_of(request)) as check:
             saved = _shared(studio, voice, choose_files)
             return str(convert_files(studio, source, references or [], saved, options, check).path)
 
-    @told(studio)
+    @reports_errors(studio)
     def denoise(source: str, strength: float, request: gr.Request) -> str:
-        """Return a recording without its noise."""
+        """Denoise a recording."""
         with studio.job(session_of(request)) as check:
             return str(denoise_file(studio, source, 1.0 if strength is None else strength, check).path)
 
-    @told(studio)
+    @reports_errors(studio)
     def units(source: str, request: gr.Request) -> dict[str, Any]:
-        """Return the units of a recording, one a step, with their times in seconds."""
+        """Return the units of a recording, one per step, with their times in seconds."""
         with studio.job(session_of(request)):
             found = encode_units(studio.model("vq"), read_upload(source, "the source", studio.limits.seconds))
         starts, ends = zip(*found.times(), strict=True)
@@ -101,17 +101,17 @@ def add_endpoints(studio: Studio) -> None:
             "sha256": found.sha256,
         }
 
-    @told(studio)
+    @reports_errors(studio)
     def compress(source: str, kbps: float, request: gr.Request) -> str:
-        """Return a recording as a .vcz."""
+        """Compress a recording to a .vcz."""
         with studio.job(session_of(request)) as check:
             return str(compress_file(studio, source, 1.5 if kbps is None else kbps, check).path)
 
-    @told(studio)
+    @reports_errors(studio)
     def decompress(
         file: str, references: list[str] | None, voice: str, strict: bool, seed: int, request: gr.Request
     ) -> tuple[str, dict[str, Any]]:
-        """Return a .vcz as a wav, in the voice of `references` if there are any, and what of it is damaged."""
+        """Decompress a .vcz to a wav, in the voice of `references` if there are any; also return its damage."""
         with studio.job(session_of(request)) as check:
             saved = _shared(studio, voice, choose_twins)
             other = (references or [], saved) if references or saved else None
@@ -120,7 +120,7 @@ def add_endpoints(studio: Studio) -> None:
             return str(done.path), facts
 
     def limits() -> dict[str, Any]:
-        """Return the version, the limits, and the names of voices that may be asked for."""
+        """Return the version, the limits, and the names of shared voices."""
         known = studio.limits
         return {
             "version": __version__,
@@ -143,12 +143,12 @@ def add_endpoints(studio: Studio) -> None:
 
 
 def build(studio: Studio) -> None:
-    """Add the page that says how, and the endpoints."""
+    """Add the page with the manual, and the endpoints."""
     known = studio.limits
     gr.Markdown(PAGE.format(sentence=known.sentence, most=MAX_REFERENCES, queue=known.queue), elem_classes="vcae-doc")
     add_endpoints(studio)
 
 
 def _shared(studio: Studio, voice: str, choose: Callable[..., list[Path]]) -> list[Path]:
-    """Return the file of a shared voice, if one is named."""
+    """Return the file of a shared voice, if a name is given."""
     return choose(studio, {}, [voice.strip() + SHARED]) if voice and voice.strip() else []

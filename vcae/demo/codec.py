@@ -1,4 +1,4 @@
-"""The tab Codec: a recording as a small file, and back, in its own voice or another."""
+"""The tab Codec: compress a recording to a small file, and decode it in its own voice or another."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from vcae import ConfigError
 from vcae.codec.vcz import damage_lines
 from vcae.demo.clips import clip
 from vcae.demo.pictures import facts_html, list_html, note_html, views_html
-from vcae.demo.studio import Studio, session_of, shown
+from vcae.demo.studio import Studio, session_of, shows_errors
 from vcae.demo.voices import Shelf, choose_twins
 from vcae.demo.work import Compressed, Decoded, compress_file, decompress_file
 from vcae.figures.plot import view_sound
 
 RATES = (0.6, 1.5, 3.0, 6.0)
-# Of a file whose rate is as far from what was asked for, the page says so.
+# Relative difference between a file's rate and the requested one from which the page explains it.
 NEAR = 0.1
 WAV_BYTES = 2
 WAITING = "The file appears here: its size, how it sounds, and a download."
@@ -64,7 +64,7 @@ def build(studio: Studio, shelf: Shelf) -> None:
             label="Decoded in this voice", interactive=False, visible=False, buttons=["download"], elem_id="codec-said"
         )
 
-    @shown(studio, status)
+    @shows_errors(studio, status)
     def compress_work(
         source: str | None,
         kbps: float,
@@ -94,7 +94,7 @@ def build(studio: Studio, shelf: Shelf) -> None:
             *_nothing_said(),
         ]
 
-    @shown(studio, status)
+    @shows_errors(studio, status)
     def decode_work(file: str | None, request: gr.Request, progress: Any = gr.Progress()) -> list[Any]:  # noqa: B008
         start = time.perf_counter()
         with studio.job(session_of(request)) as check:
@@ -102,7 +102,7 @@ def build(studio: Studio, shelf: Shelf) -> None:
             took = time.perf_counter() - start
             progress(0.95, desc="drawing")
             drawn = views_html([view_sound(done.sound, "Decoded")], ["Log-mel and F0 of the decoded recording"])
-            # Gradio keeps what was uploaded only for a while: a copy of one's own is kept as long as it is used.
+            # Gradio removes uploads after some time; a copy is kept as long as it is used.
             copy = studio.new_file("upload.vcz")
             copy.write_bytes(done.data)
         text = f"Done: {done.sound.duration_s:.1f} s decoded in {took:.1f} s."
@@ -118,7 +118,7 @@ def build(studio: Studio, shelf: Shelf) -> None:
             *_nothing_said(),
         ]
 
-    @shown(studio, said_note)
+    @shows_errors(studio, said_note)
     def say_work(
         reference: str | None,
         saved: list[str] | None,
@@ -178,7 +178,7 @@ def _nothing_said() -> list[Any]:
 
 
 def _facts(done: Decoded, rate: str) -> str:
-    """Return the size, the rate and the ratio, and where the file is damaged."""
+    """Return the size, the rate and the compression ratio, and the damage of the file."""
     wav_bytes = WAV_BYTES * len(done.sound.wav)
     shown = facts_html(
         [

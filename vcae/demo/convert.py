@@ -1,4 +1,4 @@
-"""The tab Convert: a recording, a voice, one button."""
+"""The tab Convert: convert a recording to the voice of another."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import gradio as gr
 
 from vcae.demo.clips import clip
 from vcae.demo.pictures import note_html, views_html
-from vcae.demo.studio import Studio, session_of, shown
+from vcae.demo.studio import Studio, session_of, shows_errors
 from vcae.demo.voices import Shelf, choose_files
 from vcae.demo.work import convert_files, hertz
 from vcae.figures.plot import view_sound
@@ -40,7 +40,7 @@ def settings() -> list[gr.components.Component]:
 
 
 def pick_pitch(pitch: str, semitones: float) -> str | float:
-    """Return a pitch setting from what the page has."""
+    """Return the pitch option for the page's settings."""
     return float(semitones) if pitch == "shift" else pitch
 
 
@@ -81,7 +81,7 @@ def build(studio: Studio, shelf: Shelf) -> None:
         download = gr.DownloadButton("Download the result", elem_id="download")
         pictures = gr.HTML(padding=False, elem_id="pictures")
 
-    @shown(studio, status)
+    @shows_errors(studio, status)
     def work(
         source: str | None,
         reference: str | None,

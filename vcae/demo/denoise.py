@@ -1,4 +1,4 @@
-"""The tab Denoise: a recording without its noise, before and after."""
+"""The tab Denoise: denoise a recording, with a comparison of before and after."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import gradio as gr
 
 from vcae.demo.clips import clip
 from vcae.demo.pictures import note_html, views_html
-from vcae.demo.studio import Studio, session_of, shown
+from vcae.demo.studio import Studio, session_of, shows_errors
 from vcae.demo.work import denoise_file
 from vcae.figures.plot import view_sound
 
@@ -46,7 +46,7 @@ def build(studio: Studio) -> None:
             after = gr.Audio(label="After", interactive=False, buttons=["download"], min_width=280, elem_id="denoise-after")
         pictures = gr.HTML(padding=False, elem_id="denoise-pictures")
 
-    @shown(studio, status)
+    @shows_errors(studio, status)
     def work(
         source: str | None,
         strength: float,

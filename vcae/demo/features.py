@@ -1,4 +1,4 @@
-"""The tab Features: a recording as vectors, how alike two voices are, and a copy from as many numbers as one likes."""
+"""The tab Features: feature vectors of a recording, the similarity of two voices, and a copy from a code of a chosen size."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import gradio as gr
 
 from vcae.demo.clips import clip
 from vcae.demo.pictures import facts_html, note_html, views_html
-from vcae.demo.studio import Studio, session_of, shown
+from vcae.demo.studio import Studio, session_of, shows_errors
 from vcae.demo.work import embed_file, rebuild_file
 from vcae.figures.plot import view_sound
 from vcae.tasks.ladder import ladder_dims
@@ -51,18 +51,18 @@ def build(studio: Studio) -> None:
         copy = gr.Audio(label="The copy", interactive=False, buttons=["download"], elem_id="features-copy")
         pictures = gr.HTML(padding=False, elem_id="features-pictures")
 
-    @shown(studio, status)
+    @shows_errors(studio, status)
     def measure_work(source: str | None, other: str | None, what: str, request: gr.Request) -> list[Any]:
         with studio.job(session_of(request)) as check:
             done = embed_file(studio, source, other, what, check)
         rows, size = done.shape
-        told = [(f"{rows} x {size}", f"{what}, as 32-bit numbers")]
+        facts = [(f"{rows} x {size}", f"{what}, as 32-bit numbers")]
         if done.cosine is not None:
-            told.append((f"{done.cosine:.2f}", "cosine of the two voices: 1 is the same, 0 has nothing in common"))
+            facts.append((f"{done.cosine:.2f}", "cosine of the two voices: 1 is the same, 0 has nothing in common"))
         text = f"Done: {Path(str(source)).name}, {done.duration_s:.1f} s."
-        return [note_html(text, "done"), gr.update(visible=True), facts_html(told), str(done.path)]
+        return [note_html(text, "done"), gr.update(visible=True), facts_html(facts), str(done.path)]
 
-    @shown(studio, rebuilt_note)
+    @shows_errors(studio, rebuilt_note)
     def rebuild_work(source: str | None, code_dim: int, request: gr.Request) -> list[Any]:
         with studio.job(session_of(request)) as check:
             path, sound, made = rebuild_file(studio, source, code_dim, check)

@@ -1,4 +1,4 @@
-"""The tab Generate: voices that nobody has and a map of them, babble, and voices between two."""
+"""The tab Generate: new voices and a map of them, babble, and interpolation between two voices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vcae import ConfigError, load_voice
 from vcae.demo.clips import clip
 from vcae.demo.generate_work import MAX_BABBLE_S, Generated, babble_file, between_file, check_seed, draw_file
 from vcae.demo.pictures import facts_html, note_html
-from vcae.demo.studio import Studio, session_of, shown
+from vcae.demo.studio import Studio, session_of, shows_errors
 from vcae.demo.voice_map import SEEDS, map_html
 from vcae.demo.voices import TWIN_CHECKPOINT, Shelf, check_voice_name, choose_files, keep_voice
 from vcae.demo.work import hertz
@@ -44,7 +44,7 @@ def build(studio: Studio, shelf: Shelf, tab: gr.Tab) -> None:
 
 
 def _voice_section(studio: Studio, shelf: Shelf, tab: gr.Tab, drawn: gr.State) -> gr.Audio:
-    """Add the map, the seed, and what comes of it; return what is said."""
+    """Add the map, the seed and the results; return the source recording's component."""
     with gr.Row():
         with gr.Column(scale=3, min_width=280):
             map_place = gr.HTML(note_html("The map is drawn here."), padding=False, elem_id="generate-map")
@@ -85,12 +85,12 @@ def _voice_section(studio: Studio, shelf: Shelf, tab: gr.Tab, drawn: gr.State) -
             keep = gr.Button("Keep it", scale=1, elem_id="generate-keep")
         kept = gr.HTML(note_html(KEPT), padding=False, elem_id="generate-kept")
 
-    @shown(studio, map_place)
+    @shows_errors(studio, map_place)
     def show_map(drawn: str) -> Any:
-        # Once a voice was drawn, the map is there, and marks it.
+        # After a voice was generated, the map is already there and marks it.
         return gr.skip() if drawn else map_html()
 
-    @shown(studio, status)
+    @shows_errors(studio, status)
     def work(
         seed: float | None,
         spread: float,
@@ -108,11 +108,11 @@ def _voice_section(studio: Studio, shelf: Shelf, tab: gr.Tab, drawn: gr.State) -
         text = f"Done: {done.said.sound.duration_s:.1f} s in the voice of seed {number}, spread {spread:g}, in {took:.1f} s."
         sound, voice = str(done.said.path), str(done.voice)
         here = number if spread == 1 and number in SEEDS else None
-        told = _facts(done)
+        facts = _facts(done)
         return [
             note_html(text, "done"),
             gr.update(visible=True),
-            told,
+            facts,
             sound,
             sound,
             voice,
@@ -129,10 +129,10 @@ def _voice_section(studio: Studio, shelf: Shelf, tab: gr.Tab, drawn: gr.State) -
         progress: Any = gr.Progress(),  # noqa: B008
     ) -> Any:
         done = work(chosen, 1.0, source, request, progress)
-        # What went wrong is told by itself.
+        # Errors are already shown.
         return done if isinstance(done, dict) else [*done, chosen, 1.0]
 
-    @shown(studio, kept)
+    @shows_errors(studio, kept)
     def keep_work(name: str, drawn: str, visitor: dict[str, str], request: gr.Request) -> list[Any]:
         name = check_voice_name(name or "", visitor)
         with studio.job(session_of(request)) as check:
@@ -166,7 +166,7 @@ def _voice_section(studio: Studio, shelf: Shelf, tab: gr.Tab, drawn: gr.State) -
 
 
 def _babble_section(studio: Studio, drawn: gr.State) -> None:
-    """Add the settings of babble, and what comes of them."""
+    """Add the settings of babble and its result."""
     reference = _audio("Whose voice; without it, the new voice above", "generate-babble-voice")
     with gr.Row():
         seconds = gr.Slider(
@@ -187,7 +187,7 @@ def _babble_section(studio: Studio, drawn: gr.State) -> None:
     status = gr.HTML(note_html(BABBLED), padding=False, elem_id="generate-babble-status")
     said = gr.Audio(label="Babble", interactive=False, visible=False, buttons=["download"], elem_id="generate-babbled")
 
-    @shown(studio, status)
+    @shows_errors(studio, status)
     def work(
         reference: str | None, drawn: str, seconds: float, temperature: float, seed: float | None, request: gr.Request
     ) -> list[Any]:
@@ -208,7 +208,7 @@ def _babble_section(studio: Studio, drawn: gr.State) -> None:
 
 
 def _between_section(studio: Studio, shelf: Shelf, source: gr.Audio) -> None:
-    """Add two voices, a place between them, and what comes of it."""
+    """Add two voices, a place between them, and the result."""
     with gr.Row():
         with gr.Column(min_width=280):
             first = _audio("The first voice", "generate-first")
@@ -228,7 +228,7 @@ def _between_section(studio: Studio, shelf: Shelf, source: gr.Audio) -> None:
         said = gr.Audio(label="The voice between", interactive=False, buttons=["download"], elem_id="generate-between-said")
         voice_file = gr.DownloadButton("Download the voice", elem_id="generate-between-file")
 
-    @shown(studio, status)
+    @shows_errors(studio, status)
     def work(
         first: str | None,
         first_saved: list[str] | None,
@@ -281,7 +281,7 @@ def _options(studio: Studio) -> dict[str, Any]:
 
 
 def _facts(done: Generated) -> str:
-    """Return how high the voice is, and how near to anybody's."""
+    """Return the voice's median F0, and its cosine to the nearest training speaker."""
     limit = float(priors().metadata["limit"])
     return facts_html(
         [

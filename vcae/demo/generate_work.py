@@ -1,4 +1,4 @@
-"""Jobs of the tab Generate: voices that nobody has, babble, voices between two."""
+"""Jobs of the tab Generate: new voices, babble, and interpolation between two voices."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from vcae.options import BabbleOptions, ConvertOptions
 from vcae.tasks.babble import babble
 from vcae.voice.new import Place, between_voices, carry_voice, map_voices, new_voice, priors
 
-# The checkpoint whose units babble is made of.
+# Checkpoint for babble.
 BABBLER = "vq"
 MAX_SEED = 2**31 - 1
 MAX_BABBLE_S = 20.0
-# Voices on the way from one to another, both included: the slider's places.
+# Number of positions on the slider between two voices, including both ends.
 PLACES = 21
 
 
 @dataclass(frozen=True)
 class Generated:
-    """A generated voice as a file, and what it says.
+    """Generated voice as a file, with a recording converted to it.
 
     Attributes:
-        voice: Of its file.
-        said: What it says.
-        f0_hz: Median F0 of what it says; nan when nothing is voiced.
-        place: Where it lies on the map.
+        voice: File of the voice.
+        said: A recording converted to it.
+        f0_hz: Median F0 of that recording; nan if nothing is voiced.
+        place: Place of the voice on the map.
         nearest: Cosine to the nearest speaker of the training data.
     """
 
@@ -44,10 +44,10 @@ class Generated:
 
 
 def check_seed(seed: float | None) -> int:
-    """Return a seed that a visitor gave.
+    """Check a visitor's seed and return it.
 
     Raises:
-        ConfigError: If it is none.
+        ConfigError: If it is not a valid seed.
     """
     if seed is None or not 0 <= seed <= MAX_SEED:
         given = "missing" if seed is None else f"{seed:g}"
@@ -63,15 +63,15 @@ def draw_file(
     check: Callable[[], None],
     report: Report = lambda share, what: None,
 ) -> Generated:
-    """Draw a voice and let it say a recording.
+    """Generate a voice and convert a recording to it.
 
     Args:
-        studio: Whose models and folder are used.
+        studio: Models and folder to use.
         source: Sound file; None for the bundled clip.
-        seed: As `vcae.voice.new.new_voice`, as `spread`.
-        spread: How far from the average voice to draw.
-        check: Called often; what it raises ends the work.
-        report: Told the share done, 0 to 1, and what is being done.
+        seed: As in `vcae.voice.new.new_voice`.
+        spread: Factor on the deviation from the average voice, as in `vcae.voice.new.new_voice`.
+        check: Called often; an exception that it raises ends the work.
+        report: Called with the fraction done, 0 to 1, and a description of the present work.
 
     Raises:
         AudioError: For unusable sound.
@@ -92,19 +92,19 @@ def between_file(
     check: Callable[[], None],
     report: Report = lambda share, what: None,
 ) -> Generated:
-    """Let a voice between two say a recording. The rest as in `draw_file`.
+    """Convert a recording to a voice between two.
 
     Args:
-        studio: As there.
-        source: As there.
-        ends: Clips and saved voices of the first, and of the second.
-        share: Of the second, 0 to 1, to the nearest of `PLACES` places.
-        check: As there.
-        report: As there.
+        studio: As in `draw_file`.
+        source: As in `draw_file`.
+        ends: Clips and saved voices of the first voice, and of the second.
+        share: Fraction of the second voice, 0 to 1, rounded to `PLACES` positions.
+        check: As in `draw_file`.
+        report: As in `draw_file`.
 
     Raises:
-        AudioError: For unusable sound, or a voice of which there is none.
-        ConfigError: For a share that is not allowed, or a fine-tuned voice.
+        AudioError: For unusable sound, or a missing voice.
+        ConfigError: For a fraction that is not allowed, or a fine-tuned voice.
     """
     if not 0 <= share <= 1:
         raise ConfigError(f"the place is {share:g}; allowed are 0, the first voice, to 1, the second")
@@ -129,9 +129,9 @@ def _say(
     check: Callable[[], None],
     report: Report,
 ) -> Generated:
-    """Save a voice, and let it say a recording."""
+    """Save a voice, and convert a recording to it."""
     path = studio.new_file(name + SAVED)
-    save_voice(path, voice, studio.model(), {**facts, "made_by": f"vcae {__version__}", "made_at": now()})
+    save_voice(voice, path, {**facts, "made_by": f"vcae {__version__}", "made_at": now()}, force=True)
     check()
     done = convert_files(studio, source or clip("source.flac"), [], [path], ConvertOptions(), check, report)
     named = done.path.with_name(f"{done.path.name.removesuffix('.converted.wav')}.{name}.wav")
@@ -147,21 +147,21 @@ def babble_file(
     options: BabbleOptions,
     check: Callable[[], None],
 ) -> tuple[Path, Sound, float]:
-    """Babble in the voice of a clip, or without one in a drawn voice, into a new file.
+    """Generate babble in the voice of a clip or, without one, in a generated voice, into a new file.
 
     Args:
-        studio: Whose models and folder are used.
+        studio: Models and folder to use.
         reference: Clip of the voice, or None.
         drawn: File of a voice of the checkpoint `default`, or None.
-        options: How.
-        check: Called between steps; what it raises ends the work.
+        options: Options of the babble.
+        check: Called between steps; an exception that it raises ends the work.
 
     Returns:
         The file, its sound, and the median F0 in Hz.
 
     Raises:
         AudioError: For an unusable clip.
-        ConfigError: If there is neither, or it would be too long.
+        ConfigError: If there is neither, or the babble would be too long.
     """
     if options.seconds > MAX_BABBLE_S:
         raise ConfigError(f"seconds is {options.seconds:g}; allowed are 0.5 to {MAX_BABBLE_S:g} here")
@@ -182,5 +182,5 @@ def babble_file(
 
 
 def now() -> str:
-    """Return the time, for what stands in a voice's file."""
+    """Return the present time in ISO format, for the metadata of a voice."""
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

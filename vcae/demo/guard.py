@@ -1,4 +1,4 @@
-"""In front of gradio: only the routes that the page needs, bounded requests, and a page that fetches nothing from other hosts."""
+"""Middleware in front of gradio: only the routes that the page needs, bounded requests, and no resources of other hosts."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-# What the page and gradio's client ask for. The rest of gradio's routes (fetching of other hosts' files, recording, monitoring,
-# editing of the app, a run's history) is not offered.
+# Routes that the page and gradio's client use. Gradio's other routes (fetching of other hosts' files, recording, monitoring,
+# editing of the app, a run's history) are not served.
 ROUTES = re.compile(
     r"/(config|theme\.css|favicon\.ico|manifest\.json|robots\.txt|login|logout|assets/.+|static/.+|svelte/.+)?/?"
     r"|/gradio_api/(info|openapi\.json|config|theme\.css|user|token|app_id|login_check|startup-events|reset|cancel|upload|upload_progress"
     r"|heartbeat/[^/]+|run/[^/]+|queue/(join|data|status)|call/[^/]+(/[^/]+)?|file=.+)/?"
 )
 FILE = "/gradio_api/file="
-# Of a request that is no upload: a job's settings.
+# Largest body of a request other than an upload, in bytes.
 MAX_BODY = 1 << 20
-# Files in one upload, at most of the largest size each.
+# Largest upload, in files of the largest size.
 UPLOAD_FILES = 4
-# Gradio writes scripts into the page, and its HTML component compiles templates: from this server alone.
+# Gradio writes inline scripts into the page, and its HTML component compiles templates; everything else must come from this server.
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; media-src 'self' data: blob:; connect-src 'self' data: blob:; font-src 'self' data:; "
@@ -55,7 +55,7 @@ class Guard:
             return
         refusal = self._refusal(scope)
         if refusal is not None:
-            # Whoever is still sending would not read the answer.
+            # A client that is still sending would not read the answer.
             await _drain(receive, UPLOAD_FILES * self._studio.limits.max_bytes)
             await _say(send, *refusal)
             return
@@ -81,7 +81,7 @@ class Guard:
         return None
 
     def _servable(self, path: str) -> bool:
-        """Return whether a path asks for no file, or for one that gradio keeps for visitors."""
+        """Return whether a path is that of an upload or result of a visitor, or not that of a file."""
         if not path.startswith(FILE):
             return True
         wanted = os.path.normpath(path.removeprefix(FILE).rstrip("/"))
@@ -89,7 +89,7 @@ class Guard:
 
 
 class _Answer:
-    """Adds headers to an answer, and takes out of the page what stands on other hosts."""
+    """Sender of an answer with added headers and, for the page, without resources on other hosts."""
 
     def __init__(self, send: Send, page: bool) -> None:
         self._send, self._page = send, page
@@ -116,7 +116,7 @@ class _Answer:
 
 
 async def _drain(receive: Receive, most: int) -> None:
-    """Read what is sent and keep nothing of it, up to a bound."""
+    """Read and discard a request's body, up to a limit."""
     while most > 0:
         message = await receive()
         most -= len(message.get("body", b""))

@@ -1,4 +1,4 @@
-"""What visitors may ask for: sizes, lengths, numbers, and how long their files are kept. No import of gradio here."""
+"""Limits for visitors: sizes, lengths, numbers, and lifetime of their files. Without gradio."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from vcae import AudioError, BitstreamError, Sound, read_sound
 MAX_FILES = 40
 MAX_REFERENCES = 10
 MAX_VOICES = 8
-# What a second of compressed speech may take; real files take a tenth of it at most, and what is damaged is searched byte by byte.
+# Most bytes per second of compressed speech; real files need at most a tenth, and damaged parts are searched byte by byte.
 CODE_BYTES_A_SECOND = 10_000
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a visitor may ask for.
+    """Limits for a visitor.
 
     Attributes:
-        seconds: Of a recording, and of all references together.
-        megabytes: Of a file.
-        queue: Jobs that may wait; more are refused.
-        jobs: Worked on at once.
-        minutes: That files are kept.
+        seconds: Longest recording, and longest total of all references, in seconds.
+        megabytes: Largest file.
+        queue: Most jobs that may wait; more are refused.
+        jobs: Jobs that run at the same time.
+        minutes: Lifetime of files after their last use.
     """
 
     seconds: float = 180.0
@@ -35,22 +35,22 @@ class Limits:
 
     @property
     def max_bytes(self) -> int:
-        """Of a file."""
+        """Largest file, in bytes."""
         return int(self.megabytes * 1e6)
 
     @property
     def code_bytes(self) -> int:
-        """Of a compressed file."""
+        """Largest compressed file, in bytes."""
         return int(self.seconds * CODE_BYTES_A_SECOND)
 
     @property
     def total_seconds(self) -> float:
-        """Of the recordings that a detector is fitted to, or that are scored at once, together."""
+        """Longest total of the recordings that a detector is fitted to or scores at once, in seconds."""
         return 4 * self.seconds
 
     @property
     def sentence(self) -> str:
-        """What the page says of all this."""
+        """Description of the limits for the page."""
         return (
             f"Up to {self.seconds:g} s and {self.megabytes:g} MB a recording. {self.jobs} at a time, {self.queue} may wait. "
             f"Files are removed {self.minutes:g} minutes after their last use, and when the server stops."
@@ -58,15 +58,15 @@ class Limits:
 
 
 def read_upload(path: str | Path | None, what: str, max_s: float) -> Sound:
-    """Read what a visitor sent, by its content; a length over the limit is refused by the header, before anything is decoded.
+    """Read an upload by its content; if it is too long by its header, it is refused before anything is decoded.
 
     Args:
-        path: Of the file; None when nothing was sent.
-        what: Such as `the source`, for messages.
-        max_s: Longest allowed.
+        path: The uploaded file; None if there is none.
+        what: Description for messages, such as `the source`.
+        max_s: Longest allowed duration in seconds.
 
     Raises:
-        AudioError: If there is none, or it cannot be used. No message names a folder.
+        AudioError: If there is no file, or it cannot be used. Messages do not name folders.
     """
     if path is None:
         raise AudioError(f"{what} is missing; upload a recording or use the microphone")
@@ -77,7 +77,7 @@ def read_uploads(paths: Sequence[str | Path], what: str, most: int, max_s: float
     """Read several recordings of at most `max_s` seconds each and `total_s` together.
 
     Raises:
-        AudioError: As `read_upload`, or if they are too many.
+        AudioError: As `read_upload`, or if there are too many.
     """
     if len(paths) > most:
         raise AudioError(f"{len(paths)} files were given as {what}; at most {most} are allowed")
@@ -89,17 +89,17 @@ def read_uploads(paths: Sequence[str | Path], what: str, most: int, max_s: float
 
 
 def read_code(path: str | Path | None, most: int) -> tuple[str, bytes]:
-    """Read a compressed file that a visitor sent.
+    """Read an uploaded compressed file.
 
     Args:
-        path: Of the file; None when nothing was sent.
-        most: Bytes to read; of a longer file, one more is read.
+        path: The uploaded file; None if there is none.
+        most: Bytes to read; one more is read of a longer file.
 
     Returns:
-        What to call it in messages, and its bytes.
+        Its name for messages, and its bytes.
 
     Raises:
-        BitstreamError: If there is none, or it cannot be read.
+        BitstreamError: If there is no file, or it cannot be read.
     """
     if path is None:
         raise BitstreamError("there is no compressed file; upload one")

@@ -1,4 +1,4 @@
-"""How the page looks: system fonts, one colour, light and dark, wide and narrow."""
+"""Style of the page: system fonts, one colour, light and dark, wide and narrow."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ DESCRIPTION = '<meta name="description" content="Voice conversion on this machin
 
 
 def make_theme() -> gr.themes.Base:
-    """Return the theme: gradio's plain one, with the system's own fonts so that none is fetched."""
+    """Return gradio's plain theme with system fonts, so that no font is fetched."""
     theme = gr.themes.Base(
         primary_hue=gr.themes.colors.teal,
         secondary_hue=gr.themes.colors.teal,

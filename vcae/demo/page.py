@@ -1,4 +1,4 @@
-"""The page: a head, the tabs, a foot."""
+"""The page: header, tabs and footer."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def build_page(studio: Studio) -> gr.Blocks:
 
 
 def build_service(studio: Studio) -> gr.Blocks:
-    """Return the HTTP service, whose page only says how to use it."""
+    """Return the HTTP service, whose page is its manual."""
     with _blocks(studio) as page:
         api.build(studio)
     return page

@@ -1,4 +1,4 @@
-"""Start the server, wait, and leave nothing behind."""
+"""Running the server until it is stopped; afterwards all files are removed."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from typing import Any
 from vcae.demo.limits import Limits
 from vcae.errors import ConfigError
 
-# Visitors whose states are kept; of more, the oldest are forgotten.
+# Most visitors whose state is kept; the oldest are forgotten first.
 SESSIONS = 200
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where the page is shown.
+    """Address and access of the server.
 
     Attributes:
         host: Address to listen on.
@@ -45,15 +45,15 @@ def run(
     api_only: bool = False,
     say: Callable[[str], Any] = lambda text: None,
 ) -> None:
-    """Show the page, or offer the HTTP service alone, until Ctrl-C or SIGTERM; then remove all files.
+    """Serve the page, or the HTTP service only, until Ctrl-C or SIGTERM; then remove all files.
 
     Args:
-        limits: What visitors may ask for.
-        address: Where.
+        limits: Limits for visitors.
+        address: Address and access.
         voices: Folder of saved voices that every visitor may use, or None.
         device: See `vcae.load`.
-        api_only: The service without the page.
-        say: Told one line with the address once it answers.
+        api_only: Serve HTTP without the page.
+        say: Called with a line with the address when the server is ready.
 
     Raises:
         ConfigError: If gradio is missing, or the port is taken.
@@ -74,9 +74,9 @@ def run(
         signal.signal(name, lambda *_: done.set())
     try:
         page = build_service(studio) if api_only else build_page(studio)
-        # Not open: nobody may go around the queue.
+        # Closed API, so that nobody can bypass the queue.
         page.queue(max_size=limits.queue, default_concurrency_limit=limits.jobs, api_open=False)
-        # The first visitor shall not wait for it.
+        # Load the model now, so that the first visitor does not wait for it.
         threading.Thread(target=studio.model, daemon=True).start()
         _, url, public = page.launch(**_settings(studio, address, port))
         say(f"vcae: {url}" + (f" and {public}" if public else "") + "   (Ctrl-C ends it)")

@@ -1,4 +1,4 @@
-"""What all visitors share: the models, a folder for files that goes away, threads for work, and how failures are told."""
+"""Shared state of the server: models, a temporary folder of files, worker threads, and error reporting."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ P = ParamSpec("P")
 R = TypeVar("R")
 log = logging.getLogger(__name__)
 
-# A path of two folders or more; of it only the file's name is told.
+# A path with folders; messages show only its file name.
 PATH = re.compile(r"(?:/[^\s/:;,'\"()]+){2,}")
 ERROR_S = 20.0
-# What all visitors' files may take together, in files of the largest size.
+# Largest total of all visitors' files, in files of the largest size.
 MAX_KEPT_FILES = 60
 SAVED = ".safetensors"
 
 
 class StoppedError(Exception):
-    """The visitor does not want the result any more."""
+    """Error that ends a job whose visitor pressed stop."""
 
 
 def plain(message: str) -> str:
@@ -47,10 +47,10 @@ def plain(message: str) -> str:
 
 
 class Studio:
-    """The models, a folder of files, and threads for work.
+    """Shared models, folder of files and worker threads.
 
     Args:
-        limits: What visitors may ask for.
+        limits: Limits for visitors.
         device: See `vcae.load`.
         voices: Folder of saved voices that every visitor may use, or None.
     """
@@ -64,7 +64,7 @@ class Studio:
         self._models: dict[str, Model] = {}
         self._codec: Codec | None = None
         self._lock = threading.RLock()
-        # Threads that stay: what torch keeps for each thread that ever worked would else grow with the number of gradio's.
+        # Permanent threads: torch keeps memory for every thread that ever computed, which would grow with gradio's threads.
         self._pool = ThreadPoolExecutor(limits.jobs, "vcae")
         self._stops: dict[str, threading.Event] = {}
         self._closed = threading.Event()
@@ -78,20 +78,20 @@ class Studio:
             return self._models[name]
 
     def codec(self) -> Codec:
-        """Return the shipped codec, loaded once; the checkpoint that it stands on is the one that `model` gives."""
+        """Return the shipped codec, loaded once; its base layer is the checkpoint from `model`."""
         with self._lock:
             if self._codec is None:
                 self._codec = Codec(device=self.device, load=self.model)
             return self._codec
 
     def new_file(self, name: str) -> Path:
-        """Return a file of that name in a new folder that nobody can guess; it is removed some time after its last use."""
+        """Return a path with that name in a new folder with an unguessable name; it is removed some time after its last use."""
         folder = self._private / secrets.token_urlsafe(18)
         folder.mkdir()
         return folder / name
 
     def kept(self, path: str | Path, what: str) -> Path:
-        """Return a file made before, and keep it for longer.
+        """Return a file created earlier, and extend its lifetime.
 
         Raises:
             ConfigError: If it was removed.
@@ -103,7 +103,7 @@ class Studio:
         return file
 
     def forget(self, path: str | Path) -> None:
-        """Remove a file made before."""
+        """Remove a file created earlier."""
         file = Path(path)
         if file.is_relative_to(self._private):
             shutil.rmtree(file.parent, ignore_errors=True)
@@ -113,14 +113,14 @@ class Studio:
         return {} if self.voices is None else {p.stem: p for p in sorted(self.voices.glob(f"*{SAVED}"))}
 
     def do(self, work: Callable[[], R]) -> R:
-        """Do work on a thread kept for it, when one is free, and return what it returns."""
-        # Gradio's progress asks the context which visitor it is for.
+        """Run work on one of the worker threads and return its result."""
+        # Gradio's progress finds its visitor in the context.
         context = contextvars.copy_context()
         return self._pool.submit(context.run, work).result()
 
     @contextmanager
     def job(self, session: str | None) -> Iterator[Callable[[], None]]:
-        """Yield what raises StoppedError once the visitor of this session has pressed stop."""
+        """Yield a function that raises StoppedError after the visitor of this session has pressed stop."""
         stop = threading.Event()
         key = session or secrets.token_hex(8)
         self._stops[key] = stop
@@ -137,13 +137,13 @@ class Studio:
                 del self._stops[key]
 
     def stop(self, session: str | None) -> None:
-        """Stop the job of a session, if it has one."""
+        """Stop the job of a session, if there is one."""
         found = self._stops.get(session or "")
         if found is not None:
             found.set()
 
     def full(self) -> bool:
-        """Return whether the visitors' files take all the room they may."""
+        """Return whether the visitors' files have reached their limit."""
         total = 0
         for folder, _, names in os.walk(self.root):
             for name in names:
@@ -154,9 +154,9 @@ class Studio:
         return total > MAX_KEPT_FILES * self.limits.max_bytes
 
     def sweep(self) -> None:
-        """Remove own files that were not used for long.
+        """Remove files whose lifetime has ended.
 
-        Of what was uploaded, gradio removes the files that it kept; left are copies of a file that was there already, and empty folders.
+        Gradio removes its own uploads, but leaves copies of files that it already had and empty folders, which are removed here.
         """
         oldest = time.time() - 60 * self.limits.minutes
         for folder in self._private.iterdir():
@@ -173,7 +173,7 @@ class Studio:
             self.sweep()
 
     def close(self) -> None:
-        """Stop what is running and remove all files."""
+        """Stop all jobs and remove all files."""
         self._closed.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
         shutil.rmtree(self.root, ignore_errors=True)
@@ -184,10 +184,10 @@ def session_of(request: Any) -> str | None:
     return None if request is None else request.session_hash
 
 
-def told(studio: Studio) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Do work on one of the studio's threads, and tell a visitor what went wrong.
+def reports_errors(studio: Studio) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorate work to run on one of the studio's threads, with errors reported to the visitor.
 
-    A VcaeError is told as it is, without paths; anything else is logged, and only said to have happened.
+    The message of a VcaeError is shown without paths; other exceptions are logged, and the visitor gets a general message.
     """
 
     def wrap(work: Callable[P, R]) -> Callable[P, R]:
@@ -204,7 +204,9 @@ def told(studio: Studio) -> Callable[[Callable[P, R]], Callable[P, R]]:
                 said = text[:1].upper() + text[1:] + "."
             except Exception:
                 log.exception("a job failed")
-                said = "Something went wrong on the server and was written to its log; nothing of your input was at fault as far as it knows."
+                said = (
+                    "An internal error occurred and was written to the server's log; it was probably not caused by your input."
+                )
             raise gr.Error(said, duration=ERROR_S, print_exception=False)
 
         return guarded
@@ -212,11 +214,11 @@ def told(studio: Studio) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return wrap
 
 
-def shown(studio: Studio, place: gr.HTML) -> Callable[[Callable[P, R]], Callable[P, R | dict[gr.HTML, str]]]:
-    """Show what went wrong, as `told` tells it, in a place of the page, where it stays; nothing else on the page changes."""
+def shows_errors(studio: Studio, place: gr.HTML) -> Callable[[Callable[P, R]], Callable[P, R | dict[gr.HTML, str]]]:
+    """Decorate work like `reports_errors`, but show its errors permanently in a place of the page; nothing else on the page changes."""
 
     def wrap(work: Callable[P, R]) -> Callable[P, R | dict[gr.HTML, str]]:
-        telling = told(studio)(work)
+        telling = reports_errors(studio)(work)
 
         @functools.wraps(work)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R | dict[gr.HTML, str]:

@@ -1,4 +1,4 @@
-"""The tab Units: speech as numbers, and back in another voice."""
+"""The tab Units: encode speech as units, and speak units in another voice."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vcae import AudioError, Sound, write_sound
 from vcae.demo.clips import clip
 from vcae.demo.limits import read_upload
 from vcae.demo.pictures import note_html, views_html
-from vcae.demo.studio import Studio, session_of, shown
+from vcae.demo.studio import Studio, session_of, shows_errors
 from vcae.demo.work import gather_voice, hertz
 from vcae.figures.plot import view_sound
 from vcae.files import provenance, write_file
@@ -61,7 +61,7 @@ def build(studio: Studio) -> None:
         )
         said = gr.Audio(label="The units, spoken", interactive=False, visible=False, buttons=["download"], elem_id="units-said")
 
-    @shown(studio, status)
+    @shows_errors(studio, status)
     def find(source: str | None, request: gr.Request, progress: Any = gr.Progress()) -> list[Any]:  # noqa: B008
         with studio.job(session_of(request)) as check:
             progress(0.1, desc="reading")
@@ -80,7 +80,7 @@ def build(studio: Studio) -> None:
         text = f"Done: {len(units.units)} units in {len(runs.units)} runs, {len(set(units.units))} different ones, {units.duration_s:.1f} s."
         return [note_html(text, "done"), gr.update(visible=True), drawn, " ".join(map(str, runs.units)), *files, runs]
 
-    @shown(studio, said_note)
+    @shows_errors(studio, said_note)
     def speak(voice: str | None, units: Units | None, request: gr.Request) -> list[Any]:
         with studio.job(session_of(request)) as check:
             if units is None:

@@ -1,4 +1,4 @@
-"""The map of voices on the tab Generate: those heard in training, a dozen that nobody has, and the one that was drawn."""
+"""The map of voices on the tab Generate: training speakers, a dozen new voices, and the generated one."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from vcae.voice.new import Place, map_axes, map_voices, priors
 from vcae.voice.new import draw as draw_voice
 
 SEEDS = tuple(range(1, 13))
-# Small and fine, so that its letters are legible on a phone and sharp on a screen.
+# Small with a high resolution: legible on a phone and sharp on a screen.
 SIZE_IN, DPI = (4.4, 3.9), 170
 LABEL_PT = 7.5
-# Of the colours; voices under and over it take the last ones.
+# Range of the colour scale in Hz; voices outside of it get its end colours.
 RANGE_HZ = (80.0, 320.0)
 
 
 @lru_cache(maxsize=1)
 def dozen() -> dict[int, Place]:
-    """Return where the dozen lie, by seed."""
+    """Return the places of the dozen new voices, by seed."""
     known = priors()
     return dict(zip(SEEDS, map_voices([draw_voice(known, seed) for seed in SEEDS], known), strict=True))
 
 
 def map_html(chosen: tuple[int, Place] | None = None) -> str:
-    """Return the map as part of the page, with the voice of a seed marked."""
+    """Return the HTML of the map, with the voice of a seed marked."""
     n_known, places = len(priors().known), dozen()
-    told = "; ".join(f"{seed}: {place.f0_hz:.0f} Hz" for seed, place in places.items())
+    listed = "; ".join(f"{seed}: {place.f0_hz:.0f} Hz" for seed, place in places.items())
     alt = (
         f"Map of voices by the first two principal components of the speaker embedding: {n_known} training speakers as grey dots, and "
-        f"{len(places)} new voices between them, coloured by median F0. Seeds and median F0: {told}."
+        f"{len(places)} new voices between them, coloured by median F0. Seeds and median F0: {listed}."
     )
     if chosen is not None:
         alt += f" Marked is the voice of seed {chosen[0]}, {chosen[1].f0_hz:.0f} Hz."
@@ -43,7 +43,7 @@ def map_html(chosen: tuple[int, Place] | None = None) -> str:
 
 @lru_cache(maxsize=32)
 def draw_map(chosen: tuple[int, Place] | None = None) -> bytes:
-    """Return the map as a PNG, in inks for light and dark.
+    """Return the map as a PNG, in colours for light and dark pages.
 
     Raises:
         ConfigError: If matplotlib is missing.

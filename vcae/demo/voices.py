@@ -1,4 +1,4 @@
-"""The tab Voices: measured from clips, mixed, kept by the visitor as files; nobody sees another's."""
+"""The tab Voices: measure voices from clips, mix them, and keep them as files that only their visitor can use."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import gradio as gr
 from vcae import CheckpointError, ConfigError, Voice, __version__, load_voice, mix_voices, save_voice
 from vcae.demo.limits import MAX_REFERENCES, MAX_VOICES, read_uploads
 from vcae.demo.pictures import note_html, table_html
-from vcae.demo.studio import SAVED, Studio, session_of, shown
+from vcae.demo.studio import SAVED, Studio, session_of, shows_errors
 from vcae.voice.file import read_voice_facts
 from vcae.voice.shelf import NAME
-from vcae.voice.voice import hear_voice
+from vcae.voice.voice import voice_from_sounds
 
 SHARED = " (shared)"
-# The checkpoint that the codec stands on. A voice is kept as that measures it too, beside its file, under a name that no voice can have.
+# Checkpoint of the codec's base layer. A voice is also measured by it, and that is saved next to its file with a prefix that no name can have.
 TWIN_CHECKPOINT, TWIN = "vq", "_"
 HEAD = ("Name", "Speech", "Pitch", "Made from")
 
 
 class Shelf:
-    """The voices of a visitor: a state with their files, and the lists that show them."""
+    """Voices of a visitor: a state with their files, and the components that list them."""
 
     def __init__(self, studio: Studio) -> None:
         self._studio = studio
@@ -87,28 +87,30 @@ def choose_files(studio: Studio, visitor: Mapping[str, str], names: Sequence[str
 
 
 def twin_of(path: Path) -> Path:
-    """Return where a voice lies as the codec's checkpoint measured it, if it does."""
+    """Return the path of a voice as measured by the codec's checkpoint; it may not exist."""
     return path.with_name(TWIN + path.name)
 
 
 def choose_twins(studio: Studio, visitor: Mapping[str, str], names: Sequence[str]) -> list[Path]:
-    """Return the files of chosen voices as `choose_files` does, for the codec where there are such."""
+    """Return the files of chosen voices as `choose_files` does, but as measured for the codec if they exist."""
     files = choose_files(studio, visitor, names)
     return [twin_of(path) if twin_of(path).exists() else path for path in files]
 
 
 def check_voice_name(name: str, visitor: Mapping[str, str]) -> str:
-    """Return a voice's name.
+    """Check a voice's name and return it.
 
     Raises:
-        ConfigError: If it cannot be one, or the visitor has as many voices as are kept.
+        ConfigError: If it is not a valid name, or the visitor has the largest number of voices.
     """
     name = name.strip()
     if not NAME.fullmatch(name):
-        raise ConfigError(f"{name!r} is no name for a voice; take letters, digits, '.', '_' and '-', a letter or digit first")
+        raise ConfigError(
+            f"{name!r} is not a valid voice name; use letters, digits, '.', '_' and '-', beginning with a letter or digit"
+        )
     if len(visitor) >= MAX_VOICES and name not in visitor:
         raise ConfigError(
-            f"{len(visitor)} voices are kept for you, as many as there may be; take the name of one to replace it"
+            f"{len(visitor)} voices are kept for you, which is the limit; use the name of one of them to replace it"
         )
     return name
 
@@ -145,15 +147,15 @@ def _made_from(facts: Mapping[str, Any]) -> str:
 def keep_voice(
     studio: Studio, name: str, voice: Voice, twin: Voice | None, facts: Mapping[str, Any], visitor: Mapping[str, str]
 ) -> tuple[Path, dict[str, str]]:
-    """Keep a voice for a visitor, in place of one of that name.
+    """Keep a voice for a visitor; it replaces one of the same name.
 
     Args:
-        studio: Whose models and folder are used.
-        name: As `check_voice_name` returns it.
-        voice: As the checkpoint `default` measured it.
-        twin: As the codec's did, if it did.
-        facts: On where it comes from.
-        visitor: The voices kept so far.
+        studio: Models and folder to use.
+        name: From `check_voice_name`.
+        voice: The voice, measured by the checkpoint `default`.
+        twin: The voice, measured by the codec's checkpoint, or None.
+        facts: Metadata on its origin.
+        visitor: Voices kept so far.
 
     Returns:
         Its file, and the voices kept now.
@@ -161,9 +163,9 @@ def keep_voice(
     path = studio.new_file(name + SAVED)
     made_at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     facts = {"author": "", "made_by": f"vcae {__version__}", "made_at": made_at, **facts}
-    save_voice(path, voice, studio.model(), facts)
+    save_voice(voice, path, facts, force=True)
     if twin is not None:
-        save_voice(twin_of(path), twin, studio.model(TWIN_CHECKPOINT), facts)
+        save_voice(twin, twin_of(path), facts, force=True)
     if name in visitor:
         studio.forget(visitor[name])
     return path, {**visitor, name: str(path)}
@@ -201,7 +203,7 @@ def build(studio: Studio, shelf: Shelf) -> None:
         said = note_html(f"Kept {name}: {voice.speech_s:.1f} s of speech. Choose it on Convert, or download it.", "done")
         return [said, gr.update(value=str(path), visible=True, label=f"Download {name}{SAVED}"), now]
 
-    @shown(studio, status)
+    @shows_errors(studio, status)
     def save_work(clips: list[str] | None, name: str, visitor: dict[str, str], request: gr.Request) -> list[Any]:
         name = check_voice_name(name or "", visitor)
         with studio.job(session_of(request)):
@@ -209,10 +211,10 @@ def build(studio: Studio, shelf: Shelf) -> None:
                 raise ConfigError("there are no clips to measure; upload at least one of the voice")
             limit = studio.limits.seconds
             sounds = read_uploads(clips, "the voice", MAX_REFERENCES, limit, limit)
-            voice, twin = (hear_voice(studio.model(checkpoint), sounds) for checkpoint in ("default", TWIN_CHECKPOINT))
+            voice, twin = (voice_from_sounds(studio.model(checkpoint), sounds) for checkpoint in ("default", TWIN_CHECKPOINT))
             return keep(name, voice, twin, {"clips": [Path(clip).name for clip in clips]}, visitor)
 
-    @shown(studio, status)
+    @shows_errors(studio, status)
     def mix_work(
         first: list[str], second: list[str], share: float, name: str, visitor: dict[str, str], request: gr.Request
     ) -> list[Any]:
@@ -229,7 +231,7 @@ def build(studio: Studio, shelf: Shelf) -> None:
                 twin = mix_voices([load_voice(path, studio.model(TWIN_CHECKPOINT)) for path in twins], weights)
             return keep(name, mixed, twin, {"clips": names}, visitor)
 
-    @shown(studio, status)
+    @shows_errors(studio, status)
     def bring_work(file: str | None, visitor: dict[str, str], request: gr.Request) -> list[Any]:
         if file is None:
             raise ConfigError("there is no file; upload a voice that was saved before")

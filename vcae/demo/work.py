@@ -1,4 +1,4 @@
-"""Jobs without a page: what the tabs and the HTTP service both do."""
+"""Jobs that the tabs and the HTTP service share, without the page."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from vcae.tasks.convert import Conversion, convert
 from vcae.tasks.copy import reconstruct
 from vcae.tasks.embed import embed
 from vcae.tasks.embed_files import format_embeddings
-from vcae.voice.voice import hear_voice
+from vcae.voice.voice import voice_from_sounds
 
 Report = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
 class Converted:
-    """A conversion as a file.
+    """Conversion as a file.
 
     Attributes:
-        path: Of the sound.
-        source: What was said.
-        made: What was made of it.
+        path: File of the result.
+        source: The source.
+        made: The conversion.
         sound: The result as a sound.
     """
 
@@ -47,11 +47,11 @@ class Converted:
 
 @dataclass(frozen=True)
 class Denoised:
-    """A recording without its noise.
+    """Denoised recording as a file.
 
     Attributes:
-        path: Of the sound.
-        source: What was cleaned.
+        path: File of the result.
+        source: The noisy recording.
         sound: The result.
     """
 
@@ -62,12 +62,12 @@ class Denoised:
 
 @dataclass(frozen=True)
 class Compressed:
-    """A recording as a compressed file.
+    """Recording as a compressed file.
 
     Attributes:
-        path: Of the file.
-        source: What was compressed.
-        n_bytes: Of the file.
+        path: The compressed file.
+        source: The recording.
+        n_bytes: Size of the file.
     """
 
     path: Path
@@ -77,15 +77,15 @@ class Compressed:
 
 @dataclass(frozen=True)
 class Decoded:
-    """A compressed file as sound.
+    """Sound decoded from a compressed file.
 
     Attributes:
-        path: Of the sound.
-        sound: The same.
+        path: File of the sound.
+        sound: The sound.
         data: The compressed file.
-        whole_s: Seconds that it says it has; a damaged one may give less.
-        damage: What could not be decoded.
-        speech_s: Seconds of speech that another voice was heard from; 0 for its own.
+        whole_s: Duration by the header in seconds; a damaged file may have less.
+        damage: Parts that could not be decoded.
+        speech_s: Seconds of speech from which the target voice was measured; 0 for the original voice.
     """
 
     path: Path
@@ -99,9 +99,9 @@ class Decoded:
 def gather_voice(
     studio: Studio, model: Engine, clips: Sequence[str | Path], saved: Sequence[str | Path], denoise: bool = False
 ) -> Voice:
-    """Return the voice of clips and of saved voices; where there are both, or several saved ones, all are mixed evenly.
+    """Return the voice of clips and of saved voices; if there are both, or several saved ones, all are mixed evenly.
 
-    With `denoise`, the clips are cleaned first.
+    With `denoise`, the clips are denoised first.
 
     Raises:
         AudioError: If there is neither, or a clip cannot be used.
@@ -113,7 +113,7 @@ def gather_voice(
     if clips:
         limit = studio.limits.seconds
         sounds = read_uploads(clips, "the voice", MAX_REFERENCES, limit, limit)
-        voices.append(hear_voice(model, sounds, denoise))
+        voices.append(voice_from_sounds(model, sounds, denoise))
     return mix_voices(voices, [1.0] * len(voices))
 
 
@@ -129,13 +129,13 @@ def convert_files(
     """Convert a source file to the voice of clips or saved voices, into a new file.
 
     Args:
-        studio: Whose models and folder are used.
+        studio: Models and folder to use.
         source: Sound file.
         clips: Sound files of the voice.
         saved: Files of saved voices.
-        options: How.
-        check: Called often; what it raises ends the work.
-        report: Told the share done, 0 to 1, and what is being done.
+        options: Options of the conversion.
+        check: Called often; an exception that it raises ends the work.
+        report: Called with the fraction done, 0 to 1, and a description of the present work.
 
     Raises:
         AudioError: For unusable sound.
@@ -168,7 +168,7 @@ def denoise_file(
     check: Callable[[], None],
     report: Report = lambda share, what: None,
 ) -> Denoised:
-    """Clean a source file into a new file. Arguments as in `convert_files`, and the strength, 0 to 1.
+    """Denoise a source file into a new file. Arguments as in `convert_files`, and the strength, 0 to 1.
 
     Raises:
         AudioError: For unusable sound.
@@ -198,7 +198,7 @@ def compress_file(
     check: Callable[[], None],
     report: Report = lambda share, what: None,
 ) -> Compressed:
-    """Compress a source file into a new file. Arguments as in `convert_files`, and the rate in kbit/s.
+    """Compress a source file into a new file. Arguments as in `convert_files`, and the bit rate in kbit/s.
 
     Raises:
         AudioError: For unusable sound.
@@ -228,19 +228,19 @@ def decompress_file(
     strict: bool = False,
     seed: int = 0,
 ) -> Decoded:
-    """Decode a compressed file into a new file, whatever its name. The rest as in `convert_files`.
+    """Decode a compressed file into a new file; its name does not matter.
 
     Args:
-        studio: As there.
-        file: What to decode.
-        voice: Clips and saved voices to say it in; None for its own.
-        check: As there.
-        report: As there.
-        strict: Refuse damage.
-        seed: Of the vocoder's noise.
+        studio: As in `convert_files`.
+        file: The compressed file.
+        voice: Clips and saved voices of the target voice; None for the original voice.
+        check: As in `convert_files`.
+        report: As in `convert_files`.
+        strict: Raise for damage.
+        seed: Seed of the vocoder's noise.
 
     Raises:
-        BitstreamError: If it is no such file, too long, or nothing of it could be decoded.
+        BitstreamError: If it is not a compressed file, too long, or nothing of it could be decoded.
         AudioError: For unusable clips.
         CheckpointError: For unusable saved voices.
     """
@@ -274,13 +274,13 @@ def decompress_file(
 
 @dataclass(frozen=True)
 class Measured:
-    """The features of a recording as a file.
+    """Features of a recording as a file.
 
     Attributes:
-        path: Of the .npz.
-        shape: Rows and numbers in each.
-        duration_s: Of the recording, in seconds.
-        cosine: Of the two voices, where there are two recordings.
+        path: The .npz file.
+        shape: Number of rows, and dimension.
+        duration_s: Duration of the recording in seconds.
+        cosine: Cosine of the two voices if there are two recordings, or None.
     """
 
     path: Path
@@ -292,14 +292,14 @@ class Measured:
 def embed_file(
     studio: Studio, source: str | Path | None, other: str | Path | None, what: str, check: Callable[[], None]
 ) -> Measured:
-    """Measure a source file's features into a new file, and how alike its voice and another's are.
+    """Extract a source file's features into a new file, and compare its voice with another.
 
     Args:
-        studio: Whose models and folder are used.
+        studio: Models and folder to use.
         source: Sound file.
-        other: Another, or None.
-        what: As `vcae.tasks.embed.embed`.
-        check: Called between steps; what it raises ends the work.
+        other: Another sound file, or None.
+        what: Kind of features, as in `vcae.tasks.embed.embed`.
+        check: Called between steps; an exception that it raises ends the work.
 
     Raises:
         AudioError: For unusable sound.
@@ -324,11 +324,11 @@ def embed_file(
 def rebuild_file(
     studio: Studio, source: str | Path | None, code_dim: int, check: Callable[[], None]
 ) -> tuple[Path, Sound, Sound]:
-    """Rebuild a source file from `code_dim` numbers a step into a new file; return that, the source and the copy.
+    """Copy a source file through a bottleneck of `code_dim` values per step into a new file; return that, the source and the copy.
 
     Raises:
         AudioError: For unusable sound.
-        ConfigError: If there is no autoencoder of so many numbers.
+        ConfigError: If there is no autoencoder of this size.
     """
     sound, model = read_upload(source, "the recording", studio.limits.seconds), studio.model()
     check()
@@ -343,5 +343,5 @@ def _stem(source: str | Path | None) -> str:
 
 
 def hertz(value: float) -> str:
-    """Return a median F0 for people."""
+    """Format a median F0."""
     return "no voiced sound" if math.isnan(value) else f"{value:.0f} Hz"

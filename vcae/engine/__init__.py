@@ -1,1 +1,1 @@
-"""A checkpoint at work: listening, decoding, vocoding, denoising."""
+"""A checkpoint on a device: analysis, decoding, vocoding, denoising."""

@@ -1,10 +1,10 @@
-"""Content, F0 and a speaker embedding to a mel, at once or by sections."""
+"""Decoding of content, F0 and a speaker embedding to a mel, at once or by sections."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from vcae.audio.sections import Computed, Sections
+from vcae.audio.sections import LazySections, Sections
 from vcae.engine.engine import Engine
 from vcae.model.decoder import Decoder, log_f0_mean
 from vcae.model.reference import Reference
@@ -19,9 +19,9 @@ def decode_voice(
     f0_mean: Tensor | None = None,
     reference: Reference | None = None,
 ) -> Tensor:
-    """Decode content (1, D, ceil(T / stride)) and F0 (1, T) to a log-mel (1, n_mels, T), by a voice's own decoder if it has one.
+    """Decode content (1, D, ceil(T / stride)) and F0 (1, T) to a log-mel (1, n_mels, T), with a voice's own decoder if it has one.
 
-    Of a section, `f0_mean` (1, 1) is the whole's mean log-F0. `reference` is what the decoder may look up of the voice.
+    For a section, `f0_mean` (1, 1) is the mean log-F0 of the whole recording. `reference` is for the decoder's attention.
     """
     autoencoder = model.autoencoder
     mel: Tensor = (decoder or autoencoder.decoder)(
@@ -38,10 +38,10 @@ def decode_sections(
     decoder: Decoder | None = None,
     f0_mean: Tensor | None = None,
     reference: Reference | None = None,
-) -> Computed:
-    """Decode as `decode_voice` does, by sections: content of ceil(T / stride) steps and F0 (1, T) to a mel of T steps.
+) -> LazySections:
+    """Apply `decode_voice` by sections: content of ceil(T / stride) steps and F0 (1, T) to a mel of T frames.
 
-    `f0_mean` (1, 1) is the mean log-F0 to relate F0 to, its own when None; `reference` as in `decode_voice`.
+    `f0_mean` (1, 1) is the mean log-F0 to which F0 is relative, that of `f0` when None; `reference` as in `decode_voice`.
     """
     stride, mean = model.autoencoder.config.content.stride, log_f0_mean(f0) if f0_mean is None else f0_mean
     reach = (decoder or model.autoencoder.decoder).reach
@@ -50,4 +50,4 @@ def decode_sections(
         code = latent.read(start // stride, -(-stop // stride))
         return decode_voice(model, code, f0[:, start:stop], speaker_embedding, decoder, mean, reference)
 
-    return Computed(f0.shape[-1], compute, reach, stride)
+    return LazySections(f0.shape[-1], compute, reach, stride)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vcae.audio.io import Sound, SoundReader, resample_blocks
+from vcae.audio.io import Sound, resample_blocks
 from vcae.audio.loudness import SILENCE_LEVEL, TARGET_LEVEL, LevelMeter
-from vcae.audio.sections import Kept
+from vcae.audio.sections import StoredSections
 from vcae.checkpoint import load_module
-from vcae.engine.engine import Samples, as_channels, choose_device
+from vcae.engine.engine import Samples, as_sound, choose_device
 from vcae.engine.listening import Source
 from vcae.errors import AudioError
+from vcae.files import provenance
 from vcae.model.denoiser import PART, Denoiser, denoiser_of
 from vcae.options import check_strength
 
@@ -195,7 +196,7 @@ class Cleaned:
     n_channels: int
     duration_s: float
     _network: Denoiser
-    _heard: Kept
+    _heard: StoredSections
     _gain: float
     _strength: float
 
@@ -232,6 +233,9 @@ class Cleaner:
         network, self.file = load_module(name, PART, denoiser_of)
         self.network = network.to(self.device).requires_grad_(False)
 
+    def __repr__(self) -> str:
+        return f"Cleaner({self.file.path.stem}, {self.sample_rate} Hz, {self.device})"
+
     @property
     def sample_rate(self) -> int:
         """Rate of the network, in Hz; `running` takes and gives it."""
@@ -249,13 +253,13 @@ class Cleaner:
             ConfigError: For a strength that is not allowed.
         """
         check_strength(strength)
-        meter, kept, channels = LevelMeter(), Kept(False, torch.device("cpu")), 1
+        meter, kept, channels = LevelMeter(), StoredSections(False, torch.device("cpu")), 1
         limit, on_disk = round(SECTION_S * source.sample_rate), False
         for block in source.channel_blocks():
             channels = block.shape[1]
             meter.add(block[:, 0] if channels == 1 else np.sqrt(np.square(block).mean(axis=1)))
             if meter.n > limit and not on_disk:
-                memory, kept, on_disk = kept, Kept(True, torch.device("cpu")), True
+                memory, kept, on_disk = kept, StoredSections(True, torch.device("cpu")), True
                 if memory.n:
                     kept.append(memory.read(0, memory.n))
             if len(block):
@@ -300,42 +304,21 @@ class _Mono:
             yield block[:, None]
 
 
-@dataclass(frozen=True)
-class _Array:
-    """Samples (N, channels) as a source."""
-
-    wav: np.ndarray
-    sample_rate: int
-    name: str = "audio"
-
-    def channel_blocks(self) -> Iterator[np.ndarray]:
-        yield self.wav
-
-
-def denoise(wav: Samples, sample_rate: int | None = None, strength: float = 1.0, device: str = "auto") -> Tensor:
+def denoise(wav: Samples, sample_rate: int | None = None, strength: float = 1.0, device: str = "auto") -> Sound:
     """Take the noise from a recording of speech.
 
     Args:
-        wav: Samples, a sound, or the path of a file, as `as_sound` takes them; at least 0.1 s.
-        sample_rate: Of samples, in Hz.
-        strength: From the recording as it is (0) to all that can be taken away (1).
+        wav: Samples, a sound, or the path of a file, in any form that `as_sound` accepts; at least 0.1 s.
+        sample_rate: Sample rate of arrays, in Hz.
+        strength: Strength from 0 (unchanged) to 1 (full denoising).
         device: `auto`, `cpu`, `cuda` or `mps`.
 
     Returns:
-        Of the same rate, length and level: (N,) of mono, (N, channels) of a file with several channels, and the shape of the array that was
-        given.
+        The sound, mixed to mono, at the rate and the level it had.
 
     Raises:
         AudioError: For unusable audio.
         ConfigError: For a strength that is not allowed.
     """
     cleaner = shared_cleaner(choose_device(device).type)
-    if isinstance(wav, str | Path):
-        with SoundReader(wav) as reader:
-            made = np.concatenate(list(cleaner.clean(reader, strength).channel_blocks()))
-        return torch.from_numpy(made[:, 0] if made.shape[1] == 1 else made)
-    array, rate = as_channels(wav, sample_rate)
-    made = np.concatenate(list(cleaner.clean(_Array(array, rate), strength).channel_blocks()))
-    if isinstance(wav, Sound) or wav.ndim == 1:
-        return torch.from_numpy(made[:, 0])
-    return torch.from_numpy(made if tuple(wav.shape) == made.shape else np.ascontiguousarray(made.T))
+    return replace(cleaner.sound(as_sound(wav, sample_rate), strength), comment=provenance(cleaner.file, "denoised"))

@@ -1,4 +1,4 @@
-"""A checkpoint on a device: what every use of it stands on."""
+"""A checkpoint on a device: the basis of all its uses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from vcae import checkpoint
 from vcae.audio.io import Sound, check_sound, read_sound
 from vcae.audio.mel import LogMel
-from vcae.audio.sections import Sections, Workshop
+from vcae.audio.sections import SectionRunner, Sections
 from vcae.errors import AudioError, CheckpointError, ConfigError
 from vcae.model.autoencoder import Autoencoder
 from vcae.vocoder.excitation import PitchTrack
@@ -23,20 +23,20 @@ from vcae.vocoder.neural import CHUNK_S, HarmonicNoiseVocoder
 log = logging.getLogger(__name__)
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-# A decoded mel is smoother than any recording's: a vocoder that follows it to the letter sounds worse than one that does so in part.
+# A decoded mel is smoother than a recording's, so a vocoder that follows it exactly sounds worse than one that does so in part.
 DECODED_CORRECTIONS = 1
-# What may be given where sound is asked for: samples, with their rate; a sound; or the path of a file.
+# Accepted forms of sound: samples, with their rate; a sound; or the path of a file.
 Samples = Tensor | np.ndarray | Sound | str | Path
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Choose where to compute.
+    """Choose the device.
 
     Args:
         name: `auto` (cuda, then mps, then cpu), `cpu`, `cuda` or `mps`.
 
     Raises:
-        ConfigError: If the name is unknown or the device is not there.
+        ConfigError: If the name is unknown or the device is not available.
     """
     if name not in DEVICES:
         raise ConfigError(f"device is {name!r}; allowed are {', '.join(DEVICES)}")
@@ -44,7 +44,7 @@ def choose_device(name: str = "auto") -> torch.device:
     if name == "auto":
         return torch.device(next(device for device, present in there.items() if present))
     if not there[name]:
-        raise ConfigError(f"device {name} is not available on this machine; use --device auto or cpu")
+        raise ConfigError(f"device {name} is not available on this machine; use the device auto or cpu")
     return torch.device(name)
 
 
@@ -52,10 +52,10 @@ def as_sound(wav: Samples, sample_rate: int | None = None, name: str = "audio") 
     """Return samples, a sound, or the sound file of a path as a checked mono sound.
 
     Args:
-        wav: (N,), (N, channels) as soundfile gives them, or (channels, N) as torchaudio does: floats in -1..1, or signed integers, which are
-            scaled by their type's range; a `Sound`; or the path of a file. The shorter side of two is taken for the channels.
+        wav: (N,), (N, channels) as from soundfile, or (channels, N) as from torchaudio: floats in -1..1, or signed integers, which are
+            scaled by their type's range; a `Sound`; or the path of a file. The shorter one of two dimensions is that of the channels.
         sample_rate: Hz. A sound and a file have their own.
-        name: For messages.
+        name: Name for messages.
 
     Raises:
         AudioError: For samples of another shape or type, empty, not finite or of an unsupported rate; for an unusable file.
@@ -64,17 +64,9 @@ def as_sound(wav: Samples, sample_rate: int | None = None, name: str = "audio") 
     if isinstance(wav, str | Path):
         return read_sound(wav)
     if isinstance(wav, Sound):
+        if sample_rate is not None and sample_rate != wav.sample_rate:
+            raise ConfigError(f"the {name} is {wav}, and sample_rate is {sample_rate} Hz; leave it out, a Sound has its own")
         return check_sound(wav.wav, wav.sample_rate, wav.name)
-    array, rate = as_channels(wav, sample_rate, name)
-    return check_sound(array, rate, name)
-
-
-def as_channels(
-    wav: np.ndarray | Tensor | Sound, sample_rate: int | None = None, name: str = "audio"
-) -> tuple[np.ndarray, int]:
-    """Return checked samples (N, channels), float32, and their rate in Hz; arguments and errors as in `as_sound`."""
-    if isinstance(wav, Sound):
-        return check_sound(wav.wav, wav.sample_rate, wav.name).wav[:, None], wav.sample_rate
     if sample_rate is None:
         raise ConfigError(
             f"the sample rate of the {name} is missing; give it in Hz, or give a path or a Sound, which have theirs"
@@ -88,8 +80,7 @@ def as_channels(
         )
     if array.ndim == 2 and array.shape[0] < array.shape[1]:
         array = array.T
-    check_sound(array, sample_rate, name)
-    return np.ascontiguousarray(array.reshape(len(array), -1), dtype=np.float32), int(sample_rate)
+    return check_sound(array, sample_rate, name)
 
 
 class Engine:
@@ -101,7 +92,7 @@ class Engine:
 
     Raises:
         CheckpointError: If the checkpoint cannot be loaded.
-        ConfigError: If the device is not there.
+        ConfigError: If the device is not available.
     """
 
     def __init__(self, name: str | Path = checkpoint.DEFAULT, device: str = "auto") -> None:
@@ -111,14 +102,19 @@ class Engine:
         if part is None:
             raise CheckpointError(
                 f"{self.checkpoint.path} holds neither an autoencoder nor a vocoder; give another checkpoint "
-                "(a codec is for vcae compress and decompress, a ladder for vcae reconstruct --code-dim)"
+                "(a codec is for vcae.Codec, a ladder for reconstruct with code_dim)"
             )
         self.mel_config = part.config.mel
         self.log_mel = LogMel(self.mel_config).to(self.device)
 
+    def __repr__(self) -> str:
+        parts = {"autoencoder": self.checkpoint.autoencoder, "vocoder": self.checkpoint.vocoder}
+        sizes = [f"{name} {sum(p.numel() for p in m.parameters()) / 1e6:.1f} M" for name, m in parts.items() if m is not None]
+        return f"{type(self).__name__}({self.checkpoint.path.stem}, {', '.join(sizes)}, {self.sample_rate} Hz, {self.device})"
+
     @property
     def sample_rate(self) -> int:
-        """Rate of every signal this model gives, in Hz."""
+        """Sample rate of all output signals, in Hz."""
         return self.mel_config.sample_rate
 
     def the_vocoder(self) -> HarmonicNoiseVocoder:
@@ -128,7 +124,7 @@ class Engine:
             CheckpointError: If the checkpoint has none.
         """
         if self.checkpoint.vocoder is None:
-            raise CheckpointError(f"{self.checkpoint.path} holds no vocoder; use --checkpoint {checkpoint.DEFAULT}")
+            raise CheckpointError(f"{self.checkpoint.path} holds no vocoder; use the checkpoint {checkpoint.DEFAULT!r}")
         return self.checkpoint.vocoder
 
     @property
@@ -139,7 +135,7 @@ class Engine:
             CheckpointError: If the checkpoint has none.
         """
         if self.checkpoint.autoencoder is None:
-            raise CheckpointError(f"{self.checkpoint.path} holds no autoencoder; use --checkpoint {checkpoint.DEFAULT}")
+            raise CheckpointError(f"{self.checkpoint.path} holds no autoencoder; use the checkpoint {checkpoint.DEFAULT!r}")
         return self.checkpoint.autoencoder
 
     @torch.inference_mode()
@@ -153,17 +149,17 @@ class Engine:
         follow: Tensor | None = None,
         progress: Callable[[float], object] | None = None,
     ) -> Tensor:
-        """Turn a log-mel into sound, by the checkpoint's vocoder or by Griffin-Lim where it has none.
+        """Synthesise sound from a log-mel, by the checkpoint's vocoder or by Griffin-Lim if it has none.
 
         Args:
             mel: (B, n_mels, T), natural log magnitude.
             f0: (B, T) in Hz, 0 where unvoiced.
             n_samples: Length, (T - 1) * hop_length when None.
-            seed: Of the noise, or of Griffin-Lim's first phases.
-            n_corrections: How often the vocoder puts the mel right; the checkpoint's number when None, `DECODED_CORRECTIONS` for a mel
-                that an autoencoder decoded.
-            follow: (B, N), the recording to copy, if the copy's pulses shall stand where the recording's do.
-            progress: Called with the share done, 0 to 1, after each chunk; what it raises ends the work.
+            seed: Seed of the noise, or of Griffin-Lim's initial phases.
+            n_corrections: Iterations that correct the mel; the checkpoint's number when None. Use `DECODED_CORRECTIONS` for a mel
+                decoded by an autoencoder.
+            follow: (B, N), a recording whose pulse positions the copy gets, or None.
+            progress: Called with the fraction done, 0 to 1, after each chunk; an exception that it raises ends the work.
 
         Returns:
             (B, N), on the CPU.
@@ -191,7 +187,7 @@ class Engine:
         chunk_s: float = CHUNK_S,
         follow: Tensor | None = None,
     ) -> Iterator[Tensor]:
-        """Yield what `vocode` returns in chunks of `chunk_s` seconds, in memory bounded by the chunk.
+        """Yield the result of `vocode` in chunks of `chunk_s` seconds, in memory bounded by the chunk.
 
         Raises:
             CheckpointError: If the checkpoint has no vocoder.
@@ -202,12 +198,12 @@ class Engine:
 
     @torch.inference_mode()
     def vocode_sections(
-        self, mel: Sections, f0: Tensor, n_samples: int, seed: int, n_corrections: int | None, work: Workshop
+        self, mel: Sections, f0: Tensor, n_samples: int, seed: int, n_corrections: int | None, runner: SectionRunner
     ) -> Iterator[Tensor]:
-        """Yield what `vocode` returns for a mel that is read by sections, (1, n) each on the CPU."""
+        """Yield the result of `vocode` for a mel that is read by sections, (1, n) each on the CPU."""
         vocoder = self.checkpoint.vocoder
         if vocoder is None:
-            # Griffin-Lim knows no sections.
+            # Griffin-Lim needs the whole mel.
             yield self.vocode(mel.read(0, mel.n), f0, n_samples, seed, n_corrections)
             return
         c = self.mel_config
@@ -216,5 +212,5 @@ class Engine:
         def synthesise(start: int, stop: int) -> Tensor:
             return vocoder.section(mel.read, pitch, (start, stop), n_samples, seed, n_corrections)
 
-        for section in work.work(synthesise, work.walk(-(-n_samples // c.hop_length))):
+        for section in runner.run(synthesise, runner.spans(-(-n_samples // c.hop_length))):
             yield section.cpu()

@@ -1,4 +1,4 @@
-"""Listening to a recording of any length: its level, sound, mel, F0, content and voice, each in passes of bounded memory."""
+"""Analysis of recordings of any length: level, samples, mel, F0, content and voice, each in passes of bounded memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from vcae.audio.f0 import estimate_f0_sections
 from vcae.audio.frames import active_levels, n_frames
 from vcae.audio.io import resample_blocks
 from vcae.audio.loudness import SILENCE_LEVEL, LevelMeter
-from vcae.audio.sections import Computed, Kept, Sections, Workshop
+from vcae.audio.sections import LazySections, SectionRunner, Sections, StoredSections
+from vcae.deprecation import renamed
 from vcae.engine.engine import Engine
 from vcae.errors import AudioError
 from vcae.model.content import ContentEncoder
@@ -24,37 +25,37 @@ MIN_SOURCE_S = 0.5
 
 
 class Source(Protocol):
-    """What can be listened to: a `Sound`, or a `SoundReader` of a file."""
+    """Interface of inputs: a `Sound`, or a `SoundReader` of a file."""
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """Name for messages."""
 
     @property
     def sample_rate(self) -> int:
-        """Hz."""
+        """Sample rate in Hz."""
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Yield mono samples (n,), float32."""
 
 
 @dataclass(frozen=True)
-class Heard:
-    """A recording as the models see it, to be read by sections.
+class SectionedAnalysis:
+    """Analysis of a recording of any length, to be read by sections.
 
     Attributes:
-        wav: Of N steps with one number each, at the model's rate and level.
-        meter: What was measured of `wav`.
-        mel: Of T steps, natural log magnitude.
+        wav: Samples (1, 1, N), at the model's rate and level.
+        meter: Measurements of `wav`.
+        mel: (1, n_mels, T), natural log magnitude.
         f0: (1, T) in Hz, 0 where unvoiced.
-        active: (1, 1, T), 1.0 in frames that carry sound.
-        level: RMS of the active frames before the level was changed.
+        active: (1, 1, T), 1.0 in active frames.
+        level: RMS level of the active frames before it was changed.
         duration_s: Length in seconds.
     """
 
     wav: Sections
     meter: LevelMeter
-    mel: Kept
+    mel: StoredSections
     f0: Tensor
     active: Tensor
     level: float
@@ -63,13 +64,13 @@ class Heard:
 
 @dataclass(frozen=True)
 class Analysis:
-    """A signal as the models see it.
+    """Analysis of a whole signal.
 
     Attributes:
         wav: (N,) numpy, 16 kHz, at the models' level.
         mel: (1, n_mels, T), natural log magnitude.
         f0: (1, T) in Hz, 0 where unvoiced.
-        level: RMS of the active frames before the level was changed.
+        level: RMS level of the active frames before it was changed.
     """
 
     wav: np.ndarray
@@ -79,14 +80,14 @@ class Analysis:
 
 
 @dataclass(frozen=True)
-class Taken:
-    """A recording at a model's rate and level.
+class LeveledRecording:
+    """Recording at a model's rate and level.
 
     Attributes:
-        wav: Of N steps with one number each.
-        meter: What was measured of `wav`.
-        gain: What brought the recording to the models' level.
-        level: RMS of the active frames before that.
+        wav: Samples (1, 1, N).
+        meter: Measurements of `wav`.
+        gain: Gain that brought the recording to the models' level.
+        level: RMS level of the active frames before that.
         duration_s: Length in seconds.
     """
 
@@ -97,17 +98,17 @@ class Taken:
     duration_s: float
 
 
-def take_in(
-    source: Source, sample_rate: int, hop_length: int, min_s: float, choose: Callable[[int], Workshop]
-) -> tuple[Taken, Workshop]:
-    """Take in a recording: once through it, for its samples and its level.
+def read_leveled(
+    source: Source, sample_rate: int, hop_length: int, min_s: float, choose: Callable[[int], SectionRunner]
+) -> tuple[LeveledRecording, SectionRunner]:
+    """Read a recording once, resample it, and bring it to the models' level.
 
     Args:
-        source: What to listen to.
-        sample_rate: That it is wanted at, in Hz.
+        source: The recording.
+        sample_rate: Target rate in Hz.
         hop_length: Samples from frame to frame.
         min_s: Shortest length allowed, in seconds.
-        choose: Gives the way to go through so many frames.
+        choose: Function that returns the runner for a number of frames.
 
     Raises:
         AudioError: If the recording is too short, silent, or cannot be read.
@@ -132,76 +133,78 @@ def take_in(
     if level < SILENCE_LEVEL:
         raise AudioError(f"{source.name} is silent (level {level:.1e} of full scale); give a recording with sound in it")
     kept = raw.finish()
-    wav = Computed(
+    wav = LazySections(
         ready.n, lambda start, stop: (kept.read(start, stop) - offset) * gain if offset else kept.read(start, stop) * gain
     )
-    return Taken(wav, ready.changed(gain=gain), gain, level, duration_s), choose(n_frames(ready.n, hop_length))
+    return LeveledRecording(wav, ready.changed(gain=gain), gain, level, duration_s), choose(n_frames(ready.n, hop_length))
 
 
-def listen(
-    model: Engine, source: Source, min_s: float, choose: Callable[[int], Workshop], with_f0: bool = True
-) -> tuple[Heard, Workshop]:
-    """Take in a recording as the models see it.
+def analyse_sections(
+    model: Engine, source: Source, min_s: float, choose: Callable[[int], SectionRunner], with_f0: bool = True
+) -> tuple[SectionedAnalysis, SectionRunner]:
+    """Analyse a recording of any length by sections.
 
     Args:
-        model: Whose rate and mel.
-        source: What to listen to.
+        model: Model that gives the sample rate and the mel.
+        source: The recording.
         min_s: Shortest length allowed, in seconds.
-        choose: Gives the way to go through so many frames.
-        with_f0: Without it no F0 is estimated, which takes most of the time: all frames count as unvoiced.
+        choose: Function that returns the runner for a number of frames.
+        with_f0: Estimate F0, which takes most of the time; otherwise all frames are unvoiced.
 
     Raises:
         AudioError: If the recording is too short, silent, or cannot be read.
     """
     hop = model.mel_config.hop_length
-    taken, work = take_in(source, model.sample_rate, hop, min_s, choose)
+    taken, runner = read_leveled(source, model.sample_rate, hop, min_s, choose)
     wav, n = taken.wav, n_frames(taken.wav.n, hop)
-    mel = work.keep(_mel(model, wav, n))
+    mel = runner.store(_mel(model, wav, n))
     f0 = np.zeros(n, np.float32)
     if with_f0:
         f0 = estimate_f0_sections(lambda start, stop: wav.read(start, stop)[0, 0].numpy(), wav.n, taken.meter.peak)
-    active = active_levels(frame_levels(mel, work))
-    heard = Heard(wav, taken.meter, mel, torch.from_numpy(f0).to(model.device)[None], active, taken.level, taken.duration_s)
-    return heard, work
+    active = active_levels(frame_levels(mel, runner))
+    heard = SectionedAnalysis(
+        wav, taken.meter, mel, torch.from_numpy(f0).to(model.device)[None], active, taken.level, taken.duration_s
+    )
+    return heard, runner
 
 
 @torch.inference_mode()
 def analyse(engine: Engine, sound: Source, min_s: float = MIN_SOURCE_S) -> Analysis:
-    """Bring a sound to the models' rate and level, all of it at once, and take its mel and F0.
+    """Analyse a whole sound: bring it to the models' rate and level, and compute mel and F0.
 
     Args:
-        engine: Whose rate and mel.
-        sound: What to listen to.
+        engine: Engine that gives the sample rate and the mel.
+        sound: The sound.
         min_s: Shortest length allowed, in seconds.
 
     Raises:
         AudioError: If the sound is too short, silent, or cannot be read.
     """
-    heard, _ = listen(engine, sound, min_s, lambda n: Workshop(n, False, engine.device))
+    heard, _ = analyse_sections(engine, sound, min_s, lambda n: SectionRunner(n, False, engine.device))
     return Analysis(heard.wav.read(0, heard.wav.n)[0, 0].numpy(), heard.mel.read(0, heard.mel.n), heard.f0, heard.level)
 
 
 class _Spool:
-    """Samples of a number not known beforehand: in memory until they are too many."""
+    """Store of a stream of samples of unknown length: in memory at first, then on disk."""
 
-    def __init__(self, choose: Callable[[int], Workshop]) -> None:
-        self._choose, self._kept, self._on_disk = choose, Kept(False, torch.device("cpu")), False
+    def __init__(self, choose: Callable[[int], SectionRunner]) -> None:
+        self._choose, self._kept, self._on_disk = choose, StoredSections(False, torch.device("cpu")), False
 
     def append(self, block: np.ndarray, n: int) -> None:
         """Add samples (n,), after which there are `n` frames."""
         if not self._on_disk and self._choose(n).on_disk:
-            memory, self._kept, self._on_disk = self._kept, Kept(True, torch.device("cpu")), True
+            memory, self._kept, self._on_disk = self._kept, StoredSections(True, torch.device("cpu")), True
             if memory.n:
                 self._kept.append(memory.read(0, memory.n))
         if len(block):
             self._kept.append(torch.from_numpy(block)[None, None])
 
-    def finish(self) -> Kept:
+    def finish(self) -> StoredSections:
         """Return the samples."""
         return self._kept
 
 
-def _mel(model: Engine, wav: Sections, n: int) -> Computed:
+def _mel(model: Engine, wav: Sections, n: int) -> LazySections:
     hop, n_fft = model.mel_config.hop_length, model.mel_config.n_fft
 
     def compute(start: int, stop: int) -> Tensor:
@@ -209,19 +212,19 @@ def _mel(model: Engine, wav: Sections, n: int) -> Computed:
         mel: Tensor = model.log_mel(samples[0].to(model.device))
         return mel
 
-    # One frame more than the windows reach, so that a section is never shorter than what is mirrored at its ends.
-    return Computed(n, compute, reach=-(-n_fft // (2 * hop)) + 1)
+    # One frame more than the windows need, so that a section is never shorter than the reflection padding at its ends.
+    return LazySections(n, compute, reach=-(-n_fft // (2 * hop)) + 1)
 
 
-def frame_levels(mel: Sections, work: Workshop) -> Tensor:
+def frame_levels(mel: Sections, runner: SectionRunner) -> Tensor:
     """Return the mean level of each frame of a mel: (1, 1, T)."""
-    return torch.cat([mel.read(start, stop).mean(dim=1, keepdim=True) for start, stop in work.walk(mel.n)], dim=-1)
+    return torch.cat([mel.read(start, stop).mean(dim=1, keepdim=True) for start, stop in runner.spans(mel.n)], dim=-1)
 
 
-def _normalized(x: Sections, weight: Tensor, work: Workshop) -> Computed:
-    """Normalise each channel over all time, as `InstanceNorm` does, by moments that are added up in a pass of their own."""
+def _normalized(x: Sections, weight: Tensor, runner: SectionRunner) -> LazySections:
+    """Normalise each channel over all time, as `InstanceNorm` does, by moments that are accumulated in an extra pass."""
     total, mean, squares = 0.0, torch.zeros(1), torch.zeros(1)
-    for start, stop in work.walk(x.n):
+    for start, stop in runner.spans(x.n):
         section, w = x.read(start, stop).float(), weight[..., start:stop]
         count = float(w.sum())
         if not count:
@@ -232,76 +235,90 @@ def _normalized(x: Sections, weight: Tensor, work: Workshop) -> Computed:
         # Source: Chan, Golub and LeVeque, Updating formulae and a pairwise algorithm for computing sample variances (1979).
         squares = squares + spread + step.square() * (total * count / (total + count))
         mean, total = mean + step * (count / (total + count)), total + count
-    deviation = (squares / max(total, 1e-3) + 1e-4).sqrt().float().to(work.device)
-    centre = mean.float().to(work.device)
-    return Computed(x.n, lambda start, stop: (x.read(start, stop) - centre) / deviation)
+    deviation = (squares / max(total, 1e-3) + 1e-4).sqrt().float().to(runner.device)
+    centre = mean.float().to(runner.device)
+    return LazySections(x.n, lambda start, stop: (x.read(start, stop) - centre) / deviation)
 
 
-def hear_content(model: Engine, mel: Sections, active: Tensor, work: Workshop) -> Sections:
-    """Return the content that the decoder reads, ceil(T / stride) steps, as `Autoencoder.encode_content` does.
+def encode_content_sections(model: Engine, mel: Sections, active: Tensor, runner: SectionRunner) -> Sections:
+    """Encode the decoder's content input, ceil(T / stride) steps, as `Autoencoder.encode_content` does.
 
-    Arguments as `hear_latent`.
+    Arguments as `encode_latent_sections`.
     """
-    latent, quantizer = hear_latent(model, mel, active, work), model.autoencoder.quantizer
+    latent, quantizer = encode_latent_sections(model, mel, active, runner), model.autoencoder.quantizer
     if quantizer is None:
         return latent
-    return Computed(latent.n, lambda start, stop: quantizer.decode(quantizer.encode(latent.read(start, stop))))
+    return LazySections(latent.n, lambda start, stop: quantizer.decode(quantizer.encode(latent.read(start, stop))))
 
 
-def hear_latent(model: Engine, mel: Sections, active: Tensor, work: Workshop) -> Sections:
-    """Return the content latent, ceil(T / stride) steps, as `Autoencoder.encode_latent` does.
+def encode_latent_sections(model: Engine, mel: Sections, active: Tensor, runner: SectionRunner) -> Sections:
+    """Encode the content latent, ceil(T / stride) steps, as `Autoencoder.encode_latent` does.
 
-    What is normalised over time is normalised by the moments of the whole: one pass for each time that this is done.
+    Normalisation over time uses the moments of the whole recording, which takes one pass for each normalisation.
 
     Args:
-        model: With an autoencoder.
-        mel: Of T steps.
-        active: (1, 1, T), 1.0 in frames that carry sound.
-        work: How to go through it.
+        model: Model with an autoencoder.
+        mel: Of T frames.
+        active: (1, 1, T), 1.0 in active frames.
+        runner: Runner of computations over the sections.
     """
     autoencoder = model.autoencoder
-    start = Computed(mel.n, lambda start, stop: autoencoder.normalize(mel.read(start, stop)))
-    way = _BySections(autoencoder.content_encoder, start, active, work)
+    start = LazySections(mel.n, lambda start, stop: autoencoder.normalize(mel.read(start, stop)))
+    way = _BySections(autoencoder.content_encoder, start, active, runner)
     return way.finish(autoencoder.content_encoder.run(start, way))
 
 
 class _BySections:
-    """The content encoder section by section: what is normalised is kept, so that its moments are those of the whole."""
+    """Backend that runs the content encoder by sections; inputs of normalisations are stored to get the moments of the whole."""
 
-    def __init__(self, encoder: ContentEncoder, start: Sections, weight: Tensor, work: Workshop) -> None:
-        self._encoder, self._weight, self._work = encoder, weight, work
-        # What costs nothing to read again.
+    def __init__(self, encoder: ContentEncoder, start: Sections, weight: Tensor, runner: SectionRunner) -> None:
+        self._encoder, self._weight, self._runner = encoder, weight, runner
+        # Sections that can be read again at no cost.
         self._cheap = start
 
     def normalize(self, x: Sections) -> Sections:
-        self._cheap = _normalized(self.finish(x), self._weight, self._work)
+        self._cheap = _normalized(self.finish(x), self._weight, self._runner)
         return self._cheap
 
     def map(self, x: Sections, function: Callable[[Tensor, Tensor | None], Tensor], reach: int) -> Sections:
-        return Computed(x.n, lambda start, stop: function(x.read(start, stop), None), reach)
+        return LazySections(x.n, lambda start, stop: function(x.read(start, stop), None), reach)
 
     def pool(self, x: Sections) -> Sections:
         stride = self._encoder.config.stride
         self._weight = self._encoder.pool_weight(self._weight)
-        return Computed(
+        return LazySections(
             -(-x.n // stride), lambda start, stop: self._encoder.pool(x.read(start * stride, min(stop * stride, x.n)))
         )
 
     def finish(self, x: Sections) -> Sections:
-        return x if x is self._cheap else self._work.keep(x)
+        return x if x is self._cheap else self._runner.store(x)
 
 
-def hear_speaker(model: Engine, mel: Sections, active: Tensor, work: Workshop) -> Tensor:
-    """Return the speaker embedding (1, speaker_dim), as `Autoencoder.encode_speaker` does.
+def encode_speaker_sections(model: Engine, mel: Sections, active: Tensor, runner: SectionRunner) -> Tensor:
+    """Encode the speaker embedding (1, speaker_dim), as `Autoencoder.encode_speaker` does.
 
     Raises:
         ConfigError: If this is a plain autoencoder, which has no speaker part.
     """
     encoder = model.autoencoder.the_speaker_encoder()
     pool = AttentivePool(encoder)
-    for start, stop in work.walk(mel.n):
+    for start, stop in runner.spans(mel.n):
         first, last = max(start - encoder.reach, 0), min(stop + encoder.reach, mel.n)
         attended = encoder.attend(model.autoencoder.normalize(mel.read(first, last)), active[..., first:last])
         x, score = (value[..., start - first : stop - first] for value in attended)
         pool.add(x, score)
     return pool.embed()
+
+
+__getattr__ = renamed(
+    __name__,
+    {
+        "Heard": "SectionedAnalysis",
+        "Taken": "LeveledRecording",
+        "take_in": "read_leveled",
+        "listen": "analyse_sections",
+        "hear_content": "encode_content_sections",
+        "hear_latent": "encode_latent_sections",
+        "hear_speaker": "encode_speaker_sections",
+    },
+)

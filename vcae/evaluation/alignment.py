@@ -1,4 +1,4 @@
-"""Forced alignment: when each phone and word of a known sentence is said, by pocketsphinx (extra `eval`)."""
+"""Forced alignment of phones and words to a transcript, by pocketsphinx (extra `eval`)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from vcae.errors import DataError
 # Pauses and noises among pocketsphinx's phones; `<sil>` and the like among its words.
 SILENT_PHONES = ("SIL", "+SPN+", "+NSN+")
 FRAME_S = 0.01
-# A frame is heard through a window of 25.6 ms that starts with it: the border before it lies this much later.
+# A frame's analysis window of 25.6 ms begins at the frame, so the boundary before the frame is this much later.
 DELAY_S = (0.0256 - FRAME_S) / 2
-# Quiet before the first word and after the last, in seconds, and the beam (None: pocketsphinx's own), tried in turn. Its second pass
-# is brittle: what fails with one margin passes with another.
+# Silence before the first word and after the last, in seconds, and the beam (None: pocketsphinx's default), tried in turn. The second
+# pass is unreliable: recordings that fail with one margin pass with another.
 ATTEMPTS = ((0.1, None), (0.2, None), (0.3, None), (0.15, None), (0.1, 1e-80), (0.2, 1e-80), (0.3, 1e-120))
 ONES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen"]
 ONES += ["fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
@@ -28,7 +28,7 @@ TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "nin
 
 @dataclass(frozen=True)
 class Interval:
-    """What is said from when to when, in seconds: a phone in ARPAbet without stress, or a word in lower case."""
+    """Labelled interval in seconds: a phone in ARPAbet without stress, or a word in lower case."""
 
     label: str
     start_s: float
@@ -37,7 +37,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Alignment:
-    """The phones, pauses among them, and the words of a recording, in order."""
+    """Phones (including pauses) and words of a recording, in order."""
 
     phones: tuple[Interval, ...]
     words: tuple[Interval, ...]
@@ -66,7 +66,7 @@ def normalize_transcript(transcript: str) -> list[str]:
 @functools.lru_cache(maxsize=4)
 def _decoder(beam: float | None) -> Any:
     if importlib.util.find_spec("pocketsphinx") is None:
-        raise DataError("pocketsphinx is not installed, and nothing else here aligns; pip install 'vcae[eval]'")
+        raise DataError("alignment needs pocketsphinx, which is not installed; pip install 'vcae[eval]'")
     from pocketsphinx import Decoder
 
     common: dict[str, Any] = {"samprate": SAMPLE_RATE, "loglevel": "FATAL", "cmn": "batch", "backtrace": False}
@@ -80,7 +80,7 @@ def _samples(wav: np.ndarray, margin_s: float) -> bytes:
     rng = np.random.default_rng(0)
     margin = np.zeros(round(margin_s * SAMPLE_RATE))
     padded = np.concatenate([margin, wav * level, margin]) * 32767
-    # A little noise: digital silence has no logarithm.
+    # A little noise, as the logarithm of digital silence is not finite.
     return np.asarray(padded + rng.uniform(-3, 3, len(padded))).astype(np.int16).tobytes()
 
 
@@ -102,23 +102,23 @@ def _intervals(entries: Any, margin_s: float, end_s: float) -> tuple[Interval, .
 
 
 def align(wav: np.ndarray, transcript: str) -> Alignment:
-    """Find when each phone and word of a sentence is said.
+    """Find start and end of each phone and word of a sentence.
 
-    A first pass finds the pronunciations and pauses, a second one the phones' borders; several margins of quiet and beams are tried.
+    A first pass finds the pronunciations and pauses, a second one the phones' boundaries; several margins of silence and beams are tried.
 
     Args:
         wav: (N,) float, at 16 kHz.
-        transcript: What is said, in English.
+        transcript: The spoken words, in English.
 
     Returns:
-        Phones (ARPAbet without stress; `SILENT_PHONES` are pauses) and words, 10 ms fine.
+        Phones (ARPAbet without stress; `SILENT_PHONES` are pauses) and words, with a resolution of 10 ms.
 
     Raises:
         DataError: If pocketsphinx is missing, a word is not in its dictionary, or the sentence does not fit the sound.
     """
     words = normalize_transcript(transcript)
     if not words:
-        raise DataError(f"the transcript {transcript!r} holds no word; give what is said")
+        raise DataError(f"the transcript {transcript!r} has no words; give the spoken words")
     unknown = sorted({word for word in words if _decoder(None).lookup_word(word) is None})
     if unknown:
         raise DataError(f"pocketsphinx's dictionary lacks {', '.join(unknown)} of {transcript!r}; leave this recording out")
@@ -135,15 +135,15 @@ def align(wav: np.ndarray, transcript: str) -> Alignment:
             _listen(decoder, samples)
             found = decoder.get_alignment()
             if found is None:
-                raise RuntimeError("no borders of the phones")
+                raise RuntimeError("no boundaries of the phones")
             end_s = len(wav) / SAMPLE_RATE
             spoken = (word for word in found.words() if not word.name.startswith(("<", "+", "[")))
             return Alignment(_intervals(found.phones(), margin_s, end_s), _intervals(spoken, margin_s, end_s))
         except RuntimeError as error:
-            # One that failed may fail at everything after.
+            # After a failure, a decoder may fail for all further recordings.
             _decoder.cache_clear()
             reason = error
     raise DataError(
-        f"{len(wav) / SAMPLE_RATE:.1f} s of sound could not be aligned with {transcript!r} ({reason}); check that it is what is "
-        "said, or leave this recording out"
+        f"{len(wav) / SAMPLE_RATE:.1f} s of sound could not be aligned with {transcript!r} ({reason}); check that these words are "
+        "spoken, or leave this recording out"
     )

@@ -1,4 +1,4 @@
-"""Judges of copies: what compares a copy with its reference sample by sample or band by band."""
+"""Judges of copies: measures that compare a copy with its reference sample by sample or band by band."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FLOOR_DB = -80.0
 def align(degraded: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Shift a copy (N,) at 16 kHz by the lag of greatest cross-correlation, at most `MAX_SHIFT_S`, and cut both to a common length.
 
-    A vocoder's pulses may stand elsewhere than the recording's: for such copies the lag that is found is the pulses', so do not align.
+    The pulses of a vocoder may be shifted against the recording's; the lag found for such copies is that of the pulses, so do not align them.
     """
     n = 1 << math.ceil(math.log2(len(degraded) + len(reference)))
     correlation = np.fft.irfft(np.fft.rfft(degraded, n) * np.conj(np.fft.rfft(reference, n)), n)
@@ -44,10 +44,10 @@ def cut(degraded: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.nda
 
 @dataclass(frozen=True)
 class Comparison(Judge):
-    """A judge that hears a copy and its reference at once.
+    """Base class of judges that compare a copy with its reference.
 
     Attributes:
-        aligned: Shift the copy to where it fits best, see `align`.
+        aligned: Shift the copy by the lag of greatest correlation, see `align`.
     """
 
     aligned: bool = True
@@ -58,7 +58,7 @@ class Comparison(Judge):
         return f"{', '.join(map(version, self.packages))}{', aligned' if self.aligned else ''}"
 
     def columns(self, copies: bool) -> Sequence[Column]:
-        """Return what it scores, of copies alone."""
+        """Return the column of scores; copies only."""
         return (self.column,) if copies else ()
 
     def needs(self, row: Row) -> Sequence[tuple[Path, ...]]:
@@ -70,7 +70,7 @@ class Comparison(Judge):
         raise NotImplementedError
 
     def open(self) -> Reader:
-        """Return what compares."""
+        """Return the function that compares a copy with its reference."""
         put = align if self.aligned else cut
         return lambda degraded, reference: self.compare(*put(degraded, reference))
 
@@ -89,7 +89,7 @@ class Pesq(Comparison):
     column: ClassVar[Column] = Column("pesq_wb", "PESQ-wb", "wide-band PESQ against the reference, 1 to 4.64", 1)
 
     def compare(self, degraded: np.ndarray, reference: np.ndarray) -> float:
-        """Return PESQ; nan where it hears no utterance."""
+        """Return PESQ; nan if it finds no utterance."""
         from pesq import NoUtterancesError, pesq
 
         if not degraded.any() or not reference.any():

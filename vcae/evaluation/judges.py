@@ -1,4 +1,4 @@
-"""Which judges there are, and which of them can be had here. All but vcae's own and its pitch are independent; the extra `eval` brings them."""
+"""The list of judges, and the choice of those installed. All except vcae's own and its pitch are independent; the extra `eval` installs them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vcae.evaluation.recognisers import WHISPER, Moonshine, Whisper
 from vcae.evaluation.scores import Judge
 from vcae.evaluation.voices import OwnSpeaker, Pitch, Resemblyzer
 
-# In the order in which their columns stand.
+# In the order of their columns.
 KINDS: tuple[type[Judge], ...] = (
     Moonshine,
     Whisper,
@@ -36,18 +36,18 @@ def choose_judges(
     device: str = "cpu",
     aligned: bool = True,
 ) -> tuple[list[Judge], list[str]]:
-    """Return the judges of conversions, or of copies, that can be had here, and a line for each that cannot.
+    """Return the available judges of conversions, or of copies, and a message for each that is not available.
 
     Args:
-        copies: Whether copies are judged.
-        names: Of `NAMES`; all that judge such rows when None.
+        copies: Judge copies instead of conversions.
+        names: Names from `NAMES`; all judges of such rows when None.
         whisper: Model of the judge `whisper`: a name, or a folder.
-        checkpoint: Whose speaker encoder is vcae's own.
-        device: Where that one computes.
-        aligned: Shift copies to where they fit their references best.
+        checkpoint: Checkpoint of the judge `own`.
+        device: Device of the judge `own`.
+        aligned: Shift copies by the lag of greatest correlation with their references.
 
     Raises:
-        ConfigError: If a name is of no judge.
+        ConfigError: If a name is not that of a judge.
     """
     unknown = [name for name in names or () if name not in NAMES]
     if unknown:

@@ -1,4 +1,4 @@
-"""The recogniser Moonshine on onnxruntime: its encoder hears samples, its decoder writes token after token, always the likeliest."""
+"""The recogniser Moonshine on onnxruntime: an encoder of samples, and a decoder with greedy search over tokens."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from vcae.errors import DataError
 
 START, END = 1, 2
 N_HEADS, HEAD_DIM = 8, 52
-# A text that is longer repeats itself.
+# Limit on the length of a text; longer ones are repetitions.
 TOKENS_PER_S = 6.5
 SPACE = "\u2581"
-# Below this the first layers of the encoder leave nothing.
+# Below this the first layers of the encoder have no output.
 MIN_SAMPLES = SAMPLE_RATE // 10
 
 
 class MoonshineReader:
-    """Reads English.
+    """Recogniser of English speech.
 
     Args:
-        folder: With encoder_model.ort, decoder_model_merged.ort and tokenizer.bin of Moonshine base.
+        folder: Folder with encoder_model.ort, decoder_model_merged.ort and tokenizer.bin of Moonshine base.
 
     Raises:
         DataError: If one of them is missing.
@@ -35,7 +35,7 @@ class MoonshineReader:
         names = ("encoder_model.ort", "decoder_model_merged.ort", "tokenizer.bin")
         missing = [name for name in names if not (folder / name).is_file()]
         if missing:
-            raise DataError(f"moonshine: {folder} lacks {', '.join(missing)}; install moonshine-cpp anew")
+            raise DataError(f"moonshine: {folder} lacks {', '.join(missing)}; reinstall moonshine-cpp")
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -46,7 +46,7 @@ class MoonshineReader:
         self._caches = [i.name for i in self._decoder.get_inputs() if i.name.startswith("past_key_values")]
 
     def __call__(self, wav: np.ndarray) -> str:
-        """Return what is said in a signal (N,) at 16 kHz."""
+        """Return the text spoken in a signal (N,) at 16 kHz."""
         if len(wav) < MIN_SAMPLES:
             return ""
         (hidden,) = self._encoder.run(None, {"input_values": wav[None].astype(np.float32)})
@@ -62,7 +62,7 @@ class MoonshineReader:
             }
             logits, *present = self._decoder.run(None, feed)
             for name, value in zip(self._caches, present, strict=True):
-                # What the decoder takes from the encoder is made at the first step alone.
+                # The keys and values of cross-attention are computed in the first step only.
                 if n == 0 or "decoder" in name:
                     cache[name] = value
             tokens.append(int(logits[0, -1].argmax()))
@@ -73,7 +73,7 @@ class MoonshineReader:
 
 
 def read_tokens(data: bytes) -> list[bytes]:
-    """Return the tokens of a tokenizer.bin: each is its length, in one byte or in two of seven bits, and so many bytes."""
+    """Return the tokens of a tokenizer.bin: for each its length, in one byte or in two with seven bits each, then its bytes."""
     tokens, at = [], 0
     while at < len(data):
         n = data[at]

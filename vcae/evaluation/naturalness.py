@@ -1,4 +1,4 @@
-"""Judges of naturalness: opinion scores as listeners would give them, predicted."""
+"""Judges of naturalness: predicted mean opinion scores of listeners."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class DistillMos(Judge):
         """Load the model."""
         import torch
 
-        # It prints where its weights are, which is no part of a report.
+        # It prints the path of its weights, which does not belong in a report.
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             import distillmos
@@ -68,7 +68,7 @@ class DistillMos(Judge):
 
 
 class Dnsmos(Judge):
-    """DNSMOS: opinion scores of noisy speech (Reddy et al., 2021 and 2022). It hears noise and clicks, and hardly that speech is muffled."""
+    """DNSMOS: opinion scores of noisy speech (Reddy et al., 2021 and 2022). It reacts to noise and clicks, but hardly to muffled speech."""
 
     name = "dnsmos"
     packages: ClassVar[dict[str, str]] = {"speechmos": "speechmos"}

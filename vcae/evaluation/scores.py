@@ -1,6 +1,6 @@
-"""Scores: a number and a weight each, and what many of them say of a system.
+"""Scores with weights, their means, and bootstrap intervals.
 
-A system's figure is the weighted mean over its files, so that error rates count words, not files.
+A system's score is the weighted mean over its files, so that error rates are over words, not files.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from vcae.audio.io import read_sound, resample
 from vcae.evaluation.tables import Row
 
 N_RESAMPLES = 2000
-# What a judge takes in (the files it hears at once) and returns as plain data; what a row's scores are made of.
+# A judge's function from sounds, as many as a tuple of `Judge.needs` has files, to plain data.
 Reader = Callable[..., Any]
 Readings = Callable[..., Any]
 
 
 @dataclass(frozen=True)
 class Column:
-    """A score: its key, a heading, what it is, which way is better (1 up, -1 down, 0 neither), and whether the short table shows it."""
+    """Column of scores: key, heading, meaning, better direction (1 up, -1 down, 0 neither), and whether the short table shows it."""
 
     key: str
     heading: str
@@ -37,7 +37,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Score:
-    """A value, and how much it counts in a mean; nan where there is none."""
+    """Value with its weight in a mean; nan if there is none."""
 
     value: float
     weight: float = 1.0
@@ -45,7 +45,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and its 95 % bootstrap interval."""
+    """Estimate with its 95 % bootstrap interval."""
 
     value: float
     low: float
@@ -56,18 +56,18 @@ NONE = Score(math.nan, 0.0)
 
 
 class Judge:
-    """What scores rows, in two steps: it reads files, which takes long and is remembered; from what was read come the scores.
+    """Base class of judges, which score rows in two steps: slow readings of files, which are cached, and scores computed from them.
 
     Attributes:
-        name: By which it is chosen.
-        packages: What has to be installed: the module by the name that pip knows.
+        name: Name of the judge.
+        packages: Required packages: module names by pip's names.
     """
 
     name: ClassVar[str] = ""
     packages: ClassVar[dict[str, str]] = {}
 
     def identity(self) -> str:
-        """Return what decides a reading beside the sound: versions, weights, options. One that changes is read anew.
+        """Return what determines a reading besides the sound: versions, weights, options. If it changes, files are read again.
 
         Raises:
             DataError: If the judge is not installed or lacks its weights.
@@ -75,28 +75,28 @@ class Judge:
         raise NotImplementedError
 
     def columns(self, copies: bool) -> Sequence[Column]:
-        """Return what it scores of conversions, or of copies; nothing if they are not its business."""
+        """Return the columns of scores for conversions, or for copies; empty if the judge does not apply."""
         raise NotImplementedError
 
     def needs(self, row: Row) -> Sequence[tuple[Path, ...]]:
-        """Return the files that it has to read for a row; those in one tuple are heard at once."""
+        """Return the files to read for a row; files in one tuple are read together."""
         raise NotImplementedError
 
     def open(self) -> Reader:
-        """Load it and return what reads: sounds (N,) at 16 kHz, as many as a tuple of `needs` has files, to plain data."""
+        """Load the judge and return its function from sounds (N,) at 16 kHz, as many as a tuple of `needs` has files, to plain data."""
         raise NotImplementedError
 
     def score(self, row: Row, read: Readings) -> dict[str, Score]:
         """Return a row's scores by column key.
 
         Args:
-            row: What is judged.
-            read: Returns what was read of the files that it is given; None if that failed.
+            row: The conversion or copy.
+            read: Function that returns the reading of the given files; None if it failed.
         """
         raise NotImplementedError
 
     def texts(self, row: Row, read: Readings) -> tuple[list[str], list[str]] | None:
-        """Return the words that were to be heard and those that were; None if words are not its business, or were not read."""
+        """Return the expected and the recognised words; None if the judge does not recognise words, or could not read the files."""
         return None
 
 
@@ -106,7 +106,7 @@ def version(package: str) -> str:
 
 
 def load_wav(path: Path) -> np.ndarray:
-    """Return a file (N,) float32 at 16 kHz, as every judge hears it."""
+    """Read a file as (N,) float32 at 16 kHz, in the form that all judges get."""
     sound = read_sound(path)
     wav = resample(sound.wav, sound.sample_rate, SAMPLE_RATE)
     peak = float(np.abs(wav).max())
@@ -120,7 +120,7 @@ def mean(scores: Sequence[Score]) -> float:
 
 
 def interval(scores: Sequence[Score], seed: int = 0) -> Interval:
-    """Return the weighted mean and its 95 % interval, from files drawn anew with replacement (percentile bootstrap).
+    """Return the weighted mean with its 95 % interval from resampled files (percentile bootstrap).
 
     Source: Efron, Bootstrap methods: another look at the jackknife (1979); for word error rates Bisani and Ney, Bootstrap estimates for
     confidence intervals in ASR performance evaluation (2004).
@@ -133,14 +133,14 @@ def interval(scores: Sequence[Score], seed: int = 0) -> Interval:
 
 
 def paired_difference(first: Sequence[Score], second: Sequence[Score], seed: int = 0) -> tuple[Interval, int]:
-    """Return by how much the second system's figure is above the first's, with its 95 % interval, and the number of pairs.
+    """Return the second system's mean minus the first's with its 95 % interval, and the number of pairs.
 
-    Pairs are drawn anew with replacement, both systems' scores of a pair together; error rates are pooled over words in each draw.
+    Pairs are resampled with replacement, both systems' scores of a pair together; error rates are pooled over words in each sample.
 
     Args:
         first: Scores of one system.
-        second: Scores of the other, of the same pairs in the same order; a pair that one of them lacks counts for neither.
-        seed: Of the draws.
+        second: Scores of the other for the same pairs in the same order; pairs that one of them lacks are ignored.
+        seed: Seed of the bootstrap.
     """
     both = [(a, b) for a, b in zip(first, second, strict=True) if not math.isnan(a.value + b.value) and a.weight * b.weight > 0]
     if not both:
@@ -152,7 +152,7 @@ def paired_difference(first: Sequence[Score], second: Sequence[Score], seed: int
 
 
 def _draw(systems: np.ndarray, seed: int) -> np.ndarray:
-    """Return the means (systems, N_RESAMPLES) of values and weights (systems, n, 2) drawn with replacement, the same draw for all."""
+    """Return the weighted means (systems, N_RESAMPLES) of resampled values and weights (systems, n, 2), with the same samples for all."""
     n = systems.shape[1]
     index = np.random.default_rng(seed).integers(0, n, (N_RESAMPLES, n))
     value, weight = systems[..., 0][:, index], systems[..., 1][:, index]

@@ -1,4 +1,4 @@
-"""Tables of sounds to be judged: their columns, defined here once for the help, the documentation and every message."""
+"""Tables of sounds to judge: their columns, defined once here for the help, the documentation and every message."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEFAULT_LABEL = "all"
 
 @dataclass(frozen=True)
 class Field:
-    """A column of a table: its name, other names that mean the same, what it holds, and whether it must be there."""
+    """Column of a table: name, synonyms, meaning, and whether it is required."""
 
     name: str
     aliases: tuple[str, ...]
@@ -24,37 +24,37 @@ class Field:
     needed: bool = True
 
     def find(self, header: Sequence[str]) -> str | None:
-        """Return what a header calls this column, or None."""
+        """Return the name of this column in a header, or None."""
         return next((name for name in (self.name, *self.aliases) if name in header), None)
 
 
 CONVERSIONS = (
     Field("converted", ("output",), "the conversion to judge"),
-    Field("source", (), "the recording that it was made from"),
+    Field("source", (), "the recording that was converted"),
     Field(
-        "target_ref", ("speaker", "speakers"), "a recording of the voice asked for, best one that the converter did not hear"
+        "target_ref", ("speaker", "speakers"), "a recording of the target voice, preferably not the one given to the converter"
     ),
-    Field("transcript", (), "what is said, in English", needed=False),
-    Field("label", (), "which system made it", needed=False),
+    Field("transcript", (), "the spoken words, in English", needed=False),
+    Field("label", (), "name of the system", needed=False),
 )
 COPIES = (
     Field("degraded", ("converted", "output"), "the copy to judge"),
     Field("reference", ("source",), "the recording that it is a copy of"),
-    Field("transcript", (), "what is said, in English", needed=False),
-    Field("label", (), "which system made it", needed=False),
+    Field("transcript", (), "the spoken words, in English", needed=False),
+    Field("label", (), "name of the system", needed=False),
 )
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """A converted recording.
+    """Converted recording.
 
     Attributes:
         converted: The file to judge.
-        source: What it was made from.
-        target_ref: An utterance of the voice asked for, best one that the converter did not hear; None if there is no recording of it.
-        transcript: What is said; empty when not known.
-        label: Which system made it.
+        source: The recording that was converted.
+        target_ref: An utterance of the target voice, preferably not the one given to the converter; None if there is no recording of it.
+        transcript: The spoken words; empty if unknown.
+        label: Name of the system.
     """
 
     converted: Path
@@ -70,7 +70,7 @@ class Conversion:
 
     @property
     def original(self) -> Path:
-        """What it was made from."""
+        """The recording that was converted."""
         return self.source
 
     @property
@@ -82,13 +82,13 @@ class Conversion:
 
 @dataclass(frozen=True)
 class Copy:
-    """A copy of a recording, by a vocoder, a codec, a denoiser: the same speech in the same voice.
+    """Copy of a recording by a vocoder, a codec or a denoiser: the same speech in the same voice.
 
     Attributes:
         degraded: The file to judge.
-        reference: What it is a copy of.
-        transcript: What is said; empty when not known.
-        label: Which system made it.
+        reference: The original recording.
+        transcript: The spoken words; empty if unknown.
+        label: Name of the system.
     """
 
     degraded: Path
@@ -103,7 +103,7 @@ class Copy:
 
     @property
     def original(self) -> Path:
-        """What it was made from."""
+        """The original recording."""
         return self.reference
 
     @property
@@ -117,12 +117,12 @@ Row = Conversion | Copy
 
 @dataclass(frozen=True)
 class Table:
-    """What a table holds.
+    """Contents of a table.
 
     Attributes:
         rows: Conversions, or copies.
-        copies: Whether they are copies.
-        problems: A line for each row that cannot be judged, or only in part.
+        copies: Whether the rows are copies.
+        problems: A message for each row that cannot be judged, or only in part.
     """
 
     rows: list[Row]
@@ -131,20 +131,20 @@ class Table:
 
 
 def columns_text(fields: Sequence[Field]) -> str:
-    """Return the columns as they stand in help and messages, such as `converted (or output), source[, label]`."""
+    """Format the columns for help and messages, such as `converted (or output), source[, label]`."""
     names = [f.name + (f" (or {', '.join(f.aliases)})" if f.aliases else "") for f in fields if f.needed]
     return ", ".join(names) + "".join(f"[, {f.name}]" for f in fields if not f.needed)
 
 
 def read_table(path: Path, copies: bool = False) -> Table:
-    """Read a table of conversions or of copies: a CSV, or the report.jsonl that a folder command writes.
+    """Read a table of conversions or of copies: a CSV, or the report.jsonl of a command run on a folder.
 
-    Paths in it are absolute, or relative to its folder or, if nothing is there, to the current one. Of several speakers the first that is
-    a sound file is the target. A row whose files are not there is left out and told.
+    Paths are absolute, or relative to the table's folder or, if nothing is there, to the current one. The target is the first speaker that
+    is a sound file. A row with missing files is left out and listed in `problems`.
 
     Args:
         path: The table.
-        copies: Take conversions as copies of their sources.
+        copies: Treat conversions as copies of their sources.
 
     Raises:
         DataError: If the file cannot be read, lacks a column or has no rows.
@@ -174,20 +174,20 @@ def read_table(path: Path, copies: bool = False) -> Table:
         last = rows[-1]
         if isinstance(last, Conversion) and last.target_ref is None:
             problems.append(
-                f"{place} of {path}: {_text(values['target_ref'])!r} is no sound file, so the voice is not compared with the one asked for"
+                f"{place} of {path}: {_text(values['target_ref'])!r} is not a sound file, so the voice is not compared with the target"
             )
     return Table(rows, fields is COPIES, problems)
 
 
 def read_tables(paths: Sequence[Path], copies: bool = False) -> Table:
-    """Read several tables as one. Where two use the same label, the rows of each are labelled by the table's name as well.
+    """Read several tables as one. If two use the same label, the table's name is added to it.
 
     Args:
-        paths: The tables; one that cannot be used, or holds another kind of rows than those before it, is told and left out.
-        copies: Take conversions as copies of their sources.
+        paths: The tables; one that cannot be used, or has another kind of rows than those before it, is left out and listed in `problems`.
+        copies: Treat conversions as copies of their sources.
 
     Raises:
-        DataError: If none can be used.
+        DataError: If none of them can be used.
     """
     found: dict[Path, Table] = {}
     wrong = []
@@ -230,11 +230,11 @@ def _read_lines(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
     except FileNotFoundError:
         raise DataError(f"the table {path} does not exist; make one: {columns}") from None
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
         raise DataError(f"the table {path} cannot be read ({reason}); give a CSV, or a report.jsonl: {columns}") from error
     found = _jsonl_lines(path, text) if path.suffix.lower() == ".jsonl" else _csv_lines(path, text)
     if not found:
-        raise DataError(f"the table {path} has no rows; give one file to judge a row: {columns}")
+        raise DataError(f"the table {path} has no rows; give a row for each file to judge: {columns}")
     return found
 
 
@@ -242,8 +242,8 @@ def _csv_lines(path: Path, text: str) -> list[tuple[str, Mapping[str, Any]]]:
     try:
         rows = list(csv.DictReader(text.splitlines(), strict=True))
     except csv.Error as error:
-        raise DataError(f"the table {path} is no CSV ({error}); check its quotes") from error
-    # A row longer than the header has its rest under None.
+        raise DataError(f"the table {path} is not a CSV ({error}); check its quotes") from error
+    # The csv module puts surplus cells of a row under None.
     return [(f"line {n}", {k: v for k, v in row.items() if k is not None}) for n, row in enumerate(rows, 2)]
 
 
@@ -253,10 +253,10 @@ def _jsonl_lines(path: Path, text: str) -> list[tuple[str, Mapping[str, Any]]]:
         try:
             row = json.loads(line) if line.strip() else None
         except ValueError:
-            # A run that was killed leaves a line unfinished.
+            # The last line may be incomplete after a killed run.
             continue
         if isinstance(row, dict):
-            # A file that was made again has a later line.
+            # The last line of an output counts.
             last[str(row.get("output", n))] = f"line {n}", row
     return list(last.values())
 
@@ -296,7 +296,7 @@ def _find(table: Path, text: str) -> Path | None:
 
 
 def _target(table: Path, value: object) -> Path | None:
-    """Return the first speaker that is a sound file; a weight may stand behind its colon, as `--speaker` takes it."""
+    """Return the first speaker that is a sound file; its name may end in a colon and a weight, as in `--speaker`."""
     speakers = [str(v) for v in value] if isinstance(value, list | tuple) else _text(value).split(";")
     names = [speaker.strip() for speaker in speakers if speaker.strip()]
     if not names:

@@ -1,7 +1,7 @@
-"""Scores of discrete speech units: how well they tell phones and words apart, what they keep of the speaker, and what they cost.
+"""Scores of discrete speech units: discrimination of phones and words, speaker information, and bit rate.
 
 Everything here is a pure function of codes, vectors and alignments. Codes are (T,) integers of one recording, features (T, D) vectors of
-one; a `Grid` says when their steps are.
+one; a `Grid` gives the times of their steps.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PROBE_BATCH = 2048
 
 @dataclass(frozen=True)
 class Grid:
-    """When the steps of a code are: the centre of step i is at `first_s + i * step_s`, in seconds."""
+    """Times of a code's steps: the centre of step i is at `first_s + i * step_s`, in seconds."""
 
     step_s: float
     first_s: float
@@ -41,13 +41,13 @@ class Grid:
         return self.first_s + self.step_s * np.arange(n)
 
     def span(self, start_s: float, end_s: float, n: int) -> tuple[int, int]:
-        """Return the first step, of n, whose centre lies in an interval, and the one after the last."""
+        """Return the first of n steps whose centre is in an interval, and the step after the last one."""
         first, last = (math.ceil((at - self.first_s) / self.step_s - 1e-9) for at in (start_s, end_s))
         return min(max(first, 0), n), min(max(last, 0), n)
 
 
 def label_steps(phones: Sequence[Interval], n: int, grid: Grid) -> np.ndarray:
-    """Return the phone at each of n steps (n,), the empty string in pauses and where there is none."""
+    """Return the phone at each of n steps (n,), an empty string in pauses and outside of all phones."""
     labels = np.full(n, "", dtype=object)
     for phone in phones:
         if phone.label not in SILENT_PHONES:
@@ -57,7 +57,7 @@ def label_steps(phones: Sequence[Interval], n: int, grid: Grid) -> np.ndarray:
 
 
 def count_jointly(codes: np.ndarray, labels: np.ndarray, codebook_size: int) -> np.ndarray:
-    """Count how often codes (T,) and labels (T,) meet: (codebook_size, n_labels), labels in sorted order; steps without a label left out."""
+    """Count the co-occurrences of codes (T,) and labels (T,): (codebook_size, n_labels), labels sorted; steps without a label are ignored."""
     said = labels != ""
     _, index = np.unique(labels[said].astype(str), return_inverse=True)
     counts = np.zeros((codebook_size, int(index.max(initial=-1)) + 1))
@@ -83,7 +83,7 @@ def normalized_mutual_information(counts: np.ndarray) -> float:
 
 
 def phone_normalized_mutual_information(counts: np.ndarray) -> float:
-    """Return I / H(phone) of counts (K, P): the share of a phone's uncertainty that its code takes away. It grows with K.
+    """Return I / H(phone) of counts (K, P): the fraction of the phone entropy that the code explains. It grows with K.
 
     Source: PNMI, Hsu et al., HuBERT (2021).
     """
@@ -92,25 +92,25 @@ def phone_normalized_mutual_information(counts: np.ndarray) -> float:
 
 
 def phone_purity(counts: np.ndarray) -> float:
-    """Return the share of steps whose phone is the likeliest of their code, of counts (K, P). Source: Hsu et al., HuBERT (2021)."""
+    """Return the fraction of steps whose phone is the most likely one of their code, from counts (K, P). Source: Hsu et al., HuBERT (2021)."""
     return float(counts.max(1).sum() / counts.sum())
 
 
 def perplexity(codes: np.ndarray) -> float:
-    """Return the exponential of the entropy of codes (T,): how many are in use, in effect."""
+    """Return the exponential of the entropy of codes (T,), the effective number of codes in use."""
     return math.exp(entropy(np.unique(codes, return_counts=True)[1]))
 
 
 def collapse(codes: np.ndarray) -> np.ndarray:
-    """Return codes (T,) with every run of one code as one: (T',)."""
+    """Return codes (T,) with every run of equal codes collapsed to one: (T',)."""
     return codes[np.concatenate([[True], codes[1:] != codes[:-1]])] if len(codes) else codes
 
 
 def bit_rate(codes: Sequence[np.ndarray], seconds: float) -> float:
-    """Return the entropy of the codes of recordings times codes a second, in bit/s: the cost with an ideal code for single units.
+    """Return the unigram entropy of the codes of recordings times codes per second, in bit/s.
 
-    Source: the bit rate of the Zero Resource Speech Challenge 2019, Dunbar et al. (2019). Of collapsed codes (`collapse`)
-    it is what the order of the units costs; their durations come on top.
+    Source: the bit rate of the Zero Resource Speech Challenge 2019, Dunbar et al. (2019). For collapsed codes (`collapse`)
+    it is the rate of the sequence of units without their durations.
     """
     flat = np.concatenate(list(codes))
     return entropy(np.unique(flat, return_counts=True)[1]) / math.log(2) * len(flat) / seconds
@@ -120,7 +120,7 @@ def bit_rate(codes: Sequence[np.ndarray], seconds: float) -> float:
 
 
 def one_hot(codes: np.ndarray, codebook_size: int) -> np.ndarray:
-    """Return codes (T,) as features (T, codebook_size) whose distance is 0 for the same code and 0.5, a right angle, for another."""
+    """Return codes (T,) as features (T, codebook_size) with angular distance 0 between equal codes and 0.5 (90 degrees) between others."""
     hot: np.ndarray = np.eye(codebook_size)[codes]
     return hot
 
@@ -132,7 +132,7 @@ def _unit(features: np.ndarray) -> np.ndarray:
 
 
 def angular_distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the angle between unit vectors (..., La, D) and (..., Lb, D) as a share of half a turn: (..., La, Lb), 0 to 1."""
+    """Return the angle between unit vectors (..., La, D) and (..., Lb, D) as a fraction of 180 degrees: (..., La, Lb), 0 to 1."""
     angle: np.ndarray = np.arccos(np.clip(first @ second.swapaxes(-1, -2), -1, 1)) / np.pi
     return angle
 
@@ -145,7 +145,7 @@ def _pack(distance: np.ndarray) -> np.ndarray:
 def _align_in_time(local: np.ndarray, lengths_a: np.ndarray, lengths_b: np.ndarray) -> np.ndarray:
     """Return the mean distance (na, nb) along the best path of each pair; local (La, Lb, na, nb), packed, is overwritten.
 
-    What is past a token's end does not matter: no path to its end leads there.
+    Values beyond a token's end have no effect, as no path to its end passes them.
     """
     n_a, n_b = local.shape[:2]
     for i in range(n_a):
@@ -168,7 +168,7 @@ def _buckets(lengths: np.ndarray) -> list[np.ndarray]:
 
 
 def dtw_distances(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the distance of every token (Ta, D) of `first` from every one (Tb, D) of `second`: (len(first), len(second)).
+    """Return the distances between all tokens (Ta, D) of `first` and (Tb, D) of `second`: (len(first), len(second)).
 
     Dynamic time warping with steps of one in either or both, angular distance, the sum divided by the path's length.
 
@@ -213,7 +213,7 @@ def dtw_pairs(first: Sequence[np.ndarray], second: Sequence[np.ndarray], batch: 
 
 @dataclass(frozen=True)
 class Token:
-    """A phone as it was said once: steps `start` to `end` of a recording, with its neighbours (`SIL` at a pause or an edge)."""
+    """Token of a phone: steps `start` to `end` of a recording, and the neighbouring phones (`SIL` at a pause or an edge)."""
 
     phone: str
     previous: str
@@ -226,7 +226,7 @@ class Token:
 
 @dataclass(frozen=True)
 class Abx:
-    """ABX errors, 0 to 1 with chance at 0.5, and over how many cells (phone pair, context, speakers) each is the mean; nan over none."""
+    """ABX errors, 0 to 1 with chance at 0.5, and the number of cells (phone pair, context, speakers) of each mean; nan for none."""
 
     within: float
     across: float
@@ -240,11 +240,11 @@ def find_tokens(
     """List the phones of aligned recordings that have at least one step.
 
     Args:
-        phones: Of each recording, pauses included.
-        speakers: Of each recording.
+        phones: Phones of each recording, including pauses.
+        speakers: Speaker of each recording.
         lengths: Steps of each recording.
-        grid: When the steps are.
-        triphones: Take the steps of both neighbours too, and leave out what has a pause beside it, as the challenges up to 2020 did.
+        grid: Times of the steps.
+        triphones: Include the steps of both neighbours, and leave out phones next to a pause, as the challenges up to 2020 did.
     """
     found = []
     for recording, (row, speaker, n) in enumerate(zip(phones, speakers, lengths, strict=True)):
@@ -262,7 +262,7 @@ def find_tokens(
 
 
 def _thin(tokens: Sequence[Token], in_context: bool, n: int, seed: int) -> dict[Hashable, list[Token]]:
-    """Group by context, keeping at most n tokens of a phone, context and speaker."""
+    """Group tokens by context, with at most n random tokens per phone, context and speaker."""
     rng = np.random.default_rng(seed)
     cells: dict[tuple[Hashable, str, str], list[Token]] = defaultdict(list)
     for token in tokens:
@@ -271,12 +271,12 @@ def _thin(tokens: Sequence[Token], in_context: bool, n: int, seed: int) -> dict[
     for key, cell in cells.items():
         kept = sorted(rng.permutation(len(cell))[:n])
         groups[key[0]] += [cell[k] for k in kept]
-    # One phone has nothing to be told from.
+    # Groups with a single phone have no phone to compare with.
     return {key: group for key, group in groups.items() if len({t.phone for t in group}) > 1}
 
 
 def _cell_errors(to_a: np.ndarray, to_b: np.ndarray, phones_b: np.ndarray, same: bool) -> np.ndarray:
-    """Return the error of each phone B: distances of X from A (nA, nX) against those from B (nB, nX); `same`: A and X are one list."""
+    """Return the error for each phone B, from distances of X to A (nA, nX) and to B (nB, nX); `same`: A and X are the same tokens."""
     wrong = (to_a[None] > to_b[:, None]) + 0.5 * (to_a[None] == to_b[:, None])
     if same:
         n = len(to_a)
@@ -296,17 +296,17 @@ def _mean_of_cells(cells: dict[tuple[str, str], dict[tuple[str, str], list[float
 def abx_error(
     features: Sequence[np.ndarray], tokens: Sequence[Token], in_context: bool = True, max_tokens: int = 10, seed: int = 0
 ) -> Abx:
-    """Return how often a phone lies nearer to another phone than to itself, said again.
+    """Return the ABX error: how often a phone X is nearer to another phone B than to another token A of the same phone.
 
-    A and X are the same phone, B another one. Within: all three of one speaker; across: A and B of one, X of another. A tie is half an
-    error. Errors are averaged over the tokens of a cell, then over contexts, speakers and phone pairs, both orders of a pair counting.
+    Within: all three are from one speaker; across: A and B are from one speaker, X from another. A tie is half an
+    error. Errors are averaged over the tokens of a cell, then over contexts, speakers and ordered phone pairs.
 
     Args:
         features: (T, D) of each recording.
         tokens: From `find_tokens`.
-        in_context: Compare only phones with the same neighbours; otherwise any, of which small sets hold far more.
-        max_tokens: Of a phone, context and speaker; more are thinned.
-        seed: Of the thinning.
+        in_context: Compare only phones with the same neighbours, of which small data sets have few; otherwise all.
+        max_tokens: Most tokens per phone, context and speaker; they are chosen at random.
+        seed: Seed of the choice.
 
     Source: Schatz et al. (2013) and Schatz (2016), as used by the Zero Resource Speech Challenges; any context as in Hallap et al.,
     Evaluating context-invariance in unsupervised speech representations (2023).
@@ -339,7 +339,7 @@ def abx_error(
 
 
 def _distances_between(cut: Sequence[np.ndarray], of: dict[str, np.ndarray]) -> Callable[[str, str], np.ndarray]:
-    """Return what gives the distances of one speaker's tokens from another's: from one table for small groups."""
+    """Return a function of two speakers that gives the distances between their tokens; small groups use one precomputed table."""
     if len(cut) <= SMALL_GROUP:
         whole = dtw_distances(cut, cut)
         return lambda s, t: np.asarray(whole[np.ix_(of[s], of[t])])
@@ -351,7 +351,7 @@ def _distances_between(cut: Sequence[np.ndarray], of: dict[str, np.ndarray]) -> 
 
 @dataclass(frozen=True)
 class Word:
-    """A word as it was said once: steps `start` to `end` of a recording of a prompt that others read too."""
+    """Token of a word: steps `start` to `end` of a recording of a prompt that several speakers read."""
 
     label: str
     speaker: str
@@ -363,7 +363,7 @@ class Word:
 
 @dataclass(frozen=True)
 class WordErrors:
-    """Errors of telling words apart: against one other word (chance 0.5), and against all drawn ones at once; n words were asked for."""
+    """Word discrimination errors over n words: against one other word (chance 0.5), and against all drawn words at once."""
 
     abx: float
     nearest: float
@@ -373,20 +373,20 @@ class WordErrors:
 def word_error(
     features: Sequence[np.ndarray], words: Sequence[Word], n_others: int = 10, tolerance: float = 0.2, seed: int = 0
 ) -> WordErrors:
-    """Return how often a word of one speaker lies nearer to another word of a second speaker than to the same word.
+    """Return how often a word of one speaker is nearer to another word of a second speaker than to the same word.
 
-    X is a word, A the same word of the same prompt by another speaker, the Bs other words by that speaker whose lengths lie within a
-    tolerance of A's, drawn by chance. Pairs of speakers count equally.
+    X is a word, A the same word of the same prompt by another speaker, and each B another word by that speaker, chosen at random among
+    those of similar length. Pairs of speakers have equal weight.
 
     Args:
         features: (T, D) of each recording.
-        words: Of prompts that at least two speakers read.
-        n_others: Bs for an X.
-        tolerance: Of the length, as a share of it; one step is always allowed.
-        seed: Of the drawing.
+        words: Words of prompts that at least two speakers read.
+        n_others: Number of Bs for each X.
+        tolerance: Largest difference in length as a fraction; one step is always allowed.
+        seed: Seed of the choice.
 
     Returns:
-        The errors; nan when no word was said twice.
+        The errors; nan if no word is spoken by two speakers.
 
     Source: after the same-different task, Carlin et al., Rapid evaluation of speech representations for spoken term discovery (2011).
     """
@@ -438,17 +438,17 @@ def probe_speaker(
     keep: Sequence[np.ndarray] | None = None,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Return the share of steps that a linear classifier gives to their speaker, and chance.
+    """Return the accuracy of a linear speaker classifier on the steps of codes, and chance level.
 
-    It reads a step's code and its three neighbours on either side, each one-hot. Every other recording of a speaker trains it, the rest is
-    what is counted; speakers weigh equally in both.
+    Its input is a step's code and three neighbours on each side, all one-hot. Every other recording of a speaker is used for training,
+    the others for testing; speakers have equal weight in both.
 
     Args:
         codes: (T,) of each recording.
-        speakers: Of each recording.
-        codebook_size: How many codes there are.
-        keep: Which steps (T,) count, of each recording; all when None.
-        seed: Of the training.
+        speakers: Speaker of each recording.
+        codebook_size: Number of codes.
+        keep: Steps (T,) of each recording to use; all when None.
+        seed: Seed of the training.
 
     Raises:
         DataError: If fewer than two speakers have two recordings.

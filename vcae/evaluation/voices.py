@@ -17,7 +17,7 @@ from vcae.evaluation.scores import NONE, Column, Judge, Reader, Readings, Score,
 from vcae.evaluation.tables import Conversion, Row
 from vcae.files import hash_file
 
-# Resemblyzer's cosine at which as many utterances of others pass as of the speaker's own fail (LibriSpeech test-other).
+# Resemblyzer's cosine at the equal error rate (LibriSpeech test-other).
 EQUAL_ERROR_COSINE = 0.718
 
 
@@ -69,7 +69,7 @@ class Resemblyzer(Judge):
 
         def read(wav: np.ndarray) -> list[float]:
             spoken = preprocess_wav(wav, SAMPLE_RATE)
-            # Its voice detector may leave next to nothing of a short clip.
+            # Its voice activity detector may leave almost nothing of a short clip.
             return _plain(encoder.embed_utterance(spoken if len(spoken) >= SAMPLE_RATE // 2 else wav))
 
         return read
@@ -86,11 +86,11 @@ class Resemblyzer(Judge):
 
 @dataclass(frozen=True)
 class OwnSpeaker(Judge):
-    """Cosine by vcae's own speaker encoder: the model that is judged hears itself, so trust the independent one more.
+    """Cosine by vcae's own speaker encoder. The model judges itself here, so the independent encoder is more reliable.
 
     Attributes:
-        checkpoint: Name or path of the model whose encoder it is.
-        device: Where to compute.
+        checkpoint: Name or path of the checkpoint.
+        device: Device to compute on.
     """
 
     checkpoint: str = "default"
@@ -135,7 +135,7 @@ class OwnSpeaker(Judge):
 
 
 class Pitch(Judge):
-    """How far the median F0 lies from the target's, by the F0 estimator of vcae."""
+    """Distance of the median F0 from the target's, by the F0 estimator of vcae."""
 
     name = "pitch"
 
@@ -157,7 +157,7 @@ class Pitch(Judge):
         return () if target is None else ((row.judged,), (target,))
 
     def open(self) -> Reader:
-        """Return what reads the median of log-F0."""
+        """Return a function that measures the median of log-F0."""
         import torch
 
         return lambda wav: float(log_f0_statistics(torch.from_numpy(estimate_f0(wav)))[0])

@@ -1,1 +1,1 @@
-"""Pictures and pages."""
+"""Pictures of recordings, and HTML pages of results."""

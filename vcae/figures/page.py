@@ -1,4 +1,4 @@
-"""Pages that show results: one look, players, pictures and tables, as plain HTML files without any script."""
+"""Pages of results: players, pictures and tables in one style, as plain HTML files without scripts."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def make_page(title: str, facts: dict[str, object], body: str) -> str:
     """Return a whole page.
 
     Args:
-        title: Plain text, in the window's title and above everything.
-        facts: About the run, in small print under the title.
+        title: Plain text, for the window's title and the heading.
+        facts: Facts about the run, in small print below the title.
         body: HTML.
     """
     known = ", ".join(f"{html.escape(str(k))}: {html.escape(str(v))}" for k, v in facts.items())
@@ -41,14 +41,14 @@ def make_page(title: str, facts: dict[str, object], body: str) -> str:
 
 
 def make_table(rows: Sequence[Sequence[str]]) -> str:
-    """Return a table of plain text, the first row its head."""
+    """Return a table of plain text, whose first row is the heading."""
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in rows[0])
     body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows[1:])
     return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
 
 
 def add_player(media: Path, name: str, wav: np.ndarray, sample_rate: int, caption: str) -> str:
-    """Write a sound (N,) as `media/NAME.flac` and return its player, for a page beside the folder `media`."""
+    """Write a sound (N,) as `media/NAME.flac` and return its player, for a page next to the folder `media`."""
     import soundfile
 
     soundfile.write(media / f"{name}.flac", wav, sample_rate)

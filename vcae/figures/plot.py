@@ -1,4 +1,4 @@
-"""Pictures: a mel, its F0 and its units under it; several recordings on one scale."""
+"""Pictures of recordings: mel, F0 and units, with several recordings on one scale."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Inches: of a second, and the least and most of a picture.
+# In inches: width of a second, and smallest and largest width of a picture.
 SECOND_IN = 3.0
 WIDTH_IN = (7.0, 48.0)
 HEIGHT_IN = 3.8
@@ -34,16 +34,17 @@ MARGIN_IN = 0.9
 DPI = 110
 FONT_PT = 6.5
 TICKS_HZ = (250, 500, 1000, 2000, 4000, 8000)
-# Of recordings: inches a column is wide and each kind of panel high, formats by suffix, the least range of F0 shown, and as an interval.
+# Pictures of recordings: width of a column and height of each kind of panel in inches, formats by suffix, and smallest range of F0 in Hz and
+# as a ratio.
 COLUMN_IN = (4.6, 20.0)
 PANEL_IN = {"mel": 1.9, "f0": 1.0, "units": 0.5}
 PICTURES = {".png": "png", ".svg": "svg"}
 F0_RANGE_HZ = (80.0, 260.0)
 F0_TICKS_HZ = (60, 80, 100, 150, 200, 300, 400, 600, 800)
 F0_COLOUR = "#1f9e89"
-# Neither black nor white, and no ground: legible on a light page and on a dark one.
+# Grey on a transparent background, legible on light and dark pages.
 NEUTRAL = "#7d8590"
-# The darkest and brightest of a mel, in nats under its loudest.
+# Dynamic range of a drawn mel, in nats below its maximum.
 RANGE = 9.0
 
 
@@ -56,7 +57,7 @@ def need_matplotlib() -> None:
 
 
 def make_figure(width: float, height: float) -> Figure:
-    """Return an empty figure of that many inches that draws to files alone, without a window or any global state.
+    """Return an empty figure of a size in inches that draws to files only, without a window or global state.
 
     Raises:
         ConfigError: If matplotlib is missing.
@@ -86,24 +87,24 @@ def draw_mel(axes: Axes, mel: Tensor, config: MelConfig) -> None:
 
 
 def unit_colour(unit: int) -> tuple[float, float, float]:
-    """Return the colour of a unit: always the same one, and unlike that of the next number."""
+    """Return the fixed colour of a unit, which differs clearly from those of neighbouring numbers."""
     golden = 0.618033988749895
     return colorsys.hsv_to_rgb((unit * golden) % 1.0, 0.28 + 0.3 * ((unit * golden * 7) % 1.0), 0.82 + 0.16 * ((unit // 3) % 2))
 
 
 def draw_strip(axes: Axes, units: Units, points_per_s: float) -> None:
-    """Draw units as a strip of runs, each of its unit's colour and with its number where that fits.
+    """Draw units as a strip of coloured runs, with their numbers where they fit.
 
     Args:
-        axes: Where; a unit of time is a second.
-        units: With times.
-        points_per_s: Width of a second on paper.
+        axes: Axes with time in seconds.
+        units: Units with times.
+        points_per_s: Width of a second in points.
     """
     runs = units.collapse()
     times = runs.times()
     starts, ends = np.array(times).T
     wide = points_per_s * (ends - starts)
-    # Lines between runs would hide runs that are hardly wider than they.
+    # Lines between runs would hide very short runs.
     line = 0.6 if float(np.median(wide)) > 3 else 0.0
     colours = [unit_colour(unit) for unit in runs.units]
     spans = list(zip(starts.tolist(), (ends - starts).tolist(), strict=True))
@@ -120,14 +121,14 @@ def draw_strip(axes: Axes, units: Units, points_per_s: float) -> None:
 
 
 def draw_units(path: str | Path, mel: Tensor, units: Units, config: MelConfig | None = None, title: str | None = None) -> None:
-    """Draw a mel with its units under it, on one axis of time.
+    """Draw a mel with its units below, on one time axis.
 
     Args:
-        path: Of the PNG.
+        path: The PNG to write.
         mel: (n_mels, T), natural log magnitude.
-        units: With times, collapsed or not.
-        config: Of the mel; the default when None.
-        title: The units' name when None.
+        units: Units with times, collapsed or not.
+        config: Settings of the mel; the default when None.
+        title: Title; the units' name when None.
 
     Raises:
         ConfigError: If matplotlib is missing.
@@ -160,14 +161,14 @@ def draw_units(path: str | Path, mel: Tensor, units: Units, config: MelConfig | 
 
 @dataclass(frozen=True)
 class View:
-    """What is drawn of a recording.
+    """Contents of a picture of a recording.
 
     Attributes:
-        name: Above its panels.
+        name: Title above the panels.
         mel: (n_mels, T), natural log magnitude.
         f0: (T,) in Hz, 0 where unvoiced.
-        units: With times; None draws none.
-        config: Of the mel.
+        units: Units with times, or None.
+        config: Settings of the mel.
     """
 
     name: str
@@ -183,12 +184,12 @@ class View:
 
     @property
     def panels(self) -> list[str]:
-        """What its panels are, from the top."""
+        """Kinds of the panels, from the top."""
         return ["mel", "f0"] if self.units is None else ["mel", "f0", "units"]
 
 
 def view_sound(sound: Sound, name: str | None = None, units: Units | None = None) -> View:
-    """Take the mel and F0 of a sound, as it is: the level is not changed. The name is the sound's when None.
+    """Compute mel and F0 of a sound without changing its level. The name is the sound's when None.
 
     Raises:
         AudioError: If it is too short for a frame of F0.
@@ -201,7 +202,7 @@ def view_sound(sound: Sound, name: str | None = None, units: Units | None = None
 
 
 def f0_limits(views: Sequence[View]) -> tuple[float, float]:
-    """Return a range of F0 in Hz that holds all views' and is not narrower than a voice moves."""
+    """Return a range of F0 in Hz that covers all views and is at least as wide as that of a voice."""
     voiced = torch.cat([view.f0[view.f0 > 0].cpu() for view in views])
     if len(voiced) == 0:
         return F0_RANGE_HZ
@@ -210,7 +211,7 @@ def f0_limits(views: Sequence[View]) -> tuple[float, float]:
 
 
 def draw_f0(axes: Axes, view: View, limits: tuple[float, float]) -> None:
-    """Draw F0 over seconds on a logarithmic scale within limits in Hz, with gaps where nothing is voiced."""
+    """Draw F0 over seconds on a logarithmic scale within limits in Hz, with gaps at unvoiced frames."""
     f0 = view.f0.detach().float().cpu().numpy()
     axes.plot(np.arange(len(f0)) / view.config.frame_rate, np.where(f0 > 0, f0, np.nan), color=F0_COLOUR, linewidth=1.4)
     axes.set_yscale("log")
@@ -235,13 +236,13 @@ def draw_views(
     Args:
         views: At least one.
         form: `png` or `svg`.
-        side_by_side: One column each, instead of one under the other.
-        neutral: Grey on nothing, for pages that are light or dark; black on white otherwise.
-        beside: Drawn in other pictures; their scales are shared.
-        width_in: Inches of a column; by the longest recording when None.
+        side_by_side: Draw each recording in a column of its own, instead of one below the other.
+        neutral: Draw in grey on a transparent background, for light and dark pages, instead of black on white.
+        beside: Recordings of other pictures that share the scales.
+        width_in: Width of a column in inches; depends on the longest recording when None.
 
     Returns:
-        The picture's file.
+        The bytes of the picture's file.
 
     Raises:
         ConfigError: If matplotlib is missing.
@@ -306,7 +307,7 @@ def picture_format(path: Path) -> str:
     """Return the format of a picture's file by its suffix.
 
     Raises:
-        DataError: If it is neither .png nor .svg.
+        DataError: If the suffix is neither .png nor .svg.
     """
     if path.suffix.lower() not in PICTURES:
         raise DataError(f"{path} has the suffix {path.suffix!r}; pictures are {' or '.join(PICTURES)}")

@@ -21,14 +21,14 @@ from vcae.model.variational import Gaussian
 
 @dataclass(frozen=True)
 class AutoencoderOutput:
-    """What one pass gives.
+    """Result of one forward pass.
 
     Attributes:
         mel: (B, n_mels, T), natural log magnitude.
-        latent: (B, latent_dim, ceil(T / stride)), before any quantising.
+        latent: (B, latent_dim, ceil(T / stride)), before quantisation.
         speaker_embedding: (B, speaker_dim), unit norm, or None for the plain autoencoder.
-        quantization: What the quantizer made of the latent, or None without one.
-        posterior: The Gaussian whose mean the latent is, or None where it is not variational.
+        quantization: The quantizer's output, or None without one.
+        posterior: The Gaussian whose mean is the latent, or None if the latent is not variational.
     """
 
     mel: Tensor
@@ -42,7 +42,7 @@ class Autoencoder(nn.Module):
     """A spectrogram autoencoder whose code is split into content and speaker.
 
     Inputs and outputs are log-mels as `LogMel` makes them; the normalisation to zero mean and unit deviation per band
-    (fixed numbers of the training data) lives in here.
+    (fixed statistics of the training data) is part of the module.
 
     Shape:
         - mel: (B, n_mels, T); f0: (B, T) in Hz, 0 where unvoiced; lengths: (B,) valid frames, or None
@@ -72,7 +72,7 @@ class Autoencoder(nn.Module):
         return (mel - self.mel_mean) / self.mel_deviation
 
     def encode_latent(self, mel: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Return the content latent (B, latent_dim, ceil(T / stride)) of a log-mel (B, n_mels, T), before any quantising."""
+        """Return the content latent (B, latent_dim, ceil(T / stride)) of a log-mel (B, n_mels, T), before quantisation."""
         mask = None if lengths is None else length_mask(lengths, mel.shape[-1])
         latent: Tensor = self.content_encoder(self.normalize(mel), active_frames(mel, mask), mask)
         return latent
@@ -87,7 +87,7 @@ class Autoencoder(nn.Module):
         return self.content_encoder.posterior(self.normalize(mel), active_frames(mel, mask), mask)
 
     def encode_content(self, mel: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Return the content that the decoder reads (B, latent_dim, ceil(T / stride)) of a log-mel (B, n_mels, T), quantised if it is to be."""
+        """Return the decoder's content input (B, latent_dim, ceil(T / stride)) for a log-mel (B, n_mels, T), quantised if there is a quantizer."""
         latent = self.encode_latent(mel, lengths)
         if self.quantizer is None:
             return latent
@@ -106,7 +106,7 @@ class Autoencoder(nn.Module):
         return self._the_quantizer().encode(self.encode_latent(mel, lengths))
 
     def decode_units(self, codes: Tensor) -> Tensor:
-        """Return the content that the decoder reads (B, latent_dim, T) for codes (B, S, T), of all stages or the first ones.
+        """Return the decoder's content input (B, latent_dim, T) for codes (B, S, T) of all stages or of the first ones.
 
         Raises:
             ConfigError: For codes that this autoencoder does not have.
@@ -115,7 +115,7 @@ class Autoencoder(nn.Module):
 
     def _the_quantizer(self) -> Quantizer:
         if self.quantizer is None:
-            raise ConfigError("this checkpoint has a continuous code and no units; use --checkpoint vq")
+            raise ConfigError("this checkpoint has a continuous latent and no units; use the checkpoint 'vq'")
         return self.quantizer
 
     def encode_speaker(self, mel: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -162,9 +162,9 @@ class Autoencoder(nn.Module):
             f0: (B, T) in Hz, 0 where unvoiced; sets T.
             speaker_embedding: (B, speaker_dim), or None for the plain autoencoder.
             lengths: (B,), valid frames, or None.
-            f0_mean: (B, 1), mean log-F0 of the whole if this is a section of it, or None.
+            f0_mean: (B, 1), mean log-F0 of the whole recording if `f0` is a section of it, or None.
             reference: From `encode_reference`, or None.
-            gate: (B, 1, 1), scales what is looked up in the reference, or None for 1.
+            gate: (B, 1, 1), scales the result of the attention to the reference, or None for 1.
         """
         mask = None if lengths is None else length_mask(lengths, f0.shape[-1])
         normalized: Tensor = self.decoder(latent, f0.shape[-1], speaker_embedding, f0, mask, f0_mean, reference, gate)

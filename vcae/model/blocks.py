@@ -1,4 +1,4 @@
-"""Building blocks that the encoders, the decoder and the vocoder share."""
+"""Building blocks shared by the encoders, the decoder and the vocoder."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class ConvNeXtStack(nn.Module):
 
     @property
     def reach(self) -> int:
-        """Frames to each side that a frame of the output depends on."""
+        """Receptive field of an output frame, in frames to each side."""
         return len(self.blocks) * (KERNEL // 2)
 
     def forward(self, x: Tensor, mask: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
@@ -75,9 +75,9 @@ class ConvNeXtStack(nn.Module):
 
 
 class InstanceNorm(nn.Module):
-    """Normalise each channel over the time of one item, counting frames by a weight; no learned scale.
+    """Normalise each channel over the time of one item, with weighted frames and no learned scale.
 
-    What stays constant over an utterance (channel, average spectrum, much of the voice) is removed.
+    This removes the properties that are constant over an utterance: channel, average spectrum, much of the voice.
 
     Shape:
         - x: (B, D, T); weight: (B, 1, T); output: (B, D, T)

@@ -146,7 +146,7 @@ class AutoencoderConfig:
 
 @dataclass(frozen=True)
 class DenoiserConfig:
-    """The denoiser."""
+    """Settings of the denoiser."""
 
     sample_rate: int = 16000
     # Samples of a frame, and from one frame to the next.

@@ -1,4 +1,4 @@
-"""The content encoder: what is said, with the voice normalised away and a narrow neck."""
+"""The content encoder: speech content, with the voice removed by normalisation and a narrow bottleneck."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ INPUT_KERNEL = 5
 
 
 class Way(Protocol[X]):
-    """A way to run the encoder: on a whole mel, by sections, live. The encoder says in which order; a way says how each step is done."""
+    """Backend that runs the encoder's operations: on a whole mel, by sections, or live. The encoder defines their order."""
 
     def normalize(self, x: X) -> X:
         """Give each channel zero mean and unit deviation over time, as `InstanceNorm` does."""
 
     def map(self, x: X, function: Callable[[Tensor, Tensor | None], Tensor], reach: int) -> X:
-        """Apply a function of x (B, D, T) and mask (B, 1, T), each step of whose result depends on `reach` steps to each side."""
+        """Apply a function of x (B, D, T) and mask (B, 1, T) with a receptive field of `reach` steps to each side."""
 
     def pool(self, x: X) -> X:
-        """Average over each stride, as `ContentEncoder.pool` does. Steps are pooled ones from here on."""
+        """Average over each stride, as `ContentEncoder.pool` does; later operations work on pooled steps."""
 
 
 class ContentEncoder(nn.Module):
@@ -37,7 +37,7 @@ class ContentEncoder(nn.Module):
 
     Shape:
         - mel: (B, n_mels, T), normalised
-        - weight: (B, 1, T), 1.0 on frames that carry sound; statistics are taken there
+        - weight: (B, 1, T), 1.0 on active frames, over which the normalisation statistics are computed
         - mask: (B, 1, T), 1.0 on valid frames, or None
         - latent: (B, latent_dim, ceil(T / stride))
     """
@@ -57,7 +57,7 @@ class ContentEncoder(nn.Module):
         return way.masked(self.run(mel, way))
 
     def posterior(self, mel: Tensor, weight: Tensor, mask: Tensor | None = None) -> Gaussian:
-        """Return the Gaussian of a variational latent, whose mean is what `forward` gives.
+        """Return the Gaussian of a variational latent; its mean is the result of `forward`.
 
         Raises:
             ConfigError: If the latent is not variational.
@@ -69,11 +69,11 @@ class ContentEncoder(nn.Module):
         return Gaussian(way.masked(self.latent(x, way)), way.masked(self.log_variance(x)))
 
     def run(self, mel: X, way: Way[X]) -> X:
-        """Return the latent of a normalised mel in any way: the one place that says what follows what."""
+        """Return the latent of a normalised mel, computed by the given backend; the only place that defines the order of the layers."""
         return self.latent(self.features(mel, way), way)
 
     def features(self, mel: X, way: Way[X]) -> X:
-        """Return the features (B, width, ceil(T / stride)) that the latent is read from."""
+        """Return the features (B, width, ceil(T / stride)) from which the latent is projected."""
         x = way.normalize(mel) if self.config.n_normalized else mel
         x = way.map(x, self._enter, INPUT_KERNEL // 2)
         for stack in self.normalized:
@@ -84,7 +84,7 @@ class ContentEncoder(nn.Module):
         return way.pool(way.map(x, self.free, self.free.reach))
 
     def latent(self, features: X, way: Way[X]) -> X:
-        """Return the latent of what `features` gives."""
+        """Return the latent for the result of `features`."""
         latent = way.map(features, self._leave, 0)
         return way.normalize(latent) if self.config.normalize_latent else latent
 
@@ -98,18 +98,18 @@ class ContentEncoder(nn.Module):
 
     @property
     def reach(self) -> int:
-        """Frames to each side that a step of the latent depends on, beside the moments of the whole."""
+        """Receptive field of a latent step in frames to each side, apart from the moments of the whole recording."""
         way = _Reach(self.config.stride)
         self.run(None, way)
         return way.frames
 
     def pool(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Average x (B, D, T) over each stride: (B, D, ceil(T / stride)), the last one over what is there."""
+        """Average x (B, D, T) over each stride: (B, D, ceil(T / stride)), the last one over the remaining frames."""
         valid = torch.ones_like(x[:, :1]) if mask is None else mask
         return self._pool(x * valid) / self._pool(valid).clamp(min=1e-3)
 
     def pool_weight(self, weight: Tensor) -> Tensor:
-        """Return how much each pooled step counts (B, 1, ceil(T / stride)) from what each frame counts (B, 1, T)."""
+        """Return the weights of the pooled steps (B, 1, ceil(T / stride)) for the weights of the frames (B, 1, T)."""
         return self._pool(weight)
 
     def _pool(self, x: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ class ContentEncoder(nn.Module):
 
 
 class _Whole:
-    """A whole mel at once, padded where there is a mask."""
+    """Backend for a whole mel at once, padded where there is a mask."""
 
     def __init__(self, encoder: ContentEncoder, weight: Tensor, mask: Tensor | None) -> None:
         self._encoder, self._weight, self._mask = encoder, weight, mask
@@ -141,7 +141,7 @@ class _Whole:
 
 
 class _Reach:
-    """Nothing is computed: how far a step sees is added up."""
+    """Backend that computes nothing but the sum of the receptive fields."""
 
     def __init__(self, stride: int) -> None:
         self.frames, self._stride, self._frames_a_step = 0, stride, 1

@@ -20,8 +20,8 @@ TEMPLATE_SIZE = 256
 def harmonic_templates(mel: MelConfig, n: int = TEMPLATE_SIZE) -> Tensor:
     """Return the mel pattern of a steady pulse train at `n` log-spaced F0 values.
 
-    Each harmonic spreads over the bins as the Hann window's main lobe does. Levels are natural logs, each pattern with
-    zero mean and limited to 3 nats under its top, so the decoder is shown where harmonics lie and not how loud they are.
+    Each harmonic has the shape of the Hann window's main lobe. Values are natural logs; each pattern has zero mean and is limited to
+    3 nats below its maximum, so it shows the decoder where the harmonics are but not how loud they are.
 
     Returns:
         (n, n_mels), from `F0_MIN_HZ` to `F0_MAX_HZ`.
@@ -29,7 +29,7 @@ def harmonic_templates(mel: MelConfig, n: int = TEMPLATE_SIZE) -> Tensor:
     f0 = torch.logspace(math.log10(F0_MIN_HZ), math.log10(F0_MAX_HZ), n, dtype=torch.float64)
     width = mel.sample_rate / mel.win_length
     bins = torch.linspace(0, mel.sample_rate / 2, mel.n_fft // 2 + 1, dtype=torch.float64)
-    # Distance of each bin to its nearest harmonic (the zeroth is none), in main-lobe units: the lobe is 2 wide each side.
+    # Distance of each bin to its nearest harmonic (from the first on), in units in which the main lobe extends 2 to each side.
     order = (bins / f0[:, None]).round().clamp(min=1)
     distance = ((bins - order * f0[:, None]) / width).abs().clamp(max=2)
     magnitude = 0.5 + 0.5 * torch.cos(math.pi * distance / 2)
@@ -46,7 +46,7 @@ def log_f0_mean(f0: Tensor) -> Tensor:
 
 
 class F0Features(nn.Module):
-    """Describe F0 for the decoder: voicing, log-F0 relative to the speaker's mean, and where the harmonics lie.
+    """Describe F0 for the decoder: voicing, log-F0 relative to the speaker's mean, and positions of the harmonics.
 
     Shape:
         - f0: (B, T) in Hz, 0 where unvoiced
@@ -61,7 +61,7 @@ class F0Features(nn.Module):
         self.register_buffer("templates", harmonic_templates(mel), persistent=False)
 
     def forward(self, f0: Tensor, mean: Tensor | None = None) -> Tensor:
-        # All that is made of it counts in voiced frames only, so gaps are filled for the sake of finite numbers.
+        # Gaps are filled only to keep the numbers finite: the results are used in voiced frames only.
         log_f0 = continuous_log_f0(f0)
         voiced = (f0 > 0).float()
         relative = log_f0 - (log_f0_mean(f0) if mean is None else mean)
@@ -83,16 +83,16 @@ class Decoder(nn.Module):
         - speaker_embedding: (B, speaker_dim) or None for the plain autoencoder
         - f0: (B, T) in Hz, 0 where unvoiced; None when `use_f0` is off
         - mask: (B, 1, T) or None
-        - f0_mean: (B, 1), mean log-F0 of the whole if this is a section of it, or None
-        - reference: what to look up after the blocks that `attention` names, or None to decode from the embedding alone
-        - gate: (B, 1, 1), scales what is looked up, or None for 1
+        - f0_mean: (B, 1), mean log-F0 of the whole recording if `f0` is a section of it, or None
+        - reference: attended to after the blocks listed in `attention`, or None to decode from the embedding only
+        - gate: (B, 1, 1), scales the result of the attention, or None for 1
         - mel: (B, n_mels, T), normalised
     """
 
     def __init__(self, config: DecoderConfig, mel: MelConfig, latent_dim: int, stride: int, speaker_dim: int) -> None:
         super().__init__()
         self.stride = stride
-        # Frames to each side that a frame depends on.
+        # Receptive field in frames to each side.
         self.reach = 2 + config.n_blocks * (KERNEL // 2)
         self.f0_features = F0Features(mel) if config.use_f0 else None
         n_f0 = 2 + mel.n_mels if config.use_f0 else 0

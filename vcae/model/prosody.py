@@ -1,4 +1,4 @@
-"""Prosody from units alone: how long each lasts, and the F0 over them."""
+"""Prosody predicted from units: the duration of each unit, and the F0 contour."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from vcae.audio.config import MelConfig
 from vcae.model.blocks import ConvNeXtStack
 from vcae.model.config import ProsodyConfig
 
-# What relative log-F0 can be, in nats either side of the mean.
+# Largest distance of log-F0 from its mean, in nats.
 MAX_RELATIVE = 0.7
 
 
 @dataclass(frozen=True)
 class Contour:
-    """F0 as it can be told from units: relative to a speaker's own.
+    """F0 contour predicted from units, relative to a speaker's mean.
 
     Attributes:
         voicing: (B, T), log odds that a frame is voiced.
@@ -29,7 +29,7 @@ class Contour:
 
 
 class Prosody(nn.Module):
-    """Predict durations of collapsed units, and F0 of units laid out in time.
+    """Predict durations of collapsed units, and F0 of expanded ones.
 
     Source: the duration predictor of Ren et al., FastSpeech (2019); durations and F0 from discrete units as in Polyak et al., Speech
     resynthesis from discrete disentangled self-supervised representations (2021).
@@ -52,7 +52,7 @@ class Prosody(nn.Module):
         return out[:, 0]
 
     def contour(self, content: Tensor, n: int) -> Contour:
-        """Return the F0 contour over n frames of content (B, latent_dim, ceil(n / stride))."""
+        """Return the F0 contour over n frames for content (B, latent_dim, ceil(n / stride))."""
         x = self.contour_input(content).repeat_interleave(self.stride, dim=-1)[..., :n]
         voicing, relative = self.contour_output(self.contour_stack(x)).unbind(1)
         return Contour(voicing, MAX_RELATIVE * torch.tanh(relative))

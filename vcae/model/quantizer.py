@@ -1,4 +1,4 @@
-"""Discrete codes for the content latent: a codebook, several in turn, bits, or one of n."""
+"""Discrete codes for the content latent: one codebook, several residual ones, bits, or one-hot."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ EPSILON = 1e-5
 
 @dataclass(frozen=True)
 class QuantizerOutput:
-    """What quantising a latent gives.
+    """Result of quantising a latent.
 
     Attributes:
-        quantized: (B, D, T), what the decoder reads; its gradient passes to the latent (straight-through).
-        codes: (B, S, T), integers from 0 to codebook_size - 1, one row a stage.
-        commitment_loss: Scalar, not yet weighted: what keeps the latent near its codes, or its codes in use.
-        perplexity: (S,), the exponential of the entropy of the codes of this batch: how many are in use, in effect.
+        quantized: (B, D, T), the decoder's input; its gradient passes to the latent (straight-through).
+        codes: (B, S, T), integers from 0 to codebook_size - 1, one row per stage.
+        commitment_loss: Scalar, without its weight; keeps the latent near its codes, or its codes in use.
+        perplexity: (S,), exponential of the entropy of this batch's codes: the effective number of codes in use.
     """
 
     quantized: Tensor
@@ -36,7 +36,7 @@ class QuantizerOutput:
 
 
 class Quantizer(nn.Module, ABC):
-    """A discrete code for a latent. Each time step is coded by itself, so any cut of a signal into pieces gives the same codes.
+    """Base class of discrete codes for a latent. Time steps are coded independently, so a signal in sections gives the same codes.
 
     Shape:
         - latent: (B, D, T); mask: (B, 1, T), 1.0 on valid steps, or None; output: `QuantizerOutput`
@@ -48,7 +48,7 @@ class Quantizer(nn.Module, ABC):
 
     @property
     def bits(self) -> float:
-        """Bits a time step takes without entropy coding."""
+        """Bits per time step without entropy coding."""
         return self.config.n_stages * math.log2(self.config.codebook_size)
 
     @abstractmethod
@@ -57,10 +57,10 @@ class Quantizer(nn.Module, ABC):
 
     @abstractmethod
     def decode(self, codes: Tensor) -> Tensor:
-        """Return what the decoder reads (B, D, T) for codes (B, S, T); fewer stages than the quantizer has are allowed."""
+        """Return the decoder's input (B, D, T) for codes (B, S, T) of all stages or of the first ones."""
 
     def check_codes(self, codes: Tensor) -> None:
-        """Raise ConfigError for codes that this quantizer does not have."""
+        """Raise ConfigError for codes outside this quantizer's range."""
         stages, n = self.config.n_stages, self.config.codebook_size
         if codes.dim() != 3 or not 1 <= codes.shape[1] <= stages:
             raise ConfigError(f"codes have shape {tuple(codes.shape)}; (B, S, T) with 1 to {stages} stages is needed")
@@ -69,7 +69,7 @@ class Quantizer(nn.Module, ABC):
 
 
 def make_quantizer(config: QuantizerConfig, latent_dim: int) -> Quantizer:
-    """Make the quantizer that a config names.
+    """Build the quantizer of a config.
 
     Raises:
         ConfigError: If the latent's width does not suit it.
@@ -77,11 +77,11 @@ def make_quantizer(config: QuantizerConfig, latent_dim: int) -> Quantizer:
     if config.kind == "binary" and 2**latent_dim != config.codebook_size:
         raise ConfigError(
             f"a binary code of {latent_dim} channels has {2**latent_dim} codes, not {config.codebook_size}; set content.latent_dim "
-            f"to the logarithm of quantizer.codebook_size"
+            f"to log2 of quantizer.codebook_size"
         )
     if config.kind == "onehot" and latent_dim != config.codebook_size:
         raise ConfigError(
-            f"a one-hot code has one channel a code; set content.latent_dim ({latent_dim}) to quantizer.codebook_size ({config.codebook_size})"
+            f"quantizer.kind onehot needs content.latent_dim equal to quantizer.codebook_size; got {latent_dim} and {config.codebook_size}"
         )
     if config.kind == "vq":
         return ResidualQuantizer(config, latent_dim)
@@ -89,10 +89,10 @@ def make_quantizer(config: QuantizerConfig, latent_dim: int) -> Quantizer:
 
 
 class Codebook(nn.Module):
-    """One codebook, learned as the moving mean of what falls to each code.
+    """One codebook, learned as the exponential moving average of the latents assigned to each code.
 
-    In training, the first batch sets it by k-means, and codes that hardly anything falls to are put on latents drawn from the
-    batch. Several processes keep one codebook: what they count is summed.
+    In training, k-means on the first batch initialises it, and rarely used codes are replaced by random latents of the
+    batch. Several processes share one codebook: their counts and sums are added.
 
     Shape:
         - latent: (N, D), float32; codes: (N,)
@@ -110,13 +110,13 @@ class Codebook(nn.Module):
         super().__init__()
         self.config = config
         self.register_buffer("vectors", torch.randn(config.codebook_size, dim))
-        # What the moving mean needs to go on; without it a codebook can only be used.
+        # State of the moving average, needed only in training.
         self.register_buffer("counts", torch.ones(config.codebook_size))
         self.register_buffer("sums", self.vectors.clone())
         self.register_buffer("started", torch.zeros(()))
 
     def nearest(self, latent: Tensor) -> Tensor:
-        """Return the nearest code of each latent, in blocks of bounded memory."""
+        """Return the nearest code of each latent; computed in blocks of bounded memory."""
         blocks = torch.split(latent, 1 << 15)
         return (
             torch.cat([torch.cdist(block, self.vectors).argmin(dim=1) for block in blocks])
@@ -126,7 +126,7 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def start(self, latent: Tensor) -> None:
-        """Set the codebook by k-means on a first batch."""
+        """Initialise the codebook by k-means on a first batch."""
         vectors, counts = kmeans(latent, self.config.codebook_size, KMEANS_STEPS)
         self.vectors.copy_(vectors)
         self.counts.copy_(counts.clamp(min=self.config.dead_code_threshold))
@@ -135,13 +135,13 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def learn(self, latent: Tensor, codes: Tensor) -> None:
-        """Move the codebook towards a batch, then restart codes that hardly anything falls to."""
+        """Move the codebook towards a batch, then restart rarely used codes."""
         counts, sums = _tally(latent, codes, self.config.codebook_size)
         _sum_over_processes(counts, sums)
         self.counts.lerp_(counts, 1 - self.config.ema_decay)
         self.sums.lerp_(sums, 1 - self.config.ema_decay)
         total = self.counts.sum()
-        # Additive smoothing: a code without a count keeps a finite place.
+        # Additive smoothing: a code without a count keeps finite values.
         smoothed = (self.counts + EPSILON) / (total + self.config.codebook_size * EPSILON) * total
         self.vectors.copy_(self.sums / smoothed[:, None])
         dead = self.counts < self.config.dead_code_threshold
@@ -153,10 +153,10 @@ class Codebook(nn.Module):
 
 
 def kmeans(points: Tensor, n: int, steps: int) -> tuple[Tensor, Tensor]:
-    """Cluster points (N, D) around n means, from points drawn at random; several processes cluster theirs together.
+    """Cluster points (N, D) around n means, starting from random points; several processes cluster their points together.
 
     Returns:
-        The means (n, D), and how many points fell to each (n,).
+        The means (n, D), and the number of points assigned to each (n,).
 
     Source: Lloyd, Least squares quantization in PCM (1982).
     """
@@ -177,7 +177,7 @@ def _tally(latent: Tensor, codes: Tensor, codebook_size: int) -> tuple[Tensor, T
 
 
 def _draw(latent: Tensor, n: int) -> Tensor:
-    """Draw n latents, each once where there are enough; every process gets those of the first one."""
+    """Draw n latents at random, without repetition if there are enough; every process gets those of the first one."""
     order = torch.randperm(len(latent), device=latent.device)
     drawn = latent[order.repeat(-(-n // max(len(latent), 1)))[:n]].clone()
     if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -192,15 +192,15 @@ def _sum_over_processes(*tensors: Tensor) -> None:
 
 
 def perplexity(codes: Tensor, codebook_size: int) -> Tensor:
-    """Return the exponential of the entropy of codes (N,): how many of them are in use, in effect; 1 for none."""
+    """Return the exponential of the entropy of codes (N,), the effective number of codes in use; 1 for no codes."""
     shares = torch.bincount(codes, minlength=codebook_size).float() / max(len(codes), 1)
     return torch.exp(-(shares * shares.clamp(min=1e-12).log()).sum())
 
 
 class ResidualQuantizer(Quantizer):
-    """Codebooks in turn, each coding what the ones before left over; with one stage the plain vector quantizer.
+    """Residual vector quantizer: each codebook codes the error of those before it. With one stage it is a plain vector quantizer.
 
-    With stage dropout, a share of the items in training ends at a stage drawn at random, so that the first stages alone decode too.
+    With stage dropout, a fraction of the training items uses only the stages up to a random one, so that the first stages decode alone.
 
     Source: residual vector quantisation with quantizer dropout, Zeghidour et al., SoundStream (2021).
     """
@@ -268,9 +268,9 @@ class ResidualQuantizer(Quantizer):
 
 
 class BinaryQuantizer(Quantizer):
-    """Each channel becomes a bit, -1 or 1; the code is the number that the bits write, the first channel the highest.
+    """Binary quantizer: each channel becomes a bit, -1 or 1; the code is the number with these bits, the first channel highest.
 
-    Its commitment loss draws each channel to a bit and, less the entropy of the bits over the batch, keeps both values in use.
+    Its commitment loss pulls each channel to -1 or 1; the entropy of the bits over the batch, subtracted, keeps both values in use.
 
     Source: lookup-free quantisation, Yu et al., Language model beats diffusion: tokenizer is key to visual generation (2023), here with the
     entropy of each bit instead of that of all codes.
@@ -307,11 +307,11 @@ class BinaryQuantizer(Quantizer):
 
 
 class OneHotQuantizer(Quantizer):
-    """The latent's channels are logits; the largest one becomes 1, all others 0.
+    """One-hot quantizer: the latent's channels are logits; the largest one becomes 1, all others 0.
 
-    In training one is drawn, with Gumbel noise and a softmax whose temperature falls from `temperature` to `final_temperature` over
-    `temperature_steps` batches; the gradient is that softmax's. Its commitment loss is how far the codes' mean probabilities are from
-    even, in nats.
+    In training a channel is sampled with Gumbel noise and a softmax whose temperature falls from `temperature` to `final_temperature`
+    over `temperature_steps` batches; the gradient is that softmax's. Its commitment loss is the divergence of the codes' mean
+    probabilities from uniform, in nats.
 
     Source: Jang et al., Categorical reparameterization with Gumbel-softmax (2017); the even use of codes as in Baevski et al., wav2vec 2.0 (2020).
     """
@@ -324,7 +324,7 @@ class OneHotQuantizer(Quantizer):
 
     @property
     def temperature(self) -> float:
-        """The present temperature: it falls geometrically."""
+        """Present temperature, which falls geometrically."""
         c = self.config
         share = min(1.0, float(self.steps) / c.temperature_steps)
         return float(c.temperature * (c.final_temperature / c.temperature) ** share)

@@ -1,4 +1,4 @@
-"""Look-ups in the reference, frame by frame: what the target voice sounds like where it says what the source says."""
+"""Attention to the reference: for each frame, the sound of the target voice at similar content."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ KEY_DIM = 32
 
 @dataclass(frozen=True)
 class Reference:
-    """Steps of a recording of the target voice, in no order: M of them.
+    """Steps of a recording of the target voice, in any order: M of them.
 
     Attributes:
         keys: (B, M, latent_dim), their content latents.
-        values: (B, M, reference_width), what they sound like, from `ReferenceEncoder`.
-        log_weights: (B, M), added to the scores of a look-up; a step of weight 0 (minus infinity) is never found. None: all count alike.
+        values: (B, M, reference_width), features of their sound, from `ReferenceEncoder`.
+        log_weights: (B, M), added to the attention scores; minus infinity masks a step. None gives all steps equal weights.
     """
 
     keys: Tensor
@@ -30,7 +30,7 @@ class Reference:
 
     @classmethod
     def join(cls, references: list[Reference], weights: list[float]) -> Reference:
-        """Join references of several voices; each weighs as much in a look-up as its weight says, however many steps it has."""
+        """Join references of several voices; each has its weight in the attention, whatever its number of steps."""
         logs = [
             (torch.zeros(r.keys.shape[:2], device=r.keys.device) if r.log_weights is None else r.log_weights)
             + torch.log(torch.tensor(w / r.keys.shape[1], device=r.keys.device))
@@ -40,7 +40,7 @@ class Reference:
 
 
 class ReferenceEncoder(nn.Module):
-    """Encode a normalised mel into what each of its steps sounds like.
+    """Encode a normalised mel into features of the sound of its steps.
 
     Shape:
         - mel: (B, n_mels, T), normalised
@@ -50,7 +50,7 @@ class ReferenceEncoder(nn.Module):
     def __init__(self, n_mels: int, width: int, n_blocks: int, stride: int) -> None:
         super().__init__()
         self.stride = stride
-        # Frames to each side that a value depends on.
+        # Receptive field in frames to each side.
         self.reach = 2 + n_blocks * (KERNEL // 2)
         self.input = nn.Conv1d(n_mels, width, 5, padding=2)
         self.stack = ConvNeXtStack(width, n_blocks)
@@ -58,16 +58,16 @@ class ReferenceEncoder(nn.Module):
     def forward(self, mel: Tensor) -> Tensor:
         x = self.stack(self.input(mel))
         pad = -x.shape[-1] % self.stride
-        # The last step averages over what is there.
+        # The last step averages over the remaining frames.
         counts = F.avg_pool1d(F.pad(torch.ones_like(x[:1, :1]), (0, pad)), self.stride)
         pooled: Tensor = F.avg_pool1d(F.pad(x, (0, pad)), self.stride) / counts
         return pooled.transpose(1, 2)
 
 
 class ReferenceAttention(nn.Module):
-    """Attend from the decoder's frames to the reference's steps: queries of the decoder, keys of content, values of sound.
+    """Attention from the decoder's frames to the reference's steps: queries from the decoder, keys from content, values from sound.
 
-    Keys by content make it a look-up of how the target says the same; it knows nothing of order. The output starts at zero.
+    With keys of content it finds the sound of the same content in the target's voice, independent of order. The output is initially zero.
 
     Shape:
         - x, output: (B, T, width)
@@ -88,7 +88,7 @@ class ReferenceAttention(nn.Module):
         nn.init.zeros_(self.output.bias)
 
     def forward(self, x: Tensor, reference: Reference, gate: Tensor | None = None) -> Tensor:
-        """Return x with what was found added; `gate` (B, 1, 1) scales it, None for 1."""
+        """Return x plus the result of the attention, scaled by `gate` (B, 1, 1); None for 1."""
 
         def heads(y: Tensor) -> Tensor:
             return y.view(*y.shape[:2], N_HEADS, -1).transpose(1, 2)

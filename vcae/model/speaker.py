@@ -1,4 +1,4 @@
-"""The speaker encoder: who says it, as one unit vector."""
+"""The speaker encoder: the voice as one unit vector."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class SpeakerEncoder(nn.Module):
 
     Shape:
         - mel: (B, n_mels, T), normalised
-        - weight: (B, 1, T), 1.0 on frames that carry sound; only these are heard
+        - weight: (B, 1, T), 1.0 on active frames; only these are used
         - mask: (B, 1, T), 1.0 on valid frames, or None
         - speaker_embedding: (B, speaker_dim), unit norm
 
@@ -28,7 +28,7 @@ class SpeakerEncoder(nn.Module):
         super().__init__()
         self.input = nn.Conv1d(n_mels, config.width, 5, padding=2)
         self.stack = ConvNeXtStack(config.width, config.n_blocks)
-        # Frames to each side that what is pooled of a frame depends on.
+        # Receptive field of a frame's features before pooling, in frames to each side.
         self.reach = 2 + self.stack.reach
         self.attention = nn.Sequential(nn.Conv1d(config.width, 64, 1), nn.Tanh(), nn.Conv1d(64, config.width, 1))
         self.output = nn.Linear(2 * config.width, config.speaker_dim)
@@ -39,23 +39,23 @@ class SpeakerEncoder(nn.Module):
         return self.embed((x * share).sum(dim=-1), (x.square() * share).sum(dim=-1))
 
     def attend(self, mel: Tensor, weight: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return what is pooled and the score by which it is, the logarithm of a share: two tensors (B, width, T)."""
+        """Return the features to pool and their attention scores (logits): two tensors (B, width, T)."""
         x = self.stack(self.input(mel if mask is None else mel * mask), mask)
         return x, self.attention(x).float().masked_fill(weight == 0, -1e4)
 
     def embed(self, mean: Tensor, mean_square: Tensor) -> Tensor:
-        """Return the embedding (B, speaker_dim) of what was pooled, two tensors (B, width)."""
+        """Return the embedding (B, speaker_dim) for a pooled mean and mean square (B, width)."""
         pooled = torch.cat([mean, (mean_square - mean.square()).clamp(min=1e-4).sqrt()], dim=1)
         return F.normalize(self.output(pooled).float(), dim=-1)
 
 
 class AttentivePool:
-    """What `SpeakerEncoder.forward` pools over all time, added up section by section.
+    """Attentive pooling of `SpeakerEncoder.forward`, accumulated section by section.
 
-    A softmax over all time: sums are kept relative to the largest score so far.
+    The softmax extends over all sections: sums are kept relative to the largest score so far.
 
     Args:
-        encoder: Whose pool it is.
+        encoder: The encoder whose features are pooled.
     """
 
     def __init__(self, encoder: SpeakerEncoder) -> None:
@@ -66,7 +66,7 @@ class AttentivePool:
         )
 
     def add(self, x: Tensor, score: Tensor) -> None:
-        """Add frames of what `SpeakerEncoder.attend` gave, two tensors (1, width, n)."""
+        """Add frames: two tensors (1, width, n) from `SpeakerEncoder.attend`."""
         if not x.shape[-1]:
             return
         top = torch.maximum(self._largest, score.amax(dim=-1))
@@ -77,9 +77,9 @@ class AttentivePool:
         self._largest = top
 
     def scale(self, factor: float) -> None:
-        """Let what was added so far count by a factor."""
+        """Multiply the weight of everything added so far by a factor."""
         self._total, self._sums, self._squares = self._total * factor, self._sums * factor, self._squares * factor
 
     def embed(self) -> Tensor:
-        """Return the embedding (1, speaker_dim) of what was added."""
+        """Return the embedding (1, speaker_dim) of all frames added."""
         return self._encoder.embed(self._sums / self._total, self._squares / self._total)

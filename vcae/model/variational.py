@@ -1,4 +1,4 @@
-"""The variational neck: a Gaussian instead of a point, and what it costs to tell it from the prior."""
+"""The variational bottleneck: a Gaussian latent, and its KL divergence from the prior."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-# Where training begins: draws that are near the mean, so that the decoder has something to read.
+# Initial log-variance: samples near the mean, so that the decoder gets information from the start.
 FIRST_LOG_VARIANCE = -3.0
 
 
@@ -25,7 +25,7 @@ class Gaussian:
     log_variance: Tensor
 
     def sample(self) -> Tensor:
-        """Return a draw (B, D, T) through which gradients reach mean and variance.
+        """Return a sample (B, D, T) through which gradients reach mean and variance.
 
         Source: Kingma and Welling, Auto-encoding variational Bayes (2014), section 2.4.
         """
@@ -41,7 +41,7 @@ class Gaussian:
 
 
 def log_variance_head(width: int, latent_dim: int) -> nn.Conv1d:
-    """Return a layer from features (B, width, T) to log-variances (B, latent_dim, T), the same small one everywhere at first."""
+    """Return a layer from features (B, width, T) to log-variances (B, latent_dim, T), initialised to `FIRST_LOG_VARIANCE` everywhere."""
     head = nn.Conv1d(width, latent_dim, 1)
     nn.init.zeros_(head.weight)
     nn.init.constant_(head.bias, FIRST_LOG_VARIANCE)  # type: ignore[arg-type]
@@ -49,14 +49,14 @@ def log_variance_head(width: int, latent_dim: int) -> nn.Conv1d:
 
 
 def free_bits(kl: Tensor, floor_bits: float) -> Tensor:
-    """Return the KL that is paid for, in nats a step: a dimension's mean over the batch counts only above the floor.
+    """Return the KL divergence with free bits, in nats per step: each dimension's mean over the batch, but at least the floor.
 
     Args:
         kl: (B, D, T), in nats.
-        floor_bits: Bits a step that each dimension may hold for nothing, so that none is given up for good at the beginning.
+        floor_bits: Bits per step that cost a dimension nothing, so that no dimension collapses at the beginning.
 
     Returns:
-        (), the sum over dimensions; the floor itself is in it, without a gradient.
+        (), the sum over dimensions, floors included; a dimension at its floor has no gradient.
 
     Source: Kingma et al., Improved variational inference with inverse autoregressive flow (2016), appendix C.8.
     """
@@ -64,7 +64,7 @@ def free_bits(kl: Tensor, floor_bits: float) -> Tensor:
 
 
 def kl_weight(weight: float, step: int, warmup_steps: int) -> float:
-    """Return the KL's weight at a step: from 0 in a line up to `weight` at `warmup_steps`, and there from then on.
+    """Return the weight of the KL divergence at a step: linear from 0 to `weight` at `warmup_steps`, then constant.
 
     Source: Bowman et al., Generating sentences from a continuous space (2016), section 3.1.
     """

@@ -1,4 +1,4 @@
-"""The prior of voices: a small variational autoencoder of the numbers that describe one, to draw new ones from."""
+"""The prior of voices: a small variational autoencoder of voice features, from which new voices are sampled."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from torch import Tensor, nn
 
 from vcae.model.config import VoicePriorConfig
 
-# Logarithms of deviations lie within this of 0.
+# Largest magnitude of a log standard deviation.
 MAX_LOG_DEVIATION = 5.0
-# What weights are multiplied by before training.
+# Factor on the initial weights.
 SMALL = 0.1
 
 
 def gaussian_divergence(mean: Tensor, log_deviation: Tensor) -> Tensor:
-    """Return the divergence in nats of each N(mean, deviation) from N(0, 1), of any shape."""
+    """Return the KL divergence of each N(mean, deviation) from N(0, 1) in nats; any shape."""
     return 0.5 * (mean.square() + torch.exp(2 * log_deviation) - 1) - log_deviation
 
 
 def free_divergence(divergence: Tensor, free_nats: float) -> Tensor:
-    """Return the mean over a batch of divergences (B, D), summed over D, each of which costs nothing below `free_nats`.
+    """Return the batch mean of KL divergences (B, D), at least `free_nats` in each dimension, summed over D.
 
     Source: Kingma et al., Improving variational inference with inverse autoregressive flow (2016), appendix C.8.
     """
@@ -29,7 +29,7 @@ def free_divergence(divergence: Tensor, free_nats: float) -> Tensor:
 
 
 def annealed(step: int, anneal_steps: int) -> float:
-    """Return the weight of the divergence, growing from 0 to 1 over so many steps.
+    """Return the weight of the KL divergence, which grows from 0 to 1 over `anneal_steps`.
 
     Source: Bowman et al., Generating sentences from a continuous space (2016).
     """
@@ -54,10 +54,10 @@ def _network(n_inputs: int, width: int, n_outputs: int, dropout: float = 0.0) ->
 
 
 class VoicePrior(nn.Module):
-    """A variational autoencoder of described voices in whitened form.
+    """Variational autoencoder of whitened voice features.
 
-    Encoder and decoder are each a matrix with a network beside it; near 0, where both begin, the prior is a standard Gaussian, so that
-    whatever is learned is what a voice is beyond one. How surely a feature is known depends on the latent too.
+    Encoder and decoder are each a linear map plus a network; with the small initial weights the prior is a standard Gaussian, and
+    training learns the difference from one. The standard deviation of each feature depends on the latent too.
 
     Shape:
         - features: (B, F), whitened
@@ -82,24 +82,24 @@ class VoicePrior(nn.Module):
             self.decoder_matrix.weight.mul_(SMALL)
 
     def encode(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and log deviation of the latent of features."""
+        """Return mean and log standard deviation of the latent (B, latent_dim) for features (B, F)."""
         mean, log_deviation = (self.encoder_matrix(features) + self.encoder_network(features)).chunk(2, dim=-1)
         return mean, log_deviation.clamp(-MAX_LOG_DEVIATION, MAX_LOG_DEVIATION)
 
     def decode(self, latent: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and log deviation of the features of a latent."""
+        """Return mean and log standard deviation of the features (B, F) for a latent (B, latent_dim)."""
         mean, log_deviation = self.decoder_network(latent).chunk(2, dim=-1)
         return self.decoder_matrix(latent) + mean, (self.log_deviation + log_deviation).clamp(
             -MAX_LOG_DEVIATION, MAX_LOG_DEVIATION
         )
 
     def sample(self, latent: Tensor, noise: Tensor) -> Tensor:
-        """Return features (B, F) of a latent drawn from the prior, for noise (B, F) of deviation 1."""
+        """Return features (B, F) for a latent sampled from the prior and noise (B, F) of unit variance."""
         mean, log_deviation = self.decode(latent)
         return mean + noise * log_deviation.exp()
 
     def forward(self, features: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the log density of features under their reconstruction (B,), and the divergences (B, latent_dim), for noise (B, latent_dim)."""
+        """Return the log density of features under their reconstruction (B,) and KL divergences (B, latent_dim), for noise (B, latent_dim)."""
         mean, log_deviation = self.encode(features)
         rebuilt = self.decode(mean + noise * log_deviation.exp())
         return gaussian_log_density(features, *rebuilt), gaussian_divergence(mean, log_deviation)

@@ -1,1 +1,1 @@
-"""What the autoencoder is for, one file a use."""
+"""Uses of the models, one file each."""

@@ -1,4 +1,4 @@
-"""Babble: units drawn one after the other from the codec's priors, and spoken in a voice."""
+"""Babble: units sampled one after another from the codec's priors, and spoken in a voice."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CODEC = "codec"
 
 
 def nucleus(share: np.ndarray, top_p: float) -> np.ndarray:
-    """Return probabilities (K,) with all but the likeliest, which together reach `top_p`, set to 0, and the sum to 1.
+    """Return probabilities (K,) restricted to the most likely units that together reach `top_p`, and renormalised.
 
     Source: Holtzman et al., The curious case of neural text degeneration (2020).
     """
@@ -35,13 +35,13 @@ def nucleus(share: np.ndarray, top_p: float) -> np.ndarray:
 
 
 class UnitPrior:
-    """Which units may come next: the codec's priors of both codes, which see the four steps (128 ms) before.
+    """Prior of units: the codec's priors of both codes, with a context of four steps (128 ms).
 
     Args:
-        name: Of a codec.
+        name: Name or path of a codec.
 
     Raises:
-        CheckpointError: If it is missing, damaged or no codec.
+        CheckpointError: If it is missing, damaged or not a codec.
     """
 
     def __init__(self, name: str = CODEC) -> None:
@@ -54,14 +54,14 @@ class UnitPrior:
                 own = {k.removeprefix(f"prior.{part}."): v for k, v in tensors.items() if k.startswith(f"prior.{part}.")}
                 self._networks.append(IntegerNetwork(own, sizes[part]))
         except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path} holds no codec ({error}); give one, such as the shipped codec") from error
+            raise CheckpointError(f"{path} is not a codec ({error}); give one, such as the shipped codec") from error
 
     def logits(self, known: np.ndarray, stage: int = 0) -> np.ndarray:
-        """Return logits (N, n_units) in nats of the first code after contexts (N, 8), or of the second, after (N, 9)."""
+        """Return logits (N, n_units) in nats of the first code for contexts (N, 8), or of the second for (N, 9)."""
         return self._networks[stage](known) / ONE
 
     def sample(self, n: int, seed: int, temperature: float = 1.0, top_p: float = 1.0) -> list[int]:
-        """Draw n units; what their second codes would be is drawn too, as it tells what may follow."""
+        """Sample n units; their second codes are sampled too, as they are part of the context."""
         rng = np.random.default_rng(seed)
         past = np.full(2 * CODE_CONTEXT, self.n_units)
         drawn: list[int] = []
@@ -82,19 +82,21 @@ class UnitPrior:
 
 @lru_cache(maxsize=1)
 def unit_prior() -> UnitPrior:
-    """Return the shipped codec's priors, read once."""
+    """Return the shipped codec's priors, loaded once."""
     return UnitPrior()
 
 
 def sample_units(model: Engine, options: BabbleOptions) -> Units:
-    """Draw units that follow each other as in speech, and mean nothing.
+    """Sample meaningless units whose sequence resembles speech.
 
     Raises:
-        CheckpointError: For another checkpoint than the one whose units the prior knows: `vq`.
+        CheckpointError: For another checkpoint than `vq`, to which the prior belongs.
     """
     prior, where = unit_prior(), model.checkpoint
     if where.sha256 != prior.base_sha256:
-        raise CheckpointError(f"the prior of babble knows the units of the checkpoint vq, and not of {where.path.stem}; use vq")
+        raise CheckpointError(
+            f"the prior of babble belongs to the units of the checkpoint vq, not of {where.path.stem}; use vq"
+        )
     n_samples = round(options.seconds * model.sample_rate)
     n = math.ceil(n_samples / (STEP_S * model.sample_rate)) + 1
     drawn = prior.sample(n, options.seed, options.temperature, options.top_p)
@@ -103,12 +105,12 @@ def sample_units(model: Engine, options: BabbleOptions) -> Units:
 
 @torch.inference_mode()
 def babble(model: Engine, voice: Voice, options: BabbleOptions | None = None) -> Speech:
-    """Babble in a voice: units drawn from the prior, spoken as `vcae speak` does.
+    """Generate babble in a voice: units sampled from the prior and spoken as by `vcae speak`.
 
     Args:
-        model: `vq`.
-        voice: Measured by it, or brought to it by `vcae.voice.new.carry_voice`.
-        options: How; the defaults when None.
+        model: Model with the checkpoint `vq`.
+        voice: Voice measured by it, or transferred to it by `vcae.voice.new.carry_voice`.
+        options: Options of the babble; the defaults when None.
 
     Raises:
         CheckpointError: As `sample_units`.

@@ -12,32 +12,40 @@ from torch import Tensor
 
 from vcae.audio.f0 import log_f0_statistics
 from vcae.audio.loudness import LevelMeter, follow_envelope_sections, set_level_sections
-from vcae.audio.sections import Kept, Sections, Workshop
+from vcae.audio.sections import SectionRunner, Sections, StoredSections
 from vcae.engine.decoding import decode_sections
 from vcae.engine.denoise import shared_cleaner
 from vcae.engine.engine import DECODED_CORRECTIONS, Engine
-from vcae.engine.listening import MIN_SOURCE_S, Analysis, Heard, Source, hear_content, hear_speaker, listen
+from vcae.engine.listening import (
+    MIN_SOURCE_S,
+    Analysis,
+    SectionedAnalysis,
+    Source,
+    analyse_sections,
+    encode_content_sections,
+    encode_speaker_sections,
+)
 from vcae.options import ConvertOptions, parse_share
-from vcae.voice.detail import hear_detail
+from vcae.voice.detail import detail_sections
 from vcae.voice.pitch import convert_f0
 from vcae.voice.speaking import default_detail, speak_sections
 from vcae.voice.voice import MAX_REFERENCE_S, Voice, describe_voice, interpolate_voices
 
-# Seconds of a source that are in memory at a time.
+# Length of a section of the source in seconds.
 SECTION_S = 10.0
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """A conversion and what was done.
+    """Result of a conversion.
 
     Attributes:
         wav: (N,), at the model's rate.
         f0: (1, T) the F0 that was synthesised, in Hz.
         mel: (1, n_mels, T) the mel that was synthesised.
-        source_f0_hz: Median F0 of the source; nan when nothing is voiced.
-        output_f0_hz: Median F0 of the output; nan likewise.
-        reference_speech_s: Seconds of sound in the references, pauses left out.
+        source_f0_hz: Median F0 of the source; nan if nothing is voiced.
+        output_f0_hz: Median F0 of the output; nan if nothing is voiced.
+        reference_speech_s: Seconds of active frames in the references.
     """
 
     wav: Tensor
@@ -50,11 +58,11 @@ class Conversion:
 
 @dataclass(frozen=True)
 class LongConversion:
-    """A conversion whose sound is still to be made, section by section.
+    """Conversion whose sound is synthesised section by section during iteration.
 
     Attributes:
-        blocks: The sound, (n,) float32 each, at the model's rate; can be gone through once.
-        f0: As in `Conversion`, and so are the numbers.
+        blocks: The sound, (n,) float32 each, at the model's rate; can be iterated over once.
+        f0: As in `Conversion`, as are the other numbers.
         mel: The mel that is synthesised.
         duration_s: Length of the source in seconds.
     """
@@ -78,11 +86,11 @@ def convert(
     """Convert a source to a voice.
 
     Args:
-        model: A model whose checkpoint has an autoencoder with a speaker part.
+        model: Model whose autoencoder has a speaker part.
         source: At least 0.5 s.
-        voice: From `hear_voice`, `mix_voices` or `load_voice`.
-        options: How; the defaults when None.
-        progress: Called with the share of the sound that is made, 0 to 1; what it raises ends the work.
+        voice: From `voice_from_sounds`, `mix_voices` or `load_voice`.
+        options: Options of the conversion; the defaults when None.
+        progress: Called with the fraction of the sound that is done, 0 to 1; an exception that it raises ends the work.
 
     Returns:
         The sound, as long as the source at the model's rate, with the source's level.
@@ -106,21 +114,21 @@ def convert_long(
     section_s: float = SECTION_S,
     progress: Callable[[float], object] | None = None,
 ) -> LongConversion:
-    """Convert a source of any length as `convert` does, in memory that hardly grows with the length.
+    """Convert a source of any length as `convert` does, in nearly constant memory.
 
-    What conversion needs to know of the whole (levels, moments, quantiles, F0) is measured in passes over sections that are kept on
-    disk. Sections of another length give the same sound to less than a thousandth.
+    Statistics of the whole recording (levels, moments, quantiles, F0) are measured in passes over sections that are stored on
+    disk. The sound differs by less than a thousandth between lengths of sections.
 
     Args:
         model: As in `convert`.
         source: A `Sound`, or a `SoundReader`.
         voice: As in `convert`.
         options: As in `convert`.
-        section_s: Seconds of a section; a source of at most that many is one, and kept in memory.
-        progress: As in `convert`: 0 once the source is heard, the rest while `blocks` are gone through.
+        section_s: Length of a section in seconds; a shorter source is a single section in memory.
+        progress: As in `convert`: 0 after the analysis of the source, the rest during the iteration over `blocks`.
 
     Returns:
-        The sound, still to be made.
+        The conversion, whose sound is synthesised during iteration.
 
     Raises:
         AudioError: For unusable audio, or a full disk.
@@ -128,23 +136,23 @@ def convert_long(
     """
     options = options or ConvertOptions()
     step = max(round(section_s * model.mel_config.frame_rate), 1)
-    told = progress or (lambda share: None)
+    notify = progress or (lambda share: None)
     if options.denoise:
         source = shared_cleaner(model.device.type).clean_mono(source)
-    heard, work = listen(model, source, MIN_SOURCE_S, lambda n: Workshop(step, n > step, model.device))
-    own = hear_speaker(model, heard.mel, heard.active, work)
-    latent = hear_content(model, heard.mel, heard.active, work)
+    heard, runner = analyse_sections(model, source, MIN_SOURCE_S, lambda n: SectionRunner(step, n > step, model.device))
+    own = encode_speaker_sections(model, heard.mel, heard.active, runner)
+    latent = encode_content_sections(model, heard.mel, heard.active, runner)
     if options.strength < 1:
         voice = interpolate_voices(describe_voice(model, [_beginning(model, heard)]), voice, options.strength)
-    told(0.0)
+    notify(0.0)
     f0 = convert_f0(heard.f0, voice, options.pitch)
     detail, kept = None, parse_share("detail", options.detail)
     kept = default_detail(model) if isinstance(kept, str) else kept
     if kept:
-        detail = hear_detail(heard.mel, decode_sections(model, latent, heard.f0, own), kept)
-    mel = speak_sections(model, latent, f0, voice, parse_share("match", options.match), detail, work)
+        detail = detail_sections(heard.mel, decode_sections(model, latent, heard.f0, own), kept)
+    mel = speak_sections(model, latent, f0, voice, parse_share("match", options.match), detail, runner)
     return LongConversion(
-        _sound(model, mel, f0, heard, options, work, told),
+        _sound(model, mel, f0, heard, options, runner, notify),
         f0.cpu(),
         mel,
         math.exp(log_f0_statistics(heard.f0[0])[0]),
@@ -154,7 +162,7 @@ def convert_long(
     )
 
 
-def _beginning(model: Engine, heard: Heard) -> Analysis:
+def _beginning(model: Engine, heard: SectionedAnalysis) -> Analysis:
     n = min(heard.mel.n, round(MAX_REFERENCE_S * model.mel_config.frame_rate))
     return Analysis(np.zeros(0, np.float32), heard.mel.read(0, n), heard.f0[:, :n], heard.level)
 
@@ -164,21 +172,21 @@ def _sound(
     model: Engine,
     mel: Sections,
     f0: Tensor,
-    heard: Heard,
+    heard: SectionedAnalysis,
     options: ConvertOptions,
-    work: Workshop,
-    told: Callable[[float], object],
+    runner: SectionRunner,
+    notify: Callable[[float], object],
 ) -> Iterator[np.ndarray]:
-    meter, wav = LevelMeter(), Kept(work.on_disk, torch.device("cpu"))
-    for section in model.vocode_sections(mel, f0, heard.wav.n, options.seed, DECODED_CORRECTIONS, work):
+    meter, wav = LevelMeter(), StoredSections(runner.on_disk, torch.device("cpu"))
+    for section in model.vocode_sections(mel, f0, heard.wav.n, options.seed, DECODED_CORRECTIONS, runner):
         meter.add(section[0].numpy())
         wav.append(section[None])
-        told(wav.n / heard.wav.n)
+        notify(wav.n / heard.wav.n)
 
     def read(start: int, stop: int) -> np.ndarray:
         return wav.read(start, stop)[0, 0].numpy()
 
-    samples = work.step * model.mel_config.hop_length
+    samples = runner.step * model.mel_config.hop_length
     if options.loudness == "source":
         yield from follow_envelope_sections(read, meter, heard.meter, heard.level, samples)
     else:

@@ -1,4 +1,4 @@
-"""Copies of a recording: through the whole autoencoder, or through the vocoder alone."""
+"""Copies of a recording by the whole autoencoder, or by the vocoder alone."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from vcae.tasks.ladder import load_rung
 
 @torch.inference_mode()
 def reconstruct(model: Engine, sound: Sound, seed: int = 0, code_dim: int | None = None) -> Sound:
-    """Rebuild a recording from its content, its own speaker embedding and its F0, or from a plain autoencoder's code alone.
+    """Reconstruct a recording from its content, its own speaker embedding and its F0, or from a plain autoencoder's code.
 
     Args:
-        model: With an autoencoder; the default checkpoint if there is a `code_dim`.
+        model: Model with an autoencoder; the default checkpoint if there is a `code_dim`.
         sound: At least 0.5 s.
-        seed: Of the vocoder's noise.
-        code_dim: Numbers a step of the plain autoencoder, one of the shipped ladder's; None for the model's own autoencoder. The
-            vocoder still hears the recording's F0 and where its pulses stand.
+        seed: Seed of the vocoder's noise.
+        code_dim: Values per step of a plain autoencoder of the shipped ladder; None for the model's own autoencoder. The
+            vocoder also uses the recording's F0 and pulse positions.
 
     Returns:
         The copy at the model's rate, with the original's level.
 
     Raises:
         AudioError: For unusable audio.
-        ConfigError: If no rung of the ladder has `code_dim` numbers, or the model is not the default checkpoint.
+        ConfigError: If the ladder has no autoencoder with `code_dim` values, or the model is not the default checkpoint.
     """
     autoencoder = model.autoencoder if code_dim is None else _rung(model, code_dim)
     seen = analyse(model, sound)
@@ -43,7 +43,7 @@ def _rung(model: Engine, code_dim: int) -> Autoencoder:
     path = model.checkpoint.path
     if path.resolve() != checkpoint.find(checkpoint.DEFAULT).resolve():
         raise ConfigError(
-            f"code_dim is {code_dim} with checkpoint {path.stem}; the ladder's autoencoders go with checkpoint {checkpoint.DEFAULT} alone: "
+            f"code_dim is {code_dim} with checkpoint {path.stem}; the ladder's autoencoders need checkpoint {checkpoint.DEFAULT}: "
             "leave one of the two out"
         )
     rung = load_rung(code_dim, model.device)
@@ -54,7 +54,7 @@ def _rung(model: Engine, code_dim: int) -> Autoencoder:
 
 @torch.inference_mode()
 def vocode(model: Engine, sound: Sound, seed: int = 0) -> Sound:
-    """Rebuild a recording from its mel and F0 (copy synthesis). Arguments and result as `reconstruct`."""
+    """Copy a recording from its mel and F0 (copy synthesis). Arguments and result as `reconstruct`."""
     seen = analyse(model, sound)
     return resynthesise(model, seen, seen.mel, sound.name, seed)
 
@@ -62,14 +62,14 @@ def vocode(model: Engine, sound: Sound, seed: int = 0) -> Sound:
 def resynthesise(
     model: Engine, seen: Analysis, mel: torch.Tensor, name: str, seed: int = 0, n_corrections: int | None = None
 ) -> Sound:
-    """Return the sound of a mel (1, n_mels, T) that was made of a recording: with its F0, its pulses and its level.
+    """Synthesise a mel (1, n_mels, T) derived from a recording with its F0, its pulse positions and its loudness.
 
     Args:
-        model: With a vocoder.
-        seen: The recording.
+        model: Model with a vocoder.
+        seen: Analysis of the recording.
         mel: Natural log magnitude.
-        name: Of the result.
-        seed: Of the vocoder's noise.
+        name: Name of the result.
+        seed: Seed of the vocoder's noise.
         n_corrections: See `Engine.vocode`.
     """
     recording = torch.from_numpy(seen.wav)[None]

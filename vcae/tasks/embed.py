@@ -1,4 +1,4 @@
-"""Features of recordings for other tasks: one vector of the speaker, content step by step, or the mel, each with its times."""
+"""Features of recordings for other tasks: a speaker vector, content per step, or the mel, each with its times."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from vcae.audio.sections import Sections, Workshop
+from vcae.audio.sections import SectionRunner, Sections
 from vcae.engine.engine import Engine
-from vcae.engine.listening import MIN_SOURCE_S, Source, hear_content, hear_speaker, listen
+from vcae.engine.listening import MIN_SOURCE_S, Source, analyse_sections, encode_content_sections, encode_speaker_sections
 from vcae.errors import ConfigError
 from vcae.tasks.convert import SECTION_S
 
 WHATS = ("speaker", "content", "mel")
 POOLS = ("none", "mean", "steps")
-# Rows that `steps` gives unless told otherwise.
+# Default number of rows of `steps`.
 N_STEPS = 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Embedding:
-    """What was measured of one recording, R rows of D numbers.
+    """Features of a recording: R rows of dimension D.
 
     Attributes:
-        name: Of the recording.
+        name: Name of the recording.
         what: `speaker`, `content` or `mel`.
         values: (R, D) float32; one row for the speaker or a mean.
-        start_s: (R,) when each row begins, in seconds.
-        end_s: (R,) when it ends; rows follow each other without a gap.
+        start_s: (R,), start of each row in seconds.
+        end_s: (R,), end of each row in seconds; rows cover the recording without gaps.
     """
 
     name: str
@@ -37,9 +37,15 @@ class Embedding:
     start_s: np.ndarray
     end_s: np.ndarray
 
+    def __repr__(self) -> str:
+        rows, dim = self.values.shape
+        return (
+            f"Embedding({self.what} of {self.name!r}, {rows} row{'s' * (rows != 1)} of {dim} numbers, {self.end_s[-1]:.2f} s)"
+        )
+
 
 def check_what(what: str, pool: str) -> None:
-    """Refuse what cannot be measured, or be pooled.
+    """Check the kind of features and of pooling.
 
     Raises:
         ConfigError: If one of the two is unknown.
@@ -52,24 +58,24 @@ def check_what(what: str, pool: str) -> None:
 
 @torch.inference_mode()
 def embed(model: Engine, sound: Source, what: str = "speaker", pool: str = "none", n_steps: int = N_STEPS) -> Embedding:
-    """Measure a recording of at least 0.5 s; of any length, in memory bounded by what is returned.
+    """Extract features of a recording of at least 0.5 s and any length, in memory bounded by the result.
 
-    `speaker` is the speaker embedding, a unit vector: the cosine of two says how alike the voices are. `content` is what the decoder
-    reads, about 31 rows a second; of a checkpoint with a discrete code, the vectors of its units. `mel` is the log-mel at the
-    models' level, 62.5 rows a second.
+    `speaker` is the speaker embedding, a unit vector; the cosine of two is the similarity of the voices. `content` is the decoder's
+    input, about 31 rows per second; for a checkpoint with a discrete code, the vectors of its units. `mel` is the log-mel at the
+    models' level, 62.5 rows per second.
 
     Args:
-        model: With an autoencoder.
+        model: Model with an autoencoder.
         sound: A `Sound`, or a `SoundReader`.
-        what: See above.
-        pool: `mean` is one row, the mean over the rows that carry sound; `steps` is the means of `n_steps` equal parts,
-            from the first to the last row that carries sound; `none` leaves all. The speaker is one row in any case.
-        n_steps: Rows of `steps`.
+        what: Kind of features.
+        pool: `mean` gives one row, the mean over active rows; `steps` gives the means of `n_steps` equal parts
+            from the first to the last active row; `none` gives all rows. The speaker is always one row.
+        n_steps: Number of rows of `steps`.
 
     Raises:
         AudioError: For unusable audio.
         CheckpointError: If the checkpoint has no autoencoder.
-        ConfigError: For an unknown `what` or `pool`, or a speaker asked of a checkpoint without a speaker part.
+        ConfigError: For an unknown `what` or `pool`, or `speaker` with a checkpoint without a speaker part.
     """
     check_what(what, pool)
     if n_steps < 1:
@@ -77,17 +83,19 @@ def embed(model: Engine, sound: Source, what: str = "speaker", pool: str = "none
     autoencoder, step = model.autoencoder, max(round(SECTION_S * model.mel_config.frame_rate), 1)
     if what == "speaker":
         autoencoder.the_speaker_encoder()
-    heard, work = listen(model, sound, MIN_SOURCE_S, lambda n: Workshop(step, n > step, model.device), with_f0=False)
+    heard, runner = analyse_sections(
+        model, sound, MIN_SOURCE_S, lambda n: SectionRunner(step, n > step, model.device), with_f0=False
+    )
     whole = np.zeros(1), np.full(1, heard.duration_s)
     if what == "speaker":
-        speaker = hear_speaker(model, heard.mel, heard.active, work)
+        speaker = encode_speaker_sections(model, heard.mel, heard.active, runner)
         return Embedding(sound.name, what, speaker.float().cpu().numpy(), *whole)
     stride, active = 1, heard.active[0, 0].cpu().numpy() > 0
     rows: Sections = heard.mel
     if what == "content":
-        stride, rows = autoencoder.config.content.stride, hear_content(model, heard.mel, heard.active, work)
+        stride, rows = autoencoder.config.content.stride, encode_content_sections(model, heard.mel, heard.active, runner)
     heard_rows = np.asarray(np.pad(active, (0, -len(active) % stride)).reshape(-1, stride).any(axis=1))
-    values = torch.cat([rows.read(start, stop)[0].T.float().cpu() for start, stop in work.walk(rows.n)]).numpy()
+    values = torch.cat([rows.read(start, stop)[0].T.float().cpu() for start, stop in runner.spans(rows.n)]).numpy()
     borders = _borders(len(values), stride / model.mel_config.frame_rate, 0.5 / model.mel_config.frame_rate, heard.duration_s)
     if pool == "mean":
         return Embedding(sound.name, what, values[heard_rows].mean(axis=0, keepdims=True), *whole)
@@ -97,26 +105,26 @@ def embed(model: Engine, sound: Source, what: str = "speaker", pool: str = "none
 
 
 def _borders(n: int, step_s: float, half_frame_s: float, duration_s: float) -> np.ndarray:
-    """Return (n + 1,) where rows begin and end: frames are centred on multiples of the hop, the first and last are cut."""
+    """Return the borders of rows (n + 1,) in seconds: frames are centred on multiples of the hop; the first and last are cut off."""
     borders = np.arange(n + 1) * step_s - half_frame_s
     return np.clip(borders, 0.0, duration_s) if n < 2 else np.concatenate([[0.0], borders[1:-1], [duration_s]])
 
 
 def resample_rows(values: np.ndarray, borders: np.ndarray, active: np.ndarray, n_steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Bring rows to a fixed number, so that recordings of different tempo can be compared place by place.
+    """Resample rows to a fixed number, so that recordings of different tempo can be compared row by row.
 
     Args:
         values: (R, D).
-        borders: (R + 1,) where rows begin and end, in seconds.
-        active: (R,) which rows carry sound; what lies before the first and after the last of these is left out.
-        n_steps: How many rows to make.
+        borders: (R + 1,), borders of the rows in seconds.
+        active: (R,), active rows; rows before the first and after the last of them are left out.
+        n_steps: Number of rows of the result.
 
     Returns:
-        The rows (n_steps, D), and where they begin and end (n_steps + 1,).
+        The rows (n_steps, D), and their borders (n_steps + 1,) in seconds.
     """
     at = np.flatnonzero(active)
     first, last = (int(at[0]), int(at[-1]) + 1) if len(at) else (0, len(values))
-    # Means of equal parts, whose edges may lie within a row.
+    # Means of equal parts, whose edges may be inside a row.
     edges = np.linspace(first, last, n_steps + 1)
     total = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0, dtype=np.float64)])
     grid = np.arange(len(total))

@@ -1,4 +1,4 @@
-"""Files of features: NumPy's npz without pickles, or Parquet (extra `parquet`). No import of torch here."""
+"""Files of features: NumPy's npz without pickles, or Parquet (extra `parquet`). Without torch."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ SUFFIXES = (".npz", ".parquet")
 
 
 def need_writer(path: str | Path) -> None:
-    """Refuse a Parquet file where pyarrow is missing, before any work is done.
+    """Check that pyarrow is installed for a Parquet file, before any work is done.
 
     Raises:
-        ConfigError: With what to install.
+        ConfigError: If it is not installed.
     """
     if Path(path).suffix.lower() == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise ConfigError(
@@ -33,22 +33,22 @@ def need_writer(path: str | Path) -> None:
 
 
 def format_embeddings(found: Sequence[Embedding], suffix: str, facts: dict[str, str]) -> bytes:
-    """Return the bytes of a file that holds the rows of all recordings, one below the other.
+    """Return the bytes of a file with the rows of all recordings, concatenated.
 
-    npz: `names` (F,), `values` (R, D), `name_index` (R,) which of them a row is of, `start_s` and `end_s` (R,), and `facts`, a JSON text.
+    npz: `names` (F,), `values` (R, D), `name_index` (R,), the index of each row's name, `start_s` and `end_s` (R,), and `facts`, a JSON text.
     Parquet: a row has `name`, `start_s`, `end_s` and the list `values`; the facts are the schema's metadata `vcae`.
 
     Args:
-        found: At least one, all of one kind.
+        found: Features of at least one recording, all of one kind.
         suffix: `.npz` or `.parquet`.
-        facts: What made them.
+        facts: Metadata on their origin.
 
     Raises:
         ConfigError: For an unknown suffix, or Parquet without pyarrow.
     """
     if suffix not in SUFFIXES:
         raise ConfigError(f"features cannot be written as {suffix!r}; allowed are {', '.join(SUFFIXES)}")
-    # A name may hold bytes that are no text.
+    # A file name may have bytes that are not valid text.
     names = [os.fsencode(e.name).decode("utf-8", "backslashreplace") for e in found]
     columns: dict[str, Any] = {
         "name_index": np.repeat(np.arange(len(found)), [len(e.values) for e in found]),

@@ -1,4 +1,4 @@
-"""The ladder: plain autoencoders that differ in the size of their code alone, in one file."""
+"""The ladder: plain autoencoders that differ only in the size of their code, in one file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def save_ladder(path: str | Path, rungs: Mapping[int, Autoencoder], info: Mappin
 
     Args:
         path: Ends in .safetensors.
-        rungs: By numbers a step; alike but for these.
+        rungs: Autoencoders by values per step, otherwise with the same settings.
         info: Plain data to keep beside the weights.
 
     Raises:
@@ -38,7 +38,7 @@ def save_ladder(path: str | Path, rungs: Mapping[int, Autoencoder], info: Mappin
     for dim, rung in rungs.items():
         if rung.config != with_dim(common, dim):
             raise CheckpointError(
-                f"the rung of {dim} differs from the others in more than the size of its code; train it likewise"
+                f"the rung of {dim} differs from the others in more than the size of its code; train it with the same settings"
             )
     tensors = {f"{dim}.{k}": v.half() for dim, rung in rungs.items() for k, v in rung.state_dict().items()}
     ladder = {"dims": sorted(rungs), "autoencoder": to_dict(common)}
@@ -47,7 +47,7 @@ def save_ladder(path: str | Path, rungs: Mapping[int, Autoencoder], info: Mappin
 
 
 def ladder_dims(name: str | Path = LADDER) -> list[int]:
-    """Return the numbers a step of each autoencoder of a ladder.
+    """Return the sizes of the codes of a ladder, in values per step.
 
     Raises:
         CheckpointError: As `load_rung`.
@@ -56,25 +56,25 @@ def ladder_dims(name: str | Path = LADDER) -> list[int]:
 
 
 def load_rung(code_dim: int, device: str | torch.device = "cpu", name: str | Path = LADDER) -> Autoencoder:
-    """Load the plain autoencoder whose code has `code_dim` numbers a step.
+    """Load the plain autoencoder whose code has `code_dim` values per step.
 
     Args:
-        code_dim: One of the ladder's.
-        device: Where it goes.
-        name: Of the ladder, or its path.
+        code_dim: One of the ladder's sizes.
+        device: Device of the autoencoder.
+        name: Name or path of the ladder.
 
     Returns:
         The autoencoder in evaluation mode and float32.
 
     Raises:
-        ConfigError: If the ladder has no such rung.
+        ConfigError: If the ladder has no autoencoder of this size.
         CheckpointError: If it is missing, damaged, or does not fit its own config.
     """
     path = checkpoint.find(name)
     dims, common = _read(path)
     if code_dim not in dims:
         raise ConfigError(
-            f"code_dim is {code_dim}; the ladder has {', '.join(map(str, dims[:-1]))} and {dims[-1]} numbers a step"
+            f"code_dim is {code_dim}; the ladder has {', '.join(map(str, dims[:-1]))} and {dims[-1]} values per step"
         )
     rung = Autoencoder(with_dim(common, code_dim))
     checkpoint.fill(path, str(code_dim), rung, checkpoint.read_tensors(path)[0])
@@ -82,7 +82,7 @@ def load_rung(code_dim: int, device: str | torch.device = "cpu", name: str | Pat
 
 
 def describe_ladder(name: str | Path = LADDER) -> dict[str, Any]:
-    """Return what `vcae info` says of a ladder: size, SHA-256, parameters of each rung, and what stands beside the weights.
+    """Describe a ladder for `vcae info`: size, SHA-256, parameters of each rung, and metadata.
 
     Raises:
         CheckpointError: As `load_rung`.
@@ -100,12 +100,12 @@ def describe_ladder(name: str | Path = LADDER) -> dict[str, Any]:
 
 
 def with_dim(config: AutoencoderConfig, dim: int) -> AutoencoderConfig:
-    """Return a config with another number of dimensions of the code."""
+    """Return a config with another size of the code."""
     return dataclasses.replace(config, content=dataclasses.replace(config.content, latent_dim=dim))
 
 
 def _read(path: Path) -> tuple[list[int], AutoencoderConfig]:
-    """Return the rungs of a file and what they have in common, after comparing its tensors with that; no weights are read."""
+    """Return the sizes and the common config of a file's rungs, after checking its tensors against them; no weights are read."""
     metadata = checkpoint.read_metadata(path)
     try:
         dims, values = metadata["ladder"]["dims"], metadata["ladder"]["autoencoder"]
@@ -118,7 +118,7 @@ def _read(path: Path) -> tuple[list[int], AutoencoderConfig]:
             rungs = {dim: Autoencoder(with_dim(common, dim)) for dim in dims}
     except (KeyError, TypeError, ValueError, RuntimeError, ZeroDivisionError, OverflowError, ConfigError) as error:
         raise CheckpointError(
-            f"{path} holds no ladder of autoencoders ({error}); give one, such as the shipped ladder"
+            f"{path} is not a ladder of autoencoders ({error}); give one, such as the shipped ladder"
         ) from error
     for dim, rung in rungs.items():
         checkpoint.compare_shapes(path, str(dim), rung, shapes)

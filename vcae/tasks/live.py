@@ -1,7 +1,7 @@
-"""Conversion while it is said: a block in, a block out, with running statistics and a short look ahead.
+"""Live conversion: block by block, with running statistics and a short look-ahead.
 
-What `convert` measures of the whole recording is measured here of what was heard so far, and starts at what the reference gives. Every
-network sees as much of the past as offline, and of the future only `LOOK_AHEAD` frames.
+Statistics that `convert` measures from the whole recording are accumulated here over the past, starting from those of the reference. All
+networks have the same context in the past as offline, and `LOOK_AHEAD` frames of the future.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from vcae.options import ConvertOptions, parse_share
 from vcae.vocoder.excitation import PitchTrack, white_noise
 from vcae.voice.detail import DETAIL_BANDS, DETAIL_FRAMES
 from vcae.voice.detail import REACH as DETAIL_REACH
+from vcae.voice.fitting import fit_voice
 from vcae.voice.matching import FULL_MATCH_S, Quantiles, correct_errors, frame_quantiles, map_quantiles
 from vcae.voice.pitch import move_f0
 from vcae.voice.retrieval import REACH as RETRIEVAL_REACH
@@ -34,26 +35,26 @@ from vcae.voice.retrieval import retrieve
 from vcae.voice.speaking import DISTRIBUTION, DISTRIBUTION_S, default_detail, default_match
 from vcae.voice.voice import Voice
 
-# Frames after the one that is made which the networks see.
+# Frames of future context of the networks.
 LOOK_AHEAD = 8
 MAX_LATENCY_MS = 250.0
-# Frames before it that they see: the outermost of those that a frame depends on hardly count.
+# Frames of past context of the networks; the outermost frames of their receptive field hardly matter.
 LOOK_BACK = 13
-# Frames of the past that are kept at hand.
+# Frames of the past that are stored.
 HISTORY = 192
-# Frames over which running statistics forget, and over which the reference's count at the start.
+# Time constant of the running statistics in frames, and weight of the reference's statistics at the start in frames.
 MEMORY, PRIOR = 1875, 60
-# Frames that F0 is estimated on anew in each block, and the samples over which one block fades into the next.
+# Frames on which F0 is estimated again in each block, and samples of the cross-fade between blocks.
 F0_FRAMES = 28
 FADE = 128
-# A quiet input is raised by no more than this.
+# Largest gain for a quiet input.
 MAX_GAIN = 10.0
-# Frames between two looks at the bands' quantiles.
+# Frames between updates of the bands' quantiles.
 QUANTILES_EVERY = 60
 
 
 class RunningMoments:
-    """Mean and deviation of each channel over the past, forgetting slowly."""
+    """Running mean and standard deviation of each channel, with exponential forgetting."""
 
     def __init__(self, x: Tensor, weight: Tensor) -> None:
         count = max(float(weight.sum()), 1e-3)
@@ -62,7 +63,7 @@ class RunningMoments:
         self._square = (x.square() * weight).sum(-1, keepdim=True) / count
 
     def add(self, x: Tensor, weight: Tensor) -> None:
-        """Take in frames (1, D, n) that count as `weight` (1, 1, n)."""
+        """Add frames (1, D, n) with weights (1, 1, n)."""
         count = float(weight.sum())
         if not count:
             return
@@ -71,12 +72,12 @@ class RunningMoments:
         self._square = self._square + ((x.square() - self._square) * weight).sum(-1, keepdim=True) / self._total
 
     def normalize(self, x: Tensor) -> Tensor:
-        """Return x with zero mean and unit deviation, as far as is known."""
+        """Normalise x by the running mean and standard deviation."""
         return (x - self._mean) / ((self._square - self._mean.square()).clamp(min=0) + 1e-4).sqrt()
 
 
 class RunningContent:
-    """The content encoder on a window of frames, each normalisation by running moments."""
+    """Content encoder on windows of frames, with running moments for each normalisation."""
 
     def __init__(self, model: Engine, mel: Tensor, active: Tensor) -> None:
         self._autoencoder = model.autoencoder
@@ -85,7 +86,7 @@ class RunningContent:
         self(mel, active, slice(0, 0))
 
     def __call__(self, mel: Tensor, active: Tensor, known: slice) -> Tensor:
-        """Return the content of a window (1, n_mels, n) that starts at a multiple of the stride; frames `known` are learned from."""
+        """Return the content of a window (1, n_mels, n) that starts at a multiple of the stride; frames `known` update the moments."""
         autoencoder = self._autoencoder
         way = _Window(autoencoder.content_encoder, active, known, self._moments)
         latent = autoencoder.content_encoder.run(autoencoder.normalize(mel), way)
@@ -94,7 +95,7 @@ class RunningContent:
 
 
 class _Window:
-    """The content encoder on a window: moments are those of the past, one for each normalisation; the first window makes them."""
+    """Backend that runs the content encoder on a window with running moments, which the first window initialises."""
 
     def __init__(self, encoder: ContentEncoder, weight: Tensor, known: slice, moments: list[RunningMoments]) -> None:
         self._encoder, self._weight, self._known = encoder, weight, known
@@ -121,7 +122,7 @@ class _Window:
 
 
 class RunningSpeaker:
-    """The speaker's embedding from what was heard so far."""
+    """Speaker embedding of the past frames."""
 
     def __init__(self, model: Engine, mel: Tensor, active: Tensor) -> None:
         self._autoencoder, self._encoder = model.autoencoder, model.autoencoder.the_speaker_encoder()
@@ -131,7 +132,7 @@ class RunningSpeaker:
         self._pool.scale(PRIOR / max(float(active.sum()), 1.0))
 
     def __call__(self, mel: Tensor, active: Tensor, known: slice) -> Tensor:
-        """Learn from frames `known` of a window (1, n_mels, n) and return the embedding (1, speaker_dim)."""
+        """Add frames `known` of a window (1, n_mels, n) and return the embedding (1, speaker_dim)."""
         self._add(mel, active, known)
         return self._pool.embed()
 
@@ -141,7 +142,7 @@ class RunningSpeaker:
 
 
 class RunningQuantiles:
-    """The bands' quantiles over the active frames of the past."""
+    """Quantiles of the mel bands over the active frames of the past."""
 
     def __init__(self, n_mels: int) -> None:
         self._frames, self._voiced = torch.zeros(n_mels, 0), torch.zeros(0, dtype=torch.bool)
@@ -149,7 +150,7 @@ class RunningQuantiles:
         self.value: Quantiles = (None, None)
 
     def add(self, mel: Tensor, f0: Tensor, active: Tensor) -> Quantiles:
-        """Take in frames (1, n_mels, n) with F0 (1, n), those that are active, and return the quantiles."""
+        """Add the active ones of frames (1, n_mels, n) with F0 (1, n), and return the quantiles."""
         chosen = active[0, 0] > 0
         self._frames = torch.cat([self._frames.to(mel.device), mel[0][:, chosen]], dim=1)[:, -MEMORY:]
         self._voiced = torch.cat([self._voiced.to(mel.device), f0[0, chosen] > 0])[-MEMORY:]
@@ -161,13 +162,13 @@ class RunningQuantiles:
 
 
 class RunningLevel:
-    """The level of the frames that carry sound, over the past; `TARGET_LEVEL` counts as a second of it."""
+    """RMS level of the active frames of the past; `TARGET_LEVEL` has the weight of a second."""
 
     def __init__(self) -> None:
         self._powers = np.zeros(0)
 
     def add(self, powers: np.ndarray) -> float:
-        """Take in frames' mean squares (n,) and return the level."""
+        """Add the mean squares (n,) of frames and return the level."""
         self._powers = np.concatenate([self._powers, powers])[-MEMORY:]
         active = self._powers[self._powers >= np.quantile(self._powers, 0.98) * 1e-3]
         active = active[active > 0]
@@ -176,7 +177,7 @@ class RunningLevel:
 
 @dataclass
 class _Past:
-    """What is kept of the last `HISTORY` frames; the last frame of each is the newest."""
+    """State of the last `HISTORY` frames; the last frame of each array is the newest."""
 
     wav: np.ndarray
     mel: Tensor
@@ -197,29 +198,29 @@ def _shift(past: Tensor, new: Tensor) -> Tensor:
 
 
 class LiveConverter:
-    """Convert block by block.
+    """Converter of a live signal, block by block.
 
     Attributes:
-        sample_rate: Hz, of what goes in and what comes out.
+        sample_rate: Rate of input and output in Hz.
         block_samples, block_s: Length of a block.
-        latency_ms: From a sample's coming in to its coming out, the time for the computation left out.
+        latency_ms: Delay from input to output, without the time of the computation.
 
     Args:
-        model: With an autoencoder that has a speaker part, and a vocoder.
-        voice: Whose.
-        prior: A recording whose statistics count at the start: of the speaker, or else the reference.
+        model: Model with a vocoder and an autoencoder that has a speaker part.
+        voice: Target voice.
+        prior: Recording that gives the initial statistics: of the source speaker, or else the reference.
         options: As for `convert`; `strength` must be 1.
-        block_ms: Length of a block, to the nearest 16 ms.
+        block_ms: Length of a block, rounded to 16 ms.
 
     Raises:
-        ConfigError: If the latency would be over `MAX_LATENCY_MS`, or an option cannot be had live.
+        ConfigError: If the latency would exceed `MAX_LATENCY_MS`, or an option is not supported live.
         CheckpointError: If the checkpoint lacks a part.
     """
 
     def __init__(
         self, model: Engine, voice: Voice, prior: Analysis, options: ConvertOptions | None = None, block_ms: float = 80.0
     ) -> None:
-        self._model, self._voice, self._options = model, voice, options or ConvertOptions()
+        self._model, self._voice, self._options = model, fit_voice(model, voice), options or ConvertOptions()
         self._hop = model.mel_config.hop_length
         frame_ms = 1000 * self._hop / model.sample_rate
         self._n = max(round(block_ms / frame_ms), 1)
@@ -263,7 +264,7 @@ class LiveConverter:
 
     @torch.inference_mode()
     def __call__(self, block: np.ndarray) -> np.ndarray:
-        """Take in `block_samples` samples at the model's rate, and return what is ready of the conversion: as many, less at the start."""
+        """Add `block_samples` samples at the model's rate, and return the converted samples that are ready: as many, fewer at the start."""
         past, n, hop = self._past, self._n, self._hop
         past.wav = np.concatenate([past.wav[len(block) :], block])
         self._taken += len(block)
@@ -274,14 +275,14 @@ class LiveConverter:
         self._convert(active, fresh)
         wav = self._synthesise(fresh)
         out = self._shape(wav, gain, fresh)
-        # The first sample that comes out is the first that came in.
+        # The first output sample corresponds to the first input sample.
         first = self._taken - hop * (fresh + 2)
         out = out[max(-first, 0) :]
         self._given += len(out)
         return out
 
     def finish(self) -> np.ndarray:
-        """Return what is left when no more comes: with it, as many samples have come out as went in."""
+        """Return the remaining output after the last input, so that output and input have the same length."""
         total, pieces = self._taken, [np.zeros(0, np.float32)]
         while self._given < total:
             pieces.append(self(np.zeros(self.block_samples, np.float32)))
@@ -289,7 +290,7 @@ class LiveConverter:
         return left[: len(left) - (self._given - total)]
 
     def _hear(self, block: np.ndarray) -> float:
-        """Take the mel and F0 of the newest frames, and return the gain that brings the input to the models' level."""
+        """Compute mel and F0 of the newest frames, and return the gain that brings the input to the models' level."""
         past, n, hop = self._past, self._n, self._hop
         powers = np.square(block.reshape(-1, hop), dtype=np.float64).mean(axis=1)
         gain = min(TARGET_LEVEL / self._input_level.add(powers), MAX_GAIN)
@@ -309,13 +310,13 @@ class LiveConverter:
         return gain
 
     def _pitch(self, fresh: int) -> tuple[Tensor, Tensor]:
-        """Move F0 to the voice, and return the means of log-F0 (1, 1) of source and result for the decoder."""
+        """Convert F0 to the voice's range, and return the means of log-F0 (1, 1) of source and result for the decoder."""
         past, n = self._past, self._n
         known = past.f0[0, -fresh:-LOOK_AHEAD].cpu()
         self._heard_f0 = torch.cat([self._heard_f0, known[known > 0]])[-MEMORY:]
         heard = self._heard_f0 if len(self._heard_f0) else past.f0[0][past.f0[0] > 0].cpu()
         median, spread = log_f0_statistics(heard)
-        # A few frames do not know the spread of a voice.
+        # The standard deviation of a few frames is unreliable.
         trust = min(len(heard) / (2 * PRIOR), 1.0)
         spread = self._voice.log_f0_spread * (1 - trust) + spread * trust if len(heard) else spread
         moved = move_f0(past.f0[:, -fresh:], self._voice, self._options.pitch, (median, spread))
@@ -330,7 +331,7 @@ class LiveConverter:
         return means[0], means[1]
 
     def _window(self, frames: int) -> int:
-        """Return a number of frames of at least that many whose first one begins a step of the content's stride."""
+        """Return the smallest number of frames, at least `frames`, whose first one begins a step of the content."""
         stride = self._model.autoencoder.config.content.stride
         last = self._taken // self._hop - 2
         return frames + (last + 1 - frames) % stride
@@ -369,7 +370,7 @@ class LiveConverter:
         return near - gaussian_smooth(near, DETAIL_FRAMES, dim=2)
 
     def _match(self, active: Tensor, fresh: int, trust: float) -> None:
-        """Do what the voice's quantiles and frames do to the newest frames."""
+        """Match the newest frames to the voice's quantiles and frames."""
         model, voice, past, n = self._model, self._voice, self._past, self._n
         f0, known = past.moved_f0, slice(-fresh, -LOOK_AHEAD)
         heard_s = self._n_active / model.mel_config.frame_rate
@@ -387,9 +388,9 @@ class LiveConverter:
         past.final = torch.cat([past.final[..., n:-LOOK_AHEAD], mel[..., -fresh:]], dim=-1)
 
     def _synthesise(self, fresh: int) -> np.ndarray:
-        """Return the sound of the newest frames and of as many before them as the vocoder hears: up to the last frame's sample."""
+        """Synthesise the newest frames with the vocoder's context before them, up to the last frame's sample."""
         past, n, hop, rate = self._past, self._n, self._hop, self._model.sample_rate
-        # What has been said keeps its phase; the rest goes on from it.
+        # Past output keeps its phase, and the rest continues from it.
         before = past.log_f0[:, -LOOK_AHEAD - 1][:, None]
         filled = continuous_log_f0(torch.cat([before.exp(), past.moved_f0[:, -fresh:]], dim=1))
         hertz = filled.exp()
@@ -405,7 +406,7 @@ class LiveConverter:
         return np.asarray(wav[0].cpu().numpy())
 
     def _shape(self, wav: np.ndarray, gain: float, fresh: int) -> np.ndarray:
-        """Give the newest sound the input's loudness, fade it into what came before, and return what is ready."""
+        """Give the newest sound the input's loudness, cross-fade it with the last block, and return the samples that are ready."""
         n, hop = self._n, self._hop
         near = fresh + SMOOTH_FRAMES // 2
         made = np.square(wav[-near * hop :].reshape(-1, hop), dtype=np.float64).mean(axis=1)

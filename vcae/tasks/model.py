@@ -1,9 +1,9 @@
-"""The object users hold: a loaded checkpoint on a device, from wav to code to mel to wav."""
+"""The main class of the library: a checkpoint on a device with all its uses as methods."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,21 +15,25 @@ from vcae.config import from_dict
 from vcae.engine.engine import Engine, Samples, as_sound
 from vcae.engine.listening import MIN_SOURCE_S, Analysis, analyse
 from vcae.errors import ConfigError
+from vcae.files import provenance
 from vcae.options import ConvertOptions, SpeakOptions
 from vcae.tasks.convert import convert
+from vcae.tasks.copy import reconstruct
+from vcae.tasks.embed import N_STEPS, Embedding, embed
 from vcae.tasks.unit_files import Units
 from vcae.tasks.units import encode_units, speak_units
+from vcae.voice.fitting import fit_voice
 from vcae.voice.new import new_voice
 from vcae.voice.voice import Voice, measure_voice
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Encoding:
-    """A signal taken apart.
+    """Signal encoded as content, speaker and F0.
 
     Attributes:
-        latent: (1, latent_dim, ceil(T / stride)), what is said.
-        speaker_embedding: (1, speaker_dim), unit norm, who says it; None for a plain autoencoder.
+        latent: (1, latent_dim, ceil(T / stride)), the content.
+        speaker_embedding: (1, speaker_dim), unit norm; None for a plain autoencoder.
         f0: (1, T) in Hz, 0 where unvoiced.
         n_samples: Length of the signal at the model's rate.
     """
@@ -39,19 +43,25 @@ class Encoding:
     f0: Tensor
     n_samples: int
 
+    def __repr__(self) -> str:
+        speaker = (
+            "no speaker part" if self.speaker_embedding is None else f"speaker_embedding {tuple(self.speaker_embedding.shape)}"
+        )
+        return f"Encoding(latent {tuple(self.latent.shape)}, {speaker}, f0 {tuple(self.f0.shape)}, {self.n_samples} samples)"
+
 
 class Model(Engine):
-    """A checkpoint ready for use: everything it can do. Made by `vcae.load`; arguments and errors as `Engine`."""
+    """Checkpoint ready for use, with all its uses as methods. Returned by `vcae.load`; arguments and errors as `Engine`."""
 
     def analyse(
         self, wav: Samples, sample_rate: int | None = None, name: str = "audio", min_s: float = MIN_SOURCE_S
     ) -> Analysis:
-        """Check a signal, bring it to the model's rate and level, and take its mel and F0.
+        """Analyse a signal: check it, bring it to the model's rate and level, and compute mel and F0.
 
         Args:
-            wav: Samples, a sound, or the path of a file, as `vcae.engine.engine.as_sound` takes them.
-            sample_rate: Of samples, in Hz.
-            name: For messages.
+            wav: Samples, a sound, or the path of a file, in any form that `vcae.engine.engine.as_sound` accepts.
+            sample_rate: Sample rate of arrays, in Hz.
+            name: Name for messages.
             min_s: Shortest length allowed, in seconds.
 
         Raises:
@@ -60,12 +70,12 @@ class Model(Engine):
         return analyse(self, as_sound(wav, sample_rate, name), min_s)
 
     def analyse_sound(self, sound: Sound, min_s: float = MIN_SOURCE_S) -> Analysis:
-        """Analyse a sound, checked already, as `analyse` does."""
+        """Analyse an already checked sound as `analyse` does."""
         return analyse(self, sound, min_s)
 
     @torch.inference_mode()
     def encode(self, wav: Samples, sample_rate: int | None = None) -> Encoding:
-        """Take a signal apart into content, speaker and F0.
+        """Encode a signal as content, speaker and F0.
 
         Raises:
             AudioError: As `analyse`.
@@ -84,12 +94,12 @@ class Model(Engine):
         return mel
 
     def voice(self, clips: Samples | Sequence[Samples], sample_rate: int | None = None, denoise: bool = False) -> Voice:
-        """Measure a voice once, to convert to it often, to mix it (`vcae.mix_voices`) or to save it (`vcae.voice.file.save_voice`).
+        """Measure a voice once, to convert to it often, to mix it (`vcae.mix_voices`) or to save it (`vcae.save_voice`).
 
         Args:
-            clips: One clip, or several: samples, sounds or paths of files; at least 1 s each; they count by their seconds of speech.
-            sample_rate: Of samples, in Hz.
-            denoise: Clean the clips first.
+            clips: One clip, or several: samples, sounds or paths of files; at least 1 s each, weighted by their seconds of speech.
+            sample_rate: Sample rate of arrays, in Hz.
+            denoise: Denoise the clips first.
 
         Raises:
             AudioError: For unusable audio.
@@ -98,11 +108,11 @@ class Model(Engine):
         return measure_voice(self, clips, sample_rate, denoise)
 
     def new_voice(self, seed: int, spread: float = 1.0) -> Voice:
-        """Draw a voice that nobody has: the same seed gives the same one.
+        """Generate a new voice; the same seed gives the same one.
 
         Args:
             seed: 0 or more.
-            spread: How far from the average voice to draw, up to 2.
+            spread: Factor on the deviation from the average voice, up to 2.
 
         Raises:
             CheckpointError: For another checkpoint than `default`.
@@ -124,40 +134,76 @@ class Model(Engine):
         loudness: str = "source",
         seed: int = 0,
         denoise: bool = False,
-    ) -> Tensor:
+    ) -> Sound:
         """Say what `wav` says in the voice of `reference`.
 
         Args:
             wav: What to convert: samples (N,), (N, channels) or (channels, N), a `Sound`, or the path of a file; at least 0.5 s.
             sample_rate: Of samples, in Hz.
-            reference: The voice to take: a clip or several, given as `wav` is, at least 1 s each; or a voice measured before.
+            reference: The voice to take: a clip or several, given as `wav` is, at least 1 s each; or a voice measured or loaded before.
             reference_sample_rate: Of the clips' samples, in Hz; that of the source when None.
             pitch: `auto` moves F0 to the voice's range, `keep` leaves it, a number shifts it by semitones.
-            strength: From the source's own voice (0) to the one asked for (1).
-            match: How far frames are drawn to the reference's own, 0 to 1; `auto` decides by its length.
-            detail: How much of the source that its code leaves out is added back, 0 to 1; `auto` decides by the checkpoint.
-            loudness: `source` follows the source's loudness; `flat` only takes its level.
-            seed: Of the vocoder's noise.
-            denoise: Clean source and clips first.
+            strength: Strength from 0 (the source's own voice) to 1 (the target voice).
+            match: Strength of pulling frames towards similar frames of the reference, 0 to 1; `auto` depends on its length.
+            detail: Strength of adding back the detail of the source that its code does not represent, 0 to 1; `auto` depends on the checkpoint.
+            loudness: `source` follows the source's loudness envelope; `flat` only its level.
+            seed: Seed of the vocoder's noise.
+            denoise: Denoise source and clips first.
 
         Returns:
-            (N,), at the model's `sample_rate`, as long as the source.
+            The sound, at the model's `sample_rate` and as long as the source; `save(path)` writes it.
 
         Raises:
             AudioError: For unusable audio.
             ConfigError: For a bad option, no reference, samples without a rate, or a checkpoint without a speaker part.
+            CheckpointError: For a voice that another checkpoint measured, and that holds no recordings to measure again.
         """
         given = {"pitch": pitch, "strength": strength, "match": match, "detail": detail}
         chosen = from_dict(ConvertOptions, given | {"loudness": loudness, "seed": seed, "denoise": denoise}, "convert")
         if reference is None:
-            raise ConfigError("reference is None; give a clip of the voice to take, or a voice from model.voice(...)")
+            raise ConfigError("reference is None; give a clip of the target voice, or a voice from model.voice(...)")
         source = as_sound(wav, sample_rate, "source")
         if not isinstance(reference, Voice):
             reference = self.voice(reference, reference_sample_rate or sample_rate, denoise)
-        return convert(self, source, reference, chosen).wav
+        return self._result(convert(self, source, fit_voice(self, reference), chosen).wav, "converted", source.name)
+
+    def reconstruct(self, wav: Samples, sample_rate: int | None = None, *, seed: int = 0, code_dim: int | None = None) -> Sound:
+        """Copy `wav`, samples, a sound or a path of at least 0.5 s, through the autoencoder in its own voice.
+
+        Args:
+            wav: What to copy.
+            sample_rate: Of samples, in Hz.
+            seed: Of the vocoder's noise.
+            code_dim: Numbers a step of a plain autoencoder to use instead: 1, 2, 4, 8, 16, 32 or 64; only with checkpoint `default`.
+
+        Raises:
+            AudioError: For unusable audio.
+            ConfigError: For a `code_dim` that is not there.
+        """
+        made = reconstruct(self, as_sound(wav, sample_rate), seed, code_dim)
+        return replace(made, comment=provenance(self.checkpoint, "reconstructed"))
+
+    def embed(
+        self, wav: Samples, sample_rate: int | None = None, *, what: str = "speaker", pool: str = "none", n_steps: int = N_STEPS
+    ) -> Embedding:
+        """Measure features of `wav`, samples, a sound or a path of at least 0.5 s, for other tasks.
+
+        Args:
+            wav: What to measure.
+            sample_rate: Of samples, in Hz.
+            what: `speaker`: one unit vector; `content`: what is said, about 31 rows a second; `mel`: the log-mel, 62.5 rows a second.
+            pool: `none`: all rows; `mean`: one, their mean; `steps`: the means of `n_steps` equal parts.
+            n_steps: Rows of `steps`.
+
+        Raises:
+            AudioError: For unusable audio.
+            CheckpointError: If the checkpoint has no autoencoder.
+            ConfigError: For an unknown `what` or `pool`, or a checkpoint without a speaker part.
+        """
+        return embed(self, as_sound(wav, sample_rate), what, pool, n_steps)
 
     def units(self, wav: Samples, sample_rate: int | None = None) -> Units:
-        """Return the units of what `wav`, samples, a sound or a path, says, one a step; `collapse()` merges runs.
+        """Encode `wav` (samples, a sound or a path) as units, one per step; `collapse()` merges runs.
 
         Raises:
             AudioError: For unusable audio.
@@ -175,42 +221,45 @@ class Model(Engine):
         durations: str = "auto",
         match: str | float = "auto",
         seed: int = 0,
-    ) -> Tensor:
+    ) -> Sound:
         """Say units in the voice of `reference`.
 
         Args:
             units: From `units`, or `vcae.tasks.unit_files.read_units`.
-            reference: One clip of the voice, or several: samples, sounds or paths of files, at least 1 s each; or a voice measured before.
-            reference_sample_rate: Of the clips' samples, in Hz.
-            pitch: `auto` is the voice's own range, a number shifts it by semitones.
-            durations: `file` takes the units' own, `predicted` the model's, `auto` the units' own where they have them.
-            match: How far frames are drawn to the voice's own, 0 to 1; `auto` decides by the length of the reference.
-            seed: Of the vocoder's noise.
+            reference: One clip of the target voice, or several: samples, sounds or paths of files, at least 1 s each; or a measured voice.
+            reference_sample_rate: Sample rate of the clips, in Hz.
+            pitch: `auto` uses the voice's own range, a number shifts it by semitones.
+            durations: `file` uses the units' own, `predicted` the model's, `auto` the units' own if they have them.
+            match: Strength of pulling frames towards similar frames of the reference, 0 to 1; `auto` depends on its length.
+            seed: Seed of the vocoder's noise.
 
         Returns:
-            (N,), at the model's `sample_rate`.
+            The sound, at the model's `sample_rate`.
 
         Raises:
             AudioError: For unusable audio.
             ConfigError: For a bad option, or a checkpoint without units or a speaker part.
-            CheckpointError: For a checkpoint without prosody.
+            CheckpointError: For a checkpoint without prosody; for a voice as in `convert`.
             DataError: For units that this checkpoint does not have.
         """
         given = {"pitch": pitch, "durations": durations, "match": match, "seed": seed}
         chosen = from_dict(SpeakOptions, given, "speak")
         if not isinstance(reference, Voice):
             reference = self.voice(reference, reference_sample_rate)
-        return speak_units(self, units, reference, chosen).wav
+        return self._result(speak_units(self, units, fit_voice(self, reference), chosen).wav, "spoken", units.name)
+
+    def _result(self, wav: Tensor, verb: str, name: str) -> Sound:
+        return Sound(wav.numpy(), self.sample_rate, name, provenance(self.checkpoint, verb))
 
 
 def load(name: str | Path = checkpoint.DEFAULT, device: str = "auto") -> Model:
-    """Load a checkpoint: the shipped one, or another by name or path.
+    """Load a checkpoint by its name or path.
 
     Args:
-        name: `default`, or the path of a .safetensors file.
+        name: Of a shipped checkpoint, such as `default` or `vq`, or the path of a .safetensors file.
         device: `auto`, `cpu`, `cuda` or `mps`.
 
     Returns:
-        A model with `convert`, `encode`, `decode` and `vocode`.
+        A model with `convert`, `reconstruct`, `units`, `speak`, `embed`, `voice` and more.
     """
     return Model(name, device)

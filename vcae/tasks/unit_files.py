@@ -1,8 +1,8 @@
-"""Unit sequences, their times, and the files that hold them: JSON lines, Praat's TextGrid, plain text. No import of torch here.
+"""Unit sequences with their times, and their files: JSON lines, Praat's TextGrid, plain text. Without torch.
 
-A unit is one step of the content code: `step_s` long, of frames centred on multiples of the mel's hop. Step i therefore lasts from
-i * step_s less half a frame (8 ms) to the same point of step i + 1; the first step starts at 0 and the last one ends with the recording,
-so that the steps of a recording cover it without a gap.
+A unit is one step of the content code, `step_s` long, of frames centred on multiples of the mel's hop. Step i therefore lasts from
+i * step_s minus half a frame (8 ms) to the same point of step i + 1; the first step starts at 0 and the last one ends with the recording,
+so that the steps cover a recording without gaps.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ from vcae.errors import DataError
 
 MEL = MelConfig()
 FORMATS = {"jsonl": ".jsonl", "textgrid": ".TextGrid", "text": ".txt"}
-# Suffixes that name a format, in lower case.
+# Formats by suffix in lower case.
 SUFFIXES = {".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl", ".textgrid": "textgrid", ".txt": "text"}
 TEXT_VERSION = "1"
 HEADER = "# vcae units "
 TIER, FACTS_TIER = "units", "vcae"
-# Where units come with times and nothing tells their step.
+# Default length of a step for units with times.
 STEP_S = 0.032
 DECIMALS = 7
 WHOLE = re.compile(r"-?[0-9]{1,18}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Units:
-    """A sequence of units.
+    """Sequence of units.
 
     Attributes:
-        name: Of the recording, with its folders where several were read.
-        units: One number a step, or a run of equal ones where collapsed.
-        lengths: Steps that each lasts; None when nobody knows.
-        n_samples: Length of the recording at 16 kHz; None when nobody knows.
+        name: Name of the recording, with its folders if there are several recordings.
+        units: One number per step, or per run of equal ones if collapsed.
+        lengths: Duration of each unit in steps; None if unknown.
+        n_samples: Length of the recording at 16 kHz; None if unknown.
         step_s: Length of a step in seconds.
-        codebook_size: How many units the model has; None when nobody knows.
-        checkpoint: Name of the model's checkpoint, likewise.
-        sha256: Of the checkpoint's file, likewise.
-        where: File and line they were read from, for messages.
+        codebook_size: Number of units of the model; None if unknown.
+        checkpoint: Name of the model's checkpoint; None if unknown.
+        sha256: SHA-256 of the checkpoint's file; None if unknown.
+        where: File and line, for messages.
     """
 
     name: str
@@ -59,9 +59,13 @@ class Units:
     sha256: str | None = None
     where: str = ""
 
+    def __repr__(self) -> str:
+        steps = "of unknown lengths" if self.lengths is None else f"{self.duration_s:.2f} s"
+        return f"Units({self.name!r}, {len(self.units)} units, {steps}: {' '.join(map(str, self.units[:8]))}{' ...' * (len(self.units) > 8)})"
+
     @property
     def collapsed(self) -> bool:
-        """Whether a unit may stand for more than one step."""
+        """Whether a unit may last more than one step."""
         return self.lengths is None or any(length != 1 for length in self.lengths)
 
     def collapse(self) -> Units:
@@ -71,7 +75,7 @@ class Units:
         return replace(self, units=tuple(self.units[run[0]] for run in runs), lengths=lengths)
 
     def times(self) -> list[tuple[float, float]]:
-        """Return start and end of each unit in seconds; they cover the recording without a gap.
+        """Return start and end of each unit in seconds; they cover the recording without gaps.
 
         Raises:
             DataError: If the units have no lengths.
@@ -86,7 +90,7 @@ class Units:
 
     @property
     def duration_samples(self) -> int:
-        """Samples of the recording; without it, of the last frame's centre."""
+        """Length of the recording in samples; if unknown, the position of the last frame's centre."""
         if self.n_samples is not None:
             return self.n_samples
         return natural_samples(sum(self.lengths or (1,)), self.step_s)
@@ -98,17 +102,17 @@ class Units:
 
 
 def step_samples(step_s: float) -> int:
-    """Return the samples of a step."""
+    """Return the length of a step in samples."""
     return round(step_s * MEL.sample_rate)
 
 
 def count_steps(n_samples: int, step_s: float) -> int:
-    """Return the steps of a recording: one for each `stride` of its 1 + N // hop_length frames, the last one perhaps in part."""
+    """Return the number of steps of a recording: one for each `stride` of its 1 + N // hop_length frames, counting a partial one."""
     return n_samples // step_samples(step_s) + 1
 
 
 def natural_samples(n_steps: int, step_s: float) -> int:
-    """Return the samples of a sound of whole steps: to the centre of its last frame, as a vocoder has it."""
+    """Return the length in samples of a sound of whole steps: up to the centre of its last frame, as from a vocoder."""
     return n_steps * step_samples(step_s) - MEL.hop_length
 
 
@@ -119,7 +123,7 @@ def format_units(sequences: Sequence[Units], form: str) -> str:
     """Return the text of a file of units.
 
     Args:
-        sequences: What to write; one for `textgrid`.
+        sequences: Sequences to write; one for `textgrid`.
         form: `jsonl`, `textgrid` or `text`.
 
     Raises:
@@ -162,7 +166,7 @@ def _text(sequences: Sequence[Units]) -> str:
     for units in sequences:
         facts = _facts(units)
         shown = {key: facts[key] for key in ("checkpoint", "sha256", "codebook_size", "step_s", "collapsed")}
-        # A value holds no blank: a checkpoint's name is quoted as in a link.
+        # Values are percent-encoded, so that they have no blanks.
         words = (f"{k}={quote(str(v).lower() if isinstance(v, bool) else str(v))}" for k, v in shown.items() if v is not None)
         header = f"{HEADER}{TEXT_VERSION} {' '.join(words)}"
         if header != last:
@@ -192,17 +196,17 @@ def _textgrid(units: Units) -> str:
 
 
 def read_units(path: str | Path, stdin: Any = None) -> list[Units]:
-    """Read a file of units; its content tells the format.
+    """Read a file of units; its format is recognised by its content.
 
     Args:
         path: JSON lines, a TextGrid or plain text, or `-` for `stdin`, a binary stream.
-        stdin: Where `-` reads from.
+        stdin: Standard input.
 
     Returns:
         At least one sequence, each of at least one unit.
 
     Raises:
-        DataError: If the file is missing, holds no units, or something else; with the line.
+        DataError: If the file is missing, has no units, or is of another kind; with the line.
     """
     if str(path) == "-":
         name, data = "standard input", b"" if stdin is None else stdin.read()
@@ -221,25 +225,25 @@ def read_units(path: str | Path, stdin: Any = None) -> list[Units]:
 
 def _decode(data: bytes, name: str) -> str:
     try:
-        if data[:2] in (b"\xff\xfe", b"\xfe\xff"):  # As Praat writes, if there is more than ASCII.
+        if data[:2] in (b"\xff\xfe", b"\xfe\xff"):  # Praat writes UTF-16 for text beyond ASCII.
             text = data.decode("utf-16")
         else:
             text = data.decode("utf-8-sig", "surrogateescape") if b"\0" not in data else ""
     except UnicodeError:
         text = ""
     if data and (not text or "\0" in text):
-        raise DataError(f"{name} is no file of units but binary; give JSON lines, a TextGrid or text from `vcae units`")
+        raise DataError(f"{name} is not a file of units but binary; give JSON lines, a TextGrid or text from `vcae units`")
     return text
 
 
 def parse_units(text: str, name: str) -> list[Units]:
-    """Read units from text, as `read_units` does; name is for messages."""
+    """Parse units from text, as `read_units` does; `name` is for messages."""
     start = text.lstrip()
     if not start:
         raise DataError(f"{name} holds no units; give units from `vcae units`, or numbers separated by blanks")
     if start.startswith(('File type = "ooTextFile', '"ooTextFile')):
         return [_parse_textgrid(text, name)]
-    # Not `splitlines`, which also ends a line at characters that a file's name may have.
+    # Not `splitlines`, which also splits at characters that may be part of a file's name.
     lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
     found = (
         [_parse_json(line, f"{name}, line {n + 1}") for n, line in enumerate(lines)]
@@ -268,15 +272,15 @@ def _parse_text(lines: Sequence[str], name: str) -> list[Units]:
         if line.startswith("#"):
             continue
         title, tab, numbers = line.partition("\t")
-        # Without a header, tabs may stand between numbers as well as after a name.
+        # Without a header, tabs may separate numbers as well as a name from its units.
         if not tab or (header is None and WHOLE.fullmatch(title.strip())):
             title, numbers = "", line
         units = tuple(_number(word, where, position) for position, word in enumerate(numbers.split(), 1))
         if not units:
             raise DataError(f"{where} is empty; remove the line, or give at least one unit")
         facts = header or {}
-        told = facts.get("collapsed")
-        collapsed = told == "true" if told else all(a != b for a, b in itertools.pairwise(units))
+        stated = facts.get("collapsed")
+        collapsed = stated == "true" if stated else all(a != b for a, b in itertools.pairwise(units))
         lengths = None if collapsed else (1,) * len(units)
         found.append(_checked(title or f"line-{n}", units, lengths, None, facts, where))
     return found
@@ -298,7 +302,7 @@ def _parse_json(line: str, where: str) -> Units:
     try:
         made = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{where} is no JSON ({error}); give one object a line") from error
+        raise DataError(f"{where} is not JSON ({error}); give one object per line") from error
     if not isinstance(made, dict) or not isinstance(made.get("units"), list):
         raise DataError(f'{where} has no list of units; give an object such as {{"units": [7, 7, 41]}}')
     for position, unit in enumerate(made["units"], 1):
@@ -348,7 +352,7 @@ def _checked(
     where: str,
 ) -> Units:
     step_s = _step(facts, where)
-    # A length that is not that of the units is of other ones: they were edited.
+    # A length that does not match the units is ignored: the units were edited.
     fits = type(n_samples) is int and n_samples > 0 and lengths is not None and count_steps(n_samples, step_s) == sum(lengths)
     codebook_size = str(facts.get("codebook_size", ""))
     return Units(
@@ -365,7 +369,7 @@ def _checked(
 
 
 def _lengths(starts: Any, ends: Any, n: int, step_s: float, n_samples: Any, where: str) -> tuple[tuple[int, ...], int]:
-    """Return the steps of each unit, at least 1, and the samples in all, from times in seconds."""
+    """Return the steps of each unit, at least 1, and the total length in samples, from times in seconds."""
     for key, times in (("start_s", starts), ("end_s", ends)):
         if not isinstance(times, list) or len(times) != n:
             given = len(times) if isinstance(times, list) else 0

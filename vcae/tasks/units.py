@@ -1,4 +1,4 @@
-"""Discrete units: what is said as numbers, and numbers said in a voice."""
+"""Discrete units: encoding of speech as units, and speaking of units in a voice."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ from vcae.voice.voice import Voice
 __all__ = ["SpeakOptions", "Speech", "Units", "check_units", "encode_units", "recording_units", "speak_units"]
 
 MAX_S = 3 * 3600.0
-# A predicted duration is never longer.
+# Longest predicted duration of a unit.
 MAX_UNIT_S = 2.0
-# Units know little of a melody: what is told of it is smoothed, by this deviation in frames, and taken by half. Widened to the voice's own
-# spread, its mistakes cost more of the voice than a flat melody does.
+# F0 predicted from units is unreliable: it is smoothed with this standard deviation in frames, and its deviation from the mean halved. With the
+# voice's full standard deviation, its errors would harm the voice more than a flat contour does.
 CONTOUR_FRAMES = 4.0
 CONTOUR_SHARE = 0.5
-# Shorter voiced or unvoiced stretches are taken for mistakes of the voicing, in frames.
+# Shortest voiced or unvoiced stretch in frames; shorter ones are taken for errors.
 MIN_STRETCH = 3
-# Units that hold only pauses are not raised to the level of speech: the gain is bounded.
+# Largest gain, so that units of pauses are not amplified to the level of speech.
 MAX_GAIN = 4.0
-# Fewer steps are too short for the vocoder's windows; the last unit is held, and what it gives cut off.
+# Fewest steps that the vocoder's windows need; the last unit is repeated, and its sound cut off.
 MIN_STEPS = 16
 
 
 @dataclass(frozen=True)
 class Speech:
-    """Units as sound.
+    """Spoken units.
 
     Attributes:
         wav: (N,), at the model's rate.
         f0: (1, T) the F0 that was synthesised, in Hz.
         mel: (1, n_mels, T) the mel that was synthesised.
-        units: What was said, with the lengths it was given.
-        output_f0_hz: Median F0; nan when nothing is voiced.
+        units: The units, with the durations used.
+        output_f0_hz: Median F0; nan if nothing is voiced.
     """
 
     wav: Tensor
@@ -64,7 +64,7 @@ def _step_s(model: Engine) -> float:
 
 @torch.inference_mode()
 def recording_units(model: Engine, seen: Analysis, name: str) -> Units:
-    """Return the units of a recording that was analysed, one a step: the quantizer's first stage.
+    """Return the units of an analysed recording, one per step: codes of the quantizer's first stage.
 
     Raises:
         ConfigError: If the checkpoint has no discrete code.
@@ -84,12 +84,12 @@ def recording_units(model: Engine, seen: Analysis, name: str) -> Units:
 
 
 def encode_units(model: Engine, sound: Sound, name: str | None = None) -> Units:
-    """Return the units of a sound of at least 0.5 s, one a step.
+    """Encode a sound of at least 0.5 s as units, one per step.
 
     Args:
-        model: With a discrete code.
-        sound: What is said.
-        name: Kept with the units; the sound's when None.
+        model: Model with a discrete code.
+        sound: The sound.
+        name: Name of the units; the sound's when None.
 
     Raises:
         AudioError: For unusable audio.
@@ -100,29 +100,29 @@ def encode_units(model: Engine, sound: Sound, name: str | None = None) -> Units:
 
 
 def check_units(model: Engine, units: Units, options: SpeakOptions | None = None) -> Prosody:
-    """Refuse units that this model cannot speak, and return what gives them durations and F0.
+    """Check that the model can speak units, and return its prosody predictor.
 
     Raises:
-        DataError: For an unknown unit, units of another checkpoint, too many of them, or no times where they are asked for.
-        CheckpointError: If the checkpoint has no prosody.
+        DataError: For an unknown unit, units of another checkpoint, too many of them, or missing times that the options need.
+        CheckpointError: If the checkpoint has no prosody predictor.
         ConfigError: If the checkpoint has no discrete code.
     """
     autoencoder, where = model.autoencoder, units.where or units.name
     if autoencoder.quantizer is None or autoencoder.config.quantizer is None:
-        raise ConfigError("this checkpoint has a continuous code and no units; use --checkpoint vq")
+        raise ConfigError("this checkpoint has a continuous latent and no units; use the checkpoint 'vq'")
     if autoencoder.prosody is None:
-        raise CheckpointError(f"{model.checkpoint.path} has units but no prosody to speak them with; use --checkpoint vq")
+        raise CheckpointError(f"{model.checkpoint.path} has units but no prosody to speak them with; use the checkpoint 'vq'")
     if units.sha256 is not None and units.sha256 != model.checkpoint.sha256:
         raise DataError(
             f"{where} is of checkpoint {units.checkpoint} ({units.sha256[:12]}...), and the one in use is {model.checkpoint.path.stem} "
-            f"({model.checkpoint.sha256[:12]}...); give its --checkpoint, or make the units again"
+            f"({model.checkpoint.sha256[:12]}...); take the checkpoint that made them, or make the units again"
         )
     codebook_size = autoencoder.config.quantizer.codebook_size
     for position, unit in enumerate(units.units, 1):
         if not 0 <= unit < codebook_size:
             raise DataError(f"{where}, unit {position}: there is no unit {unit}; this checkpoint has 0 to {codebook_size - 1}")
     if units.lengths is None and options is not None and options.durations == "file":
-        raise DataError(f"{where} has units without times; use --durations auto or predicted")
+        raise DataError(f"{where} has units without times; take durations auto or predicted")
     if not units.units:
         raise DataError(f"{where} is empty; give at least one unit")
     _check_total(len(units.units) if units.lengths is None else sum(units.lengths), _step_s(model), where)
@@ -136,7 +136,7 @@ def _check_total(n_steps: int, step_s: float, where: str) -> None:
 
 
 def round_durations(durations: list[float]) -> tuple[int, ...]:
-    """Round durations to whole steps, at least 1; what rounding takes or gives is carried on, so that the total is kept."""
+    """Round durations to whole steps, at least 1; rounding errors are carried over, so that the total is preserved."""
     lengths, wanted, placed = [], 0.0, 0
     for duration in durations:
         wanted += duration
@@ -146,7 +146,7 @@ def round_durations(durations: list[float]) -> tuple[int, ...]:
 
 
 def predict_lengths(model: Engine, prosody: Prosody, units: Units) -> Units:
-    """Return the collapsed units with the lengths that the model gives them."""
+    """Return the collapsed units with the durations that the model predicts."""
     collapsed = units.collapse()
     codes = torch.tensor(collapsed.units, device=model.device)[None, None]
     most = math.log(MAX_UNIT_S / _step_s(model))
@@ -155,7 +155,7 @@ def predict_lengths(model: Engine, prosody: Prosody, units: Units) -> Units:
 
 
 def clean_voicing(voiced: Tensor, shortest: int = MIN_STRETCH) -> Tensor:
-    """Close unvoiced gaps (T,) of fewer frames than `shortest`, then drop voiced islands of fewer; the ends are no gaps."""
+    """Close unvoiced gaps (T,) shorter than `shortest` frames, except at the ends; then remove voiced stretches shorter than that."""
     runs = [(value, len(list(run))) for value, run in itertools.groupby(voiced.tolist())]
     last = len(runs) - 1
     closed = [(value or (n < shortest and 0 < i < last), n) for i, (value, n) in enumerate(runs)]
@@ -167,12 +167,12 @@ def clean_voicing(voiced: Tensor, shortest: int = MIN_STRETCH) -> Tensor:
 
 
 def contour_f0(contour: Contour, voice: Voice, semitones: float = 0.0) -> Tensor:
-    """Put a contour, smoothed and taken in part, at a voice's median.
+    """Turn a predicted contour, smoothed and scaled down, into F0 around a voice's median.
 
     Args:
-        contour: Of one sequence.
-        voice: Whose; where it has no voiced frame, nothing is voiced.
-        semitones: To shift by.
+        contour: Contour of one sequence.
+        voice: Target voice; if it has no voiced frame, nothing is voiced.
+        semitones: Shift in semitones.
 
     Returns:
         (1, T) in Hz, 0 where unvoiced.
@@ -188,20 +188,20 @@ def contour_f0(contour: Contour, voice: Voice, semitones: float = 0.0) -> Tensor
 
 @torch.inference_mode()
 def speak_units(model: Engine, units: Units, voice: Voice, options: SpeakOptions | None = None) -> Speech:
-    """Say units in a voice.
+    """Speak units in a voice.
 
     Args:
-        model: With a discrete code, a prosody and a speaker part.
-        units: What to say; as long as the recording they come from, or as their predicted durations.
-        voice: From `hear_voice`, `mix_voices` or `load_voice`.
-        options: How; the defaults when None.
+        model: Model with a discrete code, a prosody predictor and a speaker part.
+        units: The units; the sound is as long as their recording, or as their predicted durations.
+        voice: Target voice, from `measure_voice`, `mix_voices` or `load_voice`.
+        options: Options; the defaults when None.
 
     Returns:
         The sound, at the models' level.
 
     Raises:
         DataError: As `check_units`.
-        CheckpointError: If the checkpoint has no prosody.
+        CheckpointError: If the checkpoint has no prosody predictor.
         ConfigError: For a checkpoint without a discrete code, or without a speaker part.
     """
     options = options or SpeakOptions()

@@ -1,4 +1,4 @@
-"""The prepared cache: a manifest's audio as int16 and its F0, in safetensors shards, so that an epoch decodes nothing."""
+"""The prepared cache: a manifest's audio as int16 and its F0, in safetensors shards, so that training decodes no audio files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ INDEX_FORMAT = 1
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a manifest: a sound file and whose voice it is."""
+    """Row of a manifest: a sound file and its speaker."""
 
     path: Path
     speaker: str
@@ -70,7 +70,7 @@ def _load(row: Row, speed: float) -> tuple[np.ndarray, np.ndarray]:
     sound = read_sound(row.path)
     wav = resample(sound.wav, sound.sample_rate, SAMPLE_RATE)
     if speed != 1.0:
-        # Played faster, pitch and formants rise together: another speaker, as Kaldi's speed perturbation makes them.
+        # A higher speed raises pitch and formants together and counts as another speaker, as in Kaldi's speed perturbation.
         wav = resample(wav, round(SAMPLE_RATE * speed), SAMPLE_RATE)
     if len(wav) < MIN_S * SAMPLE_RATE:
         raise AudioError(f"{row.path} is {len(wav) / SAMPLE_RATE:.2f} s long; at least {MIN_S} s are needed")
@@ -89,13 +89,13 @@ def prepare_cache(
     speeds: tuple[float, ...] = (1.0,),
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Decode, level and analyse every file once.
+    """Decode and analyse every file once, and bring it to the models' level.
 
     Args:
-        rows: What to prepare. A file that cannot be used is left out and logged.
-        output_dir: Folder of the cache; made if needed.
-        speeds: Each speed other than 1 adds a copy of the data, played at that speed, as further speakers.
-        progress: Called with files done and files in all.
+        rows: Rows to prepare. A file that cannot be used is left out and logged.
+        output_dir: Folder of the cache; created if needed.
+        speeds: Each speed other than 1 adds a copy of the data, played at that speed, as additional speakers.
+        progress: Called with the number of files done and the total.
 
     Returns:
         The path of the index.
@@ -142,7 +142,7 @@ def _in_order(jobs: list[tuple[Row, float]]) -> Iterator[tuple[Row, float, tuple
         except AudioError as error:
             return error
 
-    # In windows, so that decoded audio does not pile up while a shard is written.
+    # In limited windows, so that decoded audio does not accumulate while a shard is written.
     with ThreadPoolExecutor(max_workers=2) as pool:
         for start in range(0, len(jobs), 64):
             window = jobs[start : start + 64]
@@ -151,7 +151,7 @@ def _in_order(jobs: list[tuple[Row, float]]) -> Iterator[tuple[Row, float, tuple
 
 
 class _ShardWriter:
-    """Collects utterances and writes a shard whenever enough samples have come together."""
+    """Writer that collects utterances and writes a shard whenever it has enough samples."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -1,4 +1,4 @@
-"""Training the codec: an enhancement layer for all rates at once, and the priors of all that is sent."""
+"""Training objective of the codec: an enhancement layer for all rates at once, and the priors of all coded values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vcae.training.draws import Draws
 from vcae.training.objectives import Objective
 
 DB = 20 / math.log(10)
-# Errors this far under the loudest of the spectrogram count half of what they could, and none less than the share.
+# Errors this far below the loudest part of the spectrogram have half the weight; the fraction is the lowest weight.
 MASKED_DB, MASKED_SHARE = 50.0, 0.2
 
 
@@ -27,22 +27,22 @@ def base_autoencoder(name: str) -> Autoencoder:
     """Load the autoencoder whose codes are the base layer.
 
     Raises:
-        CheckpointError: If it cannot be loaded, or has other codes than the codec sends.
+        CheckpointError: If it cannot be loaded, or does not have two codes per step and a speaker encoder.
     """
     found = load(name).autoencoder
     if found is None or found.config.quantizer is None or found.config.speaker is None or found.config.quantizer.n_stages != 2:
-        raise CheckpointError(f"{name} has no two codes a step and a voice; the codec needs a checkpoint like vq")
+        raise CheckpointError(f"{name} needs two codes per step and a speaker encoder; give a checkpoint like vq")
     return found
 
 
 class CodecObjective(Objective):
-    """Code the mel that the base layer left out in few bits, each item of a batch at a quality of its own.
+    """Rate-distortion objective of the enhancement layer, with a random quality for each item of a batch.
 
-    Rounding is done by noise where bits are counted, and straight through where the mel is rebuilt (Minnen and Singh, Channel-wise
-    autoregressive entropy models, 2020). The base layer stays as it is.
+    Rounding is replaced by noise for counting bits, and is straight-through for rebuilding the mel (Minnen and Singh, Channel-wise
+    autoregressive entropy models, 2020). The base layer is frozen.
 
     Args:
-        recipe: All numbers.
+        recipe: Settings.
     """
 
     def __init__(self, recipe: CodecRecipe) -> None:
@@ -50,7 +50,7 @@ class CodecObjective(Objective):
         self.recipe = recipe
         found = base_autoencoder(recipe.model.base)
         assert found.config.quantizer is not None
-        # In a list, so that the frozen base is no part of what is trained and saved.
+        # In a list, so that the frozen base layer is neither trained nor saved.
         self._base: list[Autoencoder] = [found]
         self.codebook_size = found.config.quantizer.codebook_size
         self.model: CodecNetworks = CodecNetworks(recipe.model, found.config.mel.n_mels, self.codebook_size)
@@ -88,7 +88,7 @@ class CodecObjective(Objective):
         rate = bits.sum(dim=1).mean(dim=1) * step_rate
         error = self._error(rebuilt, mel)
         weight = self.recipe.rate_weight * (self.recipe.final_rate_weight / self.recipe.rate_weight) ** quality
-        # By the root of the weight, so that no quality's errors outweigh another's.
+        # Divided by the square root of the weight, so that all qualities contribute alike.
         loss = ((error + weight * rate) / weight.sqrt()).mean()
         base_rate = (code_bits.sum(dim=1).mean() + pitch_bits.mean()) * step_rate
         return {
@@ -102,7 +102,7 @@ class CodecObjective(Objective):
         }
 
     def _error(self, rebuilt: Tensor, mel: Tensor) -> Tensor:
-        """Return the mean square error (B,) in dB, in which what is masked by louder parts counts less."""
+        """Return the mean squared error (B,) in dB, with a lower weight on parts that louder ones mask."""
         under = (mel.amax(dim=(1, 2), keepdim=True) - mel) * DB - MASKED_DB
         weight = MASKED_SHARE + (1 - MASKED_SHARE) * torch.sigmoid(-under / 6)
         return ((rebuilt - mel) * DB).square().mul(weight).sum(dim=(1, 2)) / weight.sum(dim=(1, 2))

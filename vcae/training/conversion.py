@@ -1,9 +1,10 @@
-"""Conversions in, recordings out: how a wide code is kept clean of the voice.
+"""Training on own conversions: a wide code without information on the voice.
 
-The content encoder hears each crop in another voice, converted by a frozen checkpoint, and the decoder has to give the recording. A code
-that carried the voice would carry the wrong one, so the encoder need not be narrow: it may keep all that both voices share.
+The input of the content encoder is each crop converted to another voice by a frozen checkpoint, and the decoder has to reconstruct the recording.
+A code with information on the voice would have the wrong voice, so it need not be narrow and may contain everything that both voices share.
 
-Source: training on one's own conversions as CFLOW-VC and Palindromic VC do; X-VC's roles; see `recipes/conversion/README.md`.
+Source: training on own conversions as in CFLOW-VC and Palindromic VC; roles of synthetic and real speech as in X-VC; see
+`recipes/conversion/README.md`.
 """
 
 from __future__ import annotations
@@ -29,18 +30,18 @@ from vcae.training.draws import Draws
 from vcae.training.objectives import Objective, borrow, set_mel_moments
 from vcae.training.perturb import Perturbation
 
-# The ratio of two speakers' deviations of log-F0 is taken over within these bounds: crops measure it badly.
+# Bounds on the ratio of two speakers' standard deviations of log-F0, which are unreliable for crops.
 DEVIATION_BOUNDS = (0.7, 1.4)
 HIDDEN = -1e4
 
 
 class ConversionObjective(Objective):
-    """Rebuild recordings from their conversions to other voices of the batch.
+    """Reconstruction of recordings from their conversions to other voices of the batch.
 
-    The speaker encoder is borrowed and stays as it is. Each crop takes its embedding from, and looks up, other crops of its speaker.
+    The speaker encoder is copied from a checkpoint and frozen. The embedding and the reference of each crop are from other crops of its speaker.
 
     Args:
-        recipe: All numbers.
+        recipe: Settings.
 
     Raises:
         CheckpointError: If the teacher has no autoencoder, or another mel.
@@ -57,10 +58,10 @@ class ConversionObjective(Objective):
         self.model.the_speaker_encoder().requires_grad_(False)
         teacher = load(recipe.teacher).autoencoder
         if teacher is None:
-            raise CheckpointError(f"{recipe.teacher} holds no autoencoder; teacher needs one that does")
+            raise CheckpointError(f"{recipe.teacher} has no autoencoder; give a teacher that has one")
         if teacher.config.mel != recipe.model.mel:
             raise CheckpointError(f"{recipe.teacher} has another mel than the recipe; take a teacher with the recipe's mel")
-        # In a list, so that it is no part of what is trained and saved.
+        # In a list, so that the teacher is neither trained nor saved.
         self._teacher = [teacher]
         speaker = recipe.model.speaker
         assert speaker is not None
@@ -71,12 +72,12 @@ class ConversionObjective(Objective):
         self._losses, self._convert = ready(self._rebuild), ready(self.convert)
 
     def initialize(self, batches: Iterable[dict[str, Tensor]]) -> None:
-        """Set the mel's mean and deviation per band from data, unless a checkpoint brought them."""
+        """Set the mel's mean and standard deviation per band from data, unless they come from a checkpoint."""
         if self.recipe.borrowed is None:
             set_mel_moments(self.model, self.log_mel, batches)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the losses of a batch whose rows stand in groups of `crops_a_speaker`."""
+        """Return the losses of a batch whose rows are in groups of `crops_a_speaker`."""
         r, draws = self.recipe, Draws.of(batch, 1)
         n, group = len(batch["wav"]), r.data.crops_a_speaker
         with torch.no_grad(), torch.autocast(batch["wav"].device.type, enabled=False):
@@ -84,7 +85,7 @@ class ConversionObjective(Objective):
             f0 = batch["f0"][:, : mel.shape[-1]]
         change = r.change_min + (r.change_max - r.change_min) * draws.uniform(n, 1, 1)
         seen = self.perturb(self._convert(mel, f0, change.to(mel.device)).float(), Draws.of(batch, 2))
-        # From which of its group's crops a crop hides: itself, all but one to all of the others, and some steps of those.
+        # Masked reference for each crop: itself, a random number of the group's other crops, and some steps of the rest.
         hidden = torch.eye(group, dtype=torch.bool).repeat(n // group, 1)
         order = draws.uniform(n, group).masked_fill(hidden, -1.0).argsort(dim=1, descending=True)
         n_seen = 1 + (draws.uniform(n, 1) * (group - 1)).long()
@@ -97,7 +98,7 @@ class ConversionObjective(Objective):
         losses = dict(self._losses(mel, seen, f0, log_weights, gate, noise))
         losses["loss"] = losses["mel"] + r.difference_weight * losses["difference"]
         if self.critic is not None:
-            # A batch's index is its step, so that the weight is the same after a resume; validation's lie past all warm-up.
+            # The index of a training batch is its step, so the weight is the same after a resume; those of validation are beyond the warm-up.
             grown = min(1.0, (int(batch["index"]) + 1) / max(r.critic_warmup_steps, 1))
             passing = r.critic_weight * losses["passing"] + r.feature_weight * losses["features"]
             losses["loss"] = losses["loss"] + losses["critic"] + grown * passing
@@ -111,12 +112,12 @@ class ConversionObjective(Objective):
 
     @torch.no_grad()
     def convert(self, mel: Tensor, f0: Tensor, change: Tensor) -> Tensor:
-        """Return the crops (B, n_mels, T) in the voice of the next speaker of the batch, by the teacher.
+        """Convert crops (B, n_mels, T) to the voice of the next speaker of the batch, by the teacher.
 
         Args:
             mel: (B, n_mels, T), natural log magnitude.
             f0: (B, T) in Hz, 0 where unvoiced.
-            change: (B, 1, 1), how much of the change of voice is made; see `add_change`.
+            change: (B, 1, 1), factor on the change of voice; see `add_change`.
         """
         teacher, group = self._teacher[0].to(mel.device), self.recipe.data.crops_a_speaker
         latent = teacher.encode_content(mel)
@@ -147,7 +148,7 @@ class ConversionObjective(Objective):
 
 
 def _shared(x: Tensor, group: int) -> Tensor:
-    """Give each row (B, M, D) the rows of its whole group: (B, group M, D)."""
+    """Repeat the rows of each group (B, M, D) for all of its members: (B, group M, D)."""
     return x.reshape(-1, group * x.shape[1], x.shape[2]).repeat_interleave(group, dim=0)
 
 
@@ -156,7 +157,7 @@ def _roll(reference: Reference | None, n: int) -> Reference | None:
 
 
 def _move_f0(f0: Tensor, like: Tensor) -> Tensor:
-    """Move log-F0 (B, T) to the mean and, within bounds, the deviation of others (B, T'); what has nothing voiced moves nothing."""
+    """Shift log-F0 (B, T) to the mean and (bounded) standard deviation of others (B, T'); without voiced frames in both it is unchanged."""
 
     def moments(x: Tensor) -> tuple[Tensor, Tensor]:
         voiced, log_f0 = (x > 0).float(), torch.log(x.clamp(min=F0_MIN_HZ))

@@ -1,4 +1,4 @@
-"""A critic of mels against blur: it learns to tell recordings from what is decoded, patch by patch, and the decoder to pass."""
+"""Discriminator of mel patches against over-smoothing: it learns to distinguish recorded from decoded patches."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ LAYERS = ((1, (5, 5), (2, 1)), (2, (5, 5), (2, 2)), (4, (5, 5), (2, 1)), (4, (5,
 
 
 class MelCritic(nn.Module):
-    """Score patches of a mel, given the voice it should be in.
+    """Discriminator of mel patches, conditioned on the target voice.
 
     Shape:
         - mel: (B, n_mels, T), normalised
         - speaker_embedding: (B, speaker_dim)
-        - score: (B, 1, patches of bands, patches of frames): 1 for recordings, 0 for what is decoded
-        - features: of every layer, to be matched
+        - score: (B, 1, patches of bands, patches of frames); target 1 for recordings, 0 for decoded mels
+        - features: outputs of every layer, for feature matching
 
     Source: patch discriminators, Isola et al., Image-to-Image Translation with Conditional Adversarial Networks (2017); the voice by
     projection, Miyato and Koyama, cGANs with Projection Discriminator (2018); least squares, Mao et al. (2017).
@@ -45,17 +45,18 @@ class MelCritic(nn.Module):
 
 
 def critic_losses(critic: MelCritic, real: Tensor, decoded: Tensor, speaker_embedding: Tensor) -> dict[str, Tensor]:
-    """Return what the critic learns by, and what the decoder learns by from the critic as it is: one backward pass serves both.
+    """Return the losses of the critic and those of the decoder under the critic; one backward pass serves both.
 
     Args:
-        critic: Of mels.
-        real: (B, n_mels, T), recordings, normalised.
-        decoded: (B, n_mels, T), what the decoder made.
+        critic: Discriminator of mels.
+        real: (B, n_mels, T), mels of recordings, normalised.
+        decoded: (B, n_mels, T), decoded mels, normalised.
         speaker_embedding: (B, speaker_dim).
 
     Returns:
-        `critic`: its squared error; its gradient reaches the critic alone. `passing`: squared distance of the decoded patches' scores from
-        a recording's; `features`: mean absolute distance of the critic's features. These two reach the decoder alone.
+        `critic`: squared error of the critic, whose gradient reaches the critic only. `passing`: squared distance of the decoded patches'
+        scores from a recording's; `features`: mean absolute distance of the critic's features. The gradients of these two reach the decoder
+        only.
     """
     on_real, wanted = critic(real, speaker_embedding)
     on_decoded, _ = critic(decoded.detach(), speaker_embedding)

@@ -21,7 +21,7 @@ from vcae.training.config import DataConfig
 
 @dataclass(frozen=True)
 class Utterance:
-    """Where one utterance lies in the cache."""
+    """Position of an utterance in the cache."""
 
     speaker: int
     shard: int
@@ -32,10 +32,10 @@ class Utterance:
 
 
 class SpeechCache:
-    """An opened cache: utterances by speaker, and crops of their audio and F0.
+    """Opened cache: utterances by speaker, and crops of their audio and F0.
 
     Args:
-        folder: What `prepare_cache` wrote.
+        folder: Folder that `prepare_cache` wrote.
 
     Raises:
         DataError: If the cache is missing or of another format.
@@ -67,7 +67,7 @@ class SpeechCache:
         self._f0 = [file.get_tensor("f0") for file in self._files]
 
     def crop(self, utterance: Utterance, start_frame: int, n_hops: int) -> tuple[np.ndarray, np.ndarray]:
-        """Cut a piece, padded with zeros when the utterance is shorter.
+        """Cut a crop out of an utterance, zero-padded when the utterance is shorter.
 
         Returns:
             wav (n_hops * hop_length,) float32 and f0 (n_hops + 1,) in Hz.
@@ -82,21 +82,21 @@ class SpeechCache:
 
 
 class CropDataset(Dataset[dict[str, Tensor]]):
-    """Random crops in batches; which speakers, and how many crops of each stand together, is the config's.
+    """Dataset of batches of random crops; the config sets the balance of speakers and the crops per speaker.
 
     Item i is a whole batch:
         - wav: (B, crop samples), f0: (B, crop frames) in Hz, speaker: (B,) int64
-        - reference: (B, reference samples), another utterance of the speaker, or another place in the same one
-        - index: () int64, the item's number, from which the step's other random numbers are derived
-        - part: (2,) int64, which part of the step's batch this is, and of how many
+        - reference: (B, reference samples), another utterance of the speaker, or another crop of the same one
+        - index: () int64, number of the batch, from which the other random numbers of the step are derived
+        - part: (2,) int64, number of this part of the step's batch, and number of parts
 
-    The parts, joined in their order, are the batch that one process with so many times the batch size has.
+    The parts, concatenated in order, are the batch of a single process with a batch size larger by the number of parts.
 
     Args:
         cache: The opened cache.
         config: Lengths, batch size of a part, balance.
-        seed: Fixes every batch.
-        part: Which part is wanted, and of how many: a process's number and how many there are.
+        seed: Determines every batch.
+        part: Number of the part to return, and number of parts: the rank of a process and the world size.
     """
 
     def __init__(self, cache: SpeechCache, config: DataConfig, seed: int, part: tuple[int, int] = (0, 1)) -> None:
@@ -123,7 +123,7 @@ class CropDataset(Dataset[dict[str, Tensor]]):
         for row, speaker in enumerate(speakers):
             utterances = self.cache.by_speaker[int(speaker)]
             i = int(rng.integers(len(utterances)))
-            # Another utterance where there is one.
+            # Another utterance if the speaker has more than one.
             j = (i + int(rng.integers(1, len(utterances)))) % len(utterances) if len(utterances) > 1 else i
             start, other_start = _start(rng, utterances[i], crop), _start(rng, utterances[j], reference)
             gain = 10 ** (float(rng.uniform(-1, 1)) * self.config.random_gain_db / 20)

@@ -1,4 +1,4 @@
-"""Finding units without labels: predicting, through masks and in a warped voice, which cluster each moment belongs to."""
+"""Unit discovery without labels: prediction of the cluster of each step from masked speech in a warped voice."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from vcae.training.objectives import Objective, borrow
 from vcae.training.perturb import Perturbation
 
 N_CEPSTRUM = 13
-# Frames either side that a delta is a slope over.
+# Frames to each side over which a delta (slope) is computed.
 DELTA_FRAMES = 2
-# Share of the frames under masks, about, and the length of a mask in seconds.
+# Approximate fraction of masked frames, and length of a mask in seconds.
 MASK_SHARE, MASK_S = 0.4, 0.16
-# Weight of the frames under masks over that of the others.
+# Weight of masked frames relative to the others.
 MASK_WEIGHT = 2.0
-# Blocks between the latent and the prediction; they are not kept.
+# Blocks between the latent and the prediction; they are not saved.
 PREDICTOR_BLOCKS = 3
 
 
 def mfcc(mel: Tensor) -> Tensor:
-    """Return cepstra with their deltas and double deltas, each with zero mean and unit deviation over the item's sound.
+    """Return cepstra with their deltas and double deltas, each with zero mean and unit standard deviation over the item's active frames.
 
     Args:
         mel: (B, n_mels, T), natural log magnitude.
@@ -55,13 +55,13 @@ def mfcc(mel: Tensor) -> Tensor:
 
 
 class MaskedPredictionObjective(Objective):
-    """Predict the cluster of each moment of clean speech from speech in a warped voice with spans hidden.
+    """Masked prediction: the cluster of each step of clean speech from masked speech in a warped voice.
 
-    The clusters are of MFCC first, then of what a model trained so has learned. As the warp is unknown, what differs between voices
-    cannot be predicted; what is hidden must be told from what is around it. Both leave phones.
+    The first round clusters MFCC, later ones the latent of a model from the round before. The random warp removes information about
+    the voice, and masked steps have to be predicted from their context; both favour phones.
 
     Args:
-        recipe: All numbers. Of its model only the content encoder is trained.
+        recipe: Settings. Only the content encoder of its model is trained.
 
     Source: Hsu et al., HuBERT (2021); warped views of one clustering, Chang et al., Spin (2023).
     """
@@ -75,7 +75,7 @@ class MaskedPredictionObjective(Objective):
         self.log_mel = LogMel(recipe.model.mel)
         self.perturb = Perturbation(recipe.perturb, recipe.model.mel)
         if recipe.borrowed is not None:
-            # All but the content encoder: one that was trained to rebuild finds worse units than one that starts from nothing.
+            # All except the content encoder: one trained for reconstruction finds worse units than one initialised at random.
             borrow(self.model, recipe.borrowed, skip="content_encoder.")
         if recipe.initial is not None:
             borrow(self.model, recipe.initial)
@@ -85,19 +85,19 @@ class MaskedPredictionObjective(Objective):
         self.widen = nn.Linear(dim, recipe.model.content.width)
         self.predictor = ConvNeXtStack(recipe.model.content.width, PREDICTOR_BLOCKS)
         self.output = nn.Linear(recipe.model.content.width, recipe.n_targets)
-        # In a list, so that the frozen teacher is no part of what is trained and saved.
+        # In a list, so that the frozen teacher is neither trained nor saved.
         self._teacher: list[Autoencoder] = []
         n_features = 3 * N_CEPSTRUM
         if recipe.teacher is not None:
             found = load(recipe.teacher)
             if found.autoencoder is None:
-                raise CheckpointError(f"{found.path} holds no autoencoder; teacher needs one that does")
+                raise CheckpointError(f"{found.path} has no autoencoder; give a teacher that has one")
             self._teacher.append(found.autoencoder)
             n_features = found.autoencoder.config.content.latent_dim
         self.register_buffer("centroids", torch.zeros(recipe.n_targets, n_features))
 
     def features(self, mel: Tensor) -> Tensor:
-        """Return what is clustered (B, D, ceil(T / stride)) of a clean log-mel (B, n_mels, T)."""
+        """Return the features to cluster (B, D, ceil(T / stride)) of a clean log-mel (B, n_mels, T)."""
         if self._teacher:
             return self._teacher[0].to(mel.device).encode_latent(mel)
         stride = self.recipe.model.content.stride
@@ -107,7 +107,7 @@ class MaskedPredictionObjective(Objective):
     def initialize(self, batches: Iterable[dict[str, Tensor]]) -> None:
         """Cluster the features of the first batches."""
         found = torch.cat([self.features(self.log_mel(batch["wav"])).transpose(1, 2).flatten(0, 1) for batch in batches])
-        # As they are: to give each feature of a teacher the same deviation would raise those that say least.
+        # Without scaling: equal deviations would amplify the least informative features of a teacher.
         self.centroids.copy_(kmeans(found, self.recipe.n_targets, 30)[0])
 
     def targets(self, mel: Tensor) -> Tensor:

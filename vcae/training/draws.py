@@ -1,4 +1,4 @@
-"""Random numbers of a step, the same for any number of processes: drawn for the whole batch, of which a process takes its rows."""
+"""Random numbers of a step, independent of the number of processes: drawn for the whole batch, of which each process uses its rows."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import Tensor
 
 
 class Draws:
-    """A seeded source of random numbers, on the CPU.
+    """Seeded source of random numbers, on the CPU.
 
     Args:
-        seed: Fixes all that is drawn.
-        rank: Which of the parts of the batch is wanted, from 0.
-        world: How many parts of the same size the batch has.
+        seed: Determines all numbers.
+        rank: Number of this process's part of the batch, from 0.
+        world: Number of parts of the same size.
     """
 
     def __init__(self, seed: int, rank: int = 0, world: int = 1) -> None:
@@ -28,11 +28,11 @@ class Draws:
         return cls(int(batch["index"]) * 2 + stream, rank, world)
 
     def uniform(self, n_rows: int, *shape: int) -> Tensor:
-        """Draw (n_rows, *shape), from 0 to 1."""
+        """Draw (n_rows, *shape), uniform from 0 to 1."""
         return self._rows(torch.rand(n_rows * self._world, *shape, generator=self._generator), n_rows)
 
     def normal(self, n_rows: int, *shape: int) -> Tensor:
-        """Draw (n_rows, *shape), of mean 0 and deviation 1."""
+        """Draw (n_rows, *shape), normal with mean 0 and standard deviation 1."""
         return self._rows(torch.randn(n_rows * self._world, *shape, generator=self._generator), n_rows)
 
     def _rows(self, drawn: Tensor, n_rows: int) -> Tensor:

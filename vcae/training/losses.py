@@ -13,7 +13,7 @@ RESOLUTIONS = ((256, 64, 32), (512, 128, 64), (1024, 256, 80), (2048, 512, 128),
 
 
 class MultiResolutionLoss(nn.Module):
-    """L1 of log-mels at five resolutions, plus half an L1 of log-STFTs, plus half a spectral convergence.
+    """Multi-resolution spectral loss: L1 of log-mels, plus half the L1 of log-STFTs, plus half the spectral convergence.
 
     Shape:
         - predicted, target: (B, N); output: a dict of scalars whose `loss` is their weighted sum

@@ -1,4 +1,4 @@
-"""What each model is trained to do: one module a model, from batch to losses."""
+"""Training objectives: one module per model, from batch to losses."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from vcae.training.prosody import prosody_losses
 from vcae.vocoder.config import VocoderConfig
 from vcae.vocoder.neural import HarmonicNoiseVocoder
 
-# Of squared distances a feature, between codes.
+# Softmax temperature on squared distances per feature between codes.
 CONTRAST_TEMPERATURE = 0.2
 
 
@@ -48,25 +48,25 @@ def _reverse_gradient(x: Tensor) -> Tensor:
 
 
 class Objective(nn.Module):
-    """A model together with its losses.
+    """Base class of a model together with its losses.
 
-    `forward(batch)` returns a dict of scalars; `loss` is what is minimised. `model` is what a checkpoint holds.
+    `forward(batch)` returns a dict of scalars, of which `loss` is minimised. `model` is saved in checkpoints.
     """
 
     model: nn.Module
 
     def initialize(self, batches: Iterable[dict[str, Tensor]]) -> None:
-        """Set what is computed from data once, before the first step."""
+        """Compute statistics of the data once, before the first step."""
 
 
 class AutoencoderObjective(Objective):
-    """Rebuild a clean mel from its perturbed self, a reference of the same speaker, and F0.
+    """Reconstruction of a clean mel from its perturbed version, a reference of the same speaker, and F0.
 
-    With `speaker_weight`, a classifier tells the training speakers apart by their embedding; with `adversary_weight`,
-    another one tries the same with the latent and the encoder learns to defeat it (Ganin et al., gradient reversal, 2016).
+    With `speaker_weight`, a classifier learns the training speakers from their embedding; with `adversary_weight`, another one
+    learns them from the latent and the encoder learns to prevent it (Ganin et al., gradient reversal, 2016).
 
     Args:
-        recipe: All numbers.
+        recipe: Settings.
         n_speakers: Speakers of the training data, for the classifiers.
     """
 
@@ -96,7 +96,7 @@ class AutoencoderObjective(Objective):
         if recipe.initial is not None:
             found = load(recipe.initial)
             if found.autoencoder is None:
-                raise CheckpointError(f"{found.path} holds no autoencoder; initial needs one that does")
+                raise CheckpointError(f"{found.path} has no autoencoder; give an initial checkpoint that has one")
             _check_shape(found.path, found.autoencoder.config, recipe.model)
             self.model.load_state_dict(found.autoencoder.state_dict())
         if recipe.borrowed is not None:
@@ -106,7 +106,7 @@ class AutoencoderObjective(Objective):
                 parameter.requires_grad_(name.startswith(("decoder.", "prosody.")))
 
     def initialize(self, batches: Iterable[dict[str, Tensor]]) -> None:
-        """Set the mel's mean and deviation per band from data, unless a checkpoint brought them."""
+        """Set the mel's mean and standard deviation per band from data, unless they come from a checkpoint."""
         if self.recipe.initial is None and self.recipe.borrowed is None:
             set_mel_moments(self.model, self.log_mel, batches)
 
@@ -117,7 +117,7 @@ class AutoencoderObjective(Objective):
             if self.training:
                 seen = self.perturb(mel, Draws.of(batch, 1))
         out = self.model(seen, batch["f0"], reference)
-        # The output is in log-mel; the loss is taken per band in units of its deviation.
+        # The output is a log-mel; the loss of each band is in units of its standard deviation.
         rebuilt = ((out.mel - mel).abs() / self.model.mel_deviation).mean()
         losses = {"loss": rebuilt, "mel": rebuilt}
         if out.quantization is not None:
@@ -128,7 +128,7 @@ class AutoencoderObjective(Objective):
                 losses |= prosody_losses(self.model, out.quantization.codes[:, :1], batch["f0"])
                 losses["loss"] = losses["loss"] + self.recipe.prosody_weight * losses["prosody"]
         if out.posterior is not None:
-            # A batch's index is its step, so that the weight is the same after a resume; validation's lie past all warm-up.
+            # The index of a training batch is its step, so the weight is the same after a resume; those of validation are beyond the warm-up.
             weight = kl_weight(self.recipe.kl_weight, int(batch["index"]), self.recipe.kl_warmup_steps)
             kl = out.posterior.kl()
             losses["kl"] = kl.mean(dim=(0, 2)).sum()
@@ -155,10 +155,10 @@ class AutoencoderObjective(Objective):
         return losses
 
     def _conversion_loss(self, mel: Tensor, out: AutoencoderOutput, f0: Tensor, speaker: Tensor, classes: Tensor) -> Tensor:
-        """Convert each item to the voice of the next one and ask the speaker classifier, held still, who that is.
+        """Return the frozen speaker classifier's loss after converting each item to the voice of the next one.
 
-        The converted mel is the item's own plus what the decoder makes of the change of voice, as `vcae convert` does it.
-        Only the decoder learns from this; the encoders are what they are for.
+        The converted mel is the item's own plus the decoder's change of voice, as in `vcae convert`. The gradient reaches only the
+        decoder.
         """
         assert out.speaker_embedding is not None
         voices = out.speaker_embedding.detach().roll(1, dims=0)
@@ -173,7 +173,7 @@ class AutoencoderObjective(Objective):
 
 
 def set_mel_moments(model: Autoencoder, log_mel: LogMel, batches: Iterable[dict[str, Tensor]]) -> None:
-    """Set an autoencoder's mean and deviation of each mel band to those of the batches' `wav` (B, N)."""
+    """Set an autoencoder's mean and standard deviation of each mel band from the batches' `wav` (B, N)."""
     mels = torch.cat([log_mel(batch["wav"]) for batch in batches])
     flat = mels.transpose(0, 1).reshape(1, mels.shape[1], -1)
     mean, deviation = weighted_moments(flat, torch.ones_like(flat[:, :1]))
@@ -182,22 +182,22 @@ def set_mel_moments(model: Autoencoder, log_mel: LogMel, batches: Iterable[dict[
 
 
 def borrow(model: Autoencoder, name: str, skip: str | None = None) -> list[str]:
-    """Copy the weights whose name and shape fit from a checkpoint's autoencoder, and the mel's normalisation.
+    """Copy weights of the same name and shape from a checkpoint's autoencoder, and the mel's normalisation.
 
     Args:
-        model: What is changed.
-        name: Of the checkpoint.
-        skip: Tensors whose names start so stay as they are.
+        model: The autoencoder to change.
+        name: Name or path of the checkpoint.
+        skip: Prefix of the names of tensors that are not copied.
 
     Returns:
-        Names of the tensors that the checkpoint could not lend.
+        Names of the tensors that were not copied.
 
     Raises:
-        CheckpointError: If there is no autoencoder in it, or it has another mel.
+        CheckpointError: If the checkpoint has no autoencoder or another mel.
     """
     found = load(name)
     if found.autoencoder is None:
-        raise CheckpointError(f"{found.path} holds no autoencoder; borrowed needs one that does")
+        raise CheckpointError(f"{found.path} has no autoencoder; set borrowed to a checkpoint that has one")
     _check_mel(found.path, found.autoencoder.config.mel, model.config.mel)
     lent, own = found.autoencoder.state_dict(), model.state_dict()
     fitting = {
@@ -210,12 +210,13 @@ def borrow(model: Autoencoder, name: str, skip: str | None = None) -> list[str]:
 
 
 def contrast(latent: Tensor, other: Tensor) -> Tensor:
-    """Return how badly each code (B, D, T) finds its own moment among those of its utterance in another view (B, D, T).
+    """Return the contrastive loss of codes (B, D, T) against those of another view (B, D, T) of the same utterances.
 
-    The negatives share the speaker and the recording, so that only what is said tells them apart.
+    Positives are codes of the same step, negatives all others of the utterance: they share speaker and recording, so only the content
+    distinguishes them.
 
-    Source: the InfoNCE loss of van den Oord et al. (2018), with negatives of the same speaker as van Niekerk et al., Vector-quantized
-    neural networks for acoustic unit discovery (2020), have them.
+    Source: the InfoNCE loss of van den Oord et al. (2018), with negatives of the same speaker as in van Niekerk et al., Vector-quantized
+    neural networks for acoustic unit discovery (2020).
     """
     distance = torch.cdist(latent.transpose(1, 2), other.transpose(1, 2)).square() / latent.shape[1]
     moment = torch.arange(latent.shape[-1], device=latent.device).expand(len(latent), -1)
@@ -223,11 +224,11 @@ def contrast(latent: Tensor, other: Tensor) -> Tensor:
 
 
 def move_f0(f0: Tensor, like: Tensor) -> Tensor:
-    """Move the mean log-F0 of items to that of others; items without a voiced frame on either side stay.
+    """Shift the mean log-F0 of items to that of others; without voiced frames in both, an item is unchanged.
 
     Args:
         f0: (B, T) in Hz, 0 where unvoiced.
-        like: (B, T'), likewise.
+        like: (B, T') in Hz, F0 with the mean to take.
 
     Returns:
         (B, T).
@@ -244,13 +245,13 @@ def move_f0(f0: Tensor, like: Tensor) -> Tensor:
 
 
 class VocoderObjective(Objective):
-    """Rebuild a signal from its mel and F0 under a multi-resolution spectral loss.
+    """Reconstruction of a signal from its mel and F0 under a multi-resolution spectral loss.
 
     Args:
-        recipe: All numbers.
+        recipe: Settings.
 
     Raises:
-        CheckpointError: If a checkpoint that the recipe names lacks the part it is needed for, or has another mel.
+        CheckpointError: If a checkpoint in the recipe lacks the needed part, or has another mel.
     """
 
     def __init__(self, recipe: VocoderRecipe) -> None:
@@ -260,18 +261,18 @@ class VocoderObjective(Objective):
         self.model: HarmonicNoiseVocoder = HarmonicNoiseVocoder(recipe.model)
         self.log_mel = LogMel(recipe.model.mel)
         self.criterion = MultiResolutionLoss(recipe.model.mel.sample_rate)
-        # In a list, so that the frozen autoencoder is no part of what is trained and saved.
+        # In a list, so that the frozen autoencoder is neither trained nor saved.
         self._autoencoder: list[Autoencoder] = []
         if recipe.decoded_by is not None:
             found = load(recipe.decoded_by)
             if found.autoencoder is None:
-                raise CheckpointError(f"{found.path} holds no autoencoder; decoded_by needs one that does")
+                raise CheckpointError(f"{found.path} has no autoencoder; set decoded_by to a checkpoint that has one")
             _check_mel(found.path, found.autoencoder.config.mel, recipe.model.mel)
             self._autoencoder.append(found.autoencoder)
         if recipe.initial is not None:
             found = load(recipe.initial)
             if found.vocoder is None:
-                raise CheckpointError(f"{found.path} holds no vocoder; initial needs one that does")
+                raise CheckpointError(f"{found.path} has no vocoder; give an initial checkpoint that has one")
             _check_shape(found.path, found.vocoder.config, recipe.model)
             self.model.load_state_dict(_spread_subframes(found.vocoder, recipe.model.subframes))
 
@@ -288,7 +289,7 @@ class VocoderObjective(Objective):
         return losses
 
     def decode(self, mel: Tensor, f0: Tensor, reference: Tensor) -> Tensor:
-        """Replace a share of the mels (B, n_mels, T) by the autoencoder's copies in the speaker's own voice.
+        """Replace a fraction of the mels (B, n_mels, T) by the autoencoder's reconstructions in the speaker's own voice.
 
         Args:
             mel: (B, n_mels, T).
@@ -309,13 +310,13 @@ def _check_shape(path: Path, found: VocoderConfig | AutoencoderConfig, needed: V
     has, wants = _flatten(to_dict(found)), _flatten(to_dict(needed))
     if has.get("subframes") == 1:
         has["subframes"] = wants["subframes"]
-    # These change what is done with the weights and not their shapes.
+    # Settings that do not affect the shapes of the weights.
     free = ("n_corrections", "momentum", "content.latent_noise")
     different = [k for k in wants if has.get(k) != wants[k] and k not in free]
     if different:
         details = ", ".join(f"{k} {has.get(k)} instead of {wants[k]}" for k in different)
         raise CheckpointError(
-            f"{path} holds a model of another shape than the recipe: {details}; give the recipe's, or change it"
+            f"{path} has a model whose settings differ from the recipe's: {details}; give a checkpoint that matches, or change the recipe"
         )
 
 
@@ -327,7 +328,7 @@ def _flatten(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _spread_subframes(vocoder: HarmonicNoiseVocoder, subframes: int) -> dict[str, Tensor]:
-    """Give every subframe what the only one had, at the bins that are left."""
+    """Copy the weights of a vocoder with one subframe to every subframe, at the bins that remain."""
     state = vocoder.state_dict()
     if vocoder.config.subframes == subframes:
         return state
@@ -339,4 +340,4 @@ def _spread_subframes(vocoder: HarmonicNoiseVocoder, subframes: int) -> dict[str
 
 def _check_hop(mel: MelConfig) -> None:
     if mel.hop_length != HOP_LENGTH:
-        raise ConfigError(f"mel.hop_length is {mel.hop_length}; the cache's F0 stands every {HOP_LENGTH} samples, so take that")
+        raise ConfigError(f"mel.hop_length is {mel.hop_length}; the cache has F0 every {HOP_LENGTH} samples, so set it to that")

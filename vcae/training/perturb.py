@@ -1,4 +1,4 @@
-"""What is done to the content encoder's input, so that the voice cannot pass through the content."""
+"""Perturbation of the content encoder's input, so that the content carries no voice."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MASK_MAX_S = 0.3
 
 
 class Perturbation:
-    """Random frequency warp, tilt, gain, noise floor and masked spans on log-mels.
+    """Random perturbation of log-mels: frequency warp, tilt, gain, noise floor and masked spans.
 
     Source: vocal-tract-length warping, Jaitly and Hinton (2013); perturbing the content input only, Choi et al., NANSY
     (2021) and Li et al., FreeVC (2022); masked spans, the denoising autoencoder of the lecture notes.
@@ -48,7 +48,7 @@ class Perturbation:
         slope = torch.linspace(-0.5, 0.5, n_mels, device=mel.device)
         tilt = (2 * uniform(n_batch, 1, 1) - 1) * c.tilt_db * NEPER_PER_DB * slope[:, None]
         gain = (2 * uniform(n_batch, 1, 1) - 1) * c.gain_db * NEPER_PER_DB
-        # Noise between noise_db and 2 noise_db under the loudest frame raises the floor.
+        # Noise between noise_db and 2 noise_db below the loudest frame raises the floor.
         top = mel.amax(dim=(1, 2), keepdim=True)
         floor = top - c.noise_db * (1 + uniform(n_batch, 1, 1)) * NEPER_PER_DB
         mel = torch.logaddexp(mel, floor.expand_as(mel)) + tilt + gain
@@ -60,7 +60,7 @@ class Perturbation:
         return torch.where(hidden.unsqueeze(1), mel.mean(dim=-1, keepdim=True), mel)
 
     def _warp(self, mel: Tensor, factor: Tensor) -> Tensor:
-        """Read each band at `factor` times its centre frequency; linear between bands."""
+        """Warp the frequency axis: each band takes the value at `factor` times its centre frequency, linear between bands."""
         centres = self.centres.to(mel.device)
         wanted = (centres * factor[:, None]).clamp(float(centres[0]), float(centres[-1]))
         right = torch.searchsorted(centres, wanted.contiguous()).clamp(1, len(centres) - 1)

@@ -1,4 +1,4 @@
-"""Training the codec's polish against a critic."""
+"""Training objective of the codec's polish, with a discriminator."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from vcae.training.codec import base_autoencoder, medians
 from vcae.training.config import PolishRecipe
 from vcae.training.objectives import Objective
 
-# Weights beside the distance of the mels: of the critic's verdict, and of the distance of its features.
+# Weights of the critic's score and of the distance of its features, relative to the distance of the mels.
 ADVERSARIAL_WEIGHT, FEATURE_WEIGHT = 0.2, 1.0
 
 
 class PolishObjective(Objective):
-    """Make the base layer's mel pass for a recording's, without leaving what it says: a critic, its features, and the distance.
+    """Adversarial refinement of the base layer's mel: a critic, feature matching, and the distance to the recording.
 
     Args:
-        recipe: All numbers.
+        recipe: Settings.
     """
 
     def __init__(self, recipe: PolishRecipe) -> None:
@@ -58,9 +58,9 @@ class PolishObjective(Objective):
             ).mean(),
             "adversarial": (seen[-1] - 1).square().mean(),
         }
-        told, fooled = self.critic(real, rough)[-1], self.critic(made.detach(), rough)[-1]
-        losses["critic"] = (told - 1).square().mean() + fooled.square().mean()
+        judged, fooled = self.critic(real, rough)[-1], self.critic(made.detach(), rough)[-1]
+        losses["critic"] = (judged - 1).square().mean() + fooled.square().mean()
         maker = losses["distance"] + FEATURE_WEIGHT * losses["features"] + ADVERSARIAL_WEIGHT * losses["adversarial"]
-        # The spread over bands that smoothing takes away, for the log.
+        # Contrast between neighbouring bands relative to recordings, which smoothing reduces; for the log.
         losses["sharpness"] = F.l1_loss(made[:, 1:], made[:, :-1]) / F.l1_loss(real[:, 1:], real[:, :-1])
         return {"loss": maker + losses["critic"], **losses}

@@ -1,4 +1,4 @@
-"""What the prosody predictor learns from: the units of a recording, how long they last, and its F0."""
+"""Losses of the prosody predictor: durations of units, voicing and F0."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ def runs(codes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def prosody_losses(model: Autoencoder, codes: Tensor, f0: Tensor) -> dict[str, Tensor]:
-    """Return how badly durations, voicing and F0 are told from units.
+    """Return the losses of durations, voicing and F0 predicted from units.
 
     Args:
-        model: With a quantizer and a prosody.
+        model: Autoencoder with a quantizer and a prosody predictor.
         codes: (B, 1, ceil(T / stride)), of the first stage.
         f0: (B, T) in Hz, 0 where unvoiced.
 
     Returns:
-        `durations` (Poisson likelihood of run lengths, so that their sum is kept), `voicing` (cross entropy), `contour` (L1 of log-F0
-        relative to the item's mean), and `prosody`, their sum.
+        `durations` (Poisson likelihood of run lengths, which preserves their sum), `voicing` (cross entropy), `contour` (L1 of log-F0
+        relative to the item's mean), and `prosody`, their weighted sum.
     """
     prosody = model.prosody
     assert prosody is not None
@@ -40,7 +40,7 @@ def prosody_losses(model: Autoencoder, codes: Tensor, f0: Tensor) -> dict[str, T
         wrong = ((contour.relative_log_f0 - (log_f0 - mean)).abs() * voiced).sum() / voiced.sum().clamp(min=1)
         found = [runs(item[0]) for item in codes]
         n = max(len(units) for units, _ in found)
-        # The first and last run of a crop are cut: they are read and not counted.
+        # The first and last run of a crop are cut off, so they are context only and not part of the loss.
         units = torch.stack([F.pad(u, (0, n - len(u))) for u, _ in found])
         lengths = torch.stack([F.pad(k, (0, n - len(k))) for _, k in found]).float()
         index = torch.arange(n, device=codes.device)

@@ -1,4 +1,4 @@
-"""Training state as a second file: all that is needed to go on as if nothing had happened."""
+"""The training state as a second file: all that an exact resume needs."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def save_state(
     facts: dict[str, Any],
     average: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write weights, their moving average if there is one, optimizer moments, step, torch's random state and `facts` (plain data), atomically.
+    """Write weights, their moving average if any, optimizer moments, step, torch's random state and `facts` (plain data) atomically.
 
-    Batches, perturbations and noise are functions of (seed, step), so the step is the sampler's position too.
+    Batches, perturbations and noise are functions of (seed, step), so the step also gives the position in the data.
     """
     tensors = {f"objective.{k}": v for k, v in objective.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in (average or {}).items()}
@@ -52,7 +52,7 @@ def save_state(
 def load_state(
     path: Path, objective: nn.Module, optimizer: torch.optim.Optimizer, average: dict[str, Tensor] | None = None
 ) -> dict[str, Any]:
-    """Read a training state into an objective, its optimizer and, if there is one, the weights' moving average.
+    """Read a training state into an objective, its optimizer and, if given, the weights' moving average.
 
     Returns:
         The metadata, with `step`.

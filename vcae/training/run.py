@@ -1,4 +1,4 @@
-"""What every training recipe does around the trainer: progress on a terminal, and a word on how to go on."""
+"""Command-line front of the trainer for all recipes: progress on a terminal, errors, and how to resume."""
 
 from __future__ import annotations
 
@@ -58,6 +58,6 @@ def train(
         sys.exit(2)
     if not finished:
         again = shlex.join(["python", *sys.argv])
-        console.print(f"stopped and saved at step {trainer.step}; the same command goes on: {again}", soft_wrap=True)
+        console.print(f"stopped and saved at step {trainer.step}; to resume, run the same command: {again}", soft_wrap=True)
         sys.exit(130)
     console.print(f"done: {config.output_dir}/last.safetensors, best validation loss {trainer.best:.4f}", soft_wrap=True)

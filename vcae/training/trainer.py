@@ -1,4 +1,4 @@
-"""The one training loop, on accelerate: a CPU process, several processes or a GPU with the same call."""
+"""The training loop, on accelerate: one CPU process, several processes or a GPU with the same call."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from vcae.training.resume import git_commit, load_state, save_state
 log = logging.getLogger(__name__)
 
 INITIALIZE_BATCHES = 8
-# Longest gradient, all weights together.
+# Largest gradient norm over all weights.
 CLIP_NORM = 1.0
-# Batches for validation and initialisation come from far along the sequence, where training never gets.
+# First index of the batches for validation and initialisation, which training never reaches.
 VALIDATION_INDEX = 1 << 40
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
-    """Return the rate at `step`: linear warm-up, then half a cosine to a hundredth."""
+    """Return the learning rate at `step`: linear warm-up, then half a cosine down to a hundredth."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     share = (step - config.warmup_steps) / max(config.max_steps - config.warmup_steps, 1)
@@ -41,7 +41,7 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 
 
 class Trainer:
-    """Trains one objective, logs, validates, saves and resumes.
+    """Training loop of one objective with logging, validation, saving and exact resume.
 
     Args:
         make_objective: Builds the objective from the number of training speakers, after seeding.
@@ -62,12 +62,12 @@ class Trainer:
         self.config, self.resolved, self.save_model = config, resolved, save_model
         if config.threads:
             torch.set_num_threads(config.threads)
-        # Not every loss reaches every parameter: a classifier without weight, a part that stays as it is.
+        # Some parameters get no gradient: a classifier with weight 0, a frozen part.
         unused = DistributedDataParallelKwargs(find_unused_parameters=True)
         cpu = not torch.cuda.is_available()
         self.accelerator = Accelerator(mixed_precision=config.precision, cpu=cpu, kwargs_handlers=[unused])
         self.output = Path(config.output_dir)
-        # Taken now: the tree may move on while this process runs the code it started with.
+        # Read now: the working tree may change while this process runs the code it started with.
         self.commit = git_commit()
         train_cache, validation_cache = SpeechCache(data.cache), SpeechCache(data.validation_cache)
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
@@ -79,7 +79,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             self.objective.parameters(), config.learning_rate, (0.9, 0.98), weight_decay=config.weight_decay
         )
-        # The moving average of what is trained; None without one.
+        # Moving average of the trained weights, or None.
         self.average: dict[str, Tensor] | None = None
         if config.average_decay:
             self.average = {k: v.detach().clone() for k, v in self.objective.model.state_dict().items()}
@@ -105,11 +105,11 @@ class Trainer:
         """Train up to `max_steps`, or stop earlier after step `until`.
 
         Args:
-            until: Stop after this many optimizer steps in all; the schedule stays that of `max_steps`.
+            until: Stop after this many optimizer steps in total; the schedule remains that of `max_steps`.
             on_step: Called after every step with its number and losses, for a progress bar.
 
         Returns:
-            True when the end was reached, False when Ctrl-C (or SIGTERM) stopped it; the state is saved either way.
+            True if the end was reached, False if Ctrl-C (or SIGTERM) stopped the training; the state is saved in both cases.
         """
         self.output.mkdir(parents=True, exist_ok=True)
         end = min(self.config.max_steps, until or self.config.max_steps)
@@ -146,15 +146,15 @@ class Trainer:
         steps = self.accelerator.gather(torch.tensor([self.step], device=self.accelerator.device)).tolist()
         if len(set(steps)) > 1:
             raise CheckpointError(
-                f"the processes would go on from different steps ({', '.join(map(str, steps))}); "
+                f"the processes would resume from different steps ({', '.join(map(str, steps))}); "
                 f"copy {self._state_path} from the main machine to the others, or share the folder"
             )
 
     def _stopped(self) -> bool:
-        """Whether any process was told to stop: if one left alone, the others would wait for it for ever."""
+        """Return whether any process received a stop signal: all must stop together, or the others would wait forever."""
         if self.accelerator.num_processes > 1:
-            told = torch.tensor([int(self._stop)], device=self.accelerator.device)
-            self._stop = bool(self.accelerator.gather(told).any())
+            stop = torch.tensor([int(self._stop)], device=self.accelerator.device)
+            self._stop = bool(self.accelerator.gather(stop).any())
         return self._stop
 
     def _on_signal(self, number: int, frame: object) -> None:
@@ -172,7 +172,7 @@ class Trainer:
         self.wrapped.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.step)
-        # Noise inside a model draws from torch's generator: tied to the batch, it is the same after a resume, and another in each process.
+        # Noise inside a model uses torch's generator; seeded by batch and rank, it is the same after a resume and differs between processes.
         rank, world = batch["part"].tolist()
         torch.manual_seed((self.config.seed << 32) + int(batch["index"]) * world + rank)
         losses = self.wrapped(batch)
@@ -194,7 +194,7 @@ class Trainer:
 
     @torch.no_grad()
     def _follow(self) -> None:
-        """Let the average follow the weights, faster in the first steps, which it would otherwise remember too long."""
+        """Update the moving average; it moves faster in the first steps, to forget the initial weights."""
         if self.average is None:
             return
         decay = min(self.config.average_decay, (self.step + 1) / (self.step + 10))
@@ -206,7 +206,7 @@ class Trainer:
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
-        """Put the average, if there is one, in the place of the weights for a while."""
+        """Replace the weights by their moving average, if there is one, inside a `with` block."""
         if self.average is None:
             yield
             return
@@ -240,7 +240,7 @@ class Trainer:
     def _save(self) -> None:
         if self.accelerator.is_main_process:
             self._write_model("last.safetensors")
-            # JSON has no infinity: before the first validation the best loss is a huge number.
+            # JSON has no infinity, so the best loss before the first validation is a huge number.
             facts = {"best": min(self.best, 1e30), "config": self.resolved, "git_commit": self.commit}
             save_state(self._state_path, self.objective, self.optimizer, self.step, facts, self.average)
         self.accelerator.wait_for_everyone()

@@ -1,4 +1,4 @@
-"""Learning the prior of voices, from described groups of recordings."""
+"""Fitting the prior of voices to voice features of groups of recordings."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from torch import Tensor
 from vcae.model.voice_prior import VoicePrior, annealed, free_divergence
 from vcae.training.config import GeneratorRecipe
 
-# Of the correlations within speakers, so much is taken out: there are few recordings of each.
+# Shrinkage of the correlations within speakers, as there are few recordings of each.
 WITHIN_SHRINKAGE = 0.05
-# Numbers that recordings of one speaker share exactly are taken to scatter by this share of their variance.
+# Lowest variance of a feature within speakers, as a fraction of its total variance.
 FLOOR = 1e-4
 MAX_GRADIENT = 5.0
-# The KL term grows to its full weight over so many steps, and is free up to so many nats a latent.
+# Steps over which the KL weight grows from 0 to 1, and free nats per latent dimension.
 ANNEAL_STEPS, FREE_NATS = 300, 0.02
 DRAWS = 256
 
 
 @dataclass(frozen=True)
 class WhitenedVoices:
-    """Described voices in whitened numbers, and the map there.
+    """Whitened voice features and the whitening map.
 
     Attributes:
-        features: (n, F), of unit variance over the voices that are learned from.
-        maps: `mean`, `whiten`, `unwhiten`, `quantile_mean`, `quantile_basis`, as `vcae.voice.space.VoiceSpace` has them.
-        speakers: (n,), whose each is.
-        held: (n,), true for the voices of held-out speakers.
+        features: (n, F), with unit variance over the training voices.
+        maps: `mean`, `whiten`, `unwhiten`, `quantile_mean`, `quantile_basis`, as in `vcae.voice.space.VoiceSpace`.
+        speakers: (n,), speaker of each voice.
+        held: (n,), true for voices of held-out speakers.
     """
 
     features: Tensor
@@ -42,15 +42,15 @@ class WhitenedVoices:
 def whiten_voices(
     embedding: Tensor, pitch: Tensor, quantiles: Tensor, speakers: Tensor, held: Tensor, n_components: int
 ) -> WhitenedVoices:
-    """Find numbers in which recordings of one speaker scatter alike in all directions, and speakers differ in each by itself.
+    """Whiten voice features: equal variance within speakers in all directions, and uncorrelated dimensions between speakers.
 
     Args:
-        embedding: (n, speaker_dim); pitch: (n, 2); quantiles: (n, ...), any shape.
-        pitch: Median and spread of log-F0.
-        quantiles: Of the mel bands.
-        speakers: (n,), whose each is.
-        held: (n,), true for what nothing is learned from.
-        n_components: Of the quantiles that are kept.
+        embedding: (n, speaker_dim), speaker embeddings.
+        pitch: (n, 2), median and standard deviation of log-F0.
+        quantiles: (n, ...), any shape: quantiles of the mel bands.
+        speakers: (n,), speaker of each voice.
+        held: (n,), true for held-out voices.
+        n_components: Principal components of the quantiles.
     """
     learned, flat = ~held, quantiles.float().flatten(1)
     quantile_mean = flat[learned].mean(0)
@@ -88,8 +88,8 @@ def fit_voice_prior(
 
     Args:
         voices: From `whiten_voices`.
-        recipe: All numbers.
-        say: Called with a line now and then.
+        recipe: Settings.
+        say: Called with lines of progress.
     """
     learned = voices.features[~voices.held]
     with torch.random.fork_rng():
@@ -115,9 +115,9 @@ def fit_voice_prior(
 
 
 def gaussian_likelihood(learned: Tensor, tested: Tensor, shrinkage: float) -> float:
-    """Return the mean log density in nats of tested numbers (n, F) under a Gaussian fitted to learned ones; shrinkage 1 is a diagonal one."""
+    """Return the mean log density in nats of `tested` (n, F) under a Gaussian fitted to `learned`; shrinkage 1 makes it diagonal."""
     covariance = torch.cov(learned.T.double())
-    # A trace is left of a diagonal one, so that few voices give a covariance too.
+    # A little shrinkage is always left, so that the covariance of few voices is invertible.
     shrinkage = max(shrinkage, 1e-6)
     covariance = (1 - shrinkage) * covariance + shrinkage * torch.diag(covariance.diag())
     gaussian = torch.distributions.MultivariateNormal(learned.double().mean(0), covariance)
@@ -125,15 +125,15 @@ def gaussian_likelihood(learned: Tensor, tested: Tensor, shrinkage: float) -> fl
 
 
 def likelihoods(voices: WhitenedVoices, prior: VoicePrior, seed: int = 0) -> dict[str, float]:
-    """Return what the prior and two Gaussians make of held-out speakers, in nats a voice.
+    """Return the log likelihoods of held-out speakers under the prior and two Gaussians, in nats per voice.
 
-    The diagonal Gaussian is one of the numbers as they were measured, brought to the same space by the map's volume.
+    The diagonal Gaussian is fitted to the features before whitening; its density is converted by the determinant of the map.
     """
     learned, tested = voices.features[~voices.held], voices.features[voices.held]
     unwhiten = voices.maps["unwhiten"].double()
     volume = float(torch.linalg.slogdet(unwhiten).logabsdet)
     raw_learned, raw_tested = learned.double() @ unwhiten, tested.double() @ unwhiten
-    # The best that shrinkage can do for it is found on the very voices that are tested.
+    # Its shrinkage is chosen on the test voices themselves, in its favour.
     shrunk = max(gaussian_likelihood(learned, tested, s) for s in (0.0, 0.1, 0.3, 1.0))
     return {
         "prior": float(prior.log_likelihood(tested, DRAWS, torch.Generator().manual_seed(seed)).mean()),

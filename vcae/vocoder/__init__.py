@@ -1,1 +1,1 @@
-"""From mel back to sound."""
+"""Vocoders: from a mel back to sound."""

@@ -10,24 +10,24 @@ from vcae.config import at_least, require
 
 @dataclass(frozen=True)
 class VocoderConfig:
-    """The harmonic-plus-noise vocoder."""
+    """Settings of the harmonic-plus-noise vocoder."""
 
     mel: MelConfig = field(default_factory=MelConfig)
     width: int = 320
     n_blocks: int = 6
-    # Harmonics are made up to this frequency, a little under half the sample rate.
+    # Highest harmonic, a little below half the sample rate.
     harmonic_max_hz: float = 7600.0
-    # How often the result's mel is measured and put right, and the momentum of doing so.
+    # Iterations that correct the mel of the result towards the given mel, and their momentum.
     n_corrections: int = 8
     momentum: float = 0.5
-    # Frames of filtering in each frame of the mel, each with a window as many times shorter than the mel's: finer in time, while
-    # what is fine in frequency comes from the pulses.
+    # Filter frames per mel frame, with a window that is shorter than the mel's by this factor: a finer resolution in time, while the
+    # pulses give the fine structure in frequency.
     subframes: int = 1
 
     def __post_init__(self) -> None:
         require(
             0 < self.harmonic_max_hz <= self.mel.sample_rate / 2,
-            f"vocoder.harmonic_max_hz is {self.harmonic_max_hz}; it must lie in 0 to {self.mel.sample_rate / 2} Hz",
+            f"vocoder.harmonic_max_hz is {self.harmonic_max_hz}; it must be between 0 and {self.mel.sample_rate / 2} Hz",
         )
         require(
             self.subframes in (1, 2, 4) and self.mel.hop_length % self.subframes == 0,

@@ -1,4 +1,4 @@
-"""What the vocoder filters: a pulse train that follows F0, and white noise. Both can be made piece by piece."""
+"""Excitation of the vocoder: a pulse train that follows F0, and white noise. Both can be generated in pieces."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor
 from vcae.audio.f0 import continuous_log_f0
 
 NOISE_BLOCK = 16384
-# Following a recording's pulses: window of the analysis in samples, frames at a time, and standard deviation of the smoothing in frames,
-# which is long enough that an uncertain frame does not make the harmonics jitter.
+# Pulse positions of a recording: analysis window in samples, frames per block, and standard deviation of the smoothing in frames, long
+# enough that an uncertain frame does not make the harmonics jitter.
 FOLLOW_WINDOW = 1024
 FOLLOW_BLOCK = 2048
 FOLLOW_SMOOTH = 3
@@ -22,12 +22,12 @@ FOLLOW_SMOOTH = 3
 
 @dataclass(frozen=True)
 class PitchTrack:
-    """F0 made ready for synthesis; a slice of it gives the same pulses as the whole.
+    """F0 contour with the phase of its pulses; a slice of it gives the same pulses as the whole.
 
     Attributes:
-        log_f0: (B, T), natural log of Hz, without gaps; frame t stands at sample t * hop_length.
+        log_f0: (B, T), natural log of Hz, without gaps; frame t is at sample t * hop_length.
         voiced: (B, T), 1.0 or 0.0.
-        turns: (B, T), the pulses' phase just before each frame's sample, 0..1.
+        turns: (B, T), phase of the pulse train just before each frame's sample, in cycles, 0..1.
     """
 
     log_f0: Tensor
@@ -36,9 +36,9 @@ class PitchTrack:
 
     @classmethod
     def of(cls, f0: Tensor, sample_rate: int, hop_length: int) -> PitchTrack:
-        """Fill the gaps of F0 (B, T), in Hz with 0 where unvoiced, and add up its phase."""
+        """Interpolate F0 (B, T), in Hz with 0 where unvoiced, over unvoiced frames, and integrate its phase."""
         log_f0 = continuous_log_f0(f0.float())
-        # Added up in float64 so that an hour's phase keeps its precision; on the CPU, as mps has no float64.
+        # Summed in float64 so that the phase stays precise over an hour; on the CPU, as mps has no float64.
         exact = torch.exp(log_f0).cpu().double()
         right = torch.cat([exact[:, 1:], exact[:, -1:]], dim=1)
         advance = exact * hop_length + (right - exact) * (hop_length - 1) / 2
@@ -47,10 +47,10 @@ class PitchTrack:
         return cls(log_f0, (f0 > 0).float(), turns)
 
     def follow(self, wav: Tensor, sample_rate: int, hop_length: int) -> PitchTrack:
-        """Move the pulses' phase onto that of a recording's fundamental, so that a copy has its pulses where the recording has them.
+        """Shift the phase to that of a recording's fundamental, so that a copy has its pulses where the recording has them.
 
         Args:
-            wav: (B, N), the recording that F0 was measured on.
+            wav: (B, N), the recording from which F0 was measured.
             sample_rate: Hz.
             hop_length: Samples.
 
@@ -81,13 +81,13 @@ class PitchTrack:
 
 
 def pulse_train(pitch: PitchTrack, n_samples: int, sample_rate: int, hop_length: int, max_hz: float) -> Tensor:
-    """Make a band-limited pulse train that follows F0, linear between frames.
+    """Generate a band-limited pulse train that follows F0, interpolated linearly between frames.
 
     The sum of cosines 2 cos(k phase), k = 1..K, has the closed form sin((K + 1/2) phase) / sin(phase / 2) - 1.
 
     Args:
         pitch: (B, T).
-        n_samples: Samples to make.
+        n_samples: Length of the result.
         sample_rate: Hz.
         hop_length: Samples.
         max_hz: Highest harmonic.
@@ -101,7 +101,7 @@ def pulse_train(pitch: PitchTrack, n_samples: int, sample_rate: int, hop_length:
     f0 = torch.exp(pitch.log_f0)
     j = (at - left * hop_length).float()
     slope = (f0[:, right] - f0[:, left]) / hop_length
-    # Where a track follows a recording, its phase at the next frame is not quite what F0 adds up to: the rest is spread over the frame.
+    # After `follow`, the phase at the next frame differs slightly from the integral of F0; the difference is spread over the frame.
     advance = (f0[:, left] * hop_length + slope * hop_length * (hop_length - 1) / 2) / sample_rate
     rest = (pitch.turns[:, right] - pitch.turns[:, left] - advance) * (right > left)
     rest = rest - rest.round()
@@ -116,7 +116,7 @@ def pulse_train(pitch: PitchTrack, n_samples: int, sample_rate: int, hop_length:
 
 
 def white_noise(seed: int, batch: int, start: int, stop: int) -> Tensor:
-    """Return samples `start` to `stop` of the endless unit white noise of a seed: (batch, stop - start), on the CPU."""
+    """Return samples `start` to `stop` of an endless unit-variance white noise that `seed` determines: (batch, stop - start), on the CPU."""
     first, last = start // NOISE_BLOCK, -(-stop // NOISE_BLOCK)
     blocks = [
         np.random.default_rng([seed, i]).standard_normal((batch, NOISE_BLOCK), dtype=np.float32) for i in range(first, last)

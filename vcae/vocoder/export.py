@@ -28,7 +28,7 @@ class _RealFourier(nn.Module):
         self.n_fft, self.hop_length = n_fft, hop_length
         n_bins, window = n_fft // 2 + 1, window.double()
         angle = 2 * math.pi / n_fft * torch.outer(torch.arange(n_bins), torch.arange(n_fft)).double()
-        # Each bin but the first and the last stands for its mirror image too.
+        # Each bin except the first and the last also represents its mirror image.
         weight = torch.full((n_bins, 1), 2.0 / n_fft).double()
         weight[0] = weight[-1] = 1.0 / n_fft
         forward = torch.cat([angle.cos(), -angle.sin()]) * window
@@ -50,14 +50,14 @@ class _RealFourier(nn.Module):
 
 
 class RealVocoder(nn.Module):
-    """A vocoder whose Fourier transforms are convolutions and whose complex numbers are pairs.
+    """Vocoder in real arithmetic: its Fourier transforms are convolutions, its complex numbers pairs.
 
     Shape:
         - mel: (B, n_mels, T); log_f0, voiced, turns: (B, T), see `PitchTrack`; noise: (B, (T - 1) * hop_length)
         - output: (B, (T - 1) * hop_length)
 
     Args:
-        vocoder: Whose weights are used.
+        vocoder: The vocoder that provides the weights.
     """
 
     def __init__(self, vocoder: HarmonicNoiseVocoder) -> None:
@@ -73,7 +73,7 @@ class RealVocoder(nn.Module):
         pulses = pulse_train(
             PitchTrack(log_f0, voiced, turns), noise.shape[-1], c.mel.sample_rate, c.mel.hop_length, c.harmonic_max_hz
         )
-        # The last frame stands at the signal's end and has one subframe.
+        # The last frame is at the end of the signal and has one subframe.
         harmonic, phase, breath = (x[..., : x.shape[-1] - (c.subframes - 1)] for x in v.predict(mel, log_f0, voiced))
         between = v.between(envelope)
         between = between[..., : between.shape[-1] - (c.subframes - 1)]
@@ -94,11 +94,11 @@ class RealVocoder(nn.Module):
 def export_onnx(vocoder: HarmonicNoiseVocoder, path: str | Path) -> None:
     """Write the vocoder as an ONNX file with inputs `mel`, `log_f0`, `voiced`, `turns`, `noise` and output `wav`.
 
-    `PitchTrack.of` makes the three in the middle from F0. Batch and frames are free. Needs the extra `export`.
+    `PitchTrack.of` computes `log_f0`, `voiced` and `turns` from F0. Batch size and number of frames are dynamic. Needs the extra `export`.
 
     Args:
         vocoder: In evaluation mode.
-        path: Of the .onnx file.
+        path: The .onnx file to write.
     """
     c = vocoder.config.mel
     frames = 64

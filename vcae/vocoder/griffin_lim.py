@@ -14,10 +14,10 @@ def griffin_lim(mel: Tensor, config: MelConfig, n_samples: int | None = None, n_
 
     Args:
         mel: (B, n_mels, T), natural log magnitude.
-        config: Its definition.
+        config: Definition of the mel.
         n_samples: Length of the output, (T - 1) * hop_length when None.
         n_iter: Iterations.
-        seed: Of the first phases.
+        seed: Seed of the initial phases.
 
     Returns:
         (B, N), on the CPU.

@@ -14,7 +14,7 @@ from vcae.model.blocks import KERNEL, ConvNeXtStack
 from vcae.vocoder.config import VocoderConfig
 from vcae.vocoder.excitation import PitchTrack, pulse_train, white_noise
 
-# Keeps exp() of a predicted log-magnitude finite whatever the network says.
+# Largest predicted log-magnitude; keeps its exp() finite.
 MAX_LOG_MAGNITUDE = 8.0
 # A correction changes no bin by more than this factor (26 dB).
 MAX_CORRECTION = 20.0
@@ -23,16 +23,16 @@ CHUNK_S = 20.0
 
 
 class HarmonicNoiseVocoder(nn.Module):
-    """Filter a pulse train and white noise, frame by frame and bin by bin, into speech that has the mel it was asked for.
+    """Vocoder that filters a pulse train and white noise, frame by frame and bin by bin, into speech with the given mel.
 
     For each frame and bin the network predicts a magnitude and a phase offset for the harmonic part and a magnitude for
-    the noise part, as corrections to the envelope that the mel itself gives. Phase comes from F0, so the network needs
-    no adversary to be intelligible. Harmonics run through unvoiced frames too (F0 is interpolated there): the network
-    turns them down where the mel shows none, so that a wrong voicing decision does little harm.
+    the noise part, as corrections to the envelope that the mel itself gives. Phase comes from F0, so the result is intelligible
+    without adversarial training. Harmonics continue through unvoiced frames (F0 is interpolated there); the network
+    attenuates them where the mel shows none, so a wrong voicing decision does little harm.
 
-    What overlapping frames and the draw of the noise make of those magnitudes has another mel than the one given. A few
-    corrections put that right: each measures the result's mel, changes every bin by what its bands lack, and synthesises again,
-    as Griffin-Lim does towards a linear magnitude.
+    Overlapping frames and random noise change the mel of the result. A few iterations correct it: each measures the mel of the
+    result, scales every bin by the ratio of the given to the measured bands, and synthesises again, as Griffin-Lim does towards a
+    linear magnitude.
 
     Shape:
         - mel: (B, n_mels, T), natural log magnitude
@@ -68,9 +68,9 @@ class HarmonicNoiseVocoder(nn.Module):
         self.register_buffer("uncovered", (filters.sum(0) == 0).float().unsqueeze(1), persistent=False)
 
     def envelope(self, mel: Tensor) -> Tensor:
-        """Return the log-magnitude (B, n_fft // 2 + 1, T) that the mel's bands give to bins excited by unit-power sound."""
+        """Return the log-magnitude response (B, n_fft // 2 + 1, T) that gives unit-power excitation the mel's bands."""
         c = self.config.mel
-        # The mean STFT magnitude of unit white noise under a Hann window, times the area of a slaney band, is what a band reads.
+        # For unit white noise, a band's value is the mean STFT magnitude under a Hann window times the area of a slaney band.
         per_unit = math.sqrt(3 / 8 * c.win_length * math.pi / 4) * c.n_fft / c.sample_rate
         return torch.log(self.spread_bands(mel).clamp(min=c.floor)) - math.log(per_unit)
 
@@ -93,7 +93,7 @@ class HarmonicNoiseVocoder(nn.Module):
             f0: (B, T) in Hz, 0 where unvoiced.
             n_samples: Length of the output; from (T - 1) * hop_length to T * hop_length - 1.
             noise: (B, n_samples) of unit white noise; drawn from torch's generator when None.
-            n_corrections: How often the mel is put right; the config's number when None.
+            n_corrections: Iterations that correct the mel; the config's number when None.
         """
         c = self.config.mel
         n = (mel.shape[-1] - 1) * c.hop_length if n_samples is None else n_samples
@@ -111,18 +111,18 @@ class HarmonicNoiseVocoder(nn.Module):
         chunk_s: float = CHUNK_S,
         follow: Tensor | None = None,
     ) -> Iterator[Tensor]:
-        """Synthesise in chunks that, joined, equal the whole: each is made with as much context as reaches into it.
+        """Synthesise in chunks that, joined, equal the whole: each is computed with its full receptive field.
 
-        Memory is bounded by the chunk.
+        Memory depends on the chunk's length alone.
 
         Args:
             mel: (B, n_mels, T).
             f0: (B, T) in Hz, 0 where unvoiced.
             n_samples: As in `forward`.
-            seed: Of the noise.
+            seed: Seed of the noise.
             n_corrections: As in `forward`.
             chunk_s: Length of a chunk in seconds.
-            follow: (B, N), a recording whose pulses' places to take, see `PitchTrack.follow`.
+            follow: (B, N), a recording whose pulse positions to use, see `PitchTrack.follow`.
 
         Yields:
             (B, chunk samples), the last one shorter.
@@ -144,18 +144,18 @@ class HarmonicNoiseVocoder(nn.Module):
         seed: int = 0,
         n_corrections: int | None = None,
     ) -> Tensor:
-        """Synthesise one chunk of what `stream` gives, from a mel that is read by sections.
+        """Synthesise one chunk of the result of `stream`, from a mel that is read in sections.
 
         Args:
-            read: Gives frames `start` to `stop` of the mel, (B, n_mels, stop - start).
-            pitch: (B, T), of the whole.
-            span: First frame of the chunk, and the first of the next.
-            n_samples: Of the whole.
-            seed: Of the noise.
+            read: Returns frames `start` to `stop` of the mel, (B, n_mels, stop - start).
+            pitch: (B, T), pitch track of the whole signal.
+            span: First frame of the chunk, and first frame of the next one.
+            n_samples: Length of the whole signal.
+            seed: Seed of the noise.
             n_corrections: As in `forward`.
 
         Returns:
-            (B, n), as long as the span and no longer than the whole.
+            (B, n), the samples of the span, cut off at `n_samples`.
         """
         hop, n_frames, (first, beyond) = self.config.mel.hop_length, pitch.turns.shape[-1], span
         k = self.config.n_corrections if n_corrections is None else n_corrections
@@ -168,14 +168,14 @@ class HarmonicNoiseVocoder(nn.Module):
         return wav[:, first * hop - offset : min(beyond * hop, n_samples) - offset]
 
     def receptive_frames(self, n_corrections: int) -> int:
-        """Return how many frames to each side a sample depends on."""
+        """Return the receptive field of a sample in frames to each side."""
         c = self.config.mel
         network = INPUT_KERNEL // 2 + self.config.n_blocks * (KERNEL // 2)
-        # A sample hangs on the frames whose windows cover it, and they on the samples they cover: once, and again in each correction.
+        # A sample depends on the frames whose windows cover it, and these on the samples they cover: once, and again in each correction.
         return network + (n_corrections + 1) * -(-c.n_fft // c.hop_length) + 1
 
     def predict(self, mel: Tensor, log_f0: Tensor, voiced: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Run the network.
+        """Predict the filters of harmonics and noise.
 
         Args:
             mel: (B, n_mels, T).
@@ -193,24 +193,24 @@ class HarmonicNoiseVocoder(nn.Module):
         return harmonic, phase, breath
 
     def between(self, envelope: Tensor) -> Tensor:
-        """Bring an envelope (B, n_fft // 2 + 1, T) onto the subframes, linear in between: (B, K, T * subframes)."""
+        """Interpolate an envelope (B, n_fft // 2 + 1, T) linearly onto the subframes: (B, K, T * subframes)."""
         s = self.config.subframes
         left = envelope[:, ::s]
         right = torch.cat([left[..., 1:], left[..., -1:]], dim=-1)
         return torch.stack([left + (right - left) * (i / s) for i in range(s)], dim=-1).flatten(2)
 
     def correction(self, wanted: Tensor, magnitude: Tensor) -> Tensor:
-        """Return what to multiply each bin with so that its bands come nearer to those wanted.
+        """Return the factor for each bin that moves its bands towards the wanted ones.
 
         Args:
-            wanted: (B, n_fft // 2 + 1, T), the bands' magnitudes spread over the bins.
-            magnitude: (B, n_fft // 2 + 1, T), of the signal as it is.
+            wanted: (B, n_fft // 2 + 1, T), the wanted band magnitudes, spread over the bins.
+            magnitude: (B, n_fft // 2 + 1, T), magnitude of the present signal.
 
         Returns:
-            (B, n_fft // 2 + 1, T), within `MAX_CORRECTION` either way.
+            (B, n_fft // 2 + 1, T), between 1 / `MAX_CORRECTION` and `MAX_CORRECTION`.
         """
         bands = torch.matmul(self.filterbank, magnitude).clamp(min=self.config.mel.floor)
-        # A bin that no band covers, as the first and the last, stays as it is.
+        # A bin that no band covers, such as the first and the last, stays unchanged.
         present = torch.matmul(self.spread, bands) + self.uncovered
         return ((wanted + self.uncovered) / present).clamp(1 / MAX_CORRECTION, MAX_CORRECTION)
 
@@ -222,7 +222,7 @@ class HarmonicNoiseVocoder(nn.Module):
             envelope = self.envelope(mel.float())
             pulses = pulse_train(pitch, n, c.sample_rate, c.hop_length, self.config.harmonic_max_hz)
             pulse_frames, noise_frames = (_stft(x, self.short_window, self._short_hop) for x in (pulses, noise))
-            # The signal's end may leave no place for the last subframes.
+            # The signal may end before the last subframes.
             frames = slice(0, pulse_frames.shape[-1])
             between, harmonic, phase, breath = (x[..., frames] for x in (self.between(envelope), harmonic, phase, breath))
             filtered = pulse_frames * torch.polar(torch.exp((between + harmonic).clamp(max=MAX_LOG_MAGNITUDE)), phase)
@@ -236,7 +236,7 @@ class HarmonicNoiseVocoder(nn.Module):
             # Transforms are linear: momentum on the sound is momentum on its spectrum.
             spectrum = self._stft(wav + self.config.momentum * (wav - previous))
             previous = wav
-            # The small term keeps the root's gradient finite.
+            # The small constant keeps the gradient of the square root finite.
             magnitude = (spectrum.real.square() + spectrum.imag.square() + 1e-12).sqrt()
             wav = _inverse_stft(spectrum * self.correction(wanted, magnitude), self.window, self.config.mel.hop_length, n)
         return wav
@@ -254,7 +254,7 @@ def _stft(wav: Tensor, window: Tensor, hop_length: int) -> Tensor:
 
 
 def _inverse_stft(spectrum: Tensor, window: Tensor, hop_length: int, n: int) -> Tensor:
-    """Invert an STFT with centred frames; three times as fast as torch.istft, which folds and checks the windows each time."""
+    """Invert an STFT with centred frames; three times as fast as torch.istft, which sums and checks the windows at each call."""
     n_fft, n_frames = len(window), spectrum.shape[-1]
     overlap = n_fft // hop_length
     frames = (torch.fft.irfft(spectrum.transpose(1, 2), n_fft) * window).view(-1, n_frames, overlap, hop_length)

@@ -1,1 +1,1 @@
-"""Voices: measured, matched, mixed, saved, drawn."""
+"""Voices: measuring, mixing, saving, matching of conversions to a voice, and generating new voices."""

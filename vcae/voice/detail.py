@@ -1,25 +1,26 @@
-"""The source's own detail: what the narrow code leaves out, kept."""
+"""Detail of the source: the part of its mel that the narrow code does not represent."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 from vcae.audio.frames import gaussian_smooth
-from vcae.audio.sections import Computed, Sections
+from vcae.audio.sections import LazySections, Sections
+from vcae.deprecation import renamed
 
-# Deviation in bands of the smoothing that takes out what is left of the source's harmonics.
+# Standard deviation in bands of the smoothing that removes the rest of the source's harmonics.
 DETAIL_BANDS = 0.8
-# Deviation in frames of the mean over time that is taken out: what stays longer than a word is voice or room, not speech.
+# Standard deviation in frames of the moving average that is subtracted: anything longer than a word is voice or room, not speech.
 DETAIL_FRAMES = 20.0
-# Frames to each side that the detail of a frame depends on.
+# Receptive field of the detail in frames to each side.
 REACH = 60
 
 
 def source_detail(mel: Tensor, copy: Tensor) -> Tensor:
-    """Return what a recording holds beyond the autoencoder's copy of it in its own voice.
+    """Return the difference of a recording's mel and the autoencoder's copy of it in its own voice, smoothed.
 
-    Added to what the decoder makes of the same code in another voice, it leaves of the autoencoder only the change of voice: the
-    blur of the narrow code, which both copies share, goes, and with it the lost consonants.
+    Adding it to the mel decoded from the same code in another voice removes the blur of the narrow code, which both decoded mels share,
+    and restores lost consonants; the autoencoder then only contributes the change of voice.
 
     Args:
         mel: (1, n_mels, T), natural log magnitude, of the recording.
@@ -35,6 +36,9 @@ def source_detail(mel: Tensor, copy: Tensor) -> Tensor:
     return detail - gaussian_smooth(detail, DETAIL_FRAMES, dim=2)
 
 
-def hear_detail(mel: Sections, copy: Sections, share: float = 1.0) -> Computed:
-    """Return a share of `source_detail`, by sections."""
-    return Computed(mel.n, lambda start, stop: share * source_detail(mel.read(start, stop), copy.read(start, stop)), REACH)
+def detail_sections(mel: Sections, copy: Sections, share: float = 1.0) -> LazySections:
+    """Return `source_detail` times a factor, by sections."""
+    return LazySections(mel.n, lambda start, stop: share * source_detail(mel.read(start, stop), copy.read(start, stop)), REACH)
+
+
+__getattr__ = renamed(__name__, {"hear_detail": "detail_sections"})

@@ -1,42 +1,76 @@
-"""Saved voices: safetensors with what measured them in the metadata."""
+"""Saved voices: safetensors, with the checkpoint that measured them in the metadata."""
 
 from __future__ import annotations
 
-import copy
 import json
 import math
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from vcae import checkpoint
-from vcae.config import to_dict
+from vcae.audio.config import MelConfig
+from vcae.config import from_dict, to_dict
 from vcae.engine.engine import Engine
-from vcae.errors import CheckpointError
-from vcae.model.decoder import Decoder
+from vcae.errors import CheckpointError, ConfigError
+from vcae.files import check_target
+from vcae.version import __version__
+from vcae.voice.fitting import fit_voice
 from vcae.voice.matching import Errors
 from vcae.voice.retrieval import Frames
-from vcae.voice.voice import Recording, Voice, describe_reference, measure_again
+from vcae.voice.shelf import SUFFIX, find_saved, voice_target
+from vcae.voice.voice import Origin, Recording, Voice
 
 # Format 2 had no recordings.
 VOICE_FORMAT, READABLE = 3, (2, 3)
-# What the names of a fine-tuned decoder's tensors start with.
+# Prefix of the tensors of a fine-tuned decoder.
 DECODER = "decoder."
 
 
-def save_voice(path: Path, voice: Voice, model: Engine, provenance: dict[str, Any]) -> None:
-    """Save a voice as safetensors.
+def save_voice(
+    voice: Voice, path: str | Path, provenance: Mapping[str, Any] | None = None, force: bool = False, **deprecated: Any
+) -> Path:
+    """Save a voice as safetensors, for `load_voice` and `vcae convert --speaker`.
 
     Args:
-        path: Of the file.
-        voice: What to save.
-        model: That measured it; its checkpoint's hash is stored: another one measures the voice again.
-        provenance: Plain data to keep beside it: which clips, when, by whom.
+        voice: Voice to save. The hash of the checkpoint that measured it is stored, as another one measures the voice again.
+        path: A name, such as `alice`, by which this user can load the voice; or a file with the suffix .safetensors.
+        provenance: Plain data for the metadata: clips, time, author.
+        force: Replace an existing file.
+        deprecated: Old arguments: until version 0.2 they were path, voice, model and provenance.
+
+    Returns:
+        The path of the file.
 
     Raises:
-        CheckpointError: If the file cannot be written.
+        ConfigError: If the name is not valid, or the checkpoint that measured the voice is unknown.
+        CheckpointError: If the file exists and `force` is off, or it cannot be written.
     """
+    if isinstance(voice, str | Path):
+        return _save_as_before(voice, path, provenance, force, **deprecated)
+    if deprecated:
+        raise TypeError(f"save_voice takes voice, path, provenance and force, and not {', '.join(deprecated)}")
+    if voice.origin is None:
+        raise ConfigError("the checkpoint that measured the voice is unknown; measure it by model.voice(clips) to save it")
+    file = voice_target(path)
+    check_target(file, force, (SUFFIX,), CheckpointError)
+    _write(file, voice, voice.origin, provenance or {"made_by": f"vcae {__version__}"})
+    return file
+
+
+def _save_as_before(path: str | Path, voice: Any, model: Any = None, provenance: Any = None, **named: Any) -> Path:
+    warnings.warn(
+        "save_voice(path, voice, model, provenance) is now save_voice(voice, path, provenance)",
+        DeprecationWarning,
+        stacklevel=3,
+    )
+    model, provenance = named.get("model", model), named.get("provenance", provenance)
+    _write(Path(path), voice, Origin.of(model), provenance or {})
+    return Path(path)
+
+
+def _write(path: Path, voice: Voice, origin: Origin, provenance: Mapping[str, Any]) -> None:
     tensors = {
         "speaker_embedding": voice.speaker_embedding,
         "error_keys": voice.errors.keys,
@@ -50,31 +84,31 @@ def save_voice(path: Path, voice: Voice, model: Engine, provenance: dict[str, An
     for name, quantiles in zip(("unvoiced", "voiced"), voice.quantiles, strict=True):
         if quantiles is not None:
             tensors[f"{name}_quantiles"] = quantiles
-    if voice.decoder is not None:
-        tensors |= {f"{DECODER}{key}": value.half() for key, value in voice.decoder.state_dict().items()}
+    weights = voice.decoder_weights if voice.decoder is None else voice.decoder.state_dict()
+    tensors |= {f"{DECODER}{key}": value.half() for key, value in (weights or {}).items()}
     for n, recording in enumerate(voice.recordings):
         tensors |= {f"recording_{n}_mel": recording.mel.contiguous(), f"recording_{n}_f0": recording.f0.contiguous()}
     facts = {
         "format": VOICE_FORMAT,
-        "mel": to_dict(model.mel_config),
+        "mel": to_dict(origin.mel),
         "recordings": len(voice.recordings),
-        "checkpoint": model.checkpoint.path.stem,
-        "sha256": model.checkpoint.sha256,
+        "checkpoint": origin.checkpoint,
+        "sha256": origin.sha256,
         # JSON has no NaN.
         "log_f0_median": None if math.isnan(voice.log_f0_median) else voice.log_f0_median,
         "log_f0_spread": None if math.isnan(voice.log_f0_spread) else voice.log_f0_spread,
         "speech_s": voice.speech_s,
         "error_bandwidth": voice.errors.bandwidth,
-        "provenance": provenance,
+        "provenance": dict(provenance),
     }
     checkpoint.write_tensors(path, tensors, {"vcae_voice": json.dumps(facts)})
 
 
 def read_voice_facts(path: Path) -> dict[str, Any]:
-    """Read what is stored beside a saved voice, without its tensors.
+    """Read the metadata of a saved voice, without its tensors.
 
     Raises:
-        CheckpointError: If the file is damaged or no voice.
+        CheckpointError: If the file is damaged or not a voice.
     """
     try:
         facts = json.loads(checkpoint.read_header(path)["vcae_voice"])
@@ -87,52 +121,53 @@ def read_voice_facts(path: Path) -> dict[str, Any]:
     return dict(facts)
 
 
-def load_voice(path: Path, model: Engine) -> Voice:
-    """Load a saved voice; one that another checkpoint measured is measured again on the recordings it holds.
+def load_voice(name: str | Path, model: Engine | None = None) -> Voice:
+    """Load a saved voice.
 
-    A decoder fine-tuned to the voice belongs to its own checkpoint, and is left out with another.
+    Args:
+        name: Name of a saved voice, or path of its file.
+        model: Model to fit the voice to by `fit_voice`; with None that is done when the voice is used.
 
     Raises:
-        CheckpointError: If it is missing, damaged, no voice, or measured by another checkpoint and holds no recordings.
+        ConfigError: If no saved voice has this name.
+        CheckpointError: If the file is missing, damaged, or not a voice; with a model, as `fit_voice`.
     """
+    path = find_saved(name)
+    voice = _read(path)
+    try:
+        return voice if model is None else fit_voice(model, voice, f"the voice {path}")
+    except RuntimeError as error:
+        raise CheckpointError(f"the voice {path} is damaged ({error}); save it again from its clips") from error
+
+
+def _read(path: Path) -> Voice:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     facts = read_voice_facts(path)
-    own = facts["sha256"] == model.checkpoint.sha256
-    if not own and not (facts.get("recordings") and facts.get("mel") == to_dict(model.mel_config)):
-        raise CheckpointError(
-            f"the voice {path} was measured by checkpoint {facts['checkpoint']} ({facts['sha256'][:12]}...), which is not the one in use "
-            f"({model.checkpoint.sha256[:12]}...), and holds no recordings to measure again; save it again from its clips, or give its checkpoint"
-        )
     checkpoint.read_shapes(path)
     try:
-        tensors = {key: value.to(model.device) for key, value in load_file(path).items()}
-        recordings = tuple(
-            Recording(tensors[f"recording_{n}_mel"], tensors[f"recording_{n}_f0"])
-            for n in range(int(facts.get("recordings", 0)))
+        tensors = load_file(path)
+        n = int(facts.get("recordings", 0))
+        median, spread = (math.nan if facts[key] is None else float(facts[key]) for key in ("log_f0_median", "log_f0_spread"))
+        return Voice(
+            tensors["speaker_embedding"],
+            median,
+            spread,
+            (tensors.get("unvoiced_quantiles"), tensors.get("voiced_quantiles")),
+            Errors(
+                tensors["error_keys"], tensors["error_values"], tensors["error_log_weights"], float(facts["error_bandwidth"])
+            ),
+            Frames(tensors["frame_keys"].float(), tensors["frame_envelopes"].float(), tensors["frame_log_weights"]),
+            float(facts["speech_s"]),
+            recordings=tuple(Recording(tensors[f"recording_{k}_mel"], tensors[f"recording_{k}_f0"]) for k in range(n)),
+            origin=Origin(str(facts["checkpoint"]), str(facts["sha256"]), _mel(facts)),
+            decoder_weights={k.removeprefix(DECODER): v for k, v in tensors.items() if k.startswith(DECODER)} or None,
         )
-        if not own:
-            return measure_again(model, recordings)
-        errors = Errors(
-            tensors["error_keys"], tensors["error_values"], tensors["error_log_weights"], float(facts["error_bandwidth"])
-        )
-        frames = Frames(tensors["frame_keys"].float(), tensors["frame_envelopes"].float(), tensors["frame_log_weights"])
-        embedding = tensors["speaker_embedding"]
-        decoder = _load_decoder(model, tensors)
-    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
+    except (ConfigError, SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"the voice {path} is damaged ({error}); save it again from its clips") from error
-    median, spread = (math.nan if facts[key] is None else float(facts[key]) for key in ("log_f0_median", "log_f0_spread"))
-    quantiles = (tensors.get("unvoiced_quantiles"), tensors.get("voiced_quantiles"))
-    reference = describe_reference(model, [r.mel.float() for r in recordings])
-    speech_s = float(facts["speech_s"])
-    return Voice(embedding, median, spread, quantiles, errors, frames, speech_s, decoder, reference, recordings)
 
 
-def _load_decoder(model: Engine, tensors: dict[str, Tensor]) -> Decoder | None:
-    state = {key.removeprefix(DECODER): value.float() for key, value in tensors.items() if key.startswith(DECODER)}
-    if not state:
-        return None
-    decoder = copy.deepcopy(model.autoencoder.decoder)
-    decoder.load_state_dict(state)
-    return decoder.eval()
+def _mel(facts: Mapping[str, Any]) -> MelConfig:
+    # Format 2 does not store it; all checkpoints had the same mel then.
+    return from_dict(MelConfig, facts["mel"], "mel") if "mel" in facts else MelConfig()

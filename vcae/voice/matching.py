@@ -1,7 +1,7 @@
-"""Matching to a reference's own frames: what the decoder gets wrong about a voice is measured on the reference and put right.
+"""Correction of the decoder's systematic errors for a voice, estimated on the reference.
 
-A decoder trained on a distance gives averages: spectra too flat over time, and a mean between the voices it knows. A clip of a few
-seconds is enough to measure both, because the clip itself can be passed through the autoencoder and compared with what came out.
+A decoder trained on a distance is biased towards averages: its spectra vary too little over time, and voices are mixed with those of the
+training. A clip of a few seconds is enough to measure both, by comparing it with the autoencoder's copy of it.
 """
 
 from __future__ import annotations
@@ -13,42 +13,42 @@ import torch
 from torch import Tensor
 
 from vcae.audio.frames import active_frames
-from vcae.audio.sections import Sections, Workshop
+from vcae.audio.sections import SectionRunner, Sections
 
-# Quantiles kept of each band. The outermost are left out: a short clip does not know its extremes.
+# Quantiles of each band. The outermost are left out, as the extremes of a short clip are unreliable.
 N_QUANTILES = 25
 OUTERMOST = 0.02
-# Fewer frames than this of a class (voiced, unvoiced) are not measured.
+# Fewest frames of a class (voiced, unvoiced) for its quantiles.
 MIN_FRAMES = 20
-# Seconds of reference sound from which matching is full; with less it is partial, in proportion.
+# Seconds of reference sound from which the correction is full; with less it is weaker in proportion.
 FULL_MATCH_S = 3.0
-# Root mean square distance, per feature of the content code, over which frames count as saying the same: with a reference of this
-# many frames (10 s) or fewer, and less with more, as kernel regression does best (Scott, Multivariate Density Estimation, 1992).
+# Kernel bandwidth: root mean square distance per feature of the content code. It applies to references of up to this many frames (10 s), and
+# shrinks with more, as is optimal for kernel regression (Scott, Multivariate Density Estimation, 1992).
 BANDWIDTH = 0.3
 BANDWIDTH_FRAMES = 625
 BANDWIDTH_EXPONENT = 0.25
-# Weight of a difference in voicing, in the same units.
+# Weight of a difference in voicing, in units of the features.
 VOICING_WEIGHT = 2.0
-# Frames of reference kept, evenly spaced when there are more: 120 s.
+# Most frames of the reference, evenly spaced if there are more: 120 s.
 MAX_MEMORY = 7500
 BLOCK = 2048
-# Numbers that are sorted at a time.
+# Most values that are sorted at a time.
 QUANTILE_NUMBERS = 1 << 22
 
 
-# For unvoiced and for voiced frames: (n_mels, N_QUANTILES), or None where a clip had too few of them.
+# Quantiles (n_mels, N_QUANTILES) of unvoiced and of voiced frames; None for a class with too few frames.
 Quantiles = tuple[Tensor | None, Tensor | None]
 
 
 @dataclass(frozen=True)
 class Errors:
-    """What the autoencoder gets wrong about a voice, frame by frame.
+    """Errors of the autoencoder for a voice, frame by frame.
 
     Attributes:
         keys: (T, D + 1), content code and weighted voicing.
-        values: (T, n_mels), the reference's mel less the autoencoder's copy of it.
-        log_weights: (T,), how much each frame counts, natural log; 0 in a voice that is not mixed.
-        bandwidth: Root mean square distance, per feature of the content code, over which frames count as saying the same.
+        values: (T, n_mels), the reference's mel minus the autoencoder's copy of it.
+        log_weights: (T,), natural log of the frames' weights; 0 for a voice that is not mixed.
+        bandwidth: Kernel bandwidth: root mean square distance per feature of the content code.
     """
 
     keys: Tensor
@@ -65,17 +65,17 @@ def _keys(latent: Tensor, f0: Tensor, stride: int) -> Tensor:
 def measure_errors(
     mels: Sequence[Tensor], copies: Sequence[Tensor], latents: Sequence[Tensor], f0s: Sequence[Tensor], stride: int
 ) -> Errors:
-    """Measure what the autoencoder gets wrong about a voice.
+    """Measure the errors of the autoencoder for a voice.
 
     Args:
-        mels: Each (1, n_mels, T), the reference.
-        copies: Each (1, n_mels, T), the autoencoder's copy of it in its own voice.
-        latents: Each (1, D, ceil(T / stride)), its content code.
+        mels: Each (1, n_mels, T), mels of the references.
+        copies: Each (1, n_mels, T), the autoencoder's copies of them in their own voice.
+        latents: Each (1, D, ceil(T / stride)), their content codes.
         f0s: Each (1, T) in Hz, 0 where unvoiced.
-        stride: Frames a code.
+        stride: Frames per code.
 
     Returns:
-        The errors over frames that carry sound, at most `MAX_MEMORY` of them.
+        The errors of active frames, at most `MAX_MEMORY` of them.
     """
     active = torch.cat([active_frames(mel)[0, 0] > 0 for mel in mels])
     keys = torch.cat([_keys(latent, f0, stride) for latent, f0 in zip(latents, f0s, strict=True)])[active]
@@ -87,24 +87,24 @@ def measure_errors(
 
 
 def correct_errors(mel: Tensor, latent: Tensor, f0: Tensor, stride: int, errors: Errors, strength: float = 1.0) -> Tensor:
-    """Add to each frame the mean error that the autoencoder made where the reference said something similar.
+    """Add to each frame the mean error of the autoencoder at frames of the reference with similar content.
 
     Args:
-        mel: (1, n_mels, T), decoded.
-        latent: (1, D, ceil(T / stride)), what it was decoded from.
+        mel: (1, n_mels, T), decoded mel.
+        latent: (1, D, ceil(T / stride)), the content code that it was decoded from.
         f0: (1, T) in Hz, 0 where unvoiced.
-        stride: Frames a code.
-        errors: Of the reference.
-        strength: 0 leaves the mel, 1 corrects fully.
+        stride: Frames per code.
+        errors: Errors measured on the reference.
+        strength: 0 leaves the mel unchanged, 1 corrects fully.
 
     Returns:
         (1, n_mels, T).
 
-    Source: kernel regression, Nadaraya (1964) and Watson (1964); frames looked up in the reference as in kNN-VC (Baas et al.,
-    2023), but errors instead of the frames themselves, so that words stay the source's.
+    Source: kernel regression, Nadaraya (1964) and Watson (1964); similar frames of the reference as in kNN-VC (Baas et al.,
+    2023), but their errors instead of the frames themselves, which preserves the words of the source.
     """
     scale = 2 * errors.bandwidth**2 * errors.keys.shape[1]
-    # In blocks, so that memory grows with the length and not with its square.
+    # In blocks, so that memory is linear and not quadratic in the length.
     blocks = torch.split(_keys(latent, f0, stride), BLOCK)
     means = [
         torch.softmax(errors.log_weights - torch.cdist(block, errors.keys).square() / scale, dim=-1) @ errors.values
@@ -114,14 +114,14 @@ def correct_errors(mel: Tensor, latent: Tensor, f0: Tensor, stride: int, errors:
 
 
 def band_quantiles(mels: Sequence[Tensor], f0s: Sequence[Tensor]) -> Quantiles:
-    """Return the quantiles of each band over the frames that carry sound, for unvoiced and for voiced frames.
+    """Return the quantiles of each band over active frames, for unvoiced and for voiced frames.
 
     Args:
         mels: Each (1, n_mels, T), natural log magnitude; their frames are pooled.
         f0s: Each (1, T) in Hz, 0 where unvoiced.
 
     Returns:
-        Two tensors (n_mels, N_QUANTILES), rising along the last axis; None for a class of under `MIN_FRAMES` frames.
+        Two tensors (n_mels, N_QUANTILES), ascending along the last axis; None for a class with fewer than `MIN_FRAMES` frames.
     """
     frames = torch.cat([mel[0] for mel in mels], dim=1)
     active = torch.cat([active_frames(mel)[0, 0] > 0 for mel in mels])
@@ -129,14 +129,14 @@ def band_quantiles(mels: Sequence[Tensor], f0s: Sequence[Tensor]) -> Quantiles:
     return frame_quantiles(frames[:, active & ~voiced]), frame_quantiles(frames[:, active & voiced])
 
 
-def section_quantiles(mel: Sections, f0: Tensor, active: Tensor, work: Workshop) -> Quantiles:
-    """Return what `band_quantiles` returns of a mel that is read by sections, some bands at a time so that memory is bounded.
+def section_quantiles(mel: Sections, f0: Tensor, active: Tensor, runner: SectionRunner) -> Quantiles:
+    """Compute `band_quantiles` of a mel that is read by sections, a few bands at a time to bound memory.
 
     Args:
         mel: Natural log magnitude.
         f0: (1, T) in Hz, 0 where unvoiced.
-        active: (T,), true in frames that carry sound.
-        work: How the mel is gone through.
+        active: (T,), true in active frames.
+        runner: Runner of computations over the sections.
     """
     voiced = f0[0] > 0
     found: tuple[list[Tensor], list[Tensor]] = ([], [])
@@ -144,7 +144,9 @@ def section_quantiles(mel: Sections, f0: Tensor, active: Tensor, work: Workshop)
     at_once = max(QUANTILE_NUMBERS // mel.n, 1)
     for first in range(0, n_mels, at_once):
         bands = slice(first, first + at_once)
-        frames = torch.cat([mel.read(start, stop)[0, bands][:, active[start:stop]] for start, stop in work.walk(mel.n)], dim=1)
+        frames = torch.cat(
+            [mel.read(start, stop)[0, bands][:, active[start:stop]] for start, stop in runner.spans(mel.n)], dim=1
+        )
         for several, chosen in zip(found, (~voiced[active], voiced[active]), strict=True):
             quantiles = frame_quantiles(frames[:, chosen])
             if quantiles is not None:
@@ -159,7 +161,7 @@ def frame_quantiles(frames: Tensor) -> Tensor | None:
         return None
     levels = torch.linspace(OUTERMOST, 1 - OUTERMOST, N_QUANTILES, device=frames.device)
     ordered = frames.float().sort(dim=1).values
-    # torch.quantile refuses long inputs; between order statistics it interpolates like this.
+    # torch.quantile does not accept long inputs; this is the same linear interpolation.
     at = levels * (frames.shape[1] - 1)
     left = at.floor().long().clamp(max=frames.shape[1] - 2)
     return torch.lerp(ordered[:, left], ordered[:, left + 1], (at - left).expand(len(ordered), -1)).contiguous()
@@ -184,7 +186,18 @@ def match_quantiles(mel: Tensor, f0: Tensor, wanted: Quantiles, strength: float 
 
 
 def map_quantiles(mel: Tensor, f0: Tensor, have: Quantiles, wanted: Quantiles, strength: float = 1.0) -> Tensor:
-    """Map as `match_quantiles` does, a section whose recording has the quantiles `have`."""
+    """Map each band of a section so that the quantiles `have` of its recording become those wanted.
+
+    Args:
+        mel: (1, n_mels, T), natural log magnitude.
+        f0: (1, T) in Hz, 0 where unvoiced.
+        have: Quantiles of the recording, from `band_quantiles`.
+        wanted: Quantiles of the reference. A class that either side lacks is unchanged.
+        strength: 0 leaves the mel unchanged, 1 matches fully.
+
+    Returns:
+        (1, n_mels, T). The map is linear between quantiles, and a shift outside them.
+    """
     matched = mel.clone()
     for present, goal, frames in zip(have, wanted, (f0[0] <= 0, f0[0] > 0), strict=True):
         if present is not None and goal is not None:

@@ -1,4 +1,4 @@
-"""New voices: drawn, between two, brought to another checkpoint, and where they lie on the map."""
+"""New voices: sampling, interpolation between two voices, transfer to another checkpoint, and the map of voices."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vcae.audio.sections import Computed, Workshop
+from vcae.audio.sections import LazySections, SectionRunner
 from vcae.engine.decoding import decode_voice
 from vcae.engine.engine import Engine
 from vcae.engine.listening import Analysis
@@ -23,19 +23,19 @@ from vcae.voice.pitch import move_f0
 from vcae.voice.retrieval import keep_frames
 from vcae.voice.space import Description, Priors, load_priors
 from vcae.voice.speaking import speak_sections
-from vcae.voice.voice import Voice, describe_voice, mix_voices
+from vcae.voice.voice import Origin, Voice, describe_voice, mix_voices
 
-# How far draws may lie from the middle, as a multiple of what the training speakers do.
+# Largest spread of samples, relative to that of the training speakers.
 MAX_SPREAD = 2.0
-# Draws that come too close to a training speaker are drawn again, so often.
+# Most attempts at a sample that is not too close to a training speaker.
 MAX_DRAWS = 1000
-# Seconds of speech as which a new voice counts: its frames were made, and drawn to them more sounds worse.
+# Seconds of speech that a new voice counts as: its frames are synthetic, and pulling conversions more strongly to them sounds worse.
 HEARD_S = 1.0
 
 
 @lru_cache(maxsize=1)
 def priors() -> Priors:
-    """Return the shipped priors, read once.
+    """Return the shipped priors, loaded once.
 
     Raises:
         CheckpointError: If they are missing or damaged.
@@ -45,28 +45,28 @@ def priors() -> Priors:
 
 @torch.inference_mode()
 def new_voice(model: Engine, seed: int, spread: float = 1.0) -> Voice:
-    """Draw a voice that nobody has.
+    """Generate a new voice by sampling the prior.
 
     Args:
-        model: Of the checkpoint that the prior was learned with: `default`.
+        model: Model with the checkpoint of the prior, `default`.
         seed: The same seed gives the same voice.
-        spread: How far from the average voice to draw: under 1 plainer ones, over 1 odder ones.
+        spread: Factor on the deviation from the average voice: below 1 for more ordinary voices, above 1 for more unusual ones.
 
     Returns:
-        A voice as `Model.voice` measures one, heard in speech of the training data that is converted to it.
+        A voice like those of `Model.voice`, measured from speech of the training data that is converted to it.
 
     Raises:
         CheckpointError: For another checkpoint.
-        ConfigError: For a seed or a spread that is not allowed, or a spread at which all draws are refused.
+        ConfigError: For a seed or a spread that is not allowed, or a spread at which all samples are rejected.
     """
     known = priors()
-    known.check(model.checkpoint.sha256)
+    known.check(model)
     return _audible(model, known, draw(known, seed, spread))
 
 
 @torch.inference_mode()
 def draw(known: Priors, seed: int, spread: float = 1.0) -> Description:
-    """Draw what describes a new voice; see `new_voice`."""
+    """Sample the features of a new voice; see `new_voice`."""
     if seed < 0:
         raise ConfigError(f"seed is {seed}; it must be 0 or more")
     if not 0 < spread <= MAX_SPREAD:
@@ -79,12 +79,12 @@ def draw(known: Priors, seed: int, spread: float = 1.0) -> Description:
         if known.is_new(drawn):
             return drawn
     raise ConfigError(
-        f"of {MAX_DRAWS} draws with spread {spread:g} all were too close to a training speaker, or lower or higher than any; take another one"
+        f"all of {MAX_DRAWS} samples with spread {spread:g} were too close to a training speaker or outside of their range of F0; give another spread"
     )
 
 
 def _audible(model: Engine, known: Priors, drawn: Description) -> Voice:
-    """Return the voice that was drawn with errors and frames as a recording of it would have them."""
+    """Return the sampled voice, with errors and frames measured from speech converted to it."""
     autoencoder, device = model.autoencoder, model.device
     mel, f0 = known.bank_mel.to(device), known.bank_f0.to(device)
     embedding = drawn.speaker_embedding.to(device)
@@ -94,22 +94,24 @@ def _audible(model: Engine, known: Priors, drawn: Description) -> Voice:
     spoken = copy + source_detail(mel, decode_voice(model, latent, f0, own))
     errors = measure_errors([spoken], [copy], [latent], [moved], autoencoder.config.content.stride)
     frames = keep_frames([spoken], [autoencoder.normalize(spoken)], [moved])
-    # The quantiles that were drawn tell of a recording's noise and room more than of a voice: followed, they cost .2 to .4 of DNSMOS.
-    return Voice(embedding, drawn.log_f0_median, drawn.log_f0_spread, (None, None), errors, frames, HEARD_S)
+    # The sampled quantiles reflect a recording's noise and room more than a voice; using them costs .2 to .4 of DNSMOS.
+    return Voice(
+        embedding, drawn.log_f0_median, drawn.log_f0_spread, (None, None), errors, frames, HEARD_S, origin=Origin.of(model)
+    )
 
 
 @torch.inference_mode()
 def between_voices(model: Engine, first: Voice, second: Voice, steps: int) -> list[Voice]:
-    """Return voices from the first to the second, both included.
+    """Interpolate between two voices, both included.
 
-    What describes a voice goes straight through the latent space of the prior; what that leaves out of either voice is blended in by
-    share, so that the ends are the voices themselves, wherever they lie. Errors and frames are looked up in both.
+    Features are interpolated linearly in the latent space of the prior; the residuals of both voices are added in proportion, so
+    that the ends are the voices themselves. Errors and frames of both are used.
 
     Args:
-        model: Of the checkpoint that the prior was learned with, and that measured the voices.
-        first: Where to begin.
-        second: Where to end.
-        steps: How many voices, at least 2.
+        model: Model with the checkpoint of the prior, which also measured the voices.
+        first: First voice.
+        second: Last voice.
+        steps: Number of voices, at least 2.
 
     Raises:
         ConfigError: For fewer steps, or a fine-tuned voice.
@@ -118,11 +120,9 @@ def between_voices(model: Engine, first: Voice, second: Voice, steps: int) -> li
     if steps < 2:
         raise ConfigError(f"steps is {steps}; at least 2 are needed, the first voice and the second")
     if first.decoder is not None or second.decoder is not None:
-        raise ConfigError(
-            "a fine-tuned voice has a decoder of its own, and nothing lies between two decoders; save it from its clips"
-        )
+        raise ConfigError("a fine-tuned voice has its own decoder, and decoders cannot be interpolated; save it from its clips")
     known = priors()
-    known.check(model.checkpoint.sha256)
+    known.check(model)
     ends = [known.prior.encode(known.space.features(voice))[0] for voice in (first, second)]
     rebuilt = [known.space.describe(known.prior.decode(end)[0]) for end in ends]
     voices = [first]
@@ -144,6 +144,8 @@ def _on_path(path: Description, rest: Sequence[tuple[Voice, Description, float]]
     device = mixed.speaker_embedding.device
     return replace(
         mixed,
+        # Measured again, it would be a plain mix.
+        parts=(),
         speaker_embedding=normalize(embedding, dim=-1).to(device),
         log_f0_median=math.nan if math.isnan(mixed.log_f0_median) else median,
         log_f0_spread=math.nan if math.isnan(mixed.log_f0_spread) else spread,
@@ -168,7 +170,7 @@ def _quantiles_on_path(path: Description, rest: Sequence[tuple[Voice, Descriptio
 
 @dataclass(frozen=True)
 class Place:
-    """Where a voice lies on the map: the first two principal components of the training speakers' embeddings, and its median F0."""
+    """Place of a voice on the map: the first two principal components of the training speakers' embeddings, and median F0."""
 
     x: float
     y: float
@@ -177,13 +179,13 @@ class Place:
 
 @torch.inference_mode()
 def map_voices(voices: Sequence[Voice | Description], known: Priors | None = None) -> list[Place]:
-    """Return where voices lie on the map of the training speakers, of the shipped priors or others."""
+    """Return the places of voices on the map of the training speakers, of the shipped priors or others."""
     points = torch.cat([voice.speaker_embedding.cpu() for voice in voices]) @ map_axes(known or priors())
     return [Place(float(x), float(y), math.exp(v.log_f0_median)) for (x, y), v in zip(points, voices, strict=True)]
 
 
 def map_axes(known: Priors) -> Tensor:
-    """Return the map's axes (speaker_dim, 2): the same signs on every machine."""
+    """Return the axes of the map (speaker_dim, 2), with the same signs on every machine."""
     axes: Tensor = torch.linalg.svd((known.known - known.known.mean(0)).double(), full_matrices=False).Vh[:2].T.float()
     largest = axes.gather(0, axes.abs().argmax(dim=0, keepdim=True))
     return axes * largest.sign()
@@ -191,20 +193,20 @@ def map_axes(known: Priors) -> Tensor:
 
 @torch.inference_mode()
 def carry_voice(model: Engine, voice: Voice, other: Engine) -> Voice:
-    """Bring a voice to another checkpoint, which hears it anew in speech of the training data that is converted to it.
+    """Transfer a voice to another checkpoint, which measures it from speech of the training data converted to it.
 
     Args:
-        model: That measured the voice.
-        voice: Of one checkpoint.
-        other: Of the other, with the same mel.
+        model: Model that measured the voice.
+        voice: The voice.
+        other: Model with another checkpoint of the same mel.
     """
     known = priors()
     mel, f0 = known.bank_mel.to(model.device), known.bank_f0.to(model.device)
     moved = move_f0(f0, voice, "auto", known.bank_pitch)
     latent, own, n = model.autoencoder.encode_content(mel), model.autoencoder.encode_speaker(mel), mel.shape[-1]
     detail = source_detail(mel, decode_voice(model, latent, f0, own))
-    parts = (Computed(latent.shape[-1], lambda a, b: latent[..., a:b]), Computed(n, lambda a, b: detail[..., a:b]))
-    spoken = speak_sections(model, parts[0], moved, voice, "auto", parts[1], Workshop(n, False, model.device)).read(0, n)
+    parts = (LazySections(latent.shape[-1], lambda a, b: latent[..., a:b]), LazySections(n, lambda a, b: detail[..., a:b]))
+    spoken = speak_sections(model, parts[0], moved, voice, "auto", parts[1], SectionRunner(n, False, model.device)).read(0, n)
     heard = describe_voice(other, [Analysis(np.zeros(0, np.float32), spoken, moved, 0.0)])
     median, spread, seconds = voice.log_f0_median, voice.log_f0_spread, min(voice.speech_s, heard.speech_s)
     return replace(heard, log_f0_median=median, log_f0_spread=spread, speech_s=seconds)

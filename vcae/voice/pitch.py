@@ -1,4 +1,4 @@
-"""F0 moved to the range of a voice, kept, or shifted."""
+"""Conversion of F0 to the range of a voice."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from vcae.audio.f0 import F0_MAX_HZ, F0_MIN_HZ, log_f0_statistics
 from vcae.options import parse_pitch
 from vcae.voice.voice import Voice
 
-# The reference's spread of log-F0 is taken over within these bounds: short clips measure it badly.
+# Bounds on the ratio of the standard deviations of log-F0, which are unreliable for short clips.
 SPREAD_BOUNDS = (0.7, 1.4)
 
 
 class Pitched(Protocol):
-    """A voice, or whatever else has a range of F0."""
+    """Interface of objects with a range of F0, such as voices."""
 
     @property
     def log_f0_median(self) -> float:
-        """Natural log of Hz; nan when nothing is known."""
+        """Median of log-F0, natural log of Hz; nan if unknown."""
 
     @property
     def log_f0_spread(self) -> float:
-        """In nats; nan likewise."""
+        """Standard deviation of log-F0 in nats; nan if unknown."""
 
 
 def convert_f0(f0: Tensor, voice: Voice, pitch: str | float = "auto") -> Tensor:
-    """Move F0 to the reference's range, keep it, or shift it.
+    """Convert F0 to the range of a voice, keep it, or shift it.
 
     Args:
         f0: (1, T) in Hz, 0 where unvoiced.
-        voice: Whose median and (bounded) spread of log-F0 are taken with `auto`.
+        voice: Voice whose median and (bounded) standard deviation of log-F0 are used with `auto`.
         pitch: `auto`, `keep`, or semitones.
 
     Returns:
@@ -43,7 +43,7 @@ def convert_f0(f0: Tensor, voice: Voice, pitch: str | float = "auto") -> Tensor:
 
 
 def move_f0(f0: Tensor, voice: Pitched, pitch: str | float, statistics: tuple[float, float]) -> Tensor:
-    """Do what `convert_f0` does with F0 (1, T) of a recording whose median and spread of log-F0 are known."""
+    """Apply `convert_f0` to F0 (1, T) with given median and standard deviation of the recording's log-F0."""
     pitch = parse_pitch(pitch)
     voiced = f0 > 0
     if pitch == "keep" or not bool(voiced.any()):

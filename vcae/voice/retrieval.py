@@ -1,4 +1,4 @@
-"""Retrieval: the converted frames drawn towards the nearest frames that the reference really holds."""
+"""Retrieval: converted frames are pulled towards the most similar frames of the reference."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from torch import Tensor
 
 from vcae.audio.frames import gaussian_smooth
 
-# Cepstral coefficients that a frame is looked up by, and the frames beside it whose coefficients count too.
+# Cepstral coefficients by which frames are compared, and frames of context on each side.
 N_CEPSTRUM = 24
 CONTEXT = (-4, -2, 0, 2, 4)
 # Weight of a difference in voicing, in the units of the coefficients.
 VOICING_WEIGHT = 3.0
-# Squared distance over which a frame loses its say, by a factor of e.
+# Softmax temperature on squared distances.
 TEMPERATURE = 10.0
-# Deviation of the smoothing over bands that takes an envelope from a frame: harmonics stay those of the converted F0.
+# Standard deviation in bands of the smoothing that gives a frame's envelope; harmonics remain those of the converted F0.
 ENVELOPE_BANDS = 1.5
-# Deviation in frames of the smoothing over time of what retrieval moves.
+# Standard deviation in frames of the smoothing of the change over time.
 MOVE_FRAMES = 1.0
-# Frames of reference kept, evenly spaced when there are more: 120 s.
+# Most frames of the reference, evenly spaced if there are more: 120 s.
 MAX_FRAMES = 7500
 BLOCK = 2048
-# Frames to each side that what is retrieved for a frame depends on.
+# Receptive field in frames to each side.
 REACH = 4 + 3
 
 
 @dataclass(frozen=True)
 class Frames:
-    """Frames of a reference, to be found again.
+    """Frames of a reference for retrieval.
 
     Attributes:
         keys: (T, K), cepstra in context and voicing.
-        envelopes: (T, n_mels), natural log magnitude, harmonics smoothed away.
-        log_weights: (T,), how much each frame counts, natural log; 0 in a voice that is not mixed.
+        envelopes: (T, n_mels), natural log magnitude, smoothed over harmonics.
+        log_weights: (T,), natural log of the frames' weights; 0 for a voice that is not mixed.
     """
 
     keys: Tensor
@@ -60,15 +60,15 @@ def _envelope(mel: Tensor) -> Tensor:
 
 
 def keep_frames(mels: Sequence[Tensor], normalized: Sequence[Tensor], f0s: Sequence[Tensor]) -> Frames:
-    """Keep a reference's frames for `retrieve`.
+    """Collect the frames of references for `retrieve`.
 
     Args:
         mels: Each (1, n_mels, T), natural log magnitude.
-        normalized: The same, with zero mean and unit deviation per band of the training data.
+        normalized: The same, normalised per band by the training data.
         f0s: Each (1, T) in Hz, 0 where unvoiced.
 
     Returns:
-        At most `MAX_FRAMES` frames, rounded to half precision (a hundredth of a decibel), as a saved voice keeps them.
+        At most `MAX_FRAMES` frames, rounded to half precision (a hundredth of a decibel), as in a saved voice.
     """
     keys = torch.cat([_keys(x, f0) for x, f0 in zip(normalized, f0s, strict=True)])
     envelopes = torch.cat([_envelope(mel)[0].T for mel in mels])
@@ -78,23 +78,23 @@ def keep_frames(mels: Sequence[Tensor], normalized: Sequence[Tensor], f0s: Seque
 
 
 def retrieve(mel: Tensor, normalized: Tensor, f0: Tensor, frames: Frames, strength: float) -> Tensor:
-    """Draw each frame's envelope towards those of the reference's frames that resemble it.
+    """Pull each frame's envelope towards those of similar frames of the reference.
 
     Args:
-        mel: (1, n_mels, T), converted already: what resembles a frame of the reference says the same.
-        normalized: The same, with zero mean and unit deviation per band of the training data.
+        mel: (1, n_mels, T), already converted, so that similar frames of the reference have the same content.
+        normalized: The same, normalised per band by the training data.
         f0: (1, T) in Hz, 0 where unvoiced.
-        frames: Of the reference.
-        strength: 0 leaves the mel, 1 takes the reference's envelopes.
+        frames: Frames of the reference.
+        strength: 0 leaves the mel unchanged, 1 replaces the envelopes by the reference's.
 
     Returns:
         (1, n_mels, T).
 
-    Source: nearest frames of the target, as kNN-VC (Baas et al., 2023) takes them, here of the converted mel, envelopes only.
+    Source: nearest frames of the target as in kNN-VC (Baas et al., 2023), here for the converted mel, and envelopes only.
     """
     if strength == 0:
         return mel
-    # In blocks, so that memory grows with the length and not with its square.
+    # In blocks, so that memory is linear and not quadratic in the length.
     found = [
         torch.softmax(frames.log_weights - torch.cdist(block, frames.keys).square() / TEMPERATURE, dim=-1) @ frames.envelopes
         for block in torch.split(_keys(normalized, f0), BLOCK)

@@ -1,4 +1,4 @@
-"""Where saved voices lie. No import of torch, so that a wrong name is told at once."""
+"""The folder of saved voices. Without torch, so that a wrong name is reported at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def voices_folder() -> Path:
-    """Return where voices are kept: `$VCAE_VOICES`, or `vcae/voices` in the user's data folder."""
+    """Return the folder of saved voices: `$VCAE_VOICES`, or `vcae/voices` in the user's data folder."""
     chosen = os.environ.get("VCAE_VOICES")
     if chosen:
         return Path(chosen)
@@ -22,13 +22,36 @@ def voices_folder() -> Path:
 
 
 def voice_path(name: str) -> Path:
-    """Return the file of a voice's name.
+    """Return the file of a voice by its name.
 
     Raises:
-        ConfigError: If the name cannot be a file's.
+        ConfigError: If the name is not valid for a file.
     """
     if not NAME.fullmatch(name):
         raise ConfigError(
-            f"{name!r} is no name for a voice; take letters, digits, '.', '_' and '-', at most 64, a letter or digit first"
+            f"{name!r} is not a valid voice name; use at most 64 letters, digits, '.', '_' and '-', beginning with a letter or digit"
         )
     return voices_folder() / (name + SUFFIX)
+
+
+def voice_target(name: str | Path) -> Path:
+    """Return the file for saving a voice: a path with the suffix .safetensors, or the file of a voice's name.
+
+    Raises:
+        ConfigError: If the name is not valid.
+    """
+    return Path(name) if isinstance(name, Path) or name.endswith(SUFFIX) else voice_path(name)
+
+
+def find_saved(name: str | Path) -> Path:
+    """Return the file of a saved voice by its name, or a path unchanged.
+
+    Raises:
+        ConfigError: If no saved voice has this name.
+    """
+    if isinstance(name, Path) or name.endswith(SUFFIX) or os.path.exists(name):
+        return Path(name)
+    if NAME.fullmatch(name) and voice_path(name).exists():
+        return voice_path(name)
+    names = ", ".join(sorted(path.stem for path in voices_folder().glob(f"*{SUFFIX}")))
+    raise ConfigError(f"no file and no saved voice is called {name!r}; saved voices: {names or 'none'}")

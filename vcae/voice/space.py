@@ -1,4 +1,4 @@
-"""The space that new voices are drawn from: a voice as numbers and back, and the file of the priors."""
+"""The space of voice features from which new voices are sampled, and the file of the priors."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vcae import checkpoint
 from vcae.audio.f0 import log_f0_statistics
 from vcae.config import from_dict, to_dict
+from vcae.engine.engine import Engine
 from vcae.errors import CheckpointError, ConfigError
 from vcae.model.config import VoicePriorConfig
 from vcae.model.voice_prior import VoicePrior
@@ -24,25 +25,25 @@ from vcae.voice.voice import Voice
 
 FORMAT = 1
 VOICES = "voices"
-# Medians and spreads of log-F0 that a voice can have, in nats of Hz and nats.
+# Ranges of a voice's median (natural log of Hz) and standard deviation (nats) of log-F0.
 MEDIANS = (math.log(65.0), math.log(420.0))
 SPREADS = (0.03, 0.5)
-# What the space and the bank consist of, with the number of dimensions of each.
+# Tensors of the space and of the bank, with their numbers of dimensions.
 SPACE = {"mean": 1, "whiten": 2, "unwhiten": 2, "quantile_mean": 1, "quantile_basis": 2}
-# What must stand beside the weights.
-FACTS = ("base_sha256", "limit", "directions", "medians")
+# Required keys of the metadata.
+FACTS = ("speaker_sha256", "limit", "directions", "medians")
 BANK = {"mel": 2, "f0": 1}
 
 
 @dataclass(frozen=True)
 class Description:
-    """What is drawn of a voice.
+    """Features of a voice, as sampled from the prior.
 
     Attributes:
         speaker_embedding: (1, speaker_dim), unit norm.
-        log_f0_median: Natural log of Hz.
-        log_f0_spread: In nats.
-        quantiles: Of the mel bands, as `vcae.voice.matching.band_quantiles` measures them.
+        log_f0_median: Median of log-F0, natural log of Hz.
+        log_f0_spread: Standard deviation of log-F0 in nats.
+        quantiles: Quantiles of the mel bands, as from `vcae.voice.matching.band_quantiles`.
     """
 
     speaker_embedding: Tensor
@@ -53,12 +54,12 @@ class Description:
 
 @dataclass(frozen=True)
 class VoiceSpace:
-    """A linear map between voices and numbers in which recordings of one speaker scatter alike in all directions.
+    """Linear map between voices and whitened features, whose variance within speakers is equal in all directions.
 
     Attributes:
-        mean: (F,), of embedding, median and spread of log-F0, and the quantiles' principal components.
-        whiten: (F, F), a row of numbers times this is whitened; `unwhiten` undoes it.
-        unwhiten: (F, F).
+        mean: (F,), mean of embedding, median and standard deviation of log-F0, and the quantiles' principal components.
+        whiten: (F, F), whitening matrix, to be multiplied from the right.
+        unwhiten: (F, F), its inverse.
         quantile_mean: (2 * n_mels * N_QUANTILES,).
         quantile_basis: (2 * n_mels * N_QUANTILES, Q), orthonormal columns.
     """
@@ -70,7 +71,7 @@ class VoiceSpace:
     quantile_basis: Tensor
 
     def features(self, voice: Voice | Description) -> Tensor:
-        """Return a voice as whitened numbers (1, F); what is not known of it takes the mean."""
+        """Return the whitened features (1, F) of a voice; unknown ones are replaced by the mean."""
         average = self.quantile_mean.view(2, -1, N_QUANTILES)
         quantiles = torch.stack([known if q is None else q.cpu() for q, known in zip(voice.quantiles, average, strict=True)])
         components = (quantiles.flatten() - self.quantile_mean) @ self.quantile_basis
@@ -80,7 +81,7 @@ class VoiceSpace:
         return ((torch.cat([voice.speaker_embedding.cpu()[0], pitch, components]) - self.mean) @ self.whiten)[None]
 
     def describe(self, features: Tensor) -> Description:
-        """Return the voice that whitened numbers (1, F) stand for."""
+        """Return the voice for whitened features (1, F)."""
         numbers = (features @ self.unwhiten + self.mean)[0]
         dim = len(numbers) - 2 - self.quantile_basis.shape[1]
         flat = self.quantile_mean + self.quantile_basis @ numbers[dim + 2 :]
@@ -96,17 +97,17 @@ class VoiceSpace:
 
 @dataclass(frozen=True)
 class Priors:
-    """What `vcae generate` draws from.
+    """Prior of voices with its space, training speakers and bank of speech, as used by `vcae generate`.
 
     Attributes:
-        path: Where it was read from.
-        sha256: Of the file, hex.
-        metadata: What stands beside the weights.
-        prior: Of voices.
-        space: In which it lies.
-        known: (S, speaker_dim), embeddings of the training speakers, whom no new voice may come close to.
-        bank_mel: (1, n_mels, T), speech by which a new voice is made audible, natural log magnitude.
-        bank_f0: (1, T) in Hz, 0 where unvoiced.
+        path: The file.
+        sha256: SHA-256 of the file, hex.
+        metadata: Metadata stored with the weights.
+        prior: Prior of voices.
+        space: Space of voice features.
+        known: (S, speaker_dim), embeddings of the training speakers, to which new voices must not be close.
+        bank_mel: (1, n_mels, T), natural log magnitude, speech from which new voices are measured after conversion.
+        bank_f0: (1, T) in Hz, 0 where unvoiced, F0 of that speech.
     """
 
     path: Path
@@ -120,38 +121,39 @@ class Priors:
 
     @property
     def bank_pitch(self) -> tuple[float, float]:
-        """Median and spread of the bank's log-F0."""
+        """Median and standard deviation of the bank's log-F0."""
         return log_f0_statistics(self.bank_f0[0])
 
     @cached_property
     def directions(self) -> Tensor:
-        """Principal components of the training speakers' embeddings in which voices are drawn (speaker_dim, D)."""
+        """Principal components of the training speakers' embeddings along which voices are sampled (speaker_dim, D)."""
         centred = (self.known - self.known.mean(0)).double()
         axes: Tensor = torch.linalg.svd(centred, full_matrices=False).Vh[: int(self.metadata["directions"])].T.float()
         return axes
 
     def confine(self, drawn: Description) -> Description:
-        """Return what was drawn with the part of the embedding that lies along `directions`, at unit norm."""
+        """Return the sample with its embedding projected onto `directions` and normalised."""
         middle = self.known.mean(0)
         kept = middle + (drawn.speaker_embedding - middle) @ self.directions @ self.directions.T
         return replace(drawn, speaker_embedding=nn.functional.normalize(kept, dim=-1))
 
     def is_new(self, drawn: Description) -> bool:
-        """Return whether a voice is unlike every training speaker, and no lower or higher than all of them."""
+        """Return whether a voice differs enough from every training speaker and is within their range of F0."""
         low, high = self.metadata["medians"]
         nearest = float((self.known @ drawn.speaker_embedding[0]).max())
         return nearest <= float(self.metadata["limit"]) and low <= drawn.log_f0_median <= high
 
-    def check(self, model_sha256: str) -> None:
-        """Refuse another checkpoint than the one these priors were learned with.
+    def check(self, model: Engine) -> None:
+        """Refuse a checkpoint whose speaker encoder is not the one whose embeddings these priors were learned from.
 
         Raises:
-            CheckpointError: If it is another one.
+            CheckpointError: If it has another one, or none.
         """
-        if self.metadata["base_sha256"] != model_sha256:
+        found = checkpoint.hash_weights(model.autoencoder.the_speaker_encoder())
+        if self.metadata["speaker_sha256"] != found:
             raise CheckpointError(
-                f"{self.path.name} draws for the checkpoint default ({self.metadata['base_sha256'][:12]}...), and the one in use is another "
-                f"({model_sha256[:12]}...); use --checkpoint default"
+                f"{self.path.name} draws embeddings of the speaker encoder {self.metadata['speaker_sha256'][:12]}..., and that of "
+                f"{model.checkpoint.path.name} is another ({found[:12]}...); use the checkpoint default"
             )
 
 
@@ -166,13 +168,13 @@ def save_priors(
     """Save priors in float16.
 
     Args:
-        path: Of the file.
-        prior: Of voices.
-        space: In which it lies.
+        path: File to write.
+        prior: Prior of voices.
+        space: Space of voice features.
         known: (S, speaker_dim), embeddings of the training speakers.
         bank: Mel (1, n_mels, T) and F0 (1, T) of speech that makes voices audible.
-        metadata: `base_sha256`, `limit` (the cosine to a known speaker up to which a voice is new), `directions` (see `Priors`),
-            `medians` (the least and the most log-F0 that a voice may have), and plain data.
+        metadata: `speaker_sha256` (see `checkpoint.hash_weights`), `limit` (the cosine to a known speaker up to which a voice is new),
+            `directions` (see `Priors`), `medians` (the least and the most log-F0 that a voice may have), and plain data.
 
     Raises:
         CheckpointError: If the file cannot be written.
@@ -188,7 +190,7 @@ def load_priors(name: str | Path = VOICES) -> Priors:
     """Load priors, strictly, by the name of shipped ones or by path.
 
     Raises:
-        CheckpointError: If they are missing, damaged, not finite or something else.
+        CheckpointError: If they are missing, damaged, not finite or of another kind.
     """
     path = checkpoint.find(name)
     metadata = checkpoint.read_metadata(path)
@@ -203,7 +205,7 @@ def load_priors(name: str | Path = VOICES) -> Priors:
             metadata[key]
     except (KeyError, TypeError, RuntimeError, ConfigError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{path} holds no priors of voices ({reason}); give {VOICES}, or reinstall vcae") from error
+        raise CheckpointError(f"{path} is not a prior of voices ({reason}); give {VOICES}, or reinstall vcae") from error
     _check_sizes(path, space, prior.config, known, mel, f0)
     if not all(bool(value.isfinite().all()) for value in tensors.values()):
         raise CheckpointError(f"{path} holds weights that are not finite; get a fresh copy of it")

@@ -1,4 +1,4 @@
-"""What `--speaker` may be: clips, saved voices, and mixes of them. No import of torch until a voice is made."""
+"""Values of `--speaker`: clips, saved voices, and mixes of them. Torch is imported when a voice is measured."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from vcae.engine.engine import Engine
     from vcae.voice.voice import Voice
 
-# Of a longer clip of a voice, so much of its beginning is heard.
+# Longest clip of a voice; only the beginning of a longer one is used.
 MAX_CLIP_S = 600.0
 
 
 @dataclass(frozen=True)
 class Speaker:
-    """One --speaker: a clip, or the file of a saved voice, with its weight if one was given."""
+    """Value of one --speaker: a clip or the file of a saved voice, with its weight if one was given."""
 
     path: Path
     saved: bool
@@ -29,10 +29,10 @@ class Speaker:
 
 
 def parse_speaker(text: str) -> Speaker:
-    """Read a --speaker: a clip, a saved voice's name or file, and `:WEIGHT` after it if it is to be mixed.
+    """Parse a --speaker: a clip, or a saved voice's name or file, optionally followed by `:WEIGHT` for a mix.
 
     Raises:
-        ConfigError: If it is neither a file nor a saved voice, or its weight is no number.
+        ConfigError: If it is neither a file nor a saved voice, or its weight is not a number.
     """
     from vcae.voice.shelf import NAME, SUFFIX, voice_path, voices_folder
 
@@ -55,21 +55,21 @@ def parse_speaker(text: str) -> Speaker:
 
 
 def read_clips(speakers: list[Speaker]) -> dict[Path, Sound]:
-    """Read the clips among the speakers, before a model is loaded, so that a bad one is named at once."""
+    """Read the clips among the speakers, before a model is loaded, so that unusable ones are reported at once."""
     from vcae.audio.io import read_sound
 
     return {s.path: read_sound(str(s.path), first_s=MAX_CLIP_S) for s in speakers if not s.saved}
 
 
 def find_voice(model: Engine, speakers: list[Speaker], clips: dict[Path, Sound], denoise: bool = False) -> Voice:
-    """Make one voice of all speakers: clips without weights are one voice; with a weight or a saved voice among them, all are mixed.
+    """Return the voice of all speakers: clips without weights are one voice; with a weight or a saved voice among them, all are mixed.
 
-    With `denoise`, clips are cleaned first; a saved voice stays as it was heard.
+    With `denoise`, clips are denoised first; saved voices are unchanged.
     """
     from vcae.voice.file import load_voice
-    from vcae.voice.voice import hear_voice, mix_voices
+    from vcae.voice.voice import mix_voices, voice_from_sounds
 
     if all(s.weight is None and not s.saved for s in speakers):
-        return hear_voice(model, list(clips.values()), denoise)
-    voices = [load_voice(s.path, model) if s.saved else hear_voice(model, [clips[s.path]], denoise) for s in speakers]
+        return voice_from_sounds(model, list(clips.values()), denoise)
+    voices = [load_voice(s.path, model) if s.saved else voice_from_sounds(model, [clips[s.path]], denoise) for s in speakers]
     return mix_voices(voices, [1.0 if s.weight is None else s.weight for s in speakers])

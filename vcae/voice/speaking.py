@@ -1,4 +1,4 @@
-"""Content said in a voice: decoded, put right and drawn to what is known of it."""
+"""Decoding of content in a voice, with corrections by the voice's reference."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from vcae.audio.frames import active_levels
-from vcae.audio.sections import Computed, Sections, Workshop
+from vcae.audio.sections import LazySections, SectionRunner, Sections
 from vcae.engine.decoding import decode_sections
 from vcae.engine.engine import Engine
 from vcae.engine.listening import frame_levels
@@ -14,19 +14,20 @@ from vcae.voice.matching import FULL_MATCH_S, correct_errors, map_quantiles, sec
 from vcae.voice.retrieval import REACH, retrieve
 from vcae.voice.voice import Voice
 
-# How far each band is distributed as the reference's: fully, it takes more of the voice's average and costs a quarter of the words.
+# Strength of matching each band's distribution to the reference's; at full strength it matches the average voice better, but a quarter of the
+# words are lost.
 DISTRIBUTION = 0.25
-# Seconds of sound in the source from which it counts so much, and in proportion less: a short one does not know its own distribution.
+# Seconds of sound in the source from which that strength applies; it is reduced in proportion for shorter ones, whose distribution is unreliable.
 DISTRIBUTION_S = 6.0
-# How far frames are drawn to the reference's own, and the seconds of speech from which they are.
+# Default strength of retrieval, and seconds of reference speech from which it applies.
 MATCH_BY_LENGTH = (0.5, 10.0)
 
 
 def default_match(model: Engine, voice: Voice) -> float:
-    """Return how far frames are drawn to a reference's own by default.
+    """Return the default strength of retrieval.
 
-    Not at all where the decoder attends to the reference itself; else by its seconds of speech: with little to choose from, the nearest
-    frame is too often one of another sound.
+    It is 0 if the decoder attends to the reference; otherwise it grows with the seconds of reference speech, as with few frames the
+    nearest one often has another content.
     """
     if model.autoencoder.decoder.attention:
         return 0.0
@@ -34,45 +35,51 @@ def default_match(model: Engine, voice: Voice) -> float:
 
 
 def default_detail(model: Engine) -> float:
-    """Return how much of the source's detail is kept by default: all where the code is narrow and continuous, else none."""
+    """Return the default strength of the source's detail: 1 if the code is narrow and continuous, else 0."""
     return 1.0 if model.autoencoder.quantizer is None and not model.autoencoder.decoder.attention else 0.0
 
 
 @torch.inference_mode()
 def speak(model: Engine, latent: Tensor, f0: Tensor, voice: Voice, match: float | str = "auto") -> Tensor:
-    """Decode content in a voice, put its averages right by the voice's own frames, and draw it towards these.
+    """Decode content in a voice, correct its systematic errors, and pull it towards frames of the reference.
 
     Args:
-        model: With an autoencoder that has a speaker part.
+        model: Model whose autoencoder has a speaker part.
         latent: (1, D, ceil(T / stride)).
         f0: (1, T) in Hz, 0 where unvoiced.
-        voice: Whose.
-        match: 0 to 1, how far frames are drawn to the voice's own; `auto` decides by how much of it was heard.
+        voice: Target voice.
+        match: Strength of retrieval, 0 to 1; `auto` depends on the seconds of reference speech.
 
     Returns:
         (1, n_mels, T), natural log magnitude.
     """
     n = f0.shape[-1]
-    whole = Computed(latent.shape[-1], lambda start, stop: latent[..., start:stop])
-    return speak_sections(model, whole, f0, voice, match, None, Workshop(n, False, model.device)).read(0, n)
+    whole = LazySections(latent.shape[-1], lambda start, stop: latent[..., start:stop])
+    return speak_sections(model, whole, f0, voice, match, None, SectionRunner(n, False, model.device)).read(0, n)
 
 
 def speak_sections(
-    model: Engine, latent: Sections, f0: Tensor, voice: Voice, match: float | str, detail: Sections | None, work: Workshop
+    model: Engine,
+    latent: Sections,
+    f0: Tensor,
+    voice: Voice,
+    match: float | str,
+    detail: Sections | None,
+    runner: SectionRunner,
 ) -> Sections:
-    """Do what `speak` does by sections: what hangs on the whole is measured in passes over what is kept.
+    """Apply `speak` by sections: statistics of the whole recording are measured in passes over stored sections.
 
     Args:
         model: As in `speak`.
         latent: Of ceil(T / stride) steps.
         f0: (1, T) in Hz, 0 where unvoiced.
-        voice: Whose.
+        voice: Target voice.
         match: As in `speak`.
-        detail: Of T steps, to add to the decoder's mel, from `hear_detail`; or None.
-        work: How to go through it.
+        detail: Of T frames, from `detail_sections`, to add to the decoder's mel; or None.
+        runner: Runner of computations over the sections.
 
     Returns:
-        The mel, of T steps.
+        The mel, of T frames.
     """
     autoencoder, n = model.autoencoder, f0.shape[-1]
     stride, trust = autoencoder.config.content.stride, min(1.0, voice.speech_s / FULL_MATCH_S)
@@ -84,10 +91,10 @@ def speak_sections(
         code = latent.read(start // stride, -(-stop // stride))
         return correct_errors(mel, code, f0[:, start:stop], stride, voice.errors, trust)
 
-    mel: Sections = work.keep(Computed(n, corrected, multiple=stride))
-    heard_s = float(active_levels(frame_levels(mel, work)).sum()) / model.mel_config.frame_rate
+    mel: Sections = runner.store(LazySections(n, corrected, multiple=stride))
+    heard_s = float(active_levels(frame_levels(mel, runner)).sum()) / model.mel_config.frame_rate
     distribution = DISTRIBUTION * trust * min(1.0, heard_s / DISTRIBUTION_S)
-    mel = _distributed(mel, f0, voice, distribution, work)
+    mel = _distributed(mel, f0, voice, distribution, runner)
     strength = default_match(model, voice) if isinstance(match, str) else match
     if strength == 0:
         return mel
@@ -97,11 +104,11 @@ def speak_sections(
         section = matched.read(start, stop)
         return retrieve(section, autoencoder.normalize(section), f0[:, start:stop], voice.frames, strength)
 
-    return _distributed(work.keep(Computed(n, retrieved, REACH)), f0, voice, distribution, work)
+    return _distributed(runner.store(LazySections(n, retrieved, REACH)), f0, voice, distribution, runner)
 
 
-def _distributed(mel: Sections, f0: Tensor, voice: Voice, strength: float, work: Workshop) -> Computed:
-    have = section_quantiles(mel, f0, active_levels(frame_levels(mel, work))[0, 0] > 0, work)
-    return Computed(
+def _distributed(mel: Sections, f0: Tensor, voice: Voice, strength: float, runner: SectionRunner) -> LazySections:
+    have = section_quantiles(mel, f0, active_levels(frame_levels(mel, runner))[0, 0] > 0, runner)
+    return LazySections(
         mel.n, lambda start, stop: map_quantiles(mel.read(start, stop), f0[:, start:stop], have, voice.quantiles, strength)
     )

@@ -1,0 +1,66 @@
+"""Mixing of channels to mono without dead channels and without cancellation of antiphase ones."""
+
+from __future__ import annotations
+
+import numpy as np
+
+# A channel this far below the loudest one (-20 dB) is ignored, as it would only make the mean quieter.
+DEAD_POWER = 1e-2
+# Channels with a lower correlation than this are inverted, so that they do not cancel each other.
+ANTIPHASE = -0.5
+# Floats should be within -1..1; above this (24 dB) they have another scale, and the smallest scale that contains them is used.
+MAX_FLOAT = 16.0
+SCALES = (float(1 << 15), float(1 << 23), float(1 << 31))
+
+
+class ChannelMeter:
+    """Measurement of levels and correlations of a recording's channels.
+
+    Args:
+        n_channels: Number of channels.
+
+    Attributes:
+        peak: Largest magnitude of the finite samples.
+    """
+
+    def __init__(self, n_channels: int) -> None:
+        self.n, self.peak = 0, 0.0
+        self._sum, self._products = np.zeros(n_channels), np.zeros((n_channels, n_channels))
+
+    def add(self, block: np.ndarray) -> None:
+        """Add the next samples (n, channels)."""
+        block = np.nan_to_num(np.asarray(block, np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+        self.n += len(block)
+        self.peak = max(self.peak, float(np.abs(block).max(initial=0.0)))
+        self._sum += block.sum(axis=0)
+        self._products += block.T @ block
+
+    @property
+    def full_scale(self) -> float:
+        """Full scale: 1, or 2^15, 2^23 or 2^31 if integers were stored as floats."""
+        if self.peak <= MAX_FLOAT:
+            return 1.0
+        return next((scale for scale in SCALES if self.peak <= scale), SCALES[-1])
+
+    def weights(self) -> np.ndarray:
+        """Return the weights of the channels (channels,): a mean of the active ones, with inverted ones turned."""
+        mean = self._sum / max(self.n, 1)
+        # Without the DC offset.
+        covariance = self._products / max(self.n, 1) - np.outer(mean, mean)
+        power = covariance.diagonal().clip(min=0)
+        loudest = int(power.argmax())
+        if power[loudest] <= 0:
+            return np.full(len(power), 1 / len(power))
+        alive = power >= DEAD_POWER * power[loudest]
+        alike = covariance[loudest] / np.sqrt(np.maximum(power * power[loudest], 1e-30))
+        signs = np.where(alike < ANTIPHASE, -1.0, 1.0)
+        return np.asarray(alive * signs / alive.sum())
+
+
+def mix_down(block: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mix samples (n, channels) to one channel (n,), float32."""
+    if block.shape[1] == 1 and weights[0] == 1:
+        return np.ascontiguousarray(block[:, 0], dtype=np.float32)
+    if (weights == 1 / len(weights)).all():
+        return np.ascontiguousarray(block.mean(axis=1), dtype=np.float32)
+    return np.asarray(block @ weights, dtype=np.float32)
