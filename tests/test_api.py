@@ -214,7 +214,6 @@ def test_errors_at_a_python_prompt_name_no_option_of_the_command_line(model, con
         lambda: converted.save("/proc/none/out.wav"),
         lambda: vcae.load("vq", device="mps"),
         lambda: vcae.load("ladder"),
-        lambda: vcae.load("vq").new_voice(1),
         lambda: model.speak(vcae.Units("a", (1, 2), None, None), REFERENCE),
     ]
     for cause in causes:

@@ -424,7 +424,7 @@ def test_pictures_without_matplotlib(tiny_vq_checkpoint, clips, tmp_path, monkey
 UNITS_CASES = {
     "missing file": (lambda d, c: [d / "no.wav"], "no.wav does not exist"),
     "empty folder": (lambda d, c: [d], "holds no sound files"),
-    "continuous": (lambda d, c: [c / "source.flac", "--checkpoint", "default"], "continuous code and no units"),
+    "continuous": (lambda d, c: [c / "source.flac", "--checkpoint", "default"], "continuous latent and no units"),
     "textgrids to a file": (lambda d, c: [c, "-o", d / "a.TextGrid"], "name a folder and --format textgrid"),
     "textgrids to a pipe": (lambda d, c: [c, "--format", "textgrid"], "name a folder with -o"),
     "onto itself": (lambda d, c: [c / "source.flac", "-o", c / "source.flac", "--force"], "is an input too"),
@@ -452,7 +452,7 @@ SPEAK_CASES = {
         f"is of checkpoint vq ({SHA[:12]}...), and the one",
     ),
     "too many": ('{"units": [1], "start_s": [0], "end_s": [20000]}', [], "allowed are 337500 (3 hours)"),
-    "continuous": ("1 2\n", ["--checkpoint", "default"], "continuous code and no units"),
+    "continuous": ("1 2\n", ["--checkpoint", "default"], "continuous latent and no units"),
     "no times": ("1 2\n", ["--durations", "file"], "units without times"),
     "pitch": ("1 2\n", ["--pitch", "keep"], "units have none to keep"),
     "several to a file": ("1 2\n3 4\n", [], "has 2 sequences; give a folder"),

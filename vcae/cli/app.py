@@ -30,6 +30,9 @@ from vcae.cli.common import EXIT_USER_ERROR
 from vcae.environment import prepare
 from vcae.version import __version__
 
+# Panels of `vcae --help`.
+MAIN, RESEARCH, SERVING = "Commands", "Research", "In a browser, over HTTP"
+
 app = typer.Typer(
     help="Voice conversion on a laptop, offline: the words of one recording in the voice of another.",
     no_args_is_help=True,
@@ -37,26 +40,26 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("convert")(convert.convert)
-app.command("reconstruct")(copy.reconstruct)
-app.command("vocode")(copy.vocode)
-app.command("units")(units.units)
-app.command("speak")(units.speak)
-app.command("compress")(codec.compress)
-app.command("decompress")(codec.decompress)
-app.command("denoise")(denoise.denoise)
-app.command("embed")(embed.embed)
-app.command("stream")(stream.stream)
-app.command("plot")(plot.plot)
-app.command("interpolate")(generate.interpolate)
-app.command("info")(info.info)
-app.command("demo")(demo.demo)
-app.command("serve")(demo.serve)
-app.command("evaluate")(evaluate.evaluate)
-app.add_typer(voice.app, name="voice")
-app.add_typer(generate.app, name="generate")
+app.command("convert", rich_help_panel=MAIN)(convert.convert)
+app.command("reconstruct", rich_help_panel=RESEARCH)(copy.reconstruct)
+app.command("vocode", rich_help_panel=RESEARCH)(copy.vocode)
+app.command("units", rich_help_panel=MAIN)(units.units)
+app.command("speak", rich_help_panel=MAIN)(units.speak)
+app.command("compress", rich_help_panel=MAIN)(codec.compress)
+app.command("decompress", rich_help_panel=MAIN)(codec.decompress)
+app.command("denoise", rich_help_panel=MAIN)(denoise.denoise)
+app.command("embed", rich_help_panel=RESEARCH)(embed.embed)
+app.command("stream", rich_help_panel=MAIN)(stream.stream)
+app.command("plot", rich_help_panel=RESEARCH)(plot.plot)
+app.command("interpolate", rich_help_panel=MAIN)(generate.interpolate)
+app.command("info", rich_help_panel=MAIN)(info.info)
+app.command("demo", rich_help_panel=SERVING)(demo.demo)
+app.command("serve", rich_help_panel=SERVING)(demo.serve)
+app.command("evaluate", rich_help_panel=RESEARCH)(evaluate.evaluate)
+app.add_typer(voice.app, name="voice", rich_help_panel=MAIN)
+app.add_typer(generate.app, name="generate", rich_help_panel=MAIN)
 anomaly_classes.register(anomaly.app)
-app.add_typer(anomaly.app, name="anomaly")
+app.add_typer(anomaly.app, name="anomaly", rich_help_panel=RESEARCH)
 
 
 def _print_version(wanted: bool) -> None:

@@ -36,7 +36,7 @@ def decompress(
         list[str],
         typer.Argument(
             help=".vcz files, folders of them, patterns, a CSV with the column source, or '-' for standard input.",
-            metavar="SOURCES...",
+            metavar="SOURCES",
         ),
     ],
     run: Run,

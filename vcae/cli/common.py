@@ -36,10 +36,14 @@ class Device(str, Enum):
 
 OutputOption = Annotated[
     str | None,
-    typer.Option("--output", "-o", help="Output file; its suffix sets the format, '-' is a wav on standard output."),
+    typer.Option(
+        "--output", "-o", metavar="FILE", help="Output file; its suffix sets the format, '-' is a wav on standard output."
+    ),
 ]
 DeviceOption = Annotated[Device, typer.Option(help="Device to compute on; auto uses a GPU if there is one.")]
-CheckpointOption = Annotated[str, typer.Option(help="Name of a shipped checkpoint or path of a .safetensors file.")]
+CheckpointOption = Annotated[
+    str, typer.Option(metavar="NAME|FILE", help="Name of a shipped checkpoint or path of a .safetensors file.")
+]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the vocoder's noise: the same seed gives the same file.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace an existing output file.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]

@@ -37,6 +37,7 @@ SpeakerOption = Annotated[
     typer.Option(
         "--speaker",
         "-s",
+        metavar="VOICE",
         help="Target voice: an audio clip or the name of a saved voice; repeat it for more clips, or mix voices with weights: a.wav:0.7.",
     ),
 ]
@@ -49,25 +50,30 @@ def convert(
         typer.Argument(
             help="Recordings to convert: sound files, folders, patterns, '-' for a wav on standard input; or a CSV with the columns source, "
             "speaker[, output].",
-            metavar="SOURCES...",
+            metavar="SOURCES",
         ),
     ],
     run: Run,
     speaker: SpeakerOption = None,
     output: OutputOption = None,
-    pitch: Annotated[str, typer.Option(help="auto: the voice's range; keep: the source's; a number: semitones.")] = "auto",
+    pitch: Annotated[
+        str,
+        typer.Option(metavar="auto|keep|SEMITONES", help="auto: the voice's range; keep: the source's; a number: semitones."),
+    ] = "auto",
     strength: Annotated[float, typer.Option(help="0: the source's own voice, 1: the voice of --speaker.")] = 1.0,
     match: Annotated[
         str,
         typer.Option(
-            help="How strongly to pull frames towards similar frames of the reference, 0 to 1; auto: depends on its length."
+            metavar="auto|0..1",
+            help="How strongly to pull frames towards similar frames of the reference, 0 to 1; auto: depends on its length.",
         ),
     ] = "auto",
     detail: Annotated[
         str,
         typer.Option(
+            metavar="auto|0..1",
             help="How much of the source that its code does not represent is added back, 0 to 1. More makes words clearer and leaves a "
-            "little of the source's voice. auto: depends on the checkpoint."
+            "little of the source's voice. auto: depends on the checkpoint.",
         ),
     ] = "auto",
     loudness: Annotated[Loudness, typer.Option(help="source: follow its loudness; flat: only its level.")] = Loudness.source,

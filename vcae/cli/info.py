@@ -1,4 +1,4 @@
-"""`vcae info`: describe a checkpoint, a sound file or a compressed file."""
+"""`vcae info`: describe any file that vcae reads or writes."""
 
 from __future__ import annotations
 
@@ -15,20 +15,56 @@ from vcae.cli.common import JsonOption, user_errors
 @user_errors
 def info(
     what: Annotated[
-        str, typer.Argument(help="A shipped checkpoint's name, a .safetensors file, a sound file, or a .vcz file.")
+        str,
+        typer.Argument(
+            help="Name of a shipped checkpoint or of a saved voice; or a file: model, voice, sound, .vcz, units, features, report or scores."
+        ),
     ] = "default",
     json: JsonOption = False,
 ) -> None:
-    """Describe a checkpoint, a sound file, or a compressed file."""
-    from vcae.codec.vcz import describe_code, is_code
-
-    describe = describe_code if is_code(what) else _describe_checkpoint if _is_checkpoint(what) else _describe_sound
-    values = describe(what)
+    """Describe a file: what it is, what made it, and the figures in it."""
+    values = _describe(what)
+    values = {"kind": values.pop("kind"), **values}
     if json:
         typer.echo(json_module.dumps(values))
         return
     for key, value in _flatten(values):
         typer.echo(f"{key:<36} {value}")
+
+
+def _describe(what: str) -> dict[str, Any]:
+    from vcae.codec.vcz import describe_code, is_code
+
+    if is_code(what):
+        return {"kind": "compressed speech", **describe_code(what)}
+    if _is_checkpoint(what):
+        return _describe_model(what)
+    from vcae.cli.written import TEXTS, describe_features, describe_text
+    from vcae.tasks.embed_files import SUFFIXES
+
+    suffix = Path(what).suffix.lower()
+    if suffix in SUFFIXES:
+        return describe_features(what)
+    if suffix in TEXTS:
+        return describe_text(what)
+    return {"kind": "sound", **_describe_sound(what)}
+
+
+def _describe_model(what: str) -> dict[str, Any]:
+    """Describe a checkpoint by name or path, a saved voice likewise, a detector or a classifier."""
+    from vcae.checkpoint import find
+    from vcae.cli.written import describe_model_file
+    from vcae.errors import CheckpointError
+    from vcae.voice.shelf import NAME, voice_path
+
+    try:
+        path = find(what)
+    except CheckpointError:
+        if not (NAME.fullmatch(what) and voice_path(what).exists()):
+            raise
+        path = voice_path(what)
+    found = describe_model_file(path)
+    return {"kind": "checkpoint", **_describe_checkpoint(str(path))} if found is None else found
 
 
 def _is_checkpoint(what: str) -> bool:

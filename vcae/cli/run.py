@@ -40,18 +40,22 @@ SourcesArgument = Annotated[
     list[str],
     typer.Argument(
         help="Sound files, folders of them, patterns such as 'day1/*.wav', a CSV with the column source, or '-' for standard input.",
-        metavar="SOURCES...",
+        metavar="SOURCES",
     ),
 ]
 OutDirOption = Annotated[
     Path | None,
     typer.Option(
-        help="Folder for the outputs of all sources, and for report.jsonl; subfolders are preserved.", rich_help_panel=MANY
+        metavar="FOLDER",
+        help="Folder for the outputs of all sources, and for report.jsonl; subfolders are preserved.",
+        rich_help_panel=MANY,
     ),
 ]
 GlobOption = Annotated[
     str | None,
-    typer.Option(help="Files of a folder to use, such as '*.flac'; by default all sound files.", rich_help_panel=MANY),
+    typer.Option(
+        metavar="PATTERN", help="Files of a folder to use, such as '*.flac'; by default all sound files.", rich_help_panel=MANY
+    ),
 ]
 JobsOption = Annotated[int, typer.Option(min=0, help="Worker processes; 0: one per core.", rich_help_panel=MANY)]
 ResumeOption = Annotated[

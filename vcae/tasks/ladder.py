@@ -22,7 +22,7 @@ MAX_RUNGS = 64
 
 
 def save_ladder(path: str | Path, rungs: Mapping[int, Autoencoder], info: Mapping[str, Any]) -> None:
-    """Save rungs in float16 under their number of dimensions.
+    """Save rungs in 8 bits (see `checkpoint.round_weights`) under their number of dimensions.
 
     Args:
         path: Ends in .safetensors.
@@ -40,7 +40,8 @@ def save_ladder(path: str | Path, rungs: Mapping[int, Autoencoder], info: Mappin
             raise CheckpointError(
                 f"the rung of {dim} differs from the others in more than the size of its code; train it with the same settings"
             )
-    tensors = {f"{dim}.{k}": v.half() for dim, rung in rungs.items() for k, v in rung.state_dict().items()}
+    tensors = checkpoint.round_weights({f"{dim}.{k}": v for dim, rung in rungs.items() for k, v in rung.state_dict().items()})
+    tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
     ladder = {"dims": sorted(rungs), "autoencoder": to_dict(common)}
     metadata = {"format": checkpoint.FORMAT, "ladder": ladder, "info": dict(info)}
     checkpoint.write_tensors(path, tensors, {"vcae": json.dumps(metadata)})
