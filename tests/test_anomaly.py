@@ -321,7 +321,7 @@ def test_the_commands_from_fit_to_decision(folders, tmp_path):
     [
         (["watch", "-", "-m", "MODEL"], "--rate"),
         (["watch", "-", "-m", "MODEL", "--rate", "10"], "allowed are 8000"),
-        (["watch", "nowhere.wav", "-m", "MODEL"], "no file"),
+        (["watch", "nowhere.wav", "-m", "MODEL"], "is not a file"),
         (["score", "EMPTY", "-m", "MODEL"], "holds no sound files"),
         (["score", "nowhere.wav", "-m", "MODEL"], "nowhere.wav does not exist"),
         (["fit", "EMPTY", "-o", "x.safetensors"], "holds no sound files"),

@@ -86,7 +86,7 @@ def _drop_tensor(path):
         (lambda p: p.write_bytes(b""), r"not a complete safetensors file \(0 bytes\)"),
         (_not_finite, "not finite"),
         (_drop_tensor, "does not fit its own config"),
-        (lambda p: save_file({"a": torch.zeros(1)}, p), "something else"),
+        (lambda p: save_file({"a": torch.zeros(1)}, p), "from another program"),
         (lambda p: _rewrite_metadata(p, lambda m: m | {"format": 99}), "format 99; this version reads format 1"),
         (lambda p: _rewrite_metadata(p, lambda m: m | {"vocoder": {"depth": 3}}), "config this version does not know"),
         (lambda p: p.unlink(), "does not exist"),
@@ -207,11 +207,13 @@ def test_eight_bits_are_close_small_and_checked(tmp_path, attending_autoencoder)
     rounded = {name.removesuffix(checkpoint.STEPS) for name in stored if name.endswith(checkpoint.STEPS)}
     assert rounded
     assert all(stored[name].dtype == torch.int8 for name in rounded)
-    assert path.stat().st_size < 0.8 * whole.stat().st_size
+    n = sum(v.numel() for v in stored.values() if v.dtype == torch.int8)
+    # A byte less for each weight that is rounded; the steps and their names take some again.
+    assert path.stat().st_size < whole.stat().st_size - 0.5 * n
     loaded = checkpoint.load(path).autoencoder.state_dict()
     for key, value in attending_autoencoder.state_dict().items():
-        # Half a step of the channel's largest weight, and what float16 rounds.
-        most = value.abs().amax() / 254 if f"autoencoder.{key}" in rounded else value.abs().amax() / 2000
+        # Half a step of the largest weight, and what float16 rounds of the step.
+        most = value.abs().amax() / 220 if f"autoencoder.{key}" in rounded else value.abs().amax() / 2000
         assert (loaded[key] - value).abs().max() <= 1.01 * most + 1e-6, key
 
 

@@ -94,9 +94,9 @@ def test_interpolation_writes_voices_and_conversions(folder):
         (["generate", "speech", "--speaker", "nobody"], "no file and no saved voice is called 'nobody'"),
         (["generate", "voice", "--seed", "1", "--spread", "5"], "spread is 5.0"),
         (["generate", "voice", "--seed", "1", "-o", "a/b"], "is not a valid voice name"),
-        (["generate", "voice", "--seed", "1", "--checkpoint", "vq"], "use the checkpoint default"),
+        (["generate", "voice", "--seed", "1", "--checkpoint", "ladder"], "ladder"),
         (["interpolate", "nova", "nova", "--steps", "1", "-o", "x"], "steps is 1"),
-        (["interpolate", "nova:0.5", "nova", "-o", "x"], "no weights"),
+        (["interpolate", "nova:0.5", "nova", "-o", "x"], "cannot have weights"),
         (["interpolate", "nova", "nobody", "-o", "x"], "no file and no saved voice"),
     ],
 )

@@ -118,7 +118,9 @@ def test_pipes():
 
 def test_another_voice(monkeypatch, compressed):
     asked = []
-    monkeypatch.setattr("vcae.batch.workers.find_voice", lambda model, speakers, clips, denoise: asked.append(speakers) or -1.0)
+    monkeypatch.setattr(
+        "vcae.batch.workers.find_voice", lambda model, speakers, clips, denoise, **_: asked.append(speakers) or -1.0
+    )
     Path("a.vcz").write_bytes(compressed)
     vcae("decompress", "a.vcz", "-o", "own.wav")
     done = vcae("decompress", "a.vcz", "-o", "other.wav", "-s", CLIPS / "reference.flac", "-s", CLIPS / "reference2.flac")

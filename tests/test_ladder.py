@@ -67,11 +67,12 @@ def test_rungs_come_back_as_they_were(ladder, rungs):
         assert found.config == rung.config
         assert found.config.content.latent_dim == dim
         for key, value in rung.state_dict().items():
-            assert torch.equal(found.state_dict()[key], value.half().float()), key
+            # Rounded to half a step of 8 bits, or to float16.
+            assert (found.state_dict()[key] - value).abs().max() <= value.abs().max() / 220 + 1e-6, key
     said = describe_ladder(ladder)
     assert said["parameters"] == {str(dim): sum(p.numel() for p in rung.parameters()) for dim, rung in rungs.items()}
     assert said["info"] == {"author": "a test"}
-    with pytest.raises(ConfigError, match="code_dim is 3; the ladder has 2 and 5 numbers a step"):
+    with pytest.raises(ConfigError, match="code_dim is 3; the ladder has 2 and 5 values per step"):
         load_rung(3, name=ladder)
 
 
@@ -165,9 +166,9 @@ def test_the_command(tmp_path, clips):
     assert read_comment(out).startswith("reconstructed from 16 numbers a step by vcae")
     assert soundfile.info(out).frames == soundfile.info(clips["source"]).frames
     for more, message in (
-        (["--code-dim", 3], "code_dim is 3; the ladder has 1, 2, 4, 8, 16, 32 and 64 numbers a step"),
+        (["--code-dim", 3], "code_dim is 3; the ladder has 1, 2, 4, 8, 16, 32 and 64 values per step"),
         (["--code-dim", 16, "--checkpoint", "vq"], "code_dim is 16 with checkpoint vq"),
-        (["--checkpoint", "ladder"], "a ladder for vcae reconstruct --code-dim"),
+        (["--checkpoint", "ladder"], "a ladder for reconstruct with code_dim"),
     ):
         refused(invoke("reconstruct", clips["source"], *more, "-o", tmp_path / "no.wav"), message)
     assert not (tmp_path / "no.wav").exists()

@@ -110,7 +110,7 @@ def test_shaping_and_limiting_by_sections(speech):
 @pytest.mark.parametrize("on_disk", [False, True])
 def test_kept_sections_come_back(on_disk):
     rows = torch.randn(1, 3, 1000)
-    kept = SectionRunner(64, on_disk, CPU).keep(LazySections(1000, lambda a, b: rows[..., a:b]))
+    kept = SectionRunner(64, on_disk, CPU).store(LazySections(1000, lambda a, b: rows[..., a:b]))
     assert isinstance(kept, StoredSections)
     assert kept.n == 1000
     assert torch.equal(kept.read(0, 1000), rows)

@@ -1,10 +1,24 @@
 import numpy as np
+import pytest
+import soundfile
 
-from vcae.audio.loudness import PEAK_LIMIT, TARGET_LEVEL, active_level, follow_envelope, limit_peaks, normalize_level
+from vcae.audio.io import resample
+from vcae.audio.loudness import (
+    PEAK_LIMIT,
+    TARGET_LEVEL,
+    LevelMeter,
+    active_level,
+    cut_reach,
+    cut_rumble,
+    follow_envelope,
+    limit_peaks,
+    normalize_level,
+)
 
 
 def test_active_level_ignores_pauses(tone):
-    wav = tone(level=0.2)
+    # Whole frames, so that the pause begins with one.
+    wav = tone(level=0.2)[: 62 * 256]
     with_pause = np.concatenate([wav, np.zeros(32000, np.float32)])
     assert np.isclose(active_level(wav), 0.2 / np.sqrt(2), rtol=0.01)
     assert np.isclose(active_level(with_pause), active_level(wav), rtol=0.01)
@@ -46,3 +60,59 @@ def test_limiter_touches_only_the_surroundings_of_peaks(speech):
     assert np.array_equal(limited[:49800], wav[:49800])
     assert np.array_equal(limited[50200:], wav[50200:])
     assert np.array_equal(limit_peaks(speech * 0.5), speech * 0.5)
+
+
+@pytest.mark.parametrize("hz", [10.0, 25.0, 50.0, 60.0])
+@pytest.mark.parametrize("level", [0.1, 0.3, 1.0])
+def test_hum_and_rumble_are_no_loudness(speech, tone, hz, level):
+    wav = speech + tone(hz, len(speech) / 16000, level=level)[: len(speech)]
+    change_db = 20 * np.log10(active_level(wav) / active_level(speech))
+    assert abs(change_db) < 1.0
+
+
+@pytest.mark.parametrize("hz", [10.0, 50.0, 60.0])
+def test_rumble_is_cut_and_the_voice_is_not(speech, tone, hz):
+    rumble = tone(hz, len(speech) / 16000, level=0.3)[: len(speech)]
+    meter = LevelMeter.of(speech + rumble)
+    assert meter.has_rumble()
+    assert not LevelMeter.of(speech).has_rumble()
+    left = (cut_rumble(speech + rumble) - speech)[3200:-3200]
+    assert 20 * np.log10(np.sqrt(np.mean(left**2)) / active_level(speech)) < -30
+
+
+def test_rumble_is_cut_alike_in_sections(speech):
+    reach, whole = cut_reach(16000), cut_rumble(speech)
+    part = cut_rumble(speech[20000 - reach : 30000 + reach])[reach:-reach]
+    assert np.allclose(part, whole[20000:30000], atol=1e-6)
+
+
+def test_one_click_changes_neither_level_nor_gain(speech):
+    quiet = (speech * 0.02)[16000:72000]
+    clicked = quiet.copy()
+    clicked[30000] = 1.0
+    assert abs(20 * np.log10(active_level(clicked) / active_level(quiet))) < 1.0
+    assert abs(20 * np.log10(LevelMeter.of(clicked).gain / LevelMeter.of(quiet).gain)) < 1.0
+    assert np.abs(normalize_level(clicked)).max() <= PEAK_LIMIT + 1e-6
+
+
+def test_the_peaks_of_speech_are_no_clicks(clips):
+    for clip in clips.values():
+        meter = LevelMeter.of(soundfile.read(clip, dtype="float32")[0])
+        assert meter.peak_of_sound == meter.peak
+
+
+def test_levels_do_not_depend_on_the_rate(speech):
+    for rate in (8000, 44100, 48000):
+        there = resample(speech, 16000, rate)
+        band = speech if rate > 16000 else resample(there, 8000, 16000)
+        assert np.isclose(active_level(there, rate), active_level(band), rtol=0.06)
+
+
+def test_a_meter_in_sections_and_changed_measures_the_same(speech):
+    whole, parts = LevelMeter.of(0.5 * (speech - 0.1)), LevelMeter()
+    for start in range(0, len(speech), 7001):
+        parts.add(speech[start : start + 7001])
+    parts = parts.changed(offset=0.1, gain=0.5)
+    for name in ("mean", "peak", "peak_of_sound", "gain"):
+        assert np.isclose(getattr(whole, name), getattr(parts, name), rtol=1e-5, atol=1e-8)
+    assert np.allclose(whole.powers(), parts.powers(), atol=1e-9)

@@ -61,7 +61,6 @@ def test_a_cut_off_recording_is_read_with_a_warning(tmp_path, speech):
     sound = read_sound(tmp_path / "cut.wma")
     assert 2 < sound.duration_s < 5
     assert "is cut off" in sound.warnings[-1]
-    assert "of 6.7" in sound.warnings[-1]
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".webm", ".mkv"])
@@ -86,7 +85,7 @@ def test_pictures_that_a_container_lacks_are_refused(tmp_path, speech):
 
 
 def test_a_sound_becomes_no_video(tmp_path, speech):
-    with pytest.raises(AudioError, match=r"has no pictures; give -o the suffix of a sound file"):
+    with pytest.raises(AudioError, match=r"has no pictures; take a sound file's suffix, such as .m4a"):
         write_sound(tmp_path / "a.mp4", Sound(speech, 16000), "x")
 
 

@@ -290,7 +290,7 @@ def test_auth(tmp_path):
     ("arguments", "message"),
     [
         (["--auth", "ann"], "--auth is not NAME:PASSWORD"),
-        (["--voices", "nonesuch"], "--voices nonesuch is no folder"),
+        (["--voices", "nonesuch"], "--voices nonesuch is not a folder"),
         (["--host", "203.0.113.7"], "203.0.113.7:7861 cannot be listened on"),
     ],
 )

@@ -378,9 +378,11 @@ def test_one_bad_file_stops_no_other(tiny_vq_checkpoint, folder, tmp_path):
     out = tmp_path / "out.jsonl"
     done = run("units", folder, "-o", out, "--checkpoint", tiny_vq_checkpoint)
     assert done.exit_code == 1
-    assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("failed: ")
-    assert "a2.wav is not a sound file" in done.stderr
+    left_out, failed = done.stderr.splitlines()
+    assert left_out.startswith("left out, by suffix: ")
+    assert "notes.txt" in left_out
+    assert failed.startswith("failed: ")
+    assert "a2.wav is not a sound file" in failed
     assert [u.name for u in read_units(out)] == ["a.wav", "b/source.flac"]
 
 

@@ -89,7 +89,7 @@ def test_the_weight_grows_in_a_line():
 def test_a_code_without_it_is_what_it_was(tiny_autoencoder):
     """Same weights from the same seed, the same bits out, and the encoder as it was written before."""
     assert not [key for key in tiny_autoencoder.state_dict() if "log_variance" in key]
-    assert "variational" not in checkpoint.load("default").metadata["autoencoder"]["content"]
+    assert not checkpoint.load("default").autoencoder.config.content.variational
     mel = torch.randn(2, 80, 51) - 5
     encoder = tiny_autoencoder.content_encoder
     x, weight = tiny_autoencoder.normalize(mel), torch.ones(2, 1, 51)

@@ -50,7 +50,7 @@ def test_a_mix_lies_between_and_follows_the_weights(voices):
 def test_a_voice_mixed_with_itself_is_itself(model, voices):
     twice = mix_voices([voices[0], voices[0]], [0.3, 0.7])
     assert torch.allclose(twice.speaker_embedding, voices[0].speaker_embedding, atol=1e-6)
-    latent, f0 = torch.randn(1, 12, 20), torch.full((1, 40), 120.0)
+    latent, f0 = torch.randn(1, model.autoencoder.config.content.latent_dim, 20), torch.full((1, 40), 120.0)
     mel = torch.zeros(1, 80, 40)
     once, again = (correct_errors(mel, latent, f0, 2, v.errors) for v in (voices[0], twice))
     assert torch.allclose(once, again, atol=1e-4)

@@ -203,7 +203,7 @@ class Detector:
 
         Args:
             recordings: Each is samples, a sound, or the path of a file, as `vcae.engine.engine.as_sound` takes them.
-            sample_rate: Of samples, in Hz. Without it, which the next version refuses, the mel's is taken.
+            sample_rate: Sample rate of arrays, in Hz. Without it, that of the mel is assumed; the next version refuses such arrays.
             config: Of the detector. Until version 0.2 it may come second.
             progress: Called with the number of steps done and to do.
             state: File that keeps what is done, so that the same call goes on after a stop.
@@ -249,7 +249,7 @@ class Detector:
 
         Args:
             wav: Samples, a sound, or the path of a file, as `vcae.engine.engine.as_sound` takes them.
-            sample_rate: Of samples, in Hz. Without it, which the next version refuses, the mel's is taken.
+            sample_rate: Sample rate of arrays, in Hz. Without it, that of the mel is assumed; the next version refuses such arrays.
 
         Returns:
             Of a recording longer than a segment: the score of its least normal segment, and the probability that any of so

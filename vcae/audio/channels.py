@@ -43,7 +43,7 @@ class ChannelMeter:
         return next((scale for scale in SCALES if self.peak <= scale), SCALES[-1])
 
     def weights(self) -> np.ndarray:
-        """Return the weights of the channels (channels,): a mean of the active ones, with inverted ones turned."""
+        """Return the weights of the channels (channels,): the mean of the active ones, with the sign of antiphase ones inverted."""
         mean = self._sum / max(self.n, 1)
         # Without the DC offset.
         covariance = self._products / max(self.n, 1) - np.outer(mean, mean)

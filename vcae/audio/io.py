@@ -39,6 +39,8 @@ SNDFILE_FORMATS = {
 }
 # Suffixes of outputs; a video output takes the pictures of its source.
 FORMATS = (*SNDFILE_FORMATS, *SOUND_FORMATS, *VIDEO_FORMATS)
+# With more channels than this, which is a damaged header as a rule, they are averaged without a look at each.
+MAX_MEASURED = 64
 # Samples of all channels per read.
 BLOCK_SAMPLES = 1 << 19
 
@@ -175,7 +177,10 @@ class SoundReader:
     def _blocks_of(self, opened: Any) -> Iterator[np.ndarray]:
         rate, channels = int(opened.samplerate), int(opened.channels)
         if isinstance(opened, MediaFile):
-            yield from opened.blocks()
+            try:
+                yield from opened.blocks()
+            except OSError as error:
+                raise _unreadable(self.name, error) from error
             self._warnings += [line for line in opened.warnings if line not in self._warnings]
             return
         blocks = self._sndfile_blocks(opened, channels)
@@ -213,6 +218,8 @@ class SoundReader:
 
     def _weights(self, most: int | None) -> np.ndarray:
         """Return the weights of the channels, by the first `most` samples."""
+        if self.channels > MAX_MEASURED:
+            return np.full(self.channels, 1 / self.channels)
         if self.channels == 1 and not self._is_float:
             return np.ones(1)
         meter = self._measure(most)
@@ -237,7 +244,7 @@ class SoundReader:
         Raises:
             AudioError: As `blocks`.
         """
-        full_scale = self._measure(None).full_scale if self._is_float else 1.0
+        full_scale = self._measure(None).full_scale if self._is_float and self.channels <= MAX_MEASURED else 1.0
         for block in self._checked():
             yield block if full_scale == 1 else (block / full_scale).astype(np.float32)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 import numpy as np
 
@@ -16,6 +18,16 @@ FRAME = 256
 SMOOTH_FRAMES = 15
 MAX_RAISE_DB = 6.0
 MAX_CUT_DB = 20.0
+# Levels are measured after this Butterworth high-pass, which attenuates 60 Hz hum by 25 dB.
+SAMPLE_RATE = 16000
+LOW_CUT_HZ, LOW_CUT_ORDER = 85.0, 8
+# Rumble is removed if its power exceeds this fraction of the sound's own: a high-pass at 72 Hz, with an impulse response of 0.2 s.
+MAX_RUMBLE = 0.5
+RUMBLE_HZ, LOW_CUT_S = 72.0, 0.2
+# Quantile of frame power and of frame peaks that clicks are measured against: more than 4 times that power, or twice that peak, is a click.
+LOUD = 0.98
+MAX_POWER = 4.0
+MAX_CREST = 2.0
 # A DC offset of at most this fraction of the active level is not removed.
 MAX_OFFSET = 0.1
 # Attack and release of the limiter's gain in samples; 10 ms at 16 kHz.
@@ -24,29 +36,51 @@ LIMITER_WINDOW = 160
 Read = Callable[[int, int], np.ndarray]
 
 
+@lru_cache(maxsize=16)
+def _high_pass(sample_rate: int) -> np.ndarray:
+    """Return the second-order sections of the high-pass that precedes level measurement."""
+    from scipy.signal import butter
+
+    return np.asarray(butter(LOW_CUT_ORDER, LOW_CUT_HZ, "highpass", fs=sample_rate, output="sos"))
+
+
 class LevelMeter:
-    """Measures a signal's RMS level, peak and DC offset section by section.
+    """Measures a signal's RMS level, peak and DC offset section by section; the level is that of a voice's range, without hum and rumble.
+
+    Args:
+        sample_rate: Hz.
 
     Attributes:
         n: Number of samples so far.
         low, high: Smallest and largest sample so far; `low` is at most 0 and `high` at least 0.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sample_rate: int = SAMPLE_RATE) -> None:
         self.n, self.low, self.high = 0, 0.0, 0.0
-        self._powers, self._means = list[np.ndarray](), list[np.ndarray]()
-        self._rest = np.zeros(0, np.float32)
+        self._sample_rate, self._sum, self._squares = sample_rate, 0.0, 0.0
+        self._powers, self._peaks = list[np.ndarray](), list[np.ndarray]()
+        self._rest, self._state = np.zeros(0), np.zeros(0)
 
     def add(self, wav: np.ndarray) -> None:
         """Add the next section (n,)."""
+        if not len(wav):
+            return
+        from scipy.signal import sosfilt, sosfilt_zi
+
+        wav = wav.astype(np.float64)
+        if not self.n:
+            # As if the first sample had always been there, so that a DC offset does not start with a step.
+            self._state = sosfilt_zi(_high_pass(self._sample_rate)) * wav[0]
         self.n += len(wav)
         self.low, self.high = (float(bound) for bound in (wav.min(initial=self.low), wav.max(initial=self.high)))
-        wav = np.concatenate([self._rest, wav]) if len(self._rest) else wav
-        whole = len(wav) // FRAME * FRAME
-        frames = wav[:whole].reshape(-1, FRAME)
-        self._powers.append(np.square(frames, dtype=np.float64).mean(axis=1))
-        self._means.append(frames.mean(axis=1, dtype=np.float64))
-        self._rest = wav[whole:].copy()
+        self._sum, self._squares = self._sum + float(wav.sum()), self._squares + float(wav @ wav)
+        heard, self._state = sosfilt(_high_pass(self._sample_rate), wav, zi=self._state)
+        heard = np.concatenate([self._rest, heard])
+        whole = len(heard) // FRAME * FRAME
+        frames = heard[:whole].reshape(-1, FRAME)
+        self._powers.append(np.square(frames).mean(axis=1))
+        self._peaks.append(np.abs(frames).max(axis=1))
+        self._rest = heard[whole:].copy()
 
     @property
     def peak(self) -> float:
@@ -56,65 +90,106 @@ class LevelMeter:
     @property
     def mean(self) -> float:
         """Mean of all samples."""
-        total = sum(float(means.sum()) for means in self._means) * FRAME + float(self._rest.sum(dtype=np.float64))
-        return total / max(self.n, 1)
+        return self._sum / max(self.n, 1)
 
     def has_offset(self) -> bool:
         """Return whether the DC offset is large enough to be removed."""
-        return abs(self.mean) > MAX_OFFSET * self.changed(self.mean).level()
+        return abs(self.mean) > MAX_OFFSET * self.level()
 
-    def changed(self, offset: float = 0.0, gain: float = 1.0) -> LevelMeter:
-        """Return the measurements of the same signal after subtracting `offset` and multiplying by `gain`."""
-        meter = LevelMeter()
-        meter.n, meter.low, meter.high = self.n, gain * (self.low - offset), gain * (self.high - offset)
-        meter._rest = (self._rest - np.float32(offset)) * np.float32(gain)
-        meter._means = [gain * (means - offset) for means in self._means]
-        meter._powers = [
-            gain**2 * np.maximum(powers - 2 * offset * means + offset**2, 0)
-            for powers, means in zip(self._powers, self._means, strict=True)
-        ]
+    def has_rumble(self) -> bool:
+        """Return whether there is enough power below a voice's range, DC aside, to be removed."""
+        whole = self._squares / max(self.n, 1) - self.mean**2
+        return self.n >= FRAME and whole > (1 + MAX_RUMBLE) * float(self.powers()[: self.n // FRAME].mean())
+
+    @property
+    def peak_of_sound(self) -> float:
+        """Largest magnitude without clicks, which are samples far above the peaks of the loudest fiftieth of the frames."""
+        if self.n < 2 * FRAME:
+            return self.peak
+        peaks = np.concatenate(self._peaks)
+        usual = float(np.quantile(peaks, LOUD))
+        return min(self.peak, MAX_CREST * usual) if usual > 0 else self.peak
+
+    def changed(self, offset: float = 0.0, gain: float = 1.0, most: float = math.inf) -> LevelMeter:
+        """Return the measurements of the same signal minus `offset`, times `gain`, clipped at `most`."""
+        meter = LevelMeter(self._sample_rate)
+        meter.n, meter.low, meter.high = self.n, max(gain * (self.low - offset), -most), min(gain * (self.high - offset), most)
+        meter._sum = gain * (self._sum - self.n * offset)
+        meter._squares = gain**2 * max(self._squares - 2 * offset * self._sum + self.n * offset**2, 0.0)
+        meter._rest, meter._state = self._rest * gain, self._state * gain
+        meter._powers, meter._peaks = [gain**2 * x for x in self._powers], [np.minimum(gain * x, most) for x in self._peaks]
         return meter
 
     def powers(self) -> np.ndarray:
         """Return the mean square of each frame of 256 samples, the last frame zero-padded."""
         if len(self._powers) > 1:
-            self._powers, self._means = [np.concatenate(self._powers)], [np.concatenate(self._means)]
-        last = [np.square(self._rest, dtype=np.float64).sum(keepdims=True) / FRAME] if len(self._rest) else []
+            self._powers, self._peaks = [np.concatenate(self._powers)], [np.concatenate(self._peaks)]
+        last = [np.square(self._rest).sum(keepdims=True) / FRAME] if len(self._rest) else []
         return np.concatenate([*self._powers, *last])
 
     def level(self, range_db: float = 30.0) -> float:
-        """Return the RMS level over the active frames, those within `range_db` of the loudest; 0.0 for silence."""
+        """Return the RMS level over the active frames, those within `range_db` of the loudest; 0.0 for silence.
+
+        No frame counts for more than `MAX_POWER` times the power of the loudest fiftieth: so a click does not raise the level.
+        """
         power = self.powers()
         if self.n < FRAME:
             return float(np.sqrt(power[0] * FRAME / self.n)) if self.n else 0.0
         power = power[: self.n // FRAME]
-        top = float(np.quantile(power, 0.98))
+        top = float(np.quantile(power, LOUD))
         if top <= 0:
             return float(np.sqrt(power.max()))
+        power = np.minimum(power, MAX_POWER * top)
         return float(np.sqrt(power[power >= top * 10 ** (-range_db / 10)].mean()))
 
     @classmethod
-    def of(cls, wav: np.ndarray) -> LevelMeter:
+    def of(cls, wav: np.ndarray, sample_rate: int = SAMPLE_RATE) -> LevelMeter:
         """Measure a whole signal (N,)."""
-        meter = cls()
+        meter = cls(sample_rate)
         meter.add(wav)
         return meter
 
     @property
     def gain(self) -> float:
-        """Gain that brings the signal to `TARGET_LEVEL`, or its peak to `PEAK_LIMIT` if that gain is smaller; 1 for silence."""
+        """Gain that brings the signal to `TARGET_LEVEL`, or its peak to `PEAK_LIMIT` if that gain is smaller, clicks ignored; 1 for silence."""
         level = self.level()
-        return 1.0 if level <= 0 or self.peak <= 0 else min(TARGET_LEVEL / level, PEAK_LIMIT / self.peak)
+        return 1.0 if level <= 0 or self.peak <= 0 else min(TARGET_LEVEL / level, PEAK_LIMIT / self.peak_of_sound)
 
 
-def active_level(wav: np.ndarray) -> float:
-    """Return the RMS level of a signal (N,) over its active frames, 0.0 for silence."""
-    return LevelMeter.of(wav).level()
+def active_level(wav: np.ndarray, sample_rate: int = SAMPLE_RATE) -> float:
+    """Return the RMS level of a signal (N,) over its active frames, without hum and rumble; 0.0 for silence."""
+    return LevelMeter.of(wav, sample_rate).level()
 
 
 def normalize_level(wav: np.ndarray) -> np.ndarray:
-    """Scale a signal (N,) to an active level of `TARGET_LEVEL`, or to a peak of `PEAK_LIMIT` if that gain is smaller."""
-    return (wav * LevelMeter.of(wav).gain).astype(np.float32)
+    """Scale a signal (N,) to an active level of `TARGET_LEVEL`, or to a peak of `PEAK_LIMIT` if that gain is smaller.
+
+    Clicks do not count for the peak and are clipped at `PEAK_LIMIT`.
+    """
+    return np.clip(wav * LevelMeter.of(wav).gain, -PEAK_LIMIT, PEAK_LIMIT).astype(np.float32)
+
+
+@lru_cache(maxsize=4)
+def _low_cut(sample_rate: int) -> np.ndarray:
+    from scipy.signal import firwin
+
+    taps = round(LOW_CUT_S * sample_rate) // 2 * 2 + 1
+    return np.asarray(firwin(taps, RUMBLE_HZ, pass_zero=False, fs=sample_rate))
+
+
+def cut_reach(sample_rate: int) -> int:
+    """Return the receptive field of `cut_rumble` to each side, in samples."""
+    return len(_low_cut(sample_rate)) // 2
+
+
+def cut_rumble(wav: np.ndarray, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
+    """Remove frequencies below a voice's range from a signal (N,) with a linear-phase filter; float32 out."""
+    from scipy.signal import oaconvolve
+
+    kernel = _low_cut(sample_rate)
+    half = len(kernel) // 2
+    # The edges are repeated, so that they do not ring.
+    return np.asarray(oaconvolve(np.pad(wav, half, mode="edge"), kernel, mode="valid"), dtype=np.float32)
 
 
 def set_level(wav: np.ndarray, level: float) -> np.ndarray:

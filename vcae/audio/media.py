@@ -107,7 +107,7 @@ class MediaFile:
     def blocks(self) -> Iterator[np.ndarray]:
         """Yield the samples (n, channels), float32. Can be called once."""
         n, held, most = 0, list[np.ndarray](), self._most()
-        for block in self._decoded():
+        for block in self._readable():
             if n < most < n + len(block) or held:
                 held.append(block[most - n :] if not held else block)
                 block = block[: most - n] if len(held) == 1 else block[:0]
@@ -123,6 +123,14 @@ class MediaFile:
     def _most(self) -> int:
         """Return the number of samples without the padding of an mp4 encoder's last frame."""
         return self.frames if self._track.duration and "mp4" in self._container.format.name else 1 << 62
+
+    def _readable(self) -> Iterator[np.ndarray]:
+        """Yield what is decoded; an error of ffmpeg's becomes an OSError."""
+        av = _av(self._name)
+        try:
+            yield from self._decoded()
+        except av.error.FFmpegError as error:
+            raise OSError(f"{error.strerror or error}") from error
 
     def _decoded(self) -> Iterator[np.ndarray]:
         av = _av(self._name)
@@ -198,19 +206,19 @@ def write_media(
     video: BinaryIO | None = None,
     check: Callable[[np.ndarray], object] = lambda block: None,
 ) -> None:
-    """Write sound that PyAV encodes; with a video, in place of its sound, all its other streams copied as they are.
+    """Write sound in a format of ffmpeg's libraries; with a video, its sound is replaced and its other streams are copied unchanged.
 
     Args:
         out: File to write.
         blocks: Mono samples (n,), -1..1.
         sample_rate: Hz.
-        kind: Of `SOUND_FORMATS` or `VIDEO_FORMATS`.
-        comment: For the file's comment tag.
-        video: Whose pictures to take.
+        kind: Entry of `SOUND_FORMATS` or `VIDEO_FORMATS`.
+        comment: Text of the comment tag.
+        video: Video whose pictures are copied, or None.
         check: Called with each block.
 
     Raises:
-        AudioError: If PyAV is not there, or the pictures do not fit the kind of file.
+        AudioError: If PyAV is not installed, or the format does not support the pictures.
         OSError: If writing fails.
     """
     av = _av(f"a {kind[0]} file")
@@ -265,7 +273,7 @@ def _interleave(
     copied: dict[int, Any],
     check: Callable[[np.ndarray], object],
 ) -> None:
-    """Write sound and pictures in the order of their times, so that neither waits in memory for the other."""
+    """Write sound and pictures in the order of their times, so that neither is buffered for long."""
     start_s = _sound_starts(source)
     sound = _encoded(av, track, blocks, sample_rate, start_s, check)
     done_s, more = 0.0, True
@@ -281,7 +289,7 @@ def _interleave(
 
 
 def _dated(packets: Iterable[Any]) -> Iterator[Any]:
-    """Yield packets, each with a decoding time: Matroska leaves those before the first that can be known without."""
+    """Yield packets with decoding times, which Matroska omits for the first ones."""
     undated = dict[int, list[Any]]()
     for packet in packets:
         if not packet.size:
@@ -310,7 +318,7 @@ def _mux_next(made: Any, sound: Iterator[tuple[list[Any], float]], done_s: float
 
 
 def _sound_starts(source: InputContainer | None) -> float:
-    """Return when the first sound track of a source begins, in seconds of its clock."""
+    """Return the start time of the first sound track of a source, in s."""
     if source is None or not source.streams.audio:
         return 0.0
     track = source.streams.audio[0]
@@ -320,11 +328,11 @@ def _sound_starts(source: InputContainer | None) -> float:
 def _encoded(
     av: Any, track: Any, blocks: Iterable[np.ndarray], sample_rate: int, start_s: float, check: Callable[[np.ndarray], object]
 ) -> Iterator[tuple[list[Any], float]]:
-    """Yield packets of the sound, and the second that they reach to."""
+    """Yield packets of the sound with their end time in s."""
     n, offset = 0, round(start_s * sample_rate)
     for block in blocks:
         check(block)
-        # A second at a time, so that pictures go between.
+        # One second at a time, to interleave the pictures.
         for begin in range(0, len(block), sample_rate):
             piece = np.clip(block[begin : begin + sample_rate], -1.0, 1.0).astype(np.float32)
             frame = av.AudioFrame.from_ndarray(piece[None], format="fltp", layout="mono")

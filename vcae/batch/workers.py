@@ -56,7 +56,7 @@ class Voices:
         """
         if speakers not in self._known:
             parsed, clips = self._read.pop(speakers) if speakers in self._read else self._parse(speakers)
-            voice = find_voice(engine, parsed, clips, self._denoise)
+            voice = find_voice(engine, parsed, clips, self._denoise, log=False)
             facts = [(hash_file(speaker.path), speaker.weight) for speaker in parsed]
             while len(self._known) >= MAX_VOICES:
                 self._known.pop(next(iter(self._known)))
@@ -109,6 +109,7 @@ class Converter(Worker):
             "source_f0_hz": round(done.source_f0_hz, 1),
             "output_f0_hz": round(done.output_f0_hz, 1),
             **asdict(self._options),
+            **({"warnings": list(voice.warnings)} if voice.warnings else {}),
         }
         pitch = f"median F0 {done.source_f0_hz:.0f} -> {done.output_f0_hz:.0f} Hz"
         pitch = "no voiced sound in the source" if done.source_f0_hz != done.source_f0_hz else pitch

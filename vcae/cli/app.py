@@ -81,6 +81,7 @@ def main() -> None:
     """Run the command line."""
     prepare()
     _fill_in_closed_streams()
+    logging.addLevelName(logging.WARNING, "warning")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     code: object = 0
     broken: OSError | None = None

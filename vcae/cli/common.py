@@ -55,7 +55,7 @@ _ARGUMENT = re.compile(r"`(\w+)=([^`]+)`")
 
 
 def as_option(text: str) -> str:
-    """Write arguments that a message of the library names as the command line takes them: `force=True` as --force."""
+    """Replace Python arguments in a message of the library by command-line options: `force=True` by --force."""
 
     def option(found: re.Match[str]) -> str:
         name, value = found[1].replace("_", "-"), found[2].strip("'")

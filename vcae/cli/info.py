@@ -117,7 +117,7 @@ def _describe_sound(name: str) -> dict[str, Any]:
     header = soundfile.info(name)
     f0 = estimate_f0(resample(sound.wav, sound.sample_rate, SAMPLE_RATE))
     voiced = f0[f0 > 0]
-    level, peak = active_level(sound.wav), float(np.abs(sound.wav).max())
+    level, peak = active_level(sound.wav, sound.sample_rate), float(np.abs(sound.wav).max())
     return {
         "file": name,
         "format": f"{header.format} {header.subtype}",

@@ -7,7 +7,7 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
@@ -143,8 +143,7 @@ def work(
             raise ConfigError("-o names one output, and --out-dir a folder for one of each source; give one of the two")
         left_out = list[str]()
         jobs = plan(sources, run.out_dir, tuple(speakers), ending, worker.sources, run.glob, worker.columns, left_out)
-        _say_left_out(left_out, run)
-        _work_many(jobs, worker, build, run)
+        _work_many(Jobs(jobs, left_out), worker, build, run)
         return
     source = _only(sources, run)
     target = output_path(output, [source, *inputs], worker.verb if name is None else name, ending)
@@ -188,6 +187,19 @@ def _doing(worker: type[Worker]) -> str:
     return worker.verb.removesuffix("ed") + "ing"
 
 
+class Jobs(list[Job]):
+    """Jobs, and the files of folders that are not among them.
+
+    Args:
+        jobs: The jobs.
+        left_out: Names of the other files.
+    """
+
+    def __init__(self, jobs: Iterable[Job], left_out: Sequence[str] = ()) -> None:
+        super().__init__(jobs)
+        self.left_out = left_out
+
+
 @dataclass
 class Collected:
     """Results collected from all sources.
@@ -220,8 +232,7 @@ def plan_collected(worker: type[Worker], sources: Sequence[str], run: Run) -> li
         raise ConfigError("--resume needs --out-dir: results that are collected in one output are always computed completely")
     left_out = list[str]()
     jobs = plan(sources, None, (), worker.ending, worker.sources, run.glob, worker.columns, left_out)
-    _say_left_out(left_out, run)
-    return list({job.source: job for job in jobs}.values())
+    return Jobs({job.source: job for job in jobs}.values(), left_out)
 
 
 def collect(
@@ -241,6 +252,7 @@ def collect(
         typer.Exit: 130 after Ctrl-C.
     """
     found = Collected()
+    _say_left_out(getattr(jobs, "left_out", ()), run)
 
     def take(outcome: Outcome) -> None:
         if outcome.status == "failed":
@@ -370,8 +382,10 @@ def _work_many(jobs: list[Job], worker: type[Worker], build: Build, run: Run) ->
     if any(job.source == STDIO for job in jobs):
         raise ConfigError("standard input is a single recording; give its output with -o instead of --out-dir")
     path = run.out_dir / REPORT
+    left_out = getattr(jobs, "left_out", ())
     jobs = _with_history(jobs, path, run)
     _make_folder(run.out_dir)
+    _say_left_out(left_out, run)
     parents = {Path(job.output).parent for job in jobs}
     for parent in parents:
         remove_leftovers(parent)
@@ -480,7 +494,9 @@ def _summarise(outcomes: list[Outcome], total: int, elapsed: float, path: Path, 
             _say_failed(outcome)
         elif outcome.reason:
             say(f"damaged: {outcome.source}: {outcome.reason}", sys.stderr)
-        _say_warnings(outcome.facts)
+    # What is said of a voice is the same for every source.
+    lines = dict.fromkeys(line for outcome in outcomes for line in outcome.facts.get("warnings", ()))
+    _say_warnings({"warnings": [*lines]})
     values: dict[str, Any] = {
         "total": total,
         **counts,

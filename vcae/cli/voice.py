@@ -57,7 +57,14 @@ def save(
     save_voice(voice, path, provenance, force)
     if quiet:
         return
-    values = {"name": name, "path": str(path), "speech_s": round(voice.speech_s, 2), "bytes": path.stat().st_size, **provenance}
+    values = {
+        "name": name,
+        "path": str(path),
+        "speech_s": round(voice.speech_s, 2),
+        "bytes": path.stat().st_size,
+        "warnings": list(voice.warnings),
+        **provenance,
+    }
     typer.echo(json_module.dumps(values) if json else f"saved {name}: {voice.speech_s:.1f} s of speech, {path}")
 
 

@@ -197,7 +197,7 @@ def _scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "kind": "anomaly scores of windows" if "start_s" in rows[0] else "anomaly scores",
         "rows": len(rows),
         "anomalous": sum(called),
-        "threshold": rows[0].get("threshold"),
+        "threshold": None if rows[0].get("threshold") in (None, "") else float(rows[0]["threshold"]),
         "lowest_score": min(scores, default=None),
         "highest_score": max(scores, default=None),
     }

@@ -355,8 +355,8 @@ def compress(wav: Samples, sample_rate: int | None = None, kbps: float = 1.5) ->
     """Compress samples, a sound or a file with the shipped codec, which is loaded once.
 
     Args:
-        wav: As `vcae.engine.engine.as_sound` takes it, at least 0.5 s.
-        sample_rate: Of samples, in Hz. Without it, samples are taken to be at 16 kHz, with a warning: the next version refuses them.
+        wav: In a form that `vcae.engine.engine.as_sound` accepts, at least 0.5 s.
+        sample_rate: Sample rate of arrays, in Hz. Without it, 16 kHz is assumed, with a warning: the next version refuses such arrays.
         kbps: Highest bit rate of the result in kbit/s, 0.6 to 6.
 
     Raises:
@@ -373,12 +373,12 @@ def compress(wav: Samples, sample_rate: int | None = None, kbps: float = 1.5) ->
 def decompress(
     data: bytes, speaker: Samples | Sequence[Samples] | Voice | None = None, speaker_sample_rate: int | None = None
 ) -> Sound:
-    """Decompress what `compress` gave.
+    """Decompress the result of `compress`.
 
     Args:
         data: The bytes of a file.
-        speaker: Another voice to say it in: clips, as `compress` takes sound, or a voice measured or loaded before; None for its own.
-        speaker_sample_rate: Of the clips, in Hz.
+        speaker: Target voice: clips, in the forms that `compress` accepts, or a measured or loaded voice; None for the original voice.
+        speaker_sample_rate: Sample rate of the clips, in Hz.
 
     Returns:
         The sound, at 16 kHz.
@@ -387,7 +387,7 @@ def decompress(
         BitstreamError: If it is not a compressed file, or nothing of it could be decoded.
         ConfigError: For clips without their rate.
         AudioError: For unusable clips.
-        CheckpointError: For a voice that another checkpoint measured, and that holds no recordings to measure again.
+        CheckpointError: For a voice that another checkpoint measured and that has no recordings to measure again.
     """
     codec = _shipped()
     if speaker is not None and not isinstance(speaker, Voice):

@@ -305,7 +305,7 @@ class _Mono:
 
 
 def denoise(wav: Samples, sample_rate: int | None = None, strength: float = 1.0, device: str = "auto") -> Sound:
-    """Take the noise from a recording of speech.
+    """Denoise a recording of speech.
 
     Args:
         wav: Samples, a sound, or the path of a file, in any form that `as_sound` accepts; at least 0.1 s.

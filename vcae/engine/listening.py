@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,7 +14,7 @@ from torch import Tensor
 from vcae.audio.f0 import estimate_f0_sections
 from vcae.audio.frames import active_levels, n_frames
 from vcae.audio.io import resample_blocks
-from vcae.audio.loudness import SILENCE_LEVEL, LevelMeter
+from vcae.audio.loudness import PEAK_LIMIT, SILENCE_LEVEL, LevelMeter, cut_reach, cut_rumble
 from vcae.audio.sections import LazySections, SectionRunner, Sections, StoredSections
 from vcae.deprecation import renamed
 from vcae.engine.engine import Engine
@@ -113,7 +114,7 @@ def read_leveled(
     Raises:
         AudioError: If the recording is too short, silent, or cannot be read.
     """
-    given, ready = LevelMeter(), LevelMeter()
+    given, ready = LevelMeter(source.sample_rate), LevelMeter(sample_rate)
 
     def measured() -> Iterator[np.ndarray]:
         for block in source.blocks():
@@ -129,14 +130,39 @@ def read_leveled(
         raise AudioError(f"{source.name} is {duration_s:.2f} s long; at least {min_s:g} s are needed")
     offset = ready.mean if ready.has_offset() else 0.0
     ready = ready.changed(offset)
-    level, gain = given.changed(given.mean if offset else 0.0).level(), ready.gain
+    level = given.level()
     if level < SILENCE_LEVEL:
         raise AudioError(f"{source.name} is silent (level {level:.1e} of full scale); give a recording with sound in it")
-    kept = raw.finish()
-    wav = LazySections(
-        ready.n, lambda start, stop: (kept.read(start, stop) - offset) * gain if offset else kept.read(start, stop) * gain
-    )
-    return LeveledRecording(wav, ready.changed(gain=gain), gain, level, duration_s), choose(n_frames(ready.n, hop_length))
+    kept, runner = raw.finish(), choose(n_frames(ready.n, hop_length))
+    wav: Sections = kept
+    if offset:
+        wav = LazySections(kept.n, lambda start, stop: kept.read(start, stop) - offset)
+    if ready.has_rumble():
+        wav, ready = _without_rumble(wav, sample_rate, hop_length, runner)
+    gain = ready.gain
+    # Clicks above full scale are clipped.
+    clip = ready.peak * gain > PEAK_LIMIT * (1 + 1e-6)
+    most = PEAK_LIMIT if clip else math.inf
+
+    def levelled(start: int, stop: int) -> Tensor:
+        samples = wav.read(start, stop) * gain
+        return samples.clamp(-most, most) if clip else samples
+
+    return LeveledRecording(
+        LazySections(ready.n, levelled), ready.changed(gain=gain, most=most), gain, level, duration_s
+    ), runner
+
+
+def _without_rumble(wav: Sections, sample_rate: int, hop_length: int, runner: SectionRunner) -> tuple[Sections, LevelMeter]:
+    """Return the samples without frequencies below a voice's range, and their measurements."""
+
+    def cut(start: int, stop: int) -> Tensor:
+        return torch.from_numpy(cut_rumble(wav.read(start, stop)[0, 0].numpy(), sample_rate))[None, None]
+
+    clean, meter = LazySections(wav.n, cut, cut_reach(sample_rate)), LevelMeter(sample_rate)
+    for start, stop in runner.spans(wav.n, hop_length):
+        meter.add(clean.read(start, stop)[0, 0].numpy())
+    return clean, meter
 
 
 def analyse_sections(

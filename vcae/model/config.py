@@ -1,4 +1,4 @@
-"""Settings of the networks, as a checkpoint keeps them."""
+"""Settings of the networks, as stored in a checkpoint."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from vcae.config import at_least, one_of, positive, require, within
 
 @dataclass(frozen=True)
 class ContentConfig:
-    """The encoder of what is said."""
+    """Settings of the content encoder."""
 
     width: int = 256
     n_blocks: int = 5
     latent_dim: int = 12
     stride: int = 2
-    # Blocks that are followed by instance normalisation; 0 turns off the input's normalisation too (plain autoencoder).
+    # Number of blocks followed by instance normalisation; 0 also turns off normalisation of the input (plain autoencoder).
     n_normalized: int = 3
     normalize_latent: bool = False
-    # Standard deviation of the noise added to the latent in training: with a normalised latent it bounds the bits a frame holds.
+    # Standard deviation of the noise added to the latent in training; with a normalised latent it bounds the bits per frame.
     latent_noise: float = 0.0
-    # Halve (or quarter, by stride) the rate before the blocks without instance normalisation instead of after them: they see further.
+    # Pool by `stride` before the blocks without instance normalisation instead of after them, which enlarges their receptive field.
     early_pool: bool = False
-    # Off: the latent is what the last block gives, and latent_dim must be width.
+    # Project the last block's output to latent_dim; without it the latent is that output, and latent_dim must equal width.
     project: bool = True
-    # A Gaussian in the neck: the latent is its mean, and in training a draw from it goes on to the decoder.
+    # Gaussian bottleneck: the latent is its mean, and in training the decoder gets a sample of it.
     variational: bool = False
 
     def __post_init__(self) -> None:
         require(
             not self.variational or (self.project and self.latent_noise == 0),
-            "content.variational needs content.project, and content.latent_noise 0: its own noise is learned",
+            "content.variational needs content.project, and content.latent_noise 0, as its noise is learned",
         )
         require(
             self.project or self.latent_dim == self.width,
@@ -47,19 +47,19 @@ class ContentConfig:
 
 @dataclass(frozen=True)
 class QuantizerConfig:
-    """A discrete code in the content's neck."""
+    """Settings of the discrete code in the content bottleneck."""
 
-    # vq: codebooks, n_stages of them in turn; binary: a bit a channel; onehot: one of the channels.
+    # vq: n_stages residual codebooks; binary: one bit per channel; onehot: one channel of all.
     kind: str = "vq"
     codebook_size: int = 256
     n_stages: int = 1
-    # Share of the items in training that end at a stage drawn at random.
+    # Fraction of the training items that use only the first stages, up to a random one.
     stage_dropout: float = 0.5
-    # Of the codebooks' moving mean, a batch.
+    # Decay per batch of the codebooks' exponential moving average.
     ema_decay: float = 0.99
-    # A code that fewer latents a batch fall to, in the moving mean, is restarted.
+    # A code is restarted when the moving average of latents per batch assigned to it is lower than this.
     dead_code_threshold: float = 0.5
-    # Of the one-hot code's softmax in training: it falls over so many batches.
+    # Softmax temperature of the one-hot code in training: start, end, and the number of batches in between.
     temperature: float = 2.0
     final_temperature: float = 0.5
     temperature_steps: int = 2000
@@ -79,7 +79,7 @@ class QuantizerConfig:
 
 @dataclass(frozen=True)
 class ProsodyConfig:
-    """What gives units their durations and their F0 when nobody else does."""
+    """Settings of the prosody predictor, which gives units a duration and F0 when there is no source."""
 
     width: int = 128
     n_blocks: int = 4
@@ -87,7 +87,7 @@ class ProsodyConfig:
 
 @dataclass(frozen=True)
 class SpeakerConfig:
-    """The encoder of who says it."""
+    """Settings of the speaker encoder."""
 
     width: int = 192
     n_blocks: int = 3
@@ -96,14 +96,14 @@ class SpeakerConfig:
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """The decoder from content, speaker and F0 back to a mel."""
+    """Settings of the decoder from content, speaker and F0 back to a mel."""
 
     width: int = 256
     n_blocks: int = 8
     use_f0: bool = True
-    # After which blocks, counted from 1, frames look up the reference's; empty: the voice is its embedding alone.
+    # Blocks, counted from 1, after which frames attend to the reference; empty: the voice is given by its embedding only.
     attention: tuple[int, ...] = ()
-    # Of what is looked up: features of the reference's mel.
+    # Width and number of blocks of the encoder of the reference's mel.
     reference_width: int = 192
     reference_blocks: int = 2
 
@@ -120,13 +120,13 @@ class DecoderConfig:
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
-    """The whole autoencoder. `speaker: null` is the lecture notes' plain one: a single undivided code."""
+    """Settings of the whole autoencoder. With `speaker: null` it is a plain one, whose code is not split into content and speaker."""
 
     mel: MelConfig = field(default_factory=MelConfig)
     content: ContentConfig = field(default_factory=ContentConfig)
     speaker: SpeakerConfig | None = field(default_factory=SpeakerConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
-    # A discrete code instead of the continuous latent, and what reads it aloud without a source.
+    # Discrete code instead of the continuous latent, and the predictor of its durations and F0 without a source.
     quantizer: QuantizerConfig | None = None
     prosody: ProsodyConfig | None = None
 
@@ -149,13 +149,13 @@ class DenoiserConfig:
     """Settings of the denoiser."""
 
     sample_rate: int = 16000
-    # Samples of a frame, and from one frame to the next.
+    # Samples of a frame, and between frames.
     n_fft: int = 512
     hop_length: int = 256
-    # Of the convolutions over sub-bands, before and after; and how many of them on each side.
+    # Channels and number of the convolutions over sub-bands, in the encoder and in the decoder each.
     channels: int = 32
     n_convs: int = 1
-    # Bands, and numbers of each, that the blocks with memory see.
+    # Bands, features of each, and number of the recurrent blocks.
     n_bands: int = 24
     width: int = 48
     n_blocks: int = 3
@@ -179,10 +179,10 @@ class DenoiserConfig:
 
 @dataclass(frozen=True)
 class VoicePriorConfig:
-    """The prior that new voices are drawn from: a small variational autoencoder of what describes a voice."""
+    """Settings of the prior for sampling new voices: a small variational autoencoder of voice features."""
 
     speaker_dim: int = 128
-    # Of the quantiles of the mel bands, so many principal components.
+    # Principal components of the quantiles of the mel bands.
     quantile_dim: int = 24
     latent_dim: int = 16
     width: int = 64
@@ -192,5 +192,5 @@ class VoicePriorConfig:
 
     @property
     def n_features(self) -> int:
-        """Numbers that describe a voice: embedding, median and spread of log-F0, quantiles."""
+        """Number of features of a voice: embedding, median and standard deviation of log-F0, quantiles."""
         return self.speaker_dim + 2 + self.quantile_dim

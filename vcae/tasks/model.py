@@ -94,10 +94,10 @@ class Model(Engine):
         return mel
 
     def voice(self, clips: Samples | Sequence[Samples], sample_rate: int | None = None, denoise: bool = False) -> Voice:
-        """Measure a voice once, to convert to it often, to mix it (`vcae.mix_voices`) or to save it (`vcae.save_voice`).
+        """Measure a voice, for several conversions, for mixing (`vcae.mix_voices`) or for saving (`vcae.save_voice`).
 
         Args:
-            clips: One clip, or several: samples, sounds or paths of files; at least 1 s each, weighted by their seconds of speech.
+            clips: One clip, or several: samples, sounds or paths of files, with at least 0.5 s of speech in all; each counts by its speech.
             sample_rate: Sample rate of arrays, in Hz.
             denoise: Denoise the clips first.
 
@@ -135,13 +135,13 @@ class Model(Engine):
         seed: int = 0,
         denoise: bool = False,
     ) -> Sound:
-        """Say what `wav` says in the voice of `reference`.
+        """Convert `wav` to the voice of `reference`.
 
         Args:
-            wav: What to convert: samples (N,), (N, channels) or (channels, N), a `Sound`, or the path of a file; at least 0.5 s.
-            sample_rate: Of samples, in Hz.
-            reference: The voice to take: a clip or several, given as `wav` is, at least 1 s each; or a voice measured or loaded before.
-            reference_sample_rate: Of the clips' samples, in Hz; that of the source when None.
+            wav: The source: samples (N,), (N, channels) or (channels, N), a `Sound`, or the path of a file; at least 0.5 s.
+            sample_rate: Sample rate of arrays, in Hz.
+            reference: The target voice: a clip or several, in the forms of `wav`, with at least 0.5 s of speech; or a measured or loaded voice.
+            reference_sample_rate: Sample rate of the clips, in Hz; that of the source when None.
             pitch: `auto` moves F0 to the voice's range, `keep` leaves it, a number shifts it by semitones.
             strength: Strength from 0 (the source's own voice) to 1 (the target voice).
             match: Strength of pulling frames towards similar frames of the reference, 0 to 1; `auto` depends on its length.
@@ -156,7 +156,7 @@ class Model(Engine):
         Raises:
             AudioError: For unusable audio.
             ConfigError: For a bad option, no reference, samples without a rate, or a checkpoint without a speaker part.
-            CheckpointError: For a voice that another checkpoint measured, and that holds no recordings to measure again.
+            CheckpointError: For a voice that another checkpoint measured and that has no recordings to measure again.
         """
         given = {"pitch": pitch, "strength": strength, "match": match, "detail": detail}
         chosen = from_dict(ConvertOptions, given | {"loudness": loudness, "seed": seed, "denoise": denoise}, "convert")
@@ -171,14 +171,14 @@ class Model(Engine):
         """Copy `wav`, samples, a sound or a path of at least 0.5 s, through the autoencoder in its own voice.
 
         Args:
-            wav: What to copy.
-            sample_rate: Of samples, in Hz.
-            seed: Of the vocoder's noise.
-            code_dim: Numbers a step of a plain autoencoder to use instead: 1, 2, 4, 8, 16, 32 or 64; only with checkpoint `default`.
+            wav: The recording.
+            sample_rate: Sample rate of arrays, in Hz.
+            seed: Seed of the vocoder's noise.
+            code_dim: Values per step of a plain autoencoder to use instead: 1, 2, 4, 8, 16, 32 or 64; only with checkpoint `default`.
 
         Raises:
             AudioError: For unusable audio.
-            ConfigError: For a `code_dim` that is not there.
+            ConfigError: For a `code_dim` that is not available.
         """
         made = reconstruct(self, as_sound(wav, sample_rate), seed, code_dim)
         return replace(made, comment=provenance(self.checkpoint, "reconstructed"))
@@ -186,14 +186,14 @@ class Model(Engine):
     def embed(
         self, wav: Samples, sample_rate: int | None = None, *, what: str = "speaker", pool: str = "none", n_steps: int = N_STEPS
     ) -> Embedding:
-        """Measure features of `wav`, samples, a sound or a path of at least 0.5 s, for other tasks.
+        """Extract features of `wav`, samples, a sound or a path of at least 0.5 s, for other tasks.
 
         Args:
-            wav: What to measure.
-            sample_rate: Of samples, in Hz.
-            what: `speaker`: one unit vector; `content`: what is said, about 31 rows a second; `mel`: the log-mel, 62.5 rows a second.
+            wav: The recording.
+            sample_rate: Sample rate of arrays, in Hz.
+            what: `speaker`: one unit vector; `content`: the content code, about 31 rows a second; `mel`: the log-mel, 62.5 rows a second.
             pool: `none`: all rows; `mean`: one, their mean; `steps`: the means of `n_steps` equal parts.
-            n_steps: Rows of `steps`.
+            n_steps: Number of rows for `steps`.
 
         Raises:
             AudioError: For unusable audio.
@@ -222,11 +222,11 @@ class Model(Engine):
         match: str | float = "auto",
         seed: int = 0,
     ) -> Sound:
-        """Say units in the voice of `reference`.
+        """Speak units in the voice of `reference`.
 
         Args:
             units: From `units`, or `vcae.tasks.unit_files.read_units`.
-            reference: One clip of the target voice, or several: samples, sounds or paths of files, at least 1 s each; or a measured voice.
+            reference: One clip of the target voice, or several: samples, sounds or paths of files, at least 0.5 s of speech; or a measured voice.
             reference_sample_rate: Sample rate of the clips, in Hz.
             pitch: `auto` uses the voice's own range, a number shifts it by semitones.
             durations: `file` uses the units' own, `predicted` the model's, `auto` the units' own if they have them.
@@ -256,7 +256,7 @@ def load(name: str | Path = checkpoint.DEFAULT, device: str = "auto") -> Model:
     """Load a checkpoint by its name or path.
 
     Args:
-        name: Of a shipped checkpoint, such as `default` or `vq`, or the path of a .safetensors file.
+        name: Name of a shipped checkpoint, such as `default` or `vq`, or the path of a .safetensors file.
         device: `auto`, `cpu`, `cuda` or `mps`.
 
     Returns:

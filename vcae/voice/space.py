@@ -144,15 +144,15 @@ class Priors:
         return nearest <= float(self.metadata["limit"]) and low <= drawn.log_f0_median <= high
 
     def check(self, model: Engine) -> None:
-        """Refuse a checkpoint whose speaker encoder is not the one whose embeddings these priors were learned from.
+        """Refuse a checkpoint with another speaker encoder than the one of these priors.
 
         Raises:
-            CheckpointError: If it has another one, or none.
+            CheckpointError: If it has another speaker encoder, or none.
         """
         found = checkpoint.hash_weights(model.autoencoder.the_speaker_encoder())
         if self.metadata["speaker_sha256"] != found:
             raise CheckpointError(
-                f"{self.path.name} draws embeddings of the speaker encoder {self.metadata['speaker_sha256'][:12]}..., and that of "
+                f"{self.path.name} samples embeddings of the speaker encoder {self.metadata['speaker_sha256'][:12]}..., and that of "
                 f"{model.checkpoint.path.name} is another ({found[:12]}...); use the checkpoint default"
             )
 
@@ -172,9 +172,9 @@ def save_priors(
         prior: Prior of voices.
         space: Space of voice features.
         known: (S, speaker_dim), embeddings of the training speakers.
-        bank: Mel (1, n_mels, T) and F0 (1, T) of speech that makes voices audible.
+        bank: Mel (1, n_mels, T) and F0 (1, T) of speech from which new voices are measured after conversion.
         metadata: `speaker_sha256` (see `checkpoint.hash_weights`), `limit` (the cosine to a known speaker up to which a voice is new),
-            `directions` (see `Priors`), `medians` (the least and the most log-F0 that a voice may have), and plain data.
+            `directions` (see `Priors`), `medians` (lowest and highest median of log-F0), and plain data.
 
     Raises:
         CheckpointError: If the file cannot be written.

@@ -11,12 +11,18 @@ from typing import TYPE_CHECKING
 from vcae.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+
     from vcae.audio.io import Sound
     from vcae.engine.engine import Engine
     from vcae.voice.voice import Voice
 
-# Longest clip of a voice; only the beginning of a longer one is used.
-MAX_CLIP_S = 600.0
+# Most seconds of a clip that are used, and how far a longer one is searched for seconds that are not pauses.
+MAX_CLIP_S, MAX_SEARCHED_S = 600.0, 7200.0
+# A second of a long clip is a pause if its power is this far below the 90th percentile, in dB.
+PAUSE_DB = 25.0
 
 
 @dataclass(frozen=True)
@@ -56,20 +62,67 @@ def parse_speaker(text: str) -> Speaker:
 
 def read_clips(speakers: list[Speaker]) -> dict[Path, Sound]:
     """Read the clips among the speakers, before a model is loaded, so that unusable ones are reported at once."""
-    from vcae.audio.io import read_sound
-
-    return {s.path: read_sound(str(s.path), first_s=MAX_CLIP_S) for s in speakers if not s.saved}
+    return {s.path: read_clip(s.path) for s in speakers if not s.saved}
 
 
-def find_voice(model: Engine, speakers: list[Speaker], clips: dict[Path, Sound], denoise: bool = False) -> Voice:
+def read_clip(path: Path, most_s: float = MAX_CLIP_S) -> Sound:
+    """Read a clip; of a long one, only seconds that are not pauses, up to `most_s` of them.
+
+    Raises:
+        AudioError: If it cannot be used.
+    """
+    import numpy as np
+
+    from vcae.audio.io import Sound, SoundReader
+
+    with SoundReader(path) as reader:
+        second, levels = reader.sample_rate, list[float]()
+        for block in _seconds(reader.blocks(MAX_SEARCHED_S), second):
+            levels.append(float(np.square(block, dtype=np.float64).mean()))
+            if len(levels) >= MAX_SEARCHED_S:
+                break
+        least = float(np.quantile(levels, 0.9)) * 10 ** (-PAUSE_DB / 10) if len(levels) > most_s else 0.0
+        chosen = [n for n, level in enumerate(levels) if level >= least][: round(most_s)]
+        wanted, kept = set(chosen), list[np.ndarray]()
+        for n, block in enumerate(_seconds(reader.blocks(MAX_SEARCHED_S), second)):
+            if n in wanted:
+                kept.append(block)
+            if n >= chosen[-1]:
+                break
+        return Sound(np.concatenate(kept), second, str(path), warnings=reader.warnings)
+
+
+def _seconds(blocks: Iterator[np.ndarray], second: int) -> Iterator[np.ndarray]:
+    """Yield the samples of blocks in pieces of one second, and the rest."""
+    import numpy as np
+
+    rest = np.zeros(0, np.float32)
+    for block in blocks:
+        rest = np.concatenate([rest, block])
+        whole = len(rest) // second * second
+        yield from (rest[start : start + second] for start in range(0, whole, second))
+        rest = rest[whole:]
+    if len(rest):
+        yield rest
+
+
+def find_voice(
+    model: Engine, speakers: list[Speaker], clips: dict[Path, Sound], denoise: bool = False, log: bool = True
+) -> Voice:
     """Return the voice of all speakers: clips without weights are one voice; with a weight or a saved voice among them, all are mixed.
 
-    With `denoise`, clips are denoised first; saved voices are unchanged.
+    With `denoise`, clips are denoised first; saved voices are unchanged. With `log`, warnings about the clips are logged.
     """
     from vcae.voice.file import load_voice
-    from vcae.voice.voice import mix_voices, voice_from_sounds
+    from vcae.voice.voice import log_warnings, mix_voices, voice_from_sounds
 
     if all(s.weight is None and not s.saved for s in speakers):
-        return voice_from_sounds(model, list(clips.values()), denoise)
-    voices = [load_voice(s.path, model) if s.saved else voice_from_sounds(model, [clips[s.path]], denoise) for s in speakers]
-    return mix_voices(voices, [1.0 if s.weight is None else s.weight for s in speakers])
+        voice = voice_from_sounds(model, list(clips.values()), denoise)
+    else:
+        voices = [
+            load_voice(s.path, model) if s.saved else voice_from_sounds(model, [clips[s.path]], denoise) for s in speakers
+        ]
+        voice = mix_voices(voices, [1.0 if s.weight is None else s.weight for s in speakers])
+    if log:
+        log_warnings(voice)
+    return voice

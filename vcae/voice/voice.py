@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,8 +25,11 @@ from vcae.model.decoder import Decoder
 from vcae.model.reference import Reference
 from vcae.voice.matching import Errors, Quantiles, band_quantiles, measure_errors
 from vcae.voice.retrieval import Frames, keep_frames
+from vcae.voice.speech import hear_speech
 
-MIN_REFERENCE_S = 1.0
+log = logging.getLogger(__name__)
+
+MIN_REFERENCE_S = 0.5
 # Longest recording of a voice; only the beginning of a longer one is used.
 MAX_REFERENCE_S = 600.0
 
@@ -53,8 +57,8 @@ class Origin:
 
     Attributes:
         checkpoint: Its name.
-        sha256: Of its file, hex.
-        mel: Settings of the mels that it reads.
+        sha256: SHA-256 of its file, hex.
+        mel: Mel settings of its models.
     """
 
     checkpoint: str
@@ -63,7 +67,7 @@ class Origin:
 
     @classmethod
     def of(cls, model: Engine) -> Origin:
-        """Return the origin of what this model measures."""
+        """Return the origin of the voices that this model measures."""
         return cls(model.checkpoint.path.stem, model.checkpoint.sha256, model.mel_config)
 
 
@@ -76,15 +80,16 @@ class Voice:
         log_f0_median: Median of log-F0, natural log of Hz; nan if the reference has no voiced frame.
         log_f0_spread: Standard deviation of log-F0 in nats; nan if the reference has no voiced frame.
         quantiles: (n_mels, Q) of unvoiced and of voiced frames, the distribution of each mel band.
-        errors: What the autoencoder gets wrong about this voice.
-        frames: What it sounds like, frame by frame.
-        speech_s: Seconds of sound, pauses left out.
-        decoder: A decoder fine-tuned to this voice; None takes the checkpoint's.
-        reference: What the decoder may look up of the voice; None where it looks up nothing, or nothing is known.
-        recordings: What it was measured on, at most `KEPT_S` in all; none of a mixed or invented voice.
-        origin: What measured it; None if that is not known.
-        decoder_weights: Of a decoder fine-tuned to this voice, which `fit_voice` has not built yet; None otherwise.
-        parts: The voices that it is mixed from, with their weights; none if it is not mixed.
+        errors: Reconstruction errors of the autoencoder on this voice.
+        frames: Frames of the reference, for matching.
+        speech_s: Seconds of sound, without pauses.
+        decoder: Decoder fine-tuned to this voice; None for the checkpoint's.
+        reference: Keys and values for the decoder's attention; None without attention, or if unknown.
+        recordings: Recordings that it was measured on, at most `KEPT_S` in total; empty for a mixed or generated voice.
+        origin: Checkpoint that measured it; None if unknown.
+        decoder_weights: Weights of a fine-tuned decoder that `fit_voice` has not built yet; None otherwise.
+        parts: The mixed voices with their weights; empty for a voice that is not mixed.
+        warnings: Problems of its clips that do not prevent their use, a sentence each.
     """
 
     speaker_embedding: Tensor
@@ -100,6 +105,7 @@ class Voice:
     origin: Origin | None = None
     decoder_weights: Mapping[str, Tensor] | None = None
     parts: tuple[tuple[Voice, float], ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         pitch = "unvoiced" if math.isnan(self.log_f0_median) else f"{math.exp(self.log_f0_median):.0f} Hz"
@@ -130,8 +136,9 @@ def describe_voice(model: Engine, references: Sequence[Analysis], decoder: Decod
     errors = measure_errors(mels, copies, latents, f0s, model.autoencoder.config.content.stride)
     frames = keep_frames(mels, [model.autoencoder.normalize(mel) for mel in mels], f0s)
     statistics = log_f0_statistics(torch.cat(f0s, dim=1)[0])
-    reference = describe_reference(model, mels)
     quantiles, recordings = band_quantiles(mels, f0s), _keep(references, round(KEPT_S * model.mel_config.frame_rate))
+    # Of the recordings that a saved voice stores, and as rounded there, so that it sounds the same.
+    reference = describe_reference(model, [recording.mel.float() for recording in recordings])
     origin = Origin.of(model)
     return Voice(embedding, *statistics, quantiles, errors, frames, speech_s, decoder, reference, recordings, origin)
 
@@ -163,17 +170,18 @@ def measure_again(model: Engine, recordings: Sequence[Recording]) -> Voice:
 
 
 def voice_from_sounds(model: Engine, references: Sequence[Sound], denoise: bool = False) -> Voice:
-    """Measure the voice of clips, at least 1 s each, weighted by their seconds of sound; with `denoise` they are denoised first.
+    """Measure the voice of clips from the speech in them, weighted by its seconds; with `denoise` they are denoised first.
 
     Raises:
-        AudioError: For unusable audio, or no clips.
+        AudioError: For unusable audio, no clips, or too little speech.
     """
     if not references:
-        raise AudioError("no reference was given; name at least one clip of the voice to take")
-    if denoise:
-        cleaner = shared_cleaner(model.device.type)
-        references = [cleaner.sound(reference) for reference in references]
-    return describe_voice(model, [analyse(model, r, MIN_REFERENCE_S) for r in references])
+        raise AudioError("no reference was given; name at least one clip of the target voice")
+    cleaner = shared_cleaner(model.device.type) if denoise else None
+    seen = [analyse(model, cleaner.sound(r) if cleaner else r, MIN_REFERENCE_S) for r in references]
+    speech, warnings = hear_speech(model, seen, references)
+    known = [line for reference in references for line in reference.warnings]
+    return replace(describe_voice(model, speech), warnings=(*known, *warnings))
 
 
 def measure_voice(
@@ -183,7 +191,7 @@ def measure_voice(
 
     Args:
         model: Model whose autoencoder has a speaker part.
-        clips: One clip, in any form that `as_sound` accepts, or several; at least 1 s each, weighted by their seconds of speech.
+        clips: One clip, in any form that `as_sound` accepts, or several, with at least 0.5 s of speech in all; each counts by its speech.
         sample_rate: Sample rate of arrays, in Hz.
         denoise: Denoise the clips first.
 
@@ -192,9 +200,18 @@ def measure_voice(
         ConfigError: For a checkpoint without a speaker part.
     """
     several = [clips] if isinstance(clips, Samples) else list(clips)
-    return voice_from_sounds(
-        model, [as_sound(clip, sample_rate, f"reference {n + 1}") for n, clip in enumerate(several)], denoise
-    )
+    sounds = [as_sound(clip, sample_rate, f"reference {n + 1}") for n, clip in enumerate(several)]
+    voice = voice_from_sounds(model, sounds, denoise)
+    # Warnings about a file were logged when it was read.
+    log_warnings(voice, known=[line for sound in sounds for line in sound.warnings])
+    return voice
+
+
+def log_warnings(voice: Voice, known: Sequence[str] = ()) -> None:
+    """Log a voice's warnings except the known ones."""
+    for line in voice.warnings:
+        if line not in known:
+            log.warning("%s", line)
 
 
 def mix_voices(voices: Sequence[Voice], weights: Sequence[float]) -> Voice:
@@ -251,6 +268,7 @@ def mix_voices(voices: Sequence[Voice], weights: Sequence[float]) -> Voice:
         reference=_mean_reference([(v.reference, w) for v, w in kept]),
         origin=kept[0][0].origin,
         parts=tuple(kept),
+        warnings=tuple(dict.fromkeys(line for v, _ in kept for line in v.warnings)),
     )
 
 
