@@ -3,38 +3,19 @@
 from collections.abc import Callable
 
 import numpy as np
-import torch
 
 from vcae.audio.f0 import SAMPLE_RATE
 from vcae.audio.io import Sound, resample
-from vcae.audio.loudness import TARGET_LEVEL
 from vcae.engine.denoise import Cleaner
 from vcae.errors import ConfigError
-from vcae.tasks.model import load
 
 System = Callable[[np.ndarray], np.ndarray]
 
 
 def filtering(denoiser: str) -> System:
-    """Filter each bin of the spectrum, as the shipped denoiser does."""
+    """Clean as `vcae denoise` does."""
     cleaner = Cleaner(denoiser)
     return lambda wav: cleaner.sound(Sound(wav, SAMPLE_RATE)).wav
-
-
-def restoring(denoiser: str) -> System:
-    """Predict the clean mel and vocode it with the F0 of the filtered sound."""
-    cleaner, model = Cleaner(denoiser, "cpu"), load(device="cpu")
-
-    @torch.inference_mode()
-    def restore(wav: np.ndarray) -> np.ndarray:
-        seen = model.analyse(cleaner.sound(Sound(wav, SAMPLE_RATE)).wav, SAMPLE_RATE)
-        heard = torch.from_numpy(wav)[None]
-        gain = TARGET_LEVEL / max(float(torch.from_numpy(wav).square().mean().sqrt()), 1e-4)
-        mel = cleaner.network.restore(heard * gain)
-        made = model.vocode(mel, seen.f0, len(wav))[0].numpy()
-        return made / gain
-
-    return restore
 
 
 def gating(stationary: bool) -> System:
@@ -63,7 +44,6 @@ def build(name: str, denoiser: str) -> System:
     """Return a system by its name."""
     makers: dict[str, Callable[[], System]] = {
         "ours": lambda: filtering(denoiser),
-        "ours-restored": lambda: restoring(denoiser),
         "noisereduce": lambda: gating(False),
         "noisereduce-stationary": lambda: gating(True),
         "rnnoise": rnnoise,

@@ -88,6 +88,10 @@ class Sound(SampleArray):
         """Yield the samples, as a `SoundReader` does."""
         yield self.wav
 
+    def channel_blocks(self) -> Iterator[np.ndarray]:
+        """Yield the samples as (N, 1), as a `SoundReader` does."""
+        yield self.wav[:, None]
+
 
 class SoundReader:
     """Reader of a sound file, or of a video's sound track, in blocks. Use it in a `with` statement.
@@ -201,12 +205,8 @@ class SoundReader:
         if line not in self._warnings:
             self._warnings.append(line)
 
-    def _weights(self, most: int | None) -> np.ndarray:
-        """Measure the first `most` samples, and return the weights of the channels."""
-        if self.channels > MAX_MEASURED:
-            return np.full(self.channels, 1 / self.channels)
-        if self.channels == 1 and not self._is_float:
-            return np.ones(1)
+    def _measure(self, most: int | None) -> ChannelMeter:
+        """Measure the first `most` samples."""
         meter = ChannelMeter(self.channels)
         for block in self._decode():
             meter.add(block)
@@ -214,6 +214,15 @@ class SoundReader:
                 break
         if meter.full_scale != 1:
             self._warn(_other_scale(meter))
+        return meter
+
+    def _weights(self, most: int | None) -> np.ndarray:
+        """Return the weights of the channels, by the first `most` samples."""
+        if self.channels > MAX_MEASURED:
+            return np.full(self.channels, 1 / self.channels)
+        if self.channels == 1 and not self._is_float:
+            return np.ones(1)
+        meter = self._measure(most)
         return meter.weights() / meter.full_scale
 
     def blocks(self, first_s: float | None = None) -> Iterator[np.ndarray]:
@@ -226,6 +235,21 @@ class SoundReader:
             AudioError: If the file is empty, damaged, too long, or has invalid samples, which are counted up to the end.
         """
         weights = self._weights(None if first_s is None else round(first_s * self.sample_rate))
+        for block in self._checked():
+            yield mix_down(block, weights)
+
+    def channel_blocks(self) -> Iterator[np.ndarray]:
+        """Yield the sound as blocks (n, channels), float32, with all channels as they are.
+
+        Raises:
+            AudioError: As `blocks`.
+        """
+        full_scale = self._measure(None).full_scale if self._is_float and self.channels <= MAX_MEASURED else 1.0
+        for block in self._checked():
+            yield block if full_scale == 1 else (block / full_scale).astype(np.float32)
+
+    def _checked(self) -> Iterator[np.ndarray]:
+        """Yield the samples (n, channels) up to the first invalid one, and raise AudioError at the end if there was any."""
         for note in self._layout.notes:
             self._warn(note)
         n = bad = 0
@@ -233,7 +257,7 @@ class SoundReader:
             n += len(block)
             bad += block.size - int(np.isfinite(block).sum())
             if not bad:
-                yield mix_down(block, weights)
+                yield block
         _check_samples(n, bad, self.name)
 
     def read(self, first_s: float | None = None) -> Sound:
@@ -443,6 +467,13 @@ def check_output(path: str | Path, force: bool = False) -> None:
     check_target(path, force, FORMATS, AudioError)
 
 
+def channels_of(path: str | Path, channels: int) -> int:
+    """Return how many of `channels` a file keeps: 1 in formats of PyAV; 1 where the format takes fewer."""
+    suffix = ".wav" if str(path) == STDIO else Path(path).suffix.lower()
+    most = 2 if suffix == ".mp3" else MAX_CHANNELS
+    return channels if suffix in SNDFILE_FORMATS and channels <= most else 1
+
+
 def check_pictures(path: str | Path, source: object) -> None:
     """Check that a video output has a video source, before any work is done.
 
@@ -487,8 +518,9 @@ def write_blocks(
     force: bool = False,
     stdout: BinaryIO | None = None,
     source: object = None,
+    channels: int = 1,
 ) -> None:
-    """Write a sound that comes in blocks (n,), in memory bounded by a block.
+    """Write a sound that comes in blocks (n,), or (n, channels), in memory bounded by a block.
 
     Args:
         path: As in `write_sound`.
@@ -498,18 +530,22 @@ def write_blocks(
         force: Likewise.
         stdout: Likewise.
         source: What it was made from: a `SoundReader`, whose pictures a video takes.
+        channels: Channels of the blocks; where the format takes fewer (`channels_of`), they are mixed to mono.
 
     Raises:
         AudioError: As `write_sound`; if a video is asked for, and the source has none.
     """
     check_output(path, force)
     check_pictures(path, source)
+    kept = channels_of(path, channels)
+    if kept != channels:
+        blocks = (block.mean(axis=1) for block in blocks)
     if str(path) == STDIO:
         if stdout is None:
             raise AudioError("there is no standard output to write to; name a file")
         # A wav's header says how long it is, so it is made before it is sent.
         with writing("standard output", AudioError), tempfile.TemporaryFile(prefix="vcae-", buffering=0) as made:
-            _encode(made, blocks, sample_rate, ("WAV", "PCM_16"), comment, path)
+            _encode(made, blocks, sample_rate, ("WAV", "PCM_16"), comment, path, kept)
             made.seek(0)
             shutil.copyfileobj(made, stdout, 1 << 20)
             stdout.flush()
@@ -518,7 +554,7 @@ def write_blocks(
     with replacing(path, AudioError) as temporary:
         if suffix in SNDFILE_FORMATS:
             with temporary.open("w+b", buffering=0) as out:
-                _encode(cast(BinaryIO, out), blocks, sample_rate, SNDFILE_FORMATS[suffix], comment, path)
+                _encode(cast(BinaryIO, out), blocks, sample_rate, SNDFILE_FORMATS[suffix], comment, path, kept)
             return
         kind = SOUND_FORMATS.get(suffix) or VIDEO_FORMATS[suffix]
         video = source.file if suffix in VIDEO_FORMATS and isinstance(source, SoundReader) else None
@@ -549,12 +585,20 @@ class _CarefulFile:
 
 
 def _encode(
-    out: BinaryIO, blocks: Iterable[np.ndarray], sample_rate: int, kind: tuple[str, str], comment: str, path: str | Path
+    out: BinaryIO,
+    blocks: Iterable[np.ndarray],
+    sample_rate: int,
+    kind: tuple[str, str],
+    comment: str,
+    path: str | Path,
+    channels: int,
 ) -> None:
     import soundfile
 
     careful, peak = _CarefulFile(out), 0.0
-    with soundfile.SoundFile(careful, "w", samplerate=sample_rate, channels=1, format=kind[0], subtype=kind[1]) as opened:
+    with soundfile.SoundFile(
+        careful, "w", samplerate=sample_rate, channels=channels, format=kind[0], subtype=kind[1]
+    ) as opened:
         if comment:
             opened.comment = comment
         for block in blocks:

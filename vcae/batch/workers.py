@@ -142,9 +142,10 @@ class Denoiser(Worker):
         """Denoise."""
         from vcae.audio.io import write_blocks
 
-        cleaned, rate = self._cleaner.clean(source, self._strength), self._cleaner.sample_rate
-        blocks = talk.counted(cleaned.blocks(), cleaned.duration_s, rate)
-        write_blocks(job.output, blocks, rate, self.comment(), True, talk.stdout, source)
+        cleaned = self._cleaner.clean(source, self._strength)
+        rate, channels = cleaned.sample_rate, cleaned.n_channels
+        blocks = talk.counted(cleaned.channel_blocks(), cleaned.duration_s, rate)
+        write_blocks(job.output, blocks, rate, self.comment(), True, talk.stdout, source, channels)
         said = f"{cleaned.duration_s:.1f} s denoised"
         return Made(cleaned.duration_s, said, {"strength": self._strength}, sample_rate=rate)
 

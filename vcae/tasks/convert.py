@@ -138,7 +138,7 @@ def convert_long(
     step = max(round(section_s * model.mel_config.frame_rate), 1)
     notify = progress or (lambda share: None)
     if options.denoise:
-        source = shared_cleaner(model.device.type).clean(source)
+        source = shared_cleaner(model.device.type).clean_mono(source)
     heard, runner = analyse_sections(model, source, MIN_SOURCE_S, lambda n: SectionRunner(step, n > step, model.device))
     own = encode_speaker_sections(model, heard.mel, heard.active, runner)
     latent = encode_content_sections(model, heard.mel, heard.active, runner)
