@@ -181,7 +181,7 @@ def evaluate(
     A detector needs --normal and --anomalous; a classifier needs --known and --unknown.
     """
     from vcae.anomaly.metrics import CostTable
-    from vcae.checkpoint import find, read_header
+    from vcae.model_file import find, read_header
 
     costs = CostTable(cost_miss, cost_false_alarm, prior)
     classes = "vcae" in read_header(find(model))

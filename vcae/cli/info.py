@@ -52,9 +52,9 @@ def _describe(what: str) -> dict[str, Any]:
 
 def _describe_model(what: str) -> dict[str, Any]:
     """Describe a checkpoint by name or path, a saved voice likewise, a detector or a classifier."""
-    from vcae.checkpoint import find
     from vcae.cli.written import describe_model_file
     from vcae.errors import CheckpointError
+    from vcae.model_file import find
     from vcae.voice.shelf import NAME, voice_path
 
     try:
@@ -68,7 +68,7 @@ def _describe_model(what: str) -> dict[str, Any]:
 
 
 def _is_checkpoint(what: str) -> bool:
-    from vcae.checkpoint import PICKLES
+    from vcae.model_file import PICKLES
 
     suffix = Path(what).suffix.lower()
     return suffix == ".safetensors" or suffix in PICKLES or (not suffix and not Path(what).is_file())
@@ -85,7 +85,8 @@ def _flatten(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 
 def _describe_checkpoint(name: str) -> dict[str, Any]:
-    from vcae.checkpoint import load, read_shapes
+    from vcae.checkpoint import load
+    from vcae.model_file import read_shapes
 
     loaded = load(name)
     if "ladder" in loaded.metadata:
