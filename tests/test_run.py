@@ -141,7 +141,7 @@ def test_tables_know_what_they_need(tmp_path):
     with pytest.raises(DataError, match="the columns source and speaker are needed"):
         plan([str(table)], tmp_path, columns=("source", "speaker"))
     table.write_text("source,speaker\na.wav,b.wav\n")
-    with pytest.raises(ConfigError, match="names its own speakers; leave --speaker out"):
+    with pytest.raises(ConfigError, match="names its own speakers; give no other"):
         plan_table(table, tmp_path, ("c.wav",))
     with pytest.raises(AudioError, match="is a table and goes alone"):
         is_table([str(table), "a.wav"])

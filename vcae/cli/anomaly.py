@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vcae.batch.jobs import Outcome, find_sources
+from vcae.batch.jobs import Outcome, find_sources, name_targets
 from vcae.batch.listeners import Scorer
+from vcae.cli.collect import collect, plan_collected, read_each
 from vcae.cli.common import ForceOption, JsonOption, QuietOption, Stopwatch, progress, report, say, user_errors
-from vcae.cli.run import Run, SourcesArgument, collect, plan_collected, read_each, takes_many, work
-from vcae.cli.units import name_targets
+from vcae.cli.run import work
+from vcae.cli.sources import Run, SourcesArgument, takes_many
 from vcae.errors import AudioError, CheckpointError, ConfigError, DataError
 from vcae.files import STDIO, check_target, write_file
 
@@ -159,7 +160,7 @@ def score(
     pictures = {} if plot is None else dict(zip(names, map(str, name_targets(plot, names, ".png")), strict=True))
     build = partial(Scorer, model, threshold, places, pictures)
     if run.out_dir is not None:
-        work(Scorer, build, sources, None, run)
+        work(build, sources, None, run)
         return
 
     def say_row(outcome: Outcome) -> None:
@@ -167,7 +168,7 @@ def score(
         if not run.quiet:
             sys.stdout.write((json_module.dumps(row) if run.json else _line(row)) + "\n")
 
-    found = collect(jobs, Scorer, build, run, say_row)
+    found = collect(jobs, build, run, say_row)
     rows = [outcome.value[0] for outcome in found.made]
     if csv_file is not None:
         _write_csv(csv_file, rows)

@@ -15,8 +15,10 @@ import typer
 
 from vcae.batch.jobs import Outcome, find_sources
 from vcae.batch.listeners import Classifier
+from vcae.cli.collect import collect, plan_collected, read_each
 from vcae.cli.common import ForceOption, JsonOption, QuietOption, progress, report, say, user_errors
-from vcae.cli.run import Run, SourcesArgument, collect, plan_collected, read_each, takes_many, work
+from vcae.cli.run import work
+from vcae.cli.sources import Run, SourcesArgument, takes_many
 from vcae.errors import CheckpointError, ConfigError, DataError
 from vcae.files import check_target, write_file
 
@@ -134,7 +136,7 @@ def classify(
         check_target(output, run.force)
     build = partial(Classifier, model, by.value if by else None, threshold)
     if run.out_dir is not None:
-        work(Classifier, build, sources, None, run)
+        work(build, sources, None, run)
         return
     jobs = plan_collected(Classifier, sources, run)
     names = {job.source: job.name for job in jobs}
@@ -144,7 +146,7 @@ def classify(
         if not run.quiet:
             say(json_module.dumps(row) if run.json else f"{names[outcome.source]}: {sentence}", sys.stdout)
 
-    found = collect(jobs, Classifier, build, run, say_row)
+    found = collect(jobs, build, run, say_row)
     if output is not None:
         rows = [outcome.value[0] for outcome in found.made]
         text = io.StringIO()

@@ -22,6 +22,7 @@ from vcae.cli import (
     generate,
     info,
     plot,
+    speak,
     stream,
     units,
     voice,
@@ -44,7 +45,7 @@ app.command("convert", rich_help_panel=MAIN)(convert.convert)
 app.command("reconstruct", rich_help_panel=RESEARCH)(copy.reconstruct)
 app.command("vocode", rich_help_panel=RESEARCH)(copy.vocode)
 app.command("units", rich_help_panel=MAIN)(units.units)
-app.command("speak", rich_help_panel=MAIN)(units.speak)
+app.command("speak", rich_help_panel=MAIN)(speak.speak)
 app.command("compress", rich_help_panel=MAIN)(codec.compress)
 app.command("decompress", rich_help_panel=MAIN)(codec.decompress)
 app.command("denoise", rich_help_panel=MAIN)(denoise.denoise)

@@ -10,7 +10,8 @@ import typer
 from vcae.batch.workers import Compressor, Decompressor
 from vcae.cli.common import Device, DeviceOption, OutputOption, SeedOption
 from vcae.cli.convert import SpeakerOption
-from vcae.cli.run import Run, SourcesArgument, takes_many, work
+from vcae.cli.run import work
+from vcae.cli.sources import Run, SourcesArgument, takes_many
 from vcae.options import check_kbps
 from vcae.voice.speakers import parse_speaker
 
@@ -27,7 +28,7 @@ def compress(
 ) -> None:
     """Compress the speech of SOURCES. Exits with 1 if one of several failed."""
     build = partial(Compressor, check_kbps(kbps), device.value)
-    work(Compressor, build, sources, output, run, name="")
+    work(build, sources, output, run, name="")
 
 
 @takes_many
@@ -50,4 +51,4 @@ def decompress(
     voices = tuple(speaker or ())
     clips = [str(parse_speaker(text).path) for text in voices]
     build = partial(Decompressor, voices, strict, seed, device.value)
-    work(Decompressor, build, sources, output, run, voices, clips)
+    work(build, sources, output, run, voices, clips)

@@ -12,7 +12,8 @@ import typer
 from vcae.batch.jobs import is_table
 from vcae.batch.workers import Converter
 from vcae.cli.common import CheckpointOption, Device, DeviceOption, OutputOption, SeedOption
-from vcae.cli.run import MANY, Run, takes_many, work
+from vcae.cli.run import work
+from vcae.cli.sources import MANY, Run, takes_many
 from vcae.errors import ConfigError
 from vcae.options import ConvertOptions
 from vcae.voice.speakers import parse_speaker
@@ -41,6 +42,13 @@ SpeakerOption = Annotated[
         help="Target voice: an audio clip or the name of a saved voice; repeat it for more clips, or mix voices with weights: a.wav:0.7.",
     ),
 ]
+MatchOption = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|0..1",
+        help="How strongly to pull frames towards similar frames of the reference, 0 to 1; auto: depends on its length.",
+    ),
+]
 
 
 @takes_many
@@ -61,13 +69,7 @@ def convert(
         typer.Option(metavar="auto|keep|SEMITONES", help="auto: the voice's range; keep: the source's; a number: semitones."),
     ] = "auto",
     strength: Annotated[float, typer.Option(help="0: the source's own voice, 1: the voice of --speaker.")] = 1.0,
-    match: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|0..1",
-            help="How strongly to pull frames towards similar frames of the reference, 0 to 1; auto: depends on its length.",
-        ),
-    ] = "auto",
+    match: MatchOption = "auto",
     detail: Annotated[
         str,
         typer.Option(
@@ -96,4 +98,4 @@ def convert(
         raise ConfigError("no --speaker was given; give at least one clip or a saved voice of the target voice")
     clips = [str(parse_speaker(text).path) for text in voices]
     build = partial(Converter, options, voices, checkpoint, device.value)
-    work(Converter, build, sources, output, replace(run, engine=engine.value, address=address), voices, clips)
+    work(build, sources, output, replace(run, engine=engine.value, address=address), voices, clips)

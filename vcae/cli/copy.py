@@ -9,7 +9,8 @@ import typer
 
 from vcae.batch.workers import Reconstructor, Vocoder
 from vcae.cli.common import CheckpointOption, Device, DeviceOption, OutputOption, SeedOption
-from vcae.cli.run import Run, SourcesArgument, takes_many, work
+from vcae.cli.run import work
+from vcae.cli.sources import Run, SourcesArgument, takes_many
 
 CodeDimOption = Annotated[
     int | None,
@@ -31,7 +32,7 @@ def reconstruct(
     checkpoint: CheckpointOption = "default",
 ) -> None:
     """Copy SOURCES by the whole autoencoder in their own voice, and the vocoder."""
-    work(Reconstructor, partial(Reconstructor, code_dim, seed, checkpoint, device.value), sources, output, run)
+    work(partial(Reconstructor, code_dim, seed, checkpoint, device.value), sources, output, run)
 
 
 @takes_many
@@ -44,4 +45,4 @@ def vocode(
     checkpoint: CheckpointOption = "default",
 ) -> None:
     """Copy SOURCES by the vocoder alone, from their mel and F0 (copy synthesis)."""
-    work(Vocoder, partial(Vocoder, None, seed, checkpoint, device.value), sources, output, run)
+    work(partial(Vocoder, None, seed, checkpoint, device.value), sources, output, run)

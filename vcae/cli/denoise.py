@@ -9,7 +9,8 @@ import typer
 
 from vcae.batch.workers import Denoiser
 from vcae.cli.common import Device, DeviceOption, OutputOption
-from vcae.cli.run import Run, SourcesArgument, takes_many, work
+from vcae.cli.run import work
+from vcae.cli.sources import Run, SourcesArgument, takes_many
 from vcae.options import check_strength
 
 
@@ -23,4 +24,4 @@ def denoise(
 ) -> None:
     """Remove noise from the speech of SOURCES. Exits with 1 if one of several failed."""
     build = partial(Denoiser, check_strength(strength), device.value)
-    work(Denoiser, build, sources, output, run)
+    work(build, sources, output, run)

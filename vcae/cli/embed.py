@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vcae.batch.listeners import Embedder
+from vcae.cli.collect import collect, plan_collected
 from vcae.cli.common import (
     CheckpointOption,
     Device,
@@ -19,7 +20,8 @@ from vcae.cli.common import (
     output_path,
     report,
 )
-from vcae.cli.run import Run, SourcesArgument, collect, plan_collected, takes_many, work
+from vcae.cli.run import work
+from vcae.cli.sources import Run, SourcesArgument, takes_many
 from vcae.files import STDIO, check_target, write_file
 
 if TYPE_CHECKING:
@@ -70,14 +72,14 @@ def embed(
 
     build = partial(Embedder, what.value, pool.value, n_steps, checkpoint, device.value)
     if run.out_dir is not None:
-        work(Embedder, build, sources, output, run)
+        work(build, sources, output, run)
         return
     jobs = plan_collected(Embedder, sources, run)
     target = output_path(output, [job.source for job in jobs], what.value, ".npz")
     check_target(target, run.force, SUFFIXES)
     need_writer(target)
     watch = Stopwatch()
-    found = collect(jobs, Embedder, build, run)
+    found = collect(jobs, build, run)
     made: list[Embedding] = [outcome.value for outcome in found.made]
     about = {name: found.made[0].facts[name] for name in ("what", "pool", "checkpoint", "sha256", "device")}
     device_name = about.pop("device")
