@@ -129,6 +129,18 @@ def find_sources(
     ]
 
 
+def find_recordings(given: Sequence[str]) -> list[str]:
+    """Find recordings that are read for one result, and return their paths.
+
+    Args:
+        given: As for `find_sources`; or one CSV, see `plan_table`.
+
+    Raises:
+        VcaeError: If there are none, or a table cannot be used.
+    """
+    return list(dict.fromkeys(job.source for job in plan(given, None)))
+
+
 def _expanded(given: Sequence[str]) -> Iterator[str]:
     for item in given:
         if not glob.has_magic(item) or os.path.lexists(item):

@@ -28,18 +28,17 @@ from vcae.cli import (
     voice,
 )
 from vcae.cli.common import EXIT_USER_ERROR
+from vcae.cli.help import App
 from vcae.environment import prepare
 from vcae.version import __version__
 
 # Panels of `vcae --help`.
 MAIN, RESEARCH, SERVING = "Commands", "Research", "In a browser, over HTTP"
 
-app = typer.Typer(
+app = App(
     help="Voice conversion on a laptop, offline: the words of one recording in the voice of another.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("convert", rich_help_panel=MAIN)(convert.convert)
 app.command("reconstruct", rich_help_panel=RESEARCH)(copy.reconstruct)

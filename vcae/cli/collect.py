@@ -113,10 +113,10 @@ def _collect_one(job: Job, worker: Worker, run: Run) -> Outcome:
 
 
 class Failures:
-    """Failures among recordings that are read one after another: each is reported and the rest are used, but the only one raises.
+    """Failures among files that are read one after another: each is reported and the rest are used, but the only one raises.
 
     Args:
-        total: Number of recordings.
+        total: Number of files.
 
     Attributes:
         n: Number of failures so far.
@@ -136,7 +136,7 @@ class Failures:
         self.n += 1
         say_failed(Outcome(source, (), "", "failed", " ".join(str(error).split())))
         if self.n == self.total:
-            raise AudioError(f"none of the {self.total} recordings could be used; the lines above say why")
+            raise AudioError(f"none of the {self.total} files could be used; the lines above say why")
 
     def __str__(self) -> str:
         return f"; {self.n} failed" if self.n else ""

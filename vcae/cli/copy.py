@@ -16,6 +16,7 @@ CodeDimOption = Annotated[
     int | None,
     typer.Option(
         "--code-dim",
+        metavar="N",
         help="Use a plain autoencoder with a bottleneck of this many values per 32 ms step: 1, 2, 4, 8, 16, 32 or 64.",
     ),
 ]
@@ -31,7 +32,10 @@ def reconstruct(
     seed: SeedOption = 0,
     checkpoint: CheckpointOption = "default",
 ) -> None:
-    """Copy SOURCES by the whole autoencoder in their own voice, and the vocoder."""
+    """Copy SOURCES by the whole autoencoder in their own voice, and the vocoder.
+
+    Example: vcae reconstruct talk.wav -o copy.wav
+    """
     work(partial(Reconstructor, code_dim, seed, checkpoint, device.value), sources, output, run)
 
 
@@ -44,5 +48,8 @@ def vocode(
     seed: SeedOption = 0,
     checkpoint: CheckpointOption = "default",
 ) -> None:
-    """Copy SOURCES by the vocoder alone, from their mel and F0 (copy synthesis)."""
+    """Copy SOURCES by the vocoder alone, from their mel and F0 (copy synthesis).
+
+    Example: vcae vocode talk.wav -o copy.wav
+    """
     work(partial(Vocoder, None, seed, checkpoint, device.value), sources, output, run)

@@ -19,9 +19,12 @@ def denoise(
     sources: SourcesArgument,
     run: Run,
     output: OutputOption = None,
-    strength: Annotated[float, typer.Option(help="0: unchanged, 1: full denoising.")] = 1.0,
+    strength: Annotated[float, typer.Option(metavar="0..1", help="0: unchanged, 1: full denoising.")] = 1.0,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Remove noise from the speech of SOURCES. Exits with 1 if one of several failed."""
+    """Remove noise from the speech of SOURCES. Exits with 1 if one of several failed.
+
+    Example: vcae denoise talk.mp3 -o clean.wav
+    """
     build = partial(Denoiser, check_strength(strength), device.value)
     work(build, sources, output, run)

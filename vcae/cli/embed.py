@@ -17,6 +17,7 @@ from vcae.cli.common import (
     Device,
     DeviceOption,
     Stopwatch,
+    choices,
     output_path,
     report,
 )
@@ -49,25 +50,36 @@ def embed(
     sources: SourcesArgument,
     run: Run,
     what: Annotated[
-        What, typer.Option(help="speaker: one unit vector per file; content: rows of content features; mel: the log-mel.")
+        What,
+        typer.Option(
+            metavar=choices(What),
+            help="speaker: one unit vector per file; content: rows of content features; mel: the log-mel.",
+        ),
     ] = What.speaker,
     pool: Annotated[
         Pool,
-        typer.Option(help="Rows of content and mel: all; mean: one, their mean; steps: the means of --n-steps equal parts."),
+        typer.Option(
+            metavar=choices(Pool),
+            help="Rows of content and mel: all; mean: one, their mean; steps: the means of --n-steps equal parts.",
+        ),
     ] = Pool.none,
-    n_steps: Annotated[int, typer.Option(min=1, max=10000, help="Rows of --pool steps.")] = 20,
+    n_steps: Annotated[int, typer.Option(min=1, max=10000, metavar="N", help="Rows of --pool steps.")] = 20,
     output: Annotated[
         str | None,
         typer.Option(
             "--output",
             "-o",
+            metavar="FILE",
             help="An .npz or .parquet file for all, or '-' for npz on standard output; NAME.WHAT.npz without it.",
         ),
     ] = None,
     checkpoint: CheckpointOption = "default",
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Write features of SOURCES for other tasks: speaker, content or mel, with names and times."""
+    """Write features of SOURCES for other tasks: speaker, content or mel, with names and times.
+
+    Example: vcae embed talks/ -o voices.npz
+    """
     from vcae.tasks.embed_files import SUFFIXES, format_embeddings, need_writer
 
     build = partial(Embedder, what.value, pool.value, n_steps, checkpoint, device.value)

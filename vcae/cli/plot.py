@@ -35,7 +35,10 @@ def plot(
     device: DeviceOption = Device.auto,
     checkpoint: CheckpointOption = "vq",
 ) -> None:
-    """Draw the mel and F0 of SOURCES in one picture, on one scale of time, loudness and pitch; or with --out-dir, one picture of each."""
+    """Draw the mel and F0 of SOURCES in one picture, on one scale of time, loudness and pitch; or with --out-dir, one picture of each.
+
+    Example: vcae plot talk.wav copy.wav -o both.png
+    """
     build = partial(Drawer, units, checkpoint, device.value)
     if run.out_dir is not None:
         if side_by_side:

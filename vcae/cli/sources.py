@@ -34,7 +34,7 @@ GlobOption = Annotated[
         metavar="PATTERN", help="Files of a folder to use, such as '*.flac'; by default all sound files.", rich_help_panel=MANY
     ),
 ]
-JobsOption = Annotated[int, typer.Option(min=0, help="Worker processes; 0: one per core.", rich_help_panel=MANY)]
+JobsOption = Annotated[int, typer.Option(min=0, metavar="N", help="Worker processes; 0: one per core.", rich_help_panel=MANY)]
 ResumeOption = Annotated[
     bool, typer.Option("--resume", help="Skip files that an earlier run into the same folder completed.", rich_help_panel=MANY)
 ]

@@ -15,7 +15,7 @@ import typer
 
 from vcae.batch.jobs import is_table, name_targets
 from vcae.batch.unit_speaker import UnitSpeaker
-from vcae.cli.common import CheckpointOption, Device, DeviceOption, SeedOption
+from vcae.cli.common import CheckpointOption, Device, DeviceOption, SeedOption, choices
 from vcae.cli.convert import MatchOption, SpeakerOption
 from vcae.cli.run import work
 from vcae.cli.sources import Run, takes_many
@@ -62,14 +62,20 @@ def speak(
     ] = "auto",
     durations: Annotated[
         Durations,
-        typer.Option(help="auto: the units' own times if they have them; file: only these; predicted: the model's."),
+        typer.Option(
+            metavar=choices(Durations),
+            help="auto: the units' own times if they have them; file: only these; predicted: the model's.",
+        ),
     ] = Durations.auto,
     match: MatchOption = "auto",
     device: DeviceOption = Device.auto,
     seed: SeedOption = 0,
     checkpoint: CheckpointOption = "vq",
 ) -> None:
-    """Speak the units of SOURCES in the voice of --speaker. Exits with 1 if one of several failed."""
+    """Speak the units of SOURCES in the voice of --speaker. Exits with 1 if one of several failed.
+
+    Example: vcae speak talk.jsonl --speaker friend.wav -o said.wav
+    """
     options = SpeakOptions(pitch, durations.value, match, seed)
     voices = tuple(speaker or ())
     if not voices and not is_table(sources):

@@ -19,6 +19,7 @@ from vcae.cli.common import (
     CheckpointOption,
     Device,
     DeviceOption,
+    choices,
     report,
 )
 from vcae.cli.run import work
@@ -59,20 +60,28 @@ def units(
     output: Annotated[
         str | None,
         typer.Option(
-            "--output", "-o", help="One file for all, or for several TextGrids a folder; without it, standard output."
+            "--output",
+            "-o",
+            metavar="FILE|FOLDER",
+            help="One file for all, or for several TextGrids a folder; without it, standard output.",
         ),
     ] = None,
     format: Annotated[
-        Format | None, typer.Option(help="Format; by default by the output's suffix: .jsonl, .TextGrid or .txt.")
+        Format | None,
+        typer.Option(metavar=choices(Format), help="Format; by default by the output's suffix: .jsonl, .TextGrid or .txt."),
     ] = None,
     collapse: Annotated[bool, typer.Option("--collapse", help="Merge runs of equal units.")] = False,
     plot: Annotated[
-        str | None, typer.Option(help="Draw mel and units: a .png for one recording, a folder for several.")
+        str | None,
+        typer.Option(metavar="FILE|FOLDER", help="Draw mel and units: a .png for one recording, a folder for several."),
     ] = None,
     checkpoint: CheckpointOption = CHECKPOINT,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Encode SOURCES as sequences of discrete units with their times. Exits with 1 if one of several failed."""
+    """Encode SOURCES as sequences of discrete units with their times. Exits with 1 if one of several failed.
+
+    Example: vcae units talk.wav -o talk.jsonl --collapse
+    """
     from vcae.tasks.unit_files import FORMATS, SUFFIXES, format_units
 
     output = None if output == STDIO else output
