@@ -27,6 +27,7 @@ from vcae.cli.common import (
 from vcae.cli.help import App
 from vcae.errors import ConfigError
 from vcae.files import check_target, provenance
+from vcae.model_file import find
 from vcae.options import BabbleOptions, ConvertOptions
 from vcae.version import __version__
 from vcae.voice.shelf import voice_target
@@ -77,6 +78,7 @@ def voice(
     name = f"new-{seed}" if output is None else output
     path = voice_target(name)
     check_target(path, force)
+    find(checkpoint)
     with progress("generating a voice", quiet):
         from vcae.tasks.model import load
         from vcae.voice.file import save_voice
@@ -199,6 +201,7 @@ def interpolate(
             "voices to interpolate cannot have weights, as each step has its own; leave out the ':' and what follows"
         )
     targets = _step_targets(Path(output), steps)
+    find(checkpoint)
     wavs = [str(target.with_suffix(".wav")) for target in targets] if source is not None else []
     for target in targets:
         check_target(target, force)

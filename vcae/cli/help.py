@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+F = TypeVar("F", bound=Callable[..., Any])
 # Groups of options that many commands have, by name. All others are in the group Options.
 OUTPUT, COMPUTATION = "Output", "Computation"
 GROUPS = {
@@ -79,6 +81,6 @@ class App(typer.Typer):
         names = {"help_option_names": ["-h", "--help"]}
         super().__init__(cls=Group, no_args_is_help=True, context_settings=names, **settings)
 
-    def command(self, name: str | None = None, **settings: Any) -> Any:
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[F], F]:
         """Register a command; arguments as `typer.Typer.command`."""
         return super().command(name, **{"cls": Command, **settings})

@@ -24,6 +24,7 @@ from vcae.cli.common import (
 )
 from vcae.cli.convert import Loudness
 from vcae.errors import AudioError, ConfigError
+from vcae.model_file import find
 from vcae.options import ConvertOptions
 from vcae.voice.speakers import find_voice, parse_speaker, read_clips
 
@@ -89,6 +90,7 @@ def stream(
     Example: vcae stream --speaker friend.wav --rate 16000 < in.pcm > out.pcm
     """
     options = ConvertOptions(pitch, 1.0, match, detail, loudness.value, seed)
+    find(checkpoint)
     from vcae.audio.io import read_sound
 
     speakers = [parse_speaker(text) for text in speaker]

@@ -13,6 +13,7 @@ import typer
 from vcae.cli.common import CheckpointOption, Device, DeviceOption, ForceOption, JsonOption, QuietOption, progress, user_errors
 from vcae.cli.help import App
 from vcae.errors import ConfigError
+from vcae.model_file import find
 from vcae.version import __version__
 from vcae.voice.speakers import find_voice, parse_speaker, read_clips
 
@@ -48,6 +49,7 @@ def save(
     path = voice_path(name)
     if path.exists() and not force:
         raise ConfigError(f"a voice called {name} exists ({path}); add --force to replace it, or take another name")
+    find(checkpoint)
     speakers = [parse_speaker(clip) for clip in clips]
     sounds = read_clips(speakers)
     with progress("measuring the voice", quiet):
