@@ -139,7 +139,7 @@ CASES = {
     "missing": (["decompress", "no.vcz"], "no.vcz does not exist"),
     "folder without a place": (["decompress", "."], "is a folder; give a folder for the outputs with --out-dir"),
     "folder and -o": (["compress", ".", "-o", "x.vcz"], "is a folder; give a folder for the outputs with --out-dir"),
-    "info on a folder": (["info", "d.vcz"], "d.vcz is a folder"),
+    "info on a folder": (["info", "d.vcz"], "d.vcz holds no files"),
     "a wav": (["decompress", SOURCE], "not compressed speech (it begins with b'fLaC')"),
     "not a sound": (["compress", "good.vcz", "-o", "new.vcz"], "is not a sound file"),
     "empty": (["decompress", "empty.vcz"], "empty.vcz is empty"),
@@ -281,7 +281,7 @@ def test_info_shows_damage(compressed, tmp_path):
 def test_info_loads_no_model(compressed, tmp_path):
     (tmp_path / "a.vcz").write_bytes(compressed)
     code = (
-        "import sys; from vcae.cli.info import info; info('a.vcz'); "
+        "import sys; from vcae.cli.info import info; info(['a.vcz']); "
         "sys.exit(any(m in sys.modules for m in ('torch', 'numpy', 'soundfile')))"
     )
     done = subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True)
