@@ -85,6 +85,7 @@ def test_a_server_that_has_just_been_started_ends_in_order(tmp_path, wait_s):
     time.sleep(wait_s)
     run.terminate()
     said = run.communicate(timeout=60)[0]
-    assert run.returncode in (0, 143), said
+    # Python itself may not have got as far as our first line.
+    assert run.returncode in (0, 143, -signal.SIGTERM), said
     assert [line for line in said.splitlines() if not line.startswith("vcae: http")] == []
     assert os.listdir(tmp_path) == []

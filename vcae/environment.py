@@ -42,6 +42,17 @@ def prepare_torch() -> None:
     after_fork(_use_one_thread)
 
 
+def use_one_thread() -> None:
+    """Give torch one thread from now on, for work in short pieces, unless OMP_NUM_THREADS is set.
+
+    The threads of a layer wait for the slowest of them. Beside other work that is often late, and alone short pieces gain little by a second.
+    """
+    import torch
+
+    if not os.environ.get(THREADS):
+        torch.set_num_threads(1)
+
+
 def after_fork(function: Callable[[], object]) -> None:
     """Call a function in each child process that is forked from now on. Given again, it is still called once."""
     if not hasattr(os, "register_at_fork"):

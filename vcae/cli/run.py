@@ -28,6 +28,7 @@ from vcae.cli.common import (
     say,
     user_errors,
 )
+from vcae.environment import allowed_cores
 from vcae.errors import AudioError, ConfigError, VcaeError
 from vcae.files import STDIO, check_target, remove_leftovers
 
@@ -435,7 +436,7 @@ def _outcomes(jobs: list[Job], build: Build, run: Run) -> Iterator[Outcome]:
     """Process jobs in worker processes, the longest first."""
     from vcae.batch import pool, ray_pool
 
-    longest_first, n = sorted(jobs, key=_size, reverse=True), run.jobs or _cores()
+    longest_first, n = sorted(jobs, key=_size, reverse=True), run.jobs or allowed_cores()
     if run.engine == "ray":
         return ray_pool.run_jobs_on_ray(longest_first, build, n, run.address)
     return pool.run_jobs(longest_first, build, n)
@@ -446,10 +447,6 @@ def _size(job: Job) -> int:
         return os.stat(job.source).st_size
     except (OSError, ValueError):
         return 0
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _reported(outcomes: Iterator[Outcome], path: Path, run: Run) -> Iterator[Outcome]:
