@@ -66,10 +66,10 @@ def evaluate(
     from rich.console import Console
 
     found = _or_fail(lambda: read_tables(tables, copies))
+    from vcae.environment import allowed_cores
     from vcae.evaluation.judges import choose_judges
     from vcae.evaluation.page import write_page
     from vcae.evaluation.paired import compare_systems, differences_table, plain_difference
-    from vcae.evaluation.readings import count_cores
     from vcae.evaluation.report import judge_rows, plain_means, table, write_data
 
     names = None if judges is None else [name.strip() for name in judges.split(",") if name.strip()]
@@ -78,7 +78,7 @@ def evaluate(
         say(problem, sys.stderr)
     try:
         with _progress(quiet) as progress:
-            judged = judge_rows(found.rows, chosen, missing, output, jobs or count_cores(), progress)
+            judged = judge_rows(found.rows, chosen, missing, output, jobs or allowed_cores(), progress)
     except KeyboardInterrupt:
         say(f"interrupted: the readings are in {output}; run the same command again to resume", sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
