@@ -12,7 +12,7 @@ from tests.conftest import CLIPS, ROOT
 
 # Rooms from the lowest to the highest: each may import those above it in this list, and nothing may import one below it.
 LAYERS = [
-    ["errors", "version", "environment", "deprecation"],
+    ["errors", "version", "environment", "signals", "deprecation"],
     ["files", "config", "table"],
     ["options", "model_file"],
     ["audio"],

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vcae.config import from_dict, to_dict
 from vcae.deprecation import renamed
+from vcae.environment import prepare_torch
 from vcae.errors import CheckpointError, ConfigError
 from vcae.files import replacing
 from vcae.model.autoencoder import Autoencoder
@@ -142,6 +143,7 @@ def load(name: str | Path = DEFAULT, device: str | torch.device = "cpu") -> Chec
     Raises:
         CheckpointError: If it is missing, a pickle, damaged, of another format, or does not match its own config.
     """
+    prepare_torch()
     path = find(name)
     metadata = read_metadata(path)
     digest = verify(path)
@@ -208,6 +210,7 @@ def load_module(
     Raises:
         CheckpointError: If it is missing, a pickle, damaged, of another kind, or does not match its own sizes.
     """
+    prepare_torch()
     path = find(name)
     metadata = read_metadata(path)
     if not isinstance(metadata.get(part), dict):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
+import secrets
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -89,8 +89,9 @@ def replacing(path: str | Path, refuse: type[VcaeError] = DataError) -> Iterator
     try:
         with writing(str(file), refuse):
             file.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".vcae-{os.getpid()}-", suffix=".part")
-            os.close(handle)
+            # Named before it is created, so that a signal in between leaves nothing.
+            temporary = str(file.parent / f".vcae-{os.getpid()}-{secrets.token_hex(6)}.part")
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             yield Path(temporary)
             with open(temporary, "rb") as written:
                 os.fsync(written.fileno())

@@ -530,12 +530,12 @@ def write_blocks(
 
 
 class _CarefulFile:
-    """An unbuffered file for libsndfile that keeps the first error of writing, which a callback from C could only print."""
+    """An unbuffered file for libsndfile that keeps the first exception of writing, which a callback from C could only print."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.seek, self.tell, self.readinto = file.seek, file.tell, file.readinto  # type: ignore[attr-defined]
-        self.error: OSError | None = None
+        self.error: BaseException | None = None
 
     def write(self, data: bytes) -> int:
         """Write, and report success even after an error, which is kept."""
@@ -543,7 +543,7 @@ class _CarefulFile:
         while left and self.error is None:
             try:
                 left = left[self._file.write(left) :]
-            except OSError as error:
+            except (OSError, SystemExit, KeyboardInterrupt) as error:
                 self.error = error
         return len(data)
 

@@ -30,6 +30,7 @@ from vcae.cli import (
 from vcae.cli.common import EXIT_USER_ERROR
 from vcae.cli.help import App
 from vcae.environment import prepare
+from vcae.signals import exit_on_signals
 from vcae.version import __version__
 
 # Panels of `vcae --help`.
@@ -79,6 +80,7 @@ def root(
 
 def main() -> None:
     """Run the command line."""
+    exit_on_signals()
     prepare()
     _fill_in_closed_streams()
     logging.addLevelName(logging.WARNING, "warning")

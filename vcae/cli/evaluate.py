@@ -76,10 +76,10 @@ def evaluate(
     from rich.console import Console
 
     found = _or_fail(lambda: read_tables(tables, copies))
+    from vcae.environment import allowed_cores
     from vcae.evaluation.judges import choose_judges
     from vcae.evaluation.page import write_page
     from vcae.evaluation.paired import compare_systems, differences_table, plain_difference
-    from vcae.evaluation.readings import count_cores
     from vcae.evaluation.report import judge_rows, plain_means, table, write_data
 
     names = None if judges is None else [name.strip() for name in judges.split(",") if name.strip()]
@@ -93,7 +93,7 @@ def evaluate(
                 chosen,
                 missing,
                 output,
-                jobs or count_cores(),
+                jobs or allowed_cores(),
                 lambda done, total: tell(done / max(total, 1), f"{done} of {total}"),
             )
     except KeyboardInterrupt:

@@ -13,6 +13,7 @@ from vcae.batch.jobs import Job, Outcome
 from vcae.batch.worker import Worker
 from vcae.cli.common import Stopwatch, as_option, progress, say
 from vcae.cli.sources import Run
+from vcae.environment import allowed_cores
 
 FAILED = 1
 INTERRUPTED = 130
@@ -46,7 +47,7 @@ def outcomes(jobs: Sequence[Job], worker: Worker, build: Build, run: Run) -> Ite
     Raises:
         VcaeError: If a worker cannot be started.
     """
-    n, rest = run.jobs or count_cores(), list(jobs)
+    n, rest = run.jobs or allowed_cores(), list(jobs)
     if run.resume:
         with ThreadPoolExecutor(n) as threads:
             finished = list(threads.map(worker.finished, jobs))
@@ -69,11 +70,6 @@ def size_of(job: Job) -> int:
         return os.stat(job.source).st_size
     except (OSError, ValueError):
         return 0
-
-
-def count_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager

@@ -104,9 +104,12 @@ def stream(
     with progress("loading the model", quiet):
         import numpy as np
 
+        from vcae.environment import use_one_thread
         from vcae.tasks.live import LiveConverter
         from vcae.tasks.model import load
 
+        # Before the voice is measured, as the F0 estimator keeps the threads that it starts with.
+        use_one_thread()
         model = load(checkpoint, device.value)
         prior = model.analyse_sound(own or first)  # type: ignore[arg-type]
         voice = find_voice(model, speakers, clips)
