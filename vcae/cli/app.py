@@ -27,7 +27,7 @@ from vcae.cli import (
     voice,
 )
 from vcae.cli.common import EXIT_USER_ERROR
-from vcae.environment import prepare
+from vcae.environment import prepare_command
 from vcae.signals import exit_on_signals
 from vcae.version import __version__
 
@@ -81,7 +81,7 @@ def root(
 def main() -> None:
     """Run the command line."""
     exit_on_signals()
-    prepare()
+    prepare_command()
     _fill_in_closed_streams()
     logging.addLevelName(logging.WARNING, "warning")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
