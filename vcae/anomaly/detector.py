@@ -34,11 +34,12 @@ from vcae.anomaly.members import (
 from vcae.anomaly.models import NETWORKS, Network, make_network, reconstruct
 from vcae.audio.config import MelConfig
 from vcae.audio.io import resample
-from vcae.checkpoint import find, read_header, write_tensors
+from vcae.checkpoint import write_tensors
 from vcae.config import from_dict, to_dict
 from vcae.engine.engine import Samples, as_sound
 from vcae.errors import CheckpointError, ConfigError, DataError
 from vcae.files import hash_file
+from vcae.model_file import find, read_header
 
 FORMAT = 1
 KEY = "vcae_anomaly"

@@ -40,6 +40,7 @@ def _serve(pipe: Connection, build: Callable[[], Worker]) -> None:
     exit_on_signals()
     try:
         work = build()
+        work.start()
         pipe.send(None)
         while True:
             pipe.send(work(pipe.recv()))
@@ -115,7 +116,9 @@ def _receive(worker: _Worker, waiting: deque[tuple[Job, int]]) -> Outcome | None
     except (EOFError, ConnectionResetError):
         worker.pipe.close()
         worker.process.join()
-        died = f"a worker process died (exit code {worker.process.exitcode}; a crash, or too little memory: try fewer --jobs)"
+        died = (
+            f"a worker process died (exit code {worker.process.exitcode}; a crash, or too little memory: try fewer processes)"
+        )
         if worker.job is None:
             raise VcaeError(f"{died} before it could start") from None
         if worker.tries < TRIES:

@@ -22,11 +22,13 @@ from vcae.cli import (
     generate,
     info,
     plot,
+    speak,
     stream,
     units,
     voice,
 )
 from vcae.cli.common import EXIT_USER_ERROR
+from vcae.cli.help import App
 from vcae.environment import prepare_command
 from vcae.signals import exit_on_signals
 from vcae.version import __version__
@@ -34,18 +36,16 @@ from vcae.version import __version__
 # Panels of `vcae --help`.
 MAIN, RESEARCH, SERVING = "Commands", "Research", "In a browser, over HTTP"
 
-app = typer.Typer(
+app = App(
     help="Voice conversion on a laptop, offline: the words of one recording in the voice of another.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("convert", rich_help_panel=MAIN)(convert.convert)
 app.command("reconstruct", rich_help_panel=RESEARCH)(copy.reconstruct)
 app.command("vocode", rich_help_panel=RESEARCH)(copy.vocode)
 app.command("units", rich_help_panel=MAIN)(units.units)
-app.command("speak", rich_help_panel=MAIN)(units.speak)
+app.command("speak", rich_help_panel=MAIN)(speak.speak)
 app.command("compress", rich_help_panel=MAIN)(codec.compress)
 app.command("decompress", rich_help_panel=MAIN)(codec.decompress)
 app.command("denoise", rich_help_panel=MAIN)(denoise.denoise)

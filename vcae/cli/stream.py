@@ -17,12 +17,14 @@ from vcae.cli.common import (
     QuietOption,
     SeedOption,
     Stopwatch,
+    choices,
     progress,
     say,
     user_errors,
 )
 from vcae.cli.convert import Loudness
 from vcae.errors import AudioError, ConfigError
+from vcae.model_file import find
 from vcae.options import ConvertOptions
 from vcae.voice.speakers import find_voice, parse_speaker, read_clips
 
@@ -47,28 +49,34 @@ class _Tally:
 @user_errors
 def stream(
     speaker: Annotated[
-        list[str], typer.Option("--speaker", "-s", help="Target voice: a clip or a saved voice; as for convert.")
+        list[str],
+        typer.Option("--speaker", "-s", metavar="VOICE", help="Target voice: a clip or a saved voice; as for convert."),
     ],
     block_ms: Annotated[
-        float, typer.Option(help="Length of a block; the total latency is 160 ms more, and at most 250 ms.")
+        float, typer.Option(metavar="MS", help="Length of a block; the total latency is 160 ms more, and at most 250 ms.")
     ] = 80.0,
     rate: Annotated[
-        int | None, typer.Option(help="Sample rate of raw PCM (16 bit, mono) on standard input; a wav states it.")
+        int | None, typer.Option(metavar="HZ", help="Sample rate of raw PCM (16 bit, mono) on standard input; a wav states it.")
     ] = None,
     source_voice: Annotated[
         str | None,
-        typer.Option(help="A clip of the source speaker for the initial statistics; by default those of --speaker are used."),
+        typer.Option(
+            metavar="FILE",
+            help="A clip of the source speaker for the initial statistics; by default those of --speaker are used.",
+        ),
     ] = None,
     device_in: Annotated[
-        str | None, typer.Option(help="Microphone, by number or name, or 'default', in place of standard input.")
+        str | None,
+        typer.Option(metavar="DEVICE", help="Microphone, by number or name, or 'default', in place of standard input."),
     ] = None,
     device_out: Annotated[
-        str | None, typer.Option(help="Loudspeaker, by number or name, or 'default', in place of standard output.")
+        str | None,
+        typer.Option(metavar="DEVICE", help="Loudspeaker, by number or name, or 'default', in place of standard output."),
     ] = None,
-    pitch: Annotated[str, typer.Option(help="As for convert.")] = "auto",
-    match: Annotated[str, typer.Option(help="As for convert.")] = "auto",
-    detail: Annotated[str, typer.Option(help="As for convert.")] = "auto",
-    loudness: Annotated[Loudness, typer.Option(help="As for convert.")] = Loudness.source,
+    pitch: Annotated[str, typer.Option(metavar="auto|keep|SEMITONES", help="As for convert.")] = "auto",
+    match: Annotated[str, typer.Option(metavar="auto|0..1", help="As for convert.")] = "auto",
+    detail: Annotated[str, typer.Option(metavar="auto|0..1", help="As for convert.")] = "auto",
+    loudness: Annotated[Loudness, typer.Option(metavar=choices(Loudness), help="As for convert.")] = Loudness.source,
     seed: SeedOption = 0,
     checkpoint: CheckpointOption = "default",
     device: DeviceOption = Device.cpu,
@@ -77,9 +85,12 @@ def stream(
     """Convert live sound block by block: a wav or raw PCM from standard input to standard output, or with sound devices.
 
     The output has 16 kHz; it is a wav if the input is a wav, and raw PCM otherwise. Underruns (blocks that took longer than their
-    duration, or that a device missed) are reported at the end.
+    duration, or that a device missed) are reported at the end. A stream is one live sound: files and folders are for `vcae convert`.
+
+    Example: vcae stream --speaker friend.wav --rate 16000 < in.pcm > out.pcm
     """
     options = ConvertOptions(pitch, 1.0, match, detail, loudness.value, seed)
+    find(checkpoint)
     from vcae.audio.io import read_sound
 
     speakers = [parse_speaker(text) for text in speaker]

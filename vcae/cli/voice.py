@@ -11,21 +11,28 @@ from typing import Annotated, Any
 import typer
 
 from vcae.cli.common import CheckpointOption, Device, DeviceOption, ForceOption, JsonOption, QuietOption, progress, user_errors
+from vcae.cli.help import App
 from vcae.errors import ConfigError
+from vcae.model_file import find
 from vcae.version import __version__
 from vcae.voice.speakers import find_voice, parse_speaker, read_clips
 
-app = typer.Typer(help="Voices saved under a name, for --speaker NAME.", no_args_is_help=True)
+app = App(help="Voices saved under a name, for --speaker NAME.")
 
 
 @app.command("save")
 @user_errors
 def save(
-    name: Annotated[str, typer.Argument(help="Letters, digits, '.', '_' and '-'.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Letters, digits, '.', '_' and '-'.")],
     clips: Annotated[
-        list[str], typer.Argument(help="Clips of the voice; or several voices with weights, such as a.wav:0.7 b.wav:0.3.")
+        list[str],
+        typer.Argument(
+            metavar="CLIPS", help="Clips of the voice; or several voices with weights, such as a.wav:0.7 b.wav:0.3."
+        ),
     ],
-    author: Annotated[str, typer.Option(help="Contact for questions about this voice; stored in the file.")] = "",
+    author: Annotated[
+        str, typer.Option(metavar="TEXT", help="Contact for questions about this voice; stored in the file.")
+    ] = "",
     denoise: Annotated[bool, typer.Option("--denoise", help="Denoise the clips first.")] = False,
     device: DeviceOption = Device.auto,
     checkpoint: CheckpointOption = "default",
@@ -33,12 +40,16 @@ def save(
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Measure a voice from CLIPS and save it as NAME."""
+    """Measure a voice from CLIPS, which are all needed, and save it as NAME.
+
+    Example: vcae voice save alice clip1.wav clip2.wav
+    """
     from vcae.voice.shelf import voice_path
 
     path = voice_path(name)
     if path.exists() and not force:
         raise ConfigError(f"a voice called {name} exists ({path}); add --force to replace it, or take another name")
+    find(checkpoint)
     speakers = [parse_speaker(clip) for clip in clips]
     sounds = read_clips(speakers)
     with progress("measuring the voice", quiet):
@@ -71,7 +82,10 @@ def save(
 @app.command("list")
 @user_errors
 def list_voices(json: JsonOption = False) -> None:
-    """List the saved voices."""
+    """List the saved voices.
+
+    Example: vcae voice list
+    """
     from vcae.voice.shelf import SUFFIX, voices_folder
 
     rows = [_describe(path) for path in sorted(voices_folder().glob(f"*{SUFFIX}"))]

@@ -29,8 +29,8 @@ def describe_model_file(path: Path) -> dict[str, Any] | None:
     Raises:
         CheckpointError: If the file is damaged.
     """
-    from vcae.checkpoint import read_header, read_metadata
     from vcae.files import hash_file
+    from vcae.model_file import read_header, read_metadata
 
     header = read_header(path)
     values: dict[str, Any] = {"file": str(path), "bytes": path.stat().st_size, "sha256": hash_file(path)}
