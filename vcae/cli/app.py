@@ -22,6 +22,7 @@ from vcae.cli import (
     generate,
     info,
     plot,
+    shelf,
     speak,
     stream,
     units,
@@ -57,6 +58,7 @@ app.command("info", rich_help_panel=MAIN)(info.info)
 app.command("demo", rich_help_panel=SERVING)(demo.demo)
 app.command("serve", rich_help_panel=SERVING)(demo.serve)
 app.command("evaluate", rich_help_panel=RESEARCH)(evaluate.evaluate)
+shelf.register(voice.app)
 app.add_typer(voice.app, name="voice", rich_help_panel=MAIN)
 app.add_typer(generate.app, name="generate", rich_help_panel=MAIN)
 anomaly_classes.register(anomaly.app)
