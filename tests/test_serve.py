@@ -154,7 +154,6 @@ def test_the_documented_example(server, tmp_path):
     [
         ({"pitch": "loud"}, "Pitch is 'loud'; allowed are auto, keep"),
         ({"strength": 7}, "Strength is 7; allowed are 0 to 1"),
-        ({"match": "much"}, "Match is 'much'"),
         ({"voice": "nobody"}, "No voice is called"),
         ({"references": []}, "voice is missing"),
         ({"source": "text"}, "is not a sound file"),

@@ -22,7 +22,7 @@ from vcae.cli.common import (
     say,
     user_errors,
 )
-from vcae.cli.convert import Loudness
+from vcae.cli.convert import DetailOption, Loudness, MatchOption, tell_ignored
 from vcae.cli.devices import device_of, need_sounddevice
 from vcae.errors import AudioError, ConfigError
 from vcae.model_file import find
@@ -76,8 +76,8 @@ def stream(
         typer.Option(metavar="DEVICE", help="Loudspeaker, by number or name, or 'default', in place of standard output."),
     ] = None,
     pitch: Annotated[str, typer.Option(metavar="auto|keep|SEMITONES", help="As for convert.")] = "auto",
-    match: Annotated[str, typer.Option(metavar="auto|0..1", help="As for convert.")] = "auto",
-    detail: Annotated[str, typer.Option(metavar="auto|0..1", help="As for convert.")] = "auto",
+    match: MatchOption = None,
+    detail: DetailOption = None,
     loudness: Annotated[Loudness, typer.Option(metavar=choices(Loudness), help="As for convert.")] = Loudness.source,
     denoise: Annotated[
         bool, typer.Option("--denoise", help="Denoise the input, and the clips of --speaker, first; 16 ms more latency.")
@@ -94,7 +94,8 @@ def stream(
 
     Example: vcae stream --speaker friend.wav --rate 16000 < in.pcm > out.pcm
     """
-    options = ConvertOptions(pitch, 1.0, match, detail, loudness.value, seed)
+    options = ConvertOptions(pitch, 1.0, loudness.value, seed)
+    tell_ignored(match=match, detail=detail)
     find(checkpoint)
     from vcae.audio.io import read_sound
 

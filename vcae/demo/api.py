@@ -29,7 +29,7 @@ wav = client.predict(handle_file("talk.wav"), [handle_file("friend.wav")], api_n
 ```
 
 - `/convert` takes `source`, a sound file; `references`, 1 to {most} sound files of the voice; `pitch`: auto, keep or semitones;
-  `strength`, 0 to 1; `match` and `detail`: auto or 0 to 1; `seed`; `voice`, the name of a voice that the server shares, instead of
+  `strength`, 0 to 1; `match` and `detail`, which have no effect any more; `seed`; `voice`, the name of a voice that the server shares, instead of
   references or beside them; `denoise`, to clean source and references first. It gives a wav at 16 kHz.
 - `/denoise` takes `source`, a sound file, and `strength`, 0 to 1. It gives a mono wav at the source's rate.
 - `/units` takes `source` and gives JSON: `units`, `start_s`, `end_s`, `codebook_size`.
@@ -76,7 +76,7 @@ def add_endpoints(studio: Studio) -> None:
         request: gr.Request,
     ) -> str:
         """Convert `source` to the voice of `references`."""
-        options = ConvertOptions(pitch, strength, match, detail, seed=int(seed or 0), denoise=bool(denoise))
+        options = ConvertOptions(pitch, strength, seed=int(seed or 0), denoise=bool(denoise))
         with studio.job(session_of(request)) as check:
             saved = _shared(studio, voice, choose_files)
             return str(convert_files(studio, source, references or [], saved, options, check).path)
