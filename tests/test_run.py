@@ -22,6 +22,9 @@ from vcae.batch.jobs import (
     report_line,
     write_report,
 )
+from vcae.batch.unit_speaker import UnitSpeaker
+from vcae.options import SpeakOptions
+from vcae.tasks.unit_files import read_units
 
 REFERENCE = str(CLIPS / "reference.flac")
 
@@ -214,6 +217,29 @@ def test_a_table_without_speakers_and_several_files(five, tmp_path):
     told = vcae("denoise", five / "a.wav", five / "b.flac", "-o", tmp_path / "x.wav")
     assert told.returncode == 2
     assert "2 sources were given; give a folder for the outputs with --out-dir" in told.stderr
+
+
+def test_each_sequence_of_a_file_of_units_is_a_job(tmp_path):
+    (tmp_path / "in" / "a").mkdir(parents=True)
+    (tmp_path / "in" / "a.txt").write_text("1 2\n3 4\n")
+    (tmp_path / "in" / "a" / "1.txt").write_text("5 6\n")
+    (tmp_path / "in" / "bad.txt").write_text("none\n")
+    worker, out = UnitSpeaker(SpeakOptions(), (REFERENCE,)), tmp_path / "out"
+    several = read_units(tmp_path / "in" / "a.txt")
+    jobs = worker.split(plan([str(tmp_path / "in")], out, (REFERENCE,), ".wav", UnitSpeaker.sources), out)
+    assert [(job.source.rsplit("/", 1)[1], job.part) for job in jobs] == [
+        ("a.txt", 0),
+        ("a.txt", 1),
+        ("bad.txt", 0),
+        ("1.txt", 0),
+    ]
+    assert len({job.output for job in jobs}) == 4
+    assert all(job.output.endswith(".wav") for job in jobs)
+    assert len({worker.digest(job) for job in jobs if "bad" not in job.source}) == 3
+    alone = worker.split(plan([str(tmp_path / "in" / "a.txt")], out, (REFERENCE,)), out)
+    assert [job.output for job in alone] == [str(out / f"{unit.name}.wav") for unit in several]
+    with pytest.raises(DataError, match=r"bad\.txt, line 1"):
+        worker.split(plan([str(tmp_path / "in" / "bad.txt")], out, (REFERENCE,)), out)
 
 
 def test_names_lie_within_the_deepest_folder(tmp_path):
