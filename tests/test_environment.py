@@ -1,7 +1,9 @@
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -35,6 +37,46 @@ def test_units_and_denoising_leave_nothing_either(fresh, tmp_path):
         subprocess.run([sys.executable, "-m", "vcae", *command], env=environment, check=True, capture_output=True)
     assert list(home.rglob("*")) == []
     assert list(temporary.rglob("*")) == []
+
+
+def test_pictures_leave_nothing_either(fresh, tmp_path):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'vcae[demo]'")
+    home, temporary, environment = fresh
+    command = [sys.executable, "-m", "vcae", "plot", str(CLIPS / "noisy.flac"), "-o", str(tmp_path / "x.png")]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    assert (tmp_path / "x.png").stat().st_size > 10_000
+    assert list(home.rglob("*")) == []
+    assert list(temporary.rglob("*")) == []
+    # Who has matplotlib's folders already keeps their use.
+    (home / ".cache" / "matplotlib").mkdir(parents=True)
+    said = "import vcae.figures.plot as p; p.need_matplotlib(); import matplotlib; print(matplotlib.get_cachedir())"
+    done = subprocess.run([sys.executable, "-c", said], env=environment, check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == str(home / ".cache" / "matplotlib")
+
+
+@pytest.mark.parametrize("command", ["demo", "serve"])
+def test_servers_leave_nothing_and_speak_to_this_machine_alone(fresh, tmp_path, command):
+    pytest.importorskip("gradio", reason="gradio is not installed: pip install 'vcae[demo]'")
+    home, temporary, environment = fresh
+    trace, said = tmp_path / "trace", tmp_path / "said"
+    words = [sys.executable, "-m", "vcae", command, "--port", "0"]
+    if shutil.which("strace"):
+        words = ["strace", "-f", "-e", "trace=connect,sendto", "-o", str(trace), *words]
+    with said.open("w") as out:
+        run = subprocess.Popen(words, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        end = time.monotonic() + 150
+        while "Ctrl-C" not in said.read_text():
+            assert run.poll() is None, said.read_text()
+            assert time.monotonic() < end
+            time.sleep(0.2)
+    finally:
+        os.killpg(run.pid, signal.SIGTERM)
+    assert run.wait(60) == 0, said.read_text()
+    assert list(home.rglob("*")) == []
+    assert list(temporary.rglob("*")) == []
+    reached = [line for line in trace.read_text().splitlines() if "sa_family" in line] if trace.exists() else []
+    assert [line for line in reached if "AF_UNIX" not in line and 'inet_addr("127.0.0.1")' not in line] == []
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")

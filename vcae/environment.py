@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +32,15 @@ def prepare() -> None:
         os.environ.setdefault(name, value)
     if allowed_cores() < _own_cores():
         os.environ.setdefault(THREADS, str(allowed_cores()))
+
+
+def prepare_command() -> None:
+    """Prepare a process that is all ours: as `prepare`, and keep torch's compiler, which is not used, from making a folder for its cache.
+
+    Torch makes it when optimizers and shapes without memory are first used. An existing folder in its place gets no files.
+    """
+    prepare()
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", tempfile.gettempdir())
 
 
 def prepare_torch() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +14,8 @@ from typing import BinaryIO, Protocol
 from vcae.errors import DataError, VcaeError
 from vcae.version import __version__
 
+# The beginning of a web address; a single letter is a drive of Windows.
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 # Names standard input and standard output.
 STDIO = "-"
 

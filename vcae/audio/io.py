@@ -20,7 +20,7 @@ from vcae.audio.containers import Layout, Part, PartFile, examine
 from vcae.audio.media import SOUND_FORMATS, VIDEO_FORMATS, MediaFile, open_container, write_media
 from vcae.audio.samples import SampleArray
 from vcae.errors import AudioError
-from vcae.files import STDIO, check_target, replacing, writing
+from vcae.files import ADDRESS, STDIO, check_target, replacing, writing
 
 log = logging.getLogger(__name__)
 
@@ -290,6 +290,8 @@ def _take_in(stdin: BinaryIO | None) -> BinaryIO:
 def _check_file(file: Path, name: str) -> Path:
     try:
         if not file.exists():
+            if ADDRESS.match(name):
+                raise AudioError(f"{name} is an address, and only files are read; download it and give the path of the file")
             raise AudioError(f"{name} does not exist; check the path")
         if file.is_dir():
             raise AudioError(f"{name} is a folder; give one sound file")

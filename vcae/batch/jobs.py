@@ -14,17 +14,11 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from vcae.audio.suffixes import SUFFIXES
 from vcae.errors import AudioError, ConfigError, DataError
 from vcae.files import STDIO, locked, write_file
 from vcae.table import find_path, read_table
 
-# Suffixes of the sound files of a folder; a file given by name may have any suffix.
-SUFFIXES = (
-    *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".aifc"),
-    *(".au", ".snd", ".caf", ".w64", ".rf64", ".sph"),
-    *(".m4a", ".m4b", ".aac", ".wma", ".amr", ".3gp", ".3g2", ".ac3", ".weba"),
-    *(".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".mts"),
-)
 REPORT = "report.jsonl"
 TABLE = ".csv"
 EVERYTHING = "*"

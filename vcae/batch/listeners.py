@@ -202,11 +202,12 @@ class Scorer(ModelWorker):
         row: dict[str, Any] = {
             "path": job.source,
             "score": found.score,
-            "probability": found.probability,
-            "anomalous": found.score >= self._at.value,
-            "threshold": self._at.value,
+            "p_value": found.p_value,
+            "anomalous": self._at.verdict(found.score),
+            "threshold": self._at.value if self._at.chosen else None,
             "reason": self._at.reason,
             "peak_s": round(float(found.frame_scores.argmax()) * found.hop_s, 3),
+            "error": "",
             "members": dict(found.members),
         }
         spots: list[Place] = []
@@ -221,9 +222,8 @@ class Scorer(ModelWorker):
             ]
         if job.name in self._pictures:
             draw_anomaly(self._pictures[job.name], found, mel, job.name, [(s.start_s, s.end_s) for s in spots])
-        return _row(
-            job, row, sound.duration_s, f"{'anomalous' if row['anomalous'] else 'normal'}, score {found.score:.3f}", talk
-        )
+        verdict = {True: "anomalous, ", False: "normal, ", None: ""}[row["anomalous"]]
+        return _row(job, row, sound.duration_s, f"{verdict}score {found.score:.3f}", talk)
 
 
 class Classifier(ModelWorker):

@@ -14,7 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
-from vcae.batch.jobs import SUFFIXES, Job, Outcome, failed
+from vcae.audio.suffixes import SUFFIXES
+from vcae.batch.jobs import Job, Outcome, failed
 from vcae.errors import AudioError, ConfigError, VcaeError
 from vcae.files import STDIO, ModelFile, check_target, hash_file, provenance
 from vcae.model_file import DEFAULT, FoundFile, find

@@ -51,7 +51,9 @@ class Voices:
         """
         if speakers not in self._described:
             parsed = [parse_speaker(text) for text in speakers]
-            self._described[speakers] = json.dumps([(hash_file(speaker.path), speaker.weight) for speaker in parsed])
+            self._described[speakers] = json.dumps(
+                [("+".join(hash_file(file) for file in speaker.files), speaker.weight) for speaker in parsed]
+            )
         return self._described[speakers]
 
     def find(self, engine: Engine, speakers: tuple[str, ...], clips: dict[Path, Sound] | None = None) -> Voice:

@@ -34,6 +34,8 @@ app = App(
 )
 # Most places per recording that are printed; --json has them all.
 MAX_NAMED = 8
+# Columns of a table of scores.
+COLUMNS = ("path", "score", "p_value", "anomalous", "threshold", "peak_s", "reason", "error")
 
 
 class Model(str, Enum):
@@ -191,26 +193,36 @@ def score(
         work(build, sources, None, run)
         return
 
-    def say_row(outcome: Outcome) -> None:
-        row, _ = outcome.value
-        if not run.quiet:
-            sys.stdout.write((json_module.dumps(row) if run.json else _line(row)) + "\n")
+    rows = list[dict[str, Any]]()
 
-    found = collect(jobs, build, run, say_row)
-    rows = [outcome.value[0] for outcome in found.made]
+    def take(outcome: Outcome) -> None:
+        rows.append(_failed_row(outcome) if outcome.status == "failed" else outcome.value[0])
+        if not run.quiet:
+            sys.stdout.write((json_module.dumps(rows[-1]) if run.json else _line(rows[-1])) + "\n")
+
+    found = collect(jobs, build, run, take, take)
     if csv_file is not None:
         _write_csv(csv_file, rows)
-    if dcase is not None:
+    scored = [row for row in rows if not row["error"]]
+    if dcase is not None and scored:
         known = {job.source: job.name for job in jobs}
-        _write_dcase(dcase, model.stem, [known[outcome.source] for outcome in found.made], rows)
+        _write_dcase(dcase, model, threshold, [known[row["path"]] for row in scored], scored)
     if not run.quiet and not run.json:
         failures = f"; {len(found.failed)} failed" if found.failed else ""
-        say(f"{len(rows)} recordings scored{failures}; threshold: {rows[0]['reason']}", sys.stdout)
+        reason = f"; threshold: {scored[0]['reason']}" if scored else ""
+        say(f"{len(scored)} recordings scored{failures}{reason}", sys.stdout)
     found.leave()
 
 
+def _failed_row(outcome: Outcome) -> dict[str, Any]:
+    return {**dict.fromkeys(COLUMNS), "path": outcome.source, "error": outcome.reason}
+
+
 def _line(row: dict[str, Any]) -> str:
-    said = f"{'anomalous' if row['anomalous'] else 'normal':9}  score {row['score']:8.3f}  p {row['probability']:.2g}  {row['path']}"
+    if row["error"]:
+        return f"{'failed':9}  {row['path']}: {row['error']}"
+    verdict = {True: "anomalous", False: "normal", None: "-"}[row["anomalous"]]
+    said = f"{verdict:9}  score {row['score']:8.3f}  p {row['p_value']:.2g}  {row['path']}"
     spots = row.get("places", [])[:MAX_NAMED]
     return said + "".join(
         f"\n           {s['kind']} at {s['time_s']:.2f} s ({s['start_s']:.2f} to {s['end_s']:.2f})" for s in spots
@@ -220,17 +232,22 @@ def _line(row: dict[str, Any]) -> str:
 def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
 
     out = io.StringIO()
-    keys = ["path", "score", "probability", "anomalous", "threshold", "peak_s", "reason"]
-    writer = csv.DictWriter(out, keys, extrasaction="ignore", lineterminator="\n")
+    writer = csv.DictWriter(out, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows({**row, "anomalous": int(row["anomalous"])} for row in rows)
+    # An empty cell: there is no score, or no threshold.
+    writer.writerows({**row, "anomalous": None if row["anomalous"] is None else int(row["anomalous"])} for row in rows)
     write_file(path, out.getvalue().encode())
 
 
-def _write_dcase(folder: Path, name: str, names: list[str], rows: list[dict[str, Any]]) -> None:
-    """Write file,score and file,0 or 1 without a header, in the format of DCASE task 2."""
+def _write_dcase(folder: Path, model: Path, threshold: float | None, names: list[str], rows: list[dict[str, Any]]) -> None:
+    """Write file,score and file,0 or 1 without a header, in the format of DCASE task 2, which asks for decisions in any case."""
+    from vcae.anomaly.detector import Detector
+
+    at, name = Detector.load(model).decide(threshold), model.stem
+    if not at.chosen:
+        say(f"warning: decisions in {folder} are by the threshold {at.value:.4g}: {at.reason}", sys.stderr)
     scores = "".join(f"{_quoted(n)},{row['score']:.6f}\n" for n, row in zip(names, rows, strict=True))
-    decisions = "".join(f"{_quoted(n)},{int(row['anomalous'])}\n" for n, row in zip(names, rows, strict=True))
+    decisions = "".join(f"{_quoted(n)},{int(row['score'] >= at.value)}\n" for n, row in zip(names, rows, strict=True))
     write_file(folder / f"anomaly_score_{name}.csv", scores.encode())
     write_file(folder / f"decision_result_{name}.csv", decisions.encode())
 
@@ -354,8 +371,8 @@ def watch(
             sample_rate, pieces = read_growing(Path(recording), follow)
         for n, found in enumerate(watch_stream(detector, pieces, sample_rate, window, hop)):
             row: dict[str, Any] = {k: None if v is None else round(v, 6) for k, v in vars(found).items()}
-            row["anomalous"] = None if found.score is None else found.score >= at.value
-            row["threshold"] = at.value
+            row["anomalous"] = at.verdict(found.score)
+            row["threshold"] = at.value if at.chosen else None
             if n == 0:
                 row["reason"] = at.reason
             if found.score is None:

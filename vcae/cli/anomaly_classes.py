@@ -241,7 +241,7 @@ def _evaluate_detector(
     given = [(p, False) for p in find_recordings(normal)] + [(p, True) for p in find_recordings(anomalous)]
     rate = detector.config.mel.sample_rate
     found, failures = read_each([p for p, _ in given], lambda p: detector.score(_read(p, rate), rate), "scoring", quiet)
-    scored = [Scored(Path(given[n][0]), given[n][1], one.score, one.probability) for n, one in found]
+    scored = [Scored(Path(given[n][0]), given[n][1], one.score, one.p_value) for n, one in found]
     usual = gamma_threshold([s.score for s in scored if not s.anomalous]) if sum(not s.anomalous for s in scored) > 2 else None
     chosen = detector.decide(threshold)
     others = {"best F1 on these recordings": f1_threshold([s.anomalous for s in scored], [s.score for s in scored])}

@@ -22,6 +22,7 @@ from vcae.cli import (
     generate,
     info,
     plot,
+    shelf,
     speak,
     stream,
     units,
@@ -29,7 +30,7 @@ from vcae.cli import (
 )
 from vcae.cli.common import EXIT_USER_ERROR
 from vcae.cli.help import App
-from vcae.environment import prepare
+from vcae.environment import prepare_command
 from vcae.signals import exit_on_signals
 from vcae.version import __version__
 
@@ -57,6 +58,7 @@ app.command("info", rich_help_panel=MAIN)(info.info)
 app.command("demo", rich_help_panel=SERVING)(demo.demo)
 app.command("serve", rich_help_panel=SERVING)(demo.serve)
 app.command("evaluate", rich_help_panel=RESEARCH)(evaluate.evaluate)
+shelf.register(voice.app)
 app.add_typer(voice.app, name="voice", rich_help_panel=MAIN)
 app.add_typer(generate.app, name="generate", rich_help_panel=MAIN)
 anomaly_classes.register(anomaly.app)
@@ -81,7 +83,7 @@ def root(
 def main() -> None:
     """Run the command line."""
     exit_on_signals()
-    prepare()
+    prepare_command()
     _fill_in_closed_streams()
     logging.addLevelName(logging.WARNING, "warning")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)

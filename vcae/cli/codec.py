@@ -13,7 +13,7 @@ from vcae.cli.convert import SpeakerOption
 from vcae.cli.run import work
 from vcae.cli.sources import Run, SourcesArgument, takes_many
 from vcae.options import check_kbps
-from vcae.voice.speakers import parse_speaker
+from vcae.voice.speakers import speaker_files
 
 
 @takes_many
@@ -60,6 +60,6 @@ def decompress(
     Example: vcae decompress talk.vcz -o talk-again.wav
     """
     voices = tuple(speaker or ())
-    clips = [str(parse_speaker(text).path) for text in voices]
+    clips = speaker_files(voices)
     build = partial(Decompressor, voices, strict, seed, device.value)
     work(build, sources, output, run, voices, clips)

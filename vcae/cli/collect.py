@@ -54,7 +54,13 @@ def plan_collected(worker: type[Worker], sources: Sequence[str], run: Run) -> li
     return Jobs({job.source: job for job in jobs}.values(), left_out)
 
 
-def collect(jobs: Sequence[Job], build: Build, run: Run, each: Callable[[Outcome], object] = lambda outcome: None) -> Collected:
+def collect(
+    jobs: Sequence[Job],
+    build: Build,
+    run: Run,
+    each: Callable[[Outcome], object] = lambda outcome: None,
+    each_failed: Callable[[Outcome], object] | None = None,
+) -> Collected:
     """Collect the results of all sources: of a single one in this process, of several in worker processes.
 
     Args:
@@ -62,6 +68,7 @@ def collect(jobs: Sequence[Job], build: Build, run: Run, each: Callable[[Outcome
         build: Function that builds a worker; it is pickled for other processes.
         run: The common options.
         each: Called with each successful outcome, in the order of the sources.
+        each_failed: Called with each failed outcome likewise, for results that have a row for it; without it, nothing is collected if all fail.
 
     Raises:
         VcaeError: If the only source cannot be used.
@@ -73,6 +80,8 @@ def collect(jobs: Sequence[Job], build: Build, run: Run, each: Callable[[Outcome
     def take(outcome: Outcome) -> None:
         if outcome.status == "failed":
             found.failed.append(outcome.source)
+            if each_failed is not None:
+                each_failed(outcome)
             return
         found.made.append(outcome)
         each(outcome)
@@ -97,7 +106,7 @@ def collect(jobs: Sequence[Job], build: Build, run: Run, each: Callable[[Outcome
                     turn = next(order, None)
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
-    if not found.made:
+    if not found.made and each_failed is None:
         # There is nothing to write.
         found.leave()
     return found

@@ -16,7 +16,7 @@ from vcae.cli.run import work
 from vcae.cli.sources import MANY, Run, takes_many
 from vcae.errors import ConfigError
 from vcae.options import ConvertOptions
-from vcae.voice.speakers import parse_speaker
+from vcae.voice.speakers import speaker_files
 
 
 class Loudness(str, Enum):
@@ -107,6 +107,6 @@ def convert(
     voices = tuple(speaker or ())
     if not voices and not is_table(sources):
         raise ConfigError("no --speaker was given; give at least one clip or a saved voice of the target voice")
-    clips = [str(parse_speaker(text).path) for text in voices]
+    clips = speaker_files(voices)
     build = partial(Converter, options, voices, checkpoint, device.value)
     work(build, sources, output, replace(run, engine=engine.value, address=address), voices, clips)

@@ -128,7 +128,9 @@ def speech(
     from vcae.audio.io import Sound, check_output, write_sound
 
     speakers = [parse_speaker(text) for text in speaker]
-    target = output_path(output if output is not None else f"babble-{seed}.wav", [str(s.path) for s in speakers], "babble")
+    target = output_path(
+        output if output is not None else f"babble-{seed}.wav", [str(file) for s in speakers for file in s.files], "babble"
+    )
     check_output(target, force)
     clips = read_clips(speakers)
     with progress("babbling", quiet):

@@ -22,7 +22,7 @@ from vcae.cli.sources import Run, takes_many
 from vcae.errors import ConfigError
 from vcae.files import STDIO
 from vcae.options import SpeakOptions
-from vcae.voice.speakers import parse_speaker
+from vcae.voice.speakers import speaker_files
 
 if TYPE_CHECKING:
     from vcae.tasks.unit_files import Units
@@ -80,7 +80,7 @@ def speak(
     voices = tuple(speaker or ())
     if not voices and not is_table(sources):
         raise ConfigError("no --speaker was given; give at least one clip or a saved voice of the target voice")
-    clips = [str(parse_speaker(text).path) for text in voices]
+    clips = speaker_files(voices)
     piped: Sequence[Units] = ()
     if sources == [STDIO] or (len(sources) == 1 and output is not None):
         piped, output, run = _only_file(sources[0], output, run)

@@ -23,6 +23,7 @@ from vcae.cli.common import (
     user_errors,
 )
 from vcae.cli.convert import Loudness
+from vcae.cli.devices import device_of, need_sounddevice
 from vcae.errors import AudioError, ConfigError
 from vcae.model_file import find
 from vcae.options import ConvertOptions
@@ -166,20 +167,6 @@ def _sentence(tally: _Tally, converter: LiveConverter) -> str:
     )
 
 
-def _sounddevice() -> Any:
-    try:
-        import sounddevice
-    except (ImportError, OSError) as error:
-        raise ConfigError(
-            f"sound devices cannot be used ({error}); pip install 'vcae[live]', and the system's PortAudio"
-        ) from error
-    return sounddevice
-
-
-def _device(name: str) -> int | str | None:
-    return None if name == "default" else int(name) if name.isdigit() else name
-
-
 def _listen(
     opened: ExitStack, device_in: str | None, rate: int | None, converter: LiveConverter, tally: _Tally
 ) -> Iterator[np.ndarray]:
@@ -211,9 +198,9 @@ def _listen(
 
 
 def _open(opened: ExitStack, kind: str, name: str, rate: int, block: int) -> Any:
-    sounddevice = _sounddevice()
+    sounddevice = need_sounddevice()
     try:
-        made = getattr(sounddevice, kind)(samplerate=rate, blocksize=block, device=_device(name), channels=1, dtype="float32")
+        made = getattr(sounddevice, kind)(samplerate=rate, blocksize=block, device=device_of(name), channels=1, dtype="float32")
         return opened.enter_context(made)
     except (sounddevice.PortAudioError, ValueError) as error:
         raise AudioError(f"the sound device {name!r} cannot be opened ({error}); python -m sounddevice lists them") from error

@@ -88,17 +88,18 @@ def list_voices(json: JsonOption = False) -> None:
     """
     from vcae.voice.shelf import SUFFIX, voices_folder
 
-    rows = [_describe(path) for path in sorted(voices_folder().glob(f"*{SUFFIX}"))]
+    rows = [describe(path) for path in sorted(voices_folder().glob(f"*{SUFFIX}"))]
     if json:
         typer.echo(json_module.dumps(rows))
     elif not rows:
         typer.echo(f"no voice is saved in {voices_folder()}; save one: vcae voice save NAME CLIP...")
     else:
         for row in rows:
-            typer.echo(f"{row['name']:<24} {row.get('error') or _sentence(row)}")
+            typer.echo(f"{row['name']:<24} {row.get('error') or sentence(row)}")
 
 
-def _describe(path: Path) -> dict[str, Any]:
+def describe(path: Path) -> dict[str, Any]:
+    """Return the facts of a saved voice as plain data, or the reason why it cannot be read."""
     from vcae.errors import CheckpointError
     from vcae.voice.file import read_voice_facts
 
@@ -108,7 +109,8 @@ def _describe(path: Path) -> dict[str, Any]:
         return {"name": path.stem, "path": str(path), "error": str(error)}
 
 
-def _sentence(row: dict[str, Any]) -> str:
+def sentence(row: dict[str, Any]) -> str:
+    """Return the facts of a saved voice on one line."""
     median = row["log_f0_median"]
     pitch = "unvoiced" if median is None else f"{math.exp(median):.0f} Hz"
     return f"{row['speech_s']:6.1f} s  {pitch:>8}  checkpoint {row['checkpoint']}  from {', '.join(row['provenance'].get('clips', []))}"

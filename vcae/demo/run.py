@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
+import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -64,8 +66,26 @@ def run(
     for number in (signal.SIGINT, *NUMBERS):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, lambda *_: done.set())
+    # Gradio makes folders when it is imported, and reads its settings then.
+    root = Path(tempfile.mkdtemp(prefix="vcae-demo-"))
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "GRADIO_SERVER_NAME": address.host}
-    os.environ |= proxy_settings(os.environ, address)
+    os.environ |= {"GRADIO_TEMP_DIR": str(root / "uploads")} | proxy_settings(os.environ, address)
+    try:
+        _serve(limits, address, voices, device, api_only, say, root, done)
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def _serve(
+    limits: Limits,
+    address: Address,
+    voices: Path | None,
+    device: str,
+    api_only: bool,
+    say: Callable[[str], Any],
+    root: Path,
+    done: threading.Event,
+) -> None:
     try:
         from vcae.demo.page import build_page, build_service
         from vcae.demo.studio import Studio
@@ -76,8 +96,7 @@ def run(
             else f"the page cannot be loaded ({error})"
         ) from error
     port = free_port(address.host, address.port)
-    studio = Studio(limits, device, voices)
-    os.environ["GRADIO_TEMP_DIR"] = str(studio.uploads)
+    studio = Studio(limits, device, voices, root)
     loading: threading.Thread | None = None
     try:
         if done.is_set():

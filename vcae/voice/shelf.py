@@ -60,9 +60,25 @@ def find_saved(name: str | Path) -> Path:
     Raises:
         ConfigError: If no saved voice has this name.
     """
-    if isinstance(name, Path) or name.endswith(SUFFIX) or os.path.exists(name):
+    if isinstance(name, Path) or name.endswith(SUFFIX) or os.path.isfile(name):
         return Path(name)
     if NAME.fullmatch(name) and voice_path(name).exists():
         return voice_path(name)
-    names = ", ".join(sorted(path.stem for path in voices_folder().glob(f"*{SUFFIX}")))
-    raise ConfigError(f"no file and no saved voice is called {name!r}; saved voices: {names or 'none'}")
+    raise ConfigError(f"no file and no saved voice is called {name!r}; saved voices: {saved_names()}")
+
+
+def saved_path(name: str) -> Path:
+    """Return the file of a saved voice by its name.
+
+    Raises:
+        ConfigError: If no saved voice has this name.
+    """
+    path = voice_path(name)
+    if not path.exists():
+        raise ConfigError(f"no saved voice is called {name!r}; saved voices: {saved_names()}")
+    return path
+
+
+def saved_names() -> str:
+    """Return the names of the saved voices for a message, or `none`."""
+    return ", ".join(sorted(path.stem for path in voices_folder().glob(f"*{SUFFIX}"))) or "none"
