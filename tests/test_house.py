@@ -154,6 +154,21 @@ def test_the_library_never_prints(path):
         assert not any(isinstance(c.func, ast.Name) and c.func.id == "print" for c in calls)
 
 
+def _strings(node):
+    """Return the texts that a raised error is made of."""
+    return [n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT / "vcae")))
+def test_errors_of_the_library_name_no_options_of_commands(path):
+    """They name arguments as Python does, `force=True`; the command line says --force."""
+    if _of(path) in ("cli", "demo"):
+        return
+    raised = [n.exc for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Raise) and n.exc is not None]
+    named = [text for error in raised for text in _strings(error) if re.search(r"(?<![\w-])--[a-z]", text)]
+    assert not named, named
+
+
 def test_public_names():
     import vcae
 

@@ -85,8 +85,8 @@ def test_two_clips_are_two_ends(model):
         (r"C:\clips\ann", r"no file and no saved voice is called 'C:.*ann'; saved voices: alice"),
         ("https://example.org/ann.wav", "is an address, and only files are read; download it"),
         ("take 3: ann", "no file and no saved voice is called 'take 3: ann'"),
-        ("alice:high", "the weight in --speaker alice:high is 'high'; write it as --speaker alice:0.7"),
-        ("alice:-1", "the weight in --speaker alice:-1 is '-1'"),
+        ("alice:high", "the weight of the speaker alice:high is 'high'; write a number from 0 on, such as alice:0.7"),
+        ("alice:-1", "the weight of the speaker alice:-1 is '-1'"),
     ],
 )
 def test_a_colon_is_not_always_a_weight(alice, text, message):
