@@ -142,7 +142,7 @@ def test_play_writes_the_recordings(alice, tmp_path, model, voice):
     own = model.voice(made).speaker_embedding
     assert float((own * voice.speaker_embedding).sum()) > 0.8
     save_voice(model.new_voice(3), "nova")
-    assert "vcae generate speech --speaker nova" in run("play", "nova", "-o", tmp_path / "y.wav", code=2)
+    assert "generate speech in this voice to hear it" in run("play", "nova", "-o", tmp_path / "y.wav", code=2)
 
 
 def test_play_without_a_loudspeaker_is_one_line(alice):
