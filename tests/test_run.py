@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import soundfile
 from tests.conftest import CLIPS
 from vcae import AudioError, ConfigError, DataError
 from vcae.batch.jobs import (
+    Job,
     Outcome,
     append_report,
     find_sources,
@@ -23,7 +25,9 @@ from vcae.batch.jobs import (
     write_report,
 )
 from vcae.batch.unit_speaker import UnitSpeaker
-from vcae.options import SpeakOptions
+from vcae.batch.workers import Converter
+from vcae.files import hash_file
+from vcae.options import ConvertOptions, SpeakOptions
 from vcae.tasks.unit_files import read_units
 
 REFERENCE = str(CLIPS / "reference.flac")
@@ -240,6 +244,32 @@ def test_each_sequence_of_a_file_of_units_is_a_job(tmp_path):
     assert [job.output for job in alone] == [str(out / f"{unit.name}.wav") for unit in several]
     with pytest.raises(DataError, match=r"bad\.txt, line 1"):
         worker.split(plan([str(tmp_path / "in" / "bad.txt")], out, (REFERENCE,)), out)
+
+
+def test_finished_work_is_made_again_if_anything_that_matters_has_changed(five, tmp_path):
+    """A worker that has not loaded its model knows what is finished."""
+    source, output = tmp_path / "a.wav", tmp_path / "out.wav"
+    source.write_bytes((five / "a.wav").read_bytes())
+    output.write_bytes(b"made")
+    worker = Converter(ConvertOptions(), (REFERENCE,))
+    job = Job(str(source), (REFERENCE,), str(output))
+    known = {"key": worker._key(job), "sha256": hash_file(output), "status": "converted", "duration_s": 1.25}
+    found = worker.finished(replace(job, known=known))
+    assert (found.status, found.duration_s, found.n_bytes) == ("skipped", 1.25, 4)
+    for other in (
+        Converter(ConvertOptions(pitch="keep"), (REFERENCE,)),
+        Converter(ConvertOptions(denoise=True), (REFERENCE,)),
+        Converter(ConvertOptions(), (REFERENCE,), "vq"),
+    ):
+        assert other.finished(replace(job, known=known)) is None
+    assert worker.finished(replace(job, known=known, speakers=(str(CLIPS / "reference2.flac"),))) is None
+    assert worker.finished(replace(job, known=known | {"status": "failed"})) is None
+    assert worker.finished(job) is None
+    output.write_bytes(b"changed")
+    assert worker.finished(replace(job, known=known)) is None
+    output.write_bytes(b"made")
+    source.write_bytes((five / "b.flac").read_bytes())
+    assert worker.finished(replace(job, known=known)) is None
 
 
 def test_names_lie_within_the_deepest_folder(tmp_path):
