@@ -180,19 +180,6 @@ def _voice_section(studio: Studio, shelf: Shelf, tab: gr.Tab, drawn: gr.State) -
         # Errors are already shown.
         return done if isinstance(done, dict) else [*done, chosen, 1.0]
 
-    @shows_errors(studio, parts.kept)
-    def keep_work(name: str, drawn: str, visitor: dict[str, str], request: gr.Request) -> list[Any]:
-        name = check_voice_name(name or "", visitor)
-        with studio.job(session_of(request)) as check:
-            if not drawn:
-                raise ConfigError("there is no new voice yet; draw one first")
-            path, model = studio.kept(drawn, "the new voice"), studio.model()
-            voice, facts = load_voice(path, model), read_voice_facts(path)["provenance"]
-            twin = carry_voice(model, voice, studio.model(TWIN_CHECKPOINT))
-            check()
-            _, now = keep_voice(studio, name, voice, twin, facts, visitor)
-        return [note_html(f"Kept {name}: choose it on Convert and Codec, or below.", "done"), now]
-
     def stop_work(request: gr.Request) -> str:
         studio.stop(session_of(request))
         return note_html("Stopped. " + WAITING)
@@ -227,13 +214,32 @@ def _voice_section(studio: Studio, shelf: Shelf, tab: gr.Tab, drawn: gr.State) -
     running.append(
         filled.then(work, [parts.seed, parts.spread, parts.source], outputs, show_progress_on=parts.status, **options)
     )
-    parts.keep.click(
-        keep_work, [parts.name, drawn, shelf.visitor], [parts.kept, shelf.visitor], show_progress_on=parts.kept, **options
-    )
+    _add_keeping(studio, shelf, parts, drawn, options)
     parts.stop.click(
         stop_work, None, parts.status, cancels=running, queue=False, api_visibility="private", show_progress="hidden"
     )
     return parts.source
+
+
+def _add_keeping(studio: Studio, shelf: Shelf, parts: _Parts, drawn: gr.State, options: dict[str, Any]) -> None:
+    """Add keeping the new voice under a name."""
+
+    @shows_errors(studio, parts.kept)
+    def keep_work(name: str, drawn: str, visitor: dict[str, str], request: gr.Request) -> list[Any]:
+        name = check_voice_name(name or "", visitor)
+        with studio.job(session_of(request)) as check:
+            if not drawn:
+                raise ConfigError("there is no new voice yet; draw one first")
+            path, model = studio.kept(drawn, "the new voice"), studio.model()
+            voice, facts = load_voice(path, model), read_voice_facts(path)["provenance"]
+            twin = carry_voice(model, voice, studio.model(TWIN_CHECKPOINT))
+            check()
+            _, now = keep_voice(studio, name, voice, twin, facts, visitor)
+        return [note_html(f"Kept {name}: choose it on Convert and Codec, or below.", "done"), now]
+
+    parts.keep.click(
+        keep_work, [parts.name, drawn, shelf.visitor], [parts.kept, shelf.visitor], show_progress_on=parts.kept, **options
+    )
 
 
 def _babble_section(studio: Studio, drawn: gr.State) -> None:
