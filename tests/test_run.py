@@ -44,6 +44,17 @@ def detector(tmp_path_factory, speech):
 
 
 @pytest.fixture(scope="module")
+def classifier(tmp_path_factory, speech):
+    from vcae.anomaly.config import OpenSetConfig
+    from vcae.anomaly.openset import OpenSetClassifier
+
+    path = tmp_path_factory.mktemp("classifier") / "c.safetensors"
+    wavs = [speech[n * 12000 : n * 12000 + 20000] for n in range(6)]
+    OpenSetClassifier.fit(wavs, ["a"] * 3 + ["b"] * 3, OpenSetConfig(max_steps=2)).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
 def five(tmp_path_factory, speech):
     """Four sounds, two of them of suffixes that few know, and a file that is none."""
     root = tmp_path_factory.mktemp("five") / "in"
@@ -80,7 +91,8 @@ EACH = {
     "plot": (),
     "speak": ("-s", REFERENCE),
     "decompress": (),
-    "anomaly score": (),
+    "anomaly score": ("-m", "detector"),
+    "anomaly classify": ("-m", "classifier"),
 }
 # Commands on other files than recordings.
 OTHER = {"speak": ".jsonl", "decompress": ".vcz"}
@@ -101,8 +113,8 @@ def others(five, tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", EACH)
-def test_every_command_counts_a_folder_alike(command, five, others, detector, tmp_path):
-    options = EACH[command] if command != "anomaly score" else ("-m", detector)
+def test_every_command_counts_a_folder_alike(command, five, others, request, tmp_path):
+    options = [request.getfixturevalue(one) if one in ("detector", "classifier") else one for one in EACH[command]]
     folder, bad = (others[OTHER[command]], f"bad{OTHER[command]}") if command in OTHER else (five, "bad.wav")
     done = vcae(*command.split(), folder, *options, "--out-dir", tmp_path / "out", "--jobs", 2, "--json")
     assert done.returncode == 1, done.stderr
