@@ -17,6 +17,10 @@ from vcae.cli.app import app
 
 @pytest.fixture
 def config(tmp_path, monkeypatch):
+    import typer.rich_utils
+
+    # A fixed width, whichever test comes first.
+    monkeypatch.setattr(typer.rich_utils, "MAX_WIDTH", 200)
     monkeypatch.delenv("VCAE_CONFIG", raising=False)
     monkeypatch.setattr("vcae.cli.defaults.config_path", lambda: tmp_path / "config" / "config.toml")
 
@@ -35,7 +39,7 @@ def run(*words, code=0, env=None):
 
 def shown(*words, env=None):
     """Return the defaults that --help shows, by option."""
-    lines = run(*words, "--help", env={"COLUMNS": "200", "TERMINAL_WIDTH": "200", **(env or {})}).output.splitlines()
+    lines = run(*words, "--help", env={"COLUMNS": "200", **(env or {})}).output.splitlines()
     return {line.split()[1]: line.split("[default: ")[1].split("]")[0] for line in lines if "[default: " in line}
 
 

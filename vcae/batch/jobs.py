@@ -21,6 +21,7 @@ from vcae.table import find_path, read_table
 
 REPORT = "report.jsonl"
 TABLE = ".csv"
+EVERYTHING = "*"
 # Longest name of a file or folder made from the name of a recording.
 MAX_NAME_BYTES = 200
 
@@ -164,10 +165,12 @@ def _inside(
         if left_out is not None:
             left_out += [str(folder / path) for path in found if path.suffix.lower() not in suffixes and path.name != REPORT]
     else:
-        chosen = [path for path in found if fnmatch(path.name, pattern) or fnmatch(path.as_posix(), pattern)]
+        fitting = (path for path in found if fnmatch(path.name, pattern) or fnmatch(path.as_posix(), pattern))
+        # A report is what a run left beside its outputs.
+        chosen = [path for path in fitting if path.name != REPORT or pattern == EVERYTHING]
     if not chosen:
         kind = "sound files" if suffixes is SUFFIXES else f"{', '.join(suffixes)} files"
-        wanted = kind if pattern is None else f"files like {pattern!r}"
+        wanted = kind if pattern is None else "files" if pattern == EVERYTHING else f"files like {pattern!r}"
         raise ConfigError(f"{folder} holds no {wanted} among its {len(found)} files; give another folder or pattern")
     return chosen
 

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vcae.cli.common import CheckpointOption, Device, DeviceOption, JsonOption, QuietOption, as_option, report, say, user_errors
+from vcae.cli.common import (
+    CheckpointOption,
+    Device,
+    DeviceOption,
+    JsonOption,
+    QuietOption,
+    as_option,
+    progress,
+    report,
+    say,
+    user_errors,
+)
 from vcae.errors import DataError
 from vcae.evaluation.tables import CONVERSIONS, COPIES, Table, columns_text, read_tables
 
@@ -77,8 +87,15 @@ def evaluate(
     for problem in [*found.problems, *missing]:
         say(problem, sys.stderr)
     try:
-        with _progress(quiet) as progress:
-            judged = judge_rows(found.rows, chosen, missing, output, jobs or allowed_cores(), progress)
+        with progress("judging", quiet) as tell:
+            judged = judge_rows(
+                found.rows,
+                chosen,
+                missing,
+                output,
+                jobs or allowed_cores(),
+                lambda done, total: tell(done / max(total, 1), f"{done} of {total}"),
+            )
     except KeyboardInterrupt:
         say(f"interrupted: the readings are in {output}; run the same command again to resume", sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
@@ -119,20 +136,6 @@ def _or_fail(read: Callable[[], Table]) -> Table:
     except DataError as error:
         say(as_option(f"error: {error}"), sys.stderr)
         raise typer.Exit(FAILED) from None
-
-
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("judging", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _show(console: Console, lines: list[list[str]]) -> None:

@@ -63,38 +63,30 @@ def _with_verbose(function: F) -> F:
     return cast(F, called)
 
 
-class Command(TyperCommand):
+class _Readable:
+    """Mixin for commands and groups, whose parameters are made readable while help is printed."""
+
+    _helping = False
+    help: str | None
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters."""
+        found: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        return [_readable(one) for one in found] if self._helping else found
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help."""
+        shown = copy.copy(self)
+        shown._helping, shown.help = True, _paragraphs(self.help)
+        super(_Readable, shown).format_help(ctx, formatter)  # type: ignore[misc]
+
+
+class Command(_Readable, TyperCommand):
     """Command with a readable --help."""
 
-    _helping = False
 
-    def get_params(self, ctx: Any) -> list[Any]:
-        """Return the parameters, as they are shown while help is printed."""
-        found = super().get_params(ctx)
-        return [_readable(one) for one in found] if self._helping else found
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Print the help."""
-        shown = copy.copy(self)
-        shown._helping, shown.help = True, _paragraphs(self.help)
-        super(Command, shown).format_help(ctx, formatter)
-
-
-class Group(TyperGroup):
+class Group(_Readable, TyperGroup):
     """Group of commands with a readable --help."""
-
-    _helping = False
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        """Return the parameters, as they are shown while help is printed."""
-        found = super().get_params(ctx)
-        return [_readable(one) for one in found] if self._helping else found
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Print the help."""
-        shown = copy.copy(self)
-        shown._helping, shown.help = True, _paragraphs(self.help)
-        super(Group, shown).format_help(ctx, formatter)
 
 
 class App(typer.Typer):

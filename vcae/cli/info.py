@@ -50,12 +50,12 @@ def info(
 
 def _expand(item: str) -> list[str]:
     """Return the files of a folder, or else the item."""
-    from vcae.batch.jobs import find_sources
+    from vcae.batch.jobs import EVERYTHING, find_sources
     from vcae.model_file import weights_folder
 
     if not os.path.isdir(item) or (weights_folder() / f"{item}.safetensors").exists():
         return [item]
-    return [path for path, _ in find_sources([item], pattern="*")]
+    return [path for path, _ in find_sources([item], pattern=EVERYTHING)]
 
 
 def _describe(what: str) -> dict[str, Any]:
