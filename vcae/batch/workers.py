@@ -140,9 +140,12 @@ class Denoiser(Worker):
 
     def make(self, job: Job, source: SoundReader, talk: Talk) -> Made:
         """Denoise."""
-        from vcae.audio.io import write_blocks
+        from vcae.audio.io import channels_of, write_blocks
 
-        cleaned = self._cleaner.clean(source, self._strength)
+        if channels_of(job.output, source.channels) == source.channels:
+            cleaned = self._cleaner.clean(source, self._strength)
+        else:
+            cleaned = self._cleaner.clean_mono(source, self._strength, source.sample_rate)
         rate, channels = cleaned.sample_rate, cleaned.n_channels
         blocks = talk.counted(cleaned.channel_blocks(), cleaned.duration_s, rate)
         write_blocks(job.output, blocks, rate, self.comment(), True, talk.stdout, source, channels)

@@ -31,7 +31,7 @@ wav = client.predict(handle_file("talk.wav"), [handle_file("friend.wav")], api_n
 - `/convert` takes `source`, a sound file; `references`, 1 to {most} sound files of the voice; `pitch`: auto, keep or semitones;
   `strength`, 0 to 1; `match` and `detail`: auto or 0 to 1; `seed`; `voice`, the name of a voice that the server shares, instead of
   references or beside them; `denoise`, to clean source and references first. It gives a wav at 16 kHz.
-- `/denoise` takes `source`, a sound file, and `strength`, 0 to 1. It gives a mono wav at the source's rate.
+- `/denoise` takes `source`, a sound file, and `strength`, 0 to 1. It gives a wav with the source's rate and channels.
 - `/units` takes `source` and gives JSON: `units`, `start_s`, `end_s`, `codebook_size`.
 - `/compress` takes `source`, a sound file, and `kbps`, 0.6 to 6. It gives a .vcz.
 - `/decompress` takes `file`, a .vcz; `references` and `voice`, as above, for another voice than its own; `strict`, to refuse a damaged

@@ -273,14 +273,15 @@ class Cleaner:
         gain = min(max(level, TARGET_LEVEL * QUIETER), TARGET_LEVEL * LOUDER) / level
         return Cleaned(source.name, source.sample_rate, channels, duration_s, self.network, kept, gain, strength)
 
-    def clean_mono(self, source: Source, strength: float = 1.0) -> Cleaned:
-        """Return a recording without its noise as the models hear one: mono, at the network's rate; the rest as in `clean`."""
-        return self.clean(_Mono(source, self.sample_rate), strength)
+    def clean_mono(self, source: Source, strength: float = 1.0, sample_rate: int | None = None) -> Cleaned:
+        """Denoise a recording mixed to mono, at a rate in Hz (the network's when None); the rest as in `clean`."""
+        return self.clean(_Mono(source, sample_rate or self.sample_rate), strength)
 
     def sound(self, source: ChannelSource, strength: float = 1.0) -> Sound:
-        """Return a recording without its noise, mixed to mono, all at once; arguments and errors as in `clean`."""
+        """Return a denoised recording all at once, with its rate and channels; arguments and errors as in `clean`."""
         cleaned = self.clean(source, strength)
-        return Sound(np.concatenate(list(cleaned.blocks())), cleaned.sample_rate, source.name)
+        wav = np.concatenate(list(cleaned.channel_blocks()))
+        return Sound(wav[:, 0] if cleaned.n_channels == 1 else wav, cleaned.sample_rate, source.name)
 
     def running(self, n_channels: int = 1, strength: float = 1.0) -> RunningDenoiser:
         """Return what denoises sound as it comes, at the network's rate."""
@@ -314,11 +315,11 @@ def denoise(wav: Samples, sample_rate: int | None = None, strength: float = 1.0,
         device: `auto`, `cpu`, `cuda` or `mps`.
 
     Returns:
-        The sound, mixed to mono, at the rate and the level it had.
+        The sound with its rate, channels and level: (N,), or (N, channels) if there are several.
 
     Raises:
         AudioError: For unusable audio.
         ConfigError: For a strength that is not allowed.
     """
     cleaner = shared_cleaner(choose_device(device).type)
-    return replace(cleaner.sound(as_sound(wav, sample_rate), strength), comment=provenance(cleaner.file, "denoised"))
+    return replace(cleaner.sound(as_sound(wav, sample_rate, mixed=False), strength), comment=provenance(cleaner.file, "denoised"))
