@@ -15,7 +15,7 @@ from mixtures import Mixture, mixtures
 from rich.console import Console
 from rich.progress import track
 from settings import DenoiseTestRecipe
-from systems import build
+from systems import System, build
 
 from vcae.audio.f0 import SAMPLE_RATE
 from vcae.config import load_config
@@ -68,14 +68,16 @@ def run_systems(recipe: DenoiseTestRecipe, found: Sequence[Mixture]) -> Path:
     for mixture in found:
         for name, folder in folders.items():
             if not (folder / mixture.file_name).is_file():
-                raise DataError(f"{folder / mixture.file_name} does not exist; denoise the files of {out / 'noisy'} into {folder}")
+                raise DataError(
+                    f"{folder / mixture.file_name} does not exist; denoise the files of {out / 'noisy'} into {folder}"
+                )
             reference = out / "clean" / mixture.file_name
             rows.append(Copy(folder / mixture.file_name, reference, mixture.transcript, f"{mixture.condition}|{name}"))
     write_table(out / "pairs.csv", rows)
     return out / "pairs.csv"
 
 
-def time_system(name: str, system, found: Sequence[Mixture], path: Path) -> None:
+def time_system(name: str, system: System, found: Sequence[Mixture], path: Path) -> None:
     """Store how many seconds of sound a system denoises per second of processor time; others' speeds stay in the file."""
     wav = np.concatenate([mixture.noisy for mixture in found])[: round(TIMED_S * SAMPLE_RATE)]
     system(wav[:SAMPLE_RATE])
