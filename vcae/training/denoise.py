@@ -219,7 +219,7 @@ class DenoiseObjective(Objective):
         recipe: The settings.
 
     Source: the loss on compressed spectra, Braun and Tashev, A consolidated view of loss functions for supervised deep learning-based speech
-    enhancement (2021).
+    enhancement (2021); the asymmetric weight, which protects words, Wang et al., VoiceFilter-Lite (2020).
     """
 
     def __init__(self, recipe: DenoiseRecipe) -> None:
@@ -244,7 +244,8 @@ class DenoiseObjective(Objective):
             made = self.model.synthesise(expand_spectrum(masks * compressed), noisy.shape[-1]) * scale
             estimate = compress_spectrum(self.model.analyse(made))
             phases = (estimate - target).abs().square().mean()
-            magnitudes = (estimate.abs() - target.abs()).square().mean()
+            difference = estimate.abs() - target.abs()
+            magnitudes = (difference.square() * torch.where(difference < 0, self.recipe.attenuation_weight, 1.0)).mean()
             power = clean.square().mean(dim=1).clamp(min=1e-6)
             error = ((made - clean).square().mean(dim=1) / power + SMALLEST_ERROR).log10().mean()
         spectra = PHASE_SHARE * phases + (1 - PHASE_SHARE) * magnitudes
