@@ -35,14 +35,14 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(tmp_path, *arguments, command="demo"):
-    """Run a server until the block ends; its files lie under `tmp_path`, so that a test can see them go."""
+def serving(tmp_path, *arguments, command="demo", more=None):
+    """Run a server until the block ends; its files lie under `tmp_path`, so that a test can see them go. `more` is added to its environment."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     log = Path(tmp_path) / "server.log"
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    environment |= {"PYTHONUNBUFFERED": "1"}
+    environment |= {"PYTHONUNBUFFERED": "1"} | (more or {})
     with log.open("wb") as out:
         words = [sys.executable, "-m", "vcae", command, "--port", str(port), "--device", "cpu", *map(str, arguments)]
         process = subprocess.Popen(words, stdout=out, stderr=subprocess.STDOUT, cwd=ROOT, env=environment)
@@ -53,7 +53,7 @@ def serving(tmp_path, *arguments, command="demo"):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"the server did not start: {log.read_text()}")
             time.sleep(0.2)
-        urllib.request.urlopen(server.url, timeout=30).read()
+        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(server.url, timeout=30).read()
         yield server
     finally:
         if process.poll() is None:

@@ -1,7 +1,10 @@
 """Anomaly detectors: what they find, when, how sure they are, and what they say when they cannot."""
 
+import csv
 import io
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,21 +64,21 @@ def test_each_model_tells_a_rattle_from_a_hum(kind, normal):
     good = [found.score(machine(100 + n)).score for n in range(4)]
     bad = [found.score(machine(200 + n, fault=True)) for n in range(4)]
     assert min(b.score for b in bad) > max(good)
-    assert max(b.probability for b in bad) < 0.05
+    assert max(b.p_value for b in bad) < 0.05
     n_frames = 1 + 2 * RATE // found.config.mel.hop_length
     assert bad[0].errors.shape == bad[0].reconstruction.shape == bad[0].mel.shape == (40, n_frames)
     assert bad[0].frame_scores == pytest.approx(bad[0].errors.mean(0))
 
 
-def test_a_probability_means_a_share_of_normal_recordings(detector):
-    p = np.array([detector.score(machine(300 + n)).probability for n in range(40)])
+def test_a_p_value_is_a_share_of_normal_recordings(detector):
+    p = np.array([detector.score(machine(300 + n)).p_value for n in range(40)])
     assert 0.2 < p.mean() < 0.8
     assert (p < 0.01).mean() <= 0.1
-    assert detector.score(machine(1, fault=True)).probability < 1e-3
+    assert detector.score(machine(1, fault=True)).p_value < 1e-3
 
 
-def test_score_at_inverts_the_probability(detector):
-    assert detector._tail.probability(detector.score_at(0.01)) == pytest.approx(0.01, rel=1e-3)
+def test_score_at_inverts_the_p_value(detector):
+    assert detector._tail.p_value(detector.score_at(0.01)) == pytest.approx(0.01, rel=1e-3)
 
 
 def test_a_fit_is_the_same_each_time_and_survives_a_stop(normal, tmp_path):
@@ -137,7 +140,7 @@ def test_a_long_recording_is_as_anomalous_as_its_worst_part(detector):
     assert detector.score(bad).score > detector.score_at(0.001)
     # Many parts make a high score likelier.
     found = detector.score(quiet)
-    assert found.probability >= detector._tail.probability(found.score)
+    assert found.p_value >= detector._tail.p_value(found.score)
 
 
 def test_one_long_recording_is_enough():
@@ -204,8 +207,8 @@ def test_gamma_tail_has_the_shares_of_what_it_was_fitted_to():
     scores = np.random.default_rng(0).gamma(4, 1, 2000)
     tail = Tail(scores)
     for share in (0.5, 0.1, 0.01):
-        assert tail.probability(float(np.quantile(scores, 1 - share))) == pytest.approx(share, rel=0.35)
-    assert Tail(scores, "empirical").probability(1e9) == pytest.approx(1 / 2001)
+        assert tail.p_value(float(np.quantile(scores, 1 - share))) == pytest.approx(share, rel=0.35)
+    assert Tail(scores, "empirical").p_value(1e9) == pytest.approx(1 / 2001)
 
 
 def test_costs_move_the_threshold():
@@ -290,6 +293,11 @@ def test_the_commands_from_fit_to_decision(folders, tmp_path):
     assert "1 failed" in made.output
     assert "broken.wav" in made.output
     assert [p.name for p in tmp_path.iterdir()] == ["fan.safetensors"]
+    # Without a threshold nothing is called normal.
+    unjudged = run.invoke(app, ["anomaly", "score", str(folders / "normal"), "-m", str(model)])
+    assert unjudged.exit_code == 0, unjudged.output
+    assert "4 recordings scored; threshold: none was chosen" in unjudged.output
+    assert not re.search(r"^(normal|anomalous) ", unjudged.output, re.M)
     sides = ["--normal", str(folders / "normal"), "--anomalous", str(folders / "anomalous")]
     chosen = run.invoke(app, ["anomaly", "threshold", "-m", str(model), *sides, "--cost-miss", "50", "--json"])
     assert chosen.exit_code == 0, chosen.output
@@ -314,6 +322,43 @@ def test_the_commands_from_fit_to_decision(folders, tmp_path):
     seen = run.invoke(app, ["anomaly", "watch", "-", "--rate", "16000", "-m", str(model), "--hop", "2"], input=pcm)
     assert seen.exit_code == 0, seen.output
     assert [json.loads(line)["anomalous"] for line in seen.output.splitlines()] == [False, True]
+
+
+def test_what_cannot_be_scored_has_a_row_that_says_so(detector, tmp_path):
+    detector.save(tmp_path / "fan.safetensors")
+    (tmp_path / "new").mkdir()
+    soundfile.write(tmp_path / "new" / "good.wav", machine(3), RATE)
+    soundfile.write(tmp_path / "new" / "short.wav", machine(3)[:500], RATE)
+    soundfile.write(tmp_path / "new" / "silent.wav", np.zeros(RATE * 2), RATE)
+    (tmp_path / "new" / "torn.wav").write_bytes(b"RIFF")
+    command = [
+        "anomaly",
+        "score",
+        str(tmp_path / "new"),
+        "-m",
+        str(tmp_path / "fan.safetensors"),
+        "--csv",
+        str(tmp_path / "x.csv"),
+    ]
+    done = CliRunner().invoke(app, [*command, "--json", "--jobs", "1"])
+    assert done.exit_code == 1, done.output
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [Path(row["path"]).name for row in rows] == ["good.wav", "short.wav", "silent.wav", "torn.wav"]
+    assert [row["score"] is None for row in rows] == [False, True, True, True]
+    assert [row["anomalous"] for row in rows] == [None] * 4
+    assert rows[0]["error"] == ""
+    assert 0 < rows[0]["p_value"] <= 1
+    for row, why in zip(rows[1:], ("short.wav lasts", "silent", "torn.wav"), strict=True):
+        assert why in row["error"]
+    table = list(csv.DictReader((tmp_path / "x.csv").open()))
+    assert [row["error"] for row in table] == [row["error"] for row in rows]
+    assert [row["anomalous"] for row in table] == [""] * 4
+
+
+def test_the_old_name_of_the_p_value_warns(detector):
+    found = detector.score(machine(5), RATE)
+    with pytest.warns(DeprecationWarning, match="is called p_value now"):
+        assert found.probability == found.p_value
 
 
 @pytest.mark.parametrize(

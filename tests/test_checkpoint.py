@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from vcae import checkpoint
 from vcae.config import from_dict
 from vcae.errors import CheckpointError
+from vcae.model_file import PICKLES, STEPS
 from vcae.vocoder.config import VocoderConfig
 from vcae.vocoder.neural import HarmonicNoiseVocoder
 
@@ -142,7 +143,7 @@ def test_what_a_header_claims_is_checked_before_memory_is_given(tiny_checkpoint,
         checkpoint.load(tiny_checkpoint)
 
 
-@pytest.mark.parametrize("suffix", checkpoint.PICKLES)
+@pytest.mark.parametrize("suffix", PICKLES)
 def test_pickles_are_refused_unopened(tmp_path, suffix):
     class Bomb:
         def __reduce__(self):
@@ -204,7 +205,7 @@ def test_eight_bits_are_close_small_and_checked(tmp_path, attending_autoencoder)
     checkpoint.save(path, attending_autoencoder, half=True, eight_bit=True)
     checkpoint.save(whole, attending_autoencoder, half=True)
     stored = load_file(path)
-    rounded = {name.removesuffix(checkpoint.STEPS) for name in stored if name.endswith(checkpoint.STEPS)}
+    rounded = {name.removesuffix(STEPS) for name in stored if name.endswith(STEPS)}
     assert rounded
     assert all(stored[name].dtype == torch.int8 for name in rounded)
     n = sum(v.numel() for v in stored.values() if v.dtype == torch.int8)
@@ -222,9 +223,9 @@ def test_steps_that_fit_nothing_are_refused(tmp_path, attending_autoencoder, cha
     path = tmp_path / "eight.safetensors"
     checkpoint.save(path, attending_autoencoder, eight_bit=True)
     header, tensors = {"vcae": json.dumps(checkpoint.read_metadata(path))}, load_file(path)
-    name = next(n for n in tensors if n.endswith(checkpoint.STEPS))
+    name = next(n for n in tensors if n.endswith(STEPS))
     if change == "lost":
-        del tensors[name.removesuffix(checkpoint.STEPS)]
+        del tensors[name.removesuffix(STEPS)]
     else:
         tensors[name] = tensors[name].flatten()
     save_file(tensors, path, header)

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from vcae.audio.io import read_comment
-from vcae.checkpoint import find
+from vcae.model_file import find
 
 
 def vcae(*args, cwd=None, stdin=None):

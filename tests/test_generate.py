@@ -15,10 +15,10 @@ import vcae
 from tests.conftest import CLIPS, ROOT
 from vcae import load_voice, save_voice
 from vcae.audio.io import read_sound
-from vcae.checkpoint import hash_weights
 from vcae.errors import CheckpointError, ConfigError
 from vcae.model.config import VoicePriorConfig
 from vcae.model.voice_prior import VoicePrior, annealed, free_divergence, gaussian_divergence, gaussian_log_density
+from vcae.model.weights import hash_weights
 from vcae.tasks.babble import nucleus, unit_prior
 from vcae.training.cache import prepare_cache, read_manifest
 from vcae.training.config import GeneratorRecipe

@@ -119,3 +119,17 @@ def test_what_is_none_of_these_is_one_line(name, content, message, tmp_path):
     assert len(done.stderr.splitlines()) == 1
     missing = CliRunner().invoke(app, ["info", str(tmp_path / f"none{name}")])
     assert (missing.exit_code, "does not exist" in missing.stderr) == (2, True)
+
+
+def test_several_files_and_folders_and_a_bad_one_stops_no_other(tmp_path):
+    folder = tmp_path / "all"
+    folder.mkdir()
+    (folder / "a.txt").write_text("1 2 2 3\n")
+    (folder / "b.txt").write_text("1 two\n")
+    (folder / "report.jsonl").write_text('{"source": "x", "status": "made", "output": "y"}\n')
+    done = CliRunner().invoke(app, ["info", "default", str(folder), "--json"])
+    assert done.exit_code == 1
+    assert [json.loads(line)["kind"] for line in done.stdout.splitlines()] == ["checkpoint", "units", "report"]
+    assert done.stderr.startswith("failed: ")
+    assert "b.txt" in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -163,7 +163,7 @@ def test_the_command(tmp_path, clips):
     done = command("reconstruct", clips["source"], "--code-dim", 16, "-o", out, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["code_dim"] == 16
-    assert read_comment(out).startswith("reconstructed from 16 numbers a step by vcae")
+    assert read_comment(out).startswith("reconstructed from 16 values per step by vcae")
     assert soundfile.info(out).frames == soundfile.info(clips["source"]).frames
     for more, message in (
         (["--code-dim", 3], "code_dim is 3; the ladder has 1, 2, 4, 8, 16, 32 and 64 values per step"),

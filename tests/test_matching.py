@@ -1,12 +1,16 @@
 import torch
 
-from vcae.voice.matching import MAX_MEMORY, band_quantiles, correct_errors, match_quantiles, measure_errors
+from vcae.voice.matching import MAX_MEMORY, band_quantiles, correct_errors, map_quantiles, measure_errors
 
 
 def _f0(n, voiced_from=0):
     f0 = torch.full((1, n), 120.0)
     f0[:, :voiced_from] = 0
     return f0
+
+
+def _matched(mel, f0, wanted, strength=1.0):
+    return map_quantiles(mel, f0, band_quantiles([mel], [f0]), wanted, strength)
 
 
 def test_quantiles_equal_torchs():
@@ -22,7 +26,7 @@ def test_bands_take_the_wanted_distribution_class_by_class():
     wanted_mel[..., :250] += 1
     wanted = band_quantiles([wanted_mel], [f0])
     mel = torch.randn(1, 80, 600) * 0.5 - 3
-    matched = band_quantiles([match_quantiles(mel, f0, wanted)], [f0])
+    matched = band_quantiles([_matched(mel, f0, wanted)], [f0])
     before = band_quantiles([mel], [f0])
     for kind in range(2):
         assert torch.allclose(matched[kind], wanted[kind], atol=0.3)
@@ -31,23 +35,23 @@ def test_bands_take_the_wanted_distribution_class_by_class():
 
 def test_order_within_a_band_is_kept():
     mel, f0 = torch.randn(1, 80, 300), _f0(300)
-    matched = match_quantiles(mel, f0, band_quantiles([torch.randn(1, 80, 300) * 2], [f0]))
+    matched = _matched(mel, f0, band_quantiles([torch.randn(1, 80, 300) * 2], [f0]))
     assert torch.equal(mel[0, 7].argsort(), matched[0, 7].argsort())
 
 
 def test_matching_a_mel_to_itself_changes_nothing_and_strength_blends():
     mel, f0 = torch.randn(1, 80, 300), _f0(300, 100)
-    assert torch.allclose(match_quantiles(mel, f0, band_quantiles([mel], [f0])), mel, atol=1e-3)
+    assert torch.allclose(_matched(mel, f0, band_quantiles([mel], [f0])), mel, atol=1e-3)
     wanted = band_quantiles([mel + 2], [f0])
-    assert torch.equal(match_quantiles(mel, f0, wanted, 0.0), mel)
-    assert torch.allclose(match_quantiles(mel, f0, wanted, 0.5), mel + 1, atol=1e-2)
+    assert torch.equal(_matched(mel, f0, wanted, 0.0), mel)
+    assert torch.allclose(_matched(mel, f0, wanted, 0.5), mel + 1, atol=1e-2)
 
 
 def test_a_class_with_too_few_frames_is_left_alone():
     mel = torch.randn(1, 80, 100)
     wanted = band_quantiles([torch.randn(1, 80, 100)], [_f0(100, 10)])
     assert wanted[0] is None
-    matched = match_quantiles(mel, _f0(100, 50), wanted)
+    matched = _matched(mel, _f0(100, 50), wanted)
     assert torch.equal(matched[..., :50], mel[..., :50])
     assert not torch.equal(matched[..., 50:], mel[..., 50:])
 

@@ -62,9 +62,9 @@ def test_svg_side_by_side_and_default_name(tmp_path, clips):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda clips: [clips["source"], "-o", "a.pdf"], "suffix '.pdf'; pictures are .png or .svg"),
+        (lambda clips: [clips["source"], "-o", "a.pdf"], "suffix '.pdf'; allowed are .png, .svg"),
         (lambda clips: ["no.wav"], "no.wav does not exist"),
-        (lambda clips: [clips["source"]] * 13, "13 recordings do not fit"),
+        (lambda clips: [f"{n}.wav" for n in range(13)], "13 recordings do not fit"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, clips, make, message):

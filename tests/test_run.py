@@ -1,6 +1,7 @@
 """One way to run many: the same folder gives the same count and the same exit code from every command."""
 
 import json
+import multiprocessing
 import subprocess
 import sys
 
@@ -10,7 +11,17 @@ import soundfile
 
 from tests.conftest import CLIPS
 from vcae import AudioError, ConfigError, DataError
-from vcae.batch.jobs import Outcome, find_sources, is_table, plan, plan_table, report_line
+from vcae.batch.jobs import (
+    Outcome,
+    append_report,
+    find_sources,
+    is_table,
+    plan,
+    plan_table,
+    read_report,
+    report_line,
+    write_report,
+)
 
 REFERENCE = str(CLIPS / "reference.flac")
 
@@ -42,6 +53,15 @@ def vcae(*args, stdin=None):
     return subprocess.run(line, capture_output=True, input=stdin, text=stdin is None)
 
 
+WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; sys.argv[0] = 'vcae'; from vcae.cli.app import main; main()"
+
+
+def without_torch(*args, stdin=None):
+    """Run a command in a process that cannot import torch."""
+    line = [sys.executable, "-c", WITHOUT_TORCH, *map(str, args)]
+    return subprocess.run(line, capture_output=True, text=True, input=stdin)
+
+
 EACH = {
     "convert": ("-s", REFERENCE),
     "denoise": (),
@@ -50,29 +70,110 @@ EACH = {
     "vocode": (),
     "units": (),
     "embed": (),
+    "plot": (),
+    "speak": ("-s", REFERENCE),
+    "decompress": (),
+    "anomaly score": (),
 }
+# Commands on other files than recordings.
+OTHER = {"speak": ".jsonl", "decompress": ".vcz"}
+
+
+@pytest.fixture(scope="module")
+def others(five, tmp_path_factory):
+    """Folders of files of units and of compressed speech, with a bad one each, by suffix."""
+    made = {}
+    for command, suffix in (("units", ".jsonl"), ("compress", ".vcz")):
+        made[suffix] = tmp_path_factory.mktemp(command) / "in"
+        done = vcae(command, five, "--glob", "?.*", "--out-dir", made[suffix], "--jobs", 2)
+        assert done.returncode == 0, done.stderr
+        (made[suffix] / "report.jsonl").unlink(missing_ok=suffix == ".vcz")
+        (made[suffix] / f"bad{suffix}").write_text("nothing of this kind")
+    return made
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", [*EACH, "anomaly score"])
-def test_every_command_counts_a_folder_alike(command, five, detector, tmp_path):
-    options = EACH.get(command, ("-m", detector))
-    done = vcae(*command.split(), five, *options, "--out-dir", tmp_path / "out", "--jobs", 2, "--json")
+@pytest.mark.parametrize("command", EACH)
+def test_every_command_counts_a_folder_alike(command, five, others, detector, tmp_path):
+    options = EACH[command] if command != "anomaly score" else ("-m", detector)
+    folder, bad = (others[OTHER[command]], f"bad{OTHER[command]}") if command in OTHER else (five, "bad.wav")
+    done = vcae(*command.split(), folder, *options, "--out-dir", tmp_path / "out", "--jobs", 2, "--json")
     assert done.returncode == 1, done.stderr
     said = json.loads(done.stdout)
     assert (said["total"], said["failed"], said["skipped"]) == (5, 1, 0)
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("failed: ")
-    assert "bad.wav is not a sound file" in done.stderr
+    assert bad in done.stderr
     rows = [json.loads(line) for line in (tmp_path / "out" / "report.jsonl").read_text().splitlines()]
-    assert [row["status"] == "failed" for row in rows] == [False, False, True, False, False]
-    assert all(row["facts"]["sha256"] for row in rows if row["status"] != "failed")
-    again = json.loads(vcae(*command.split(), five, *options, "--out-dir", tmp_path / "out", "--resume", "--json").stdout)
-    assert (again["failed"], again["skipped"]) == (1, 4)
-    alone = vcae(*command.split(), five / "bad.wav", *options)
+    assert [row["source"].rsplit("/", 1)[1] for row in rows if row["status"] == "failed"] == [bad]
+    assert len(rows) == 5
+    assert all(row["facts"].get("sha256") or command == "plot" for row in rows if row["status"] != "failed")
+    again = without_torch(
+        *command.split(), folder, *options, "--out-dir", tmp_path / "out", "--resume", "--json", "--glob", "?.*"
+    )
+    said = json.loads(again.stdout)
+    assert (again.returncode, said["failed"], said["skipped"], said["total"]) == (0, 0, 4, 4)
+    alone = vcae(*command.split(), folder / bad, *options)
     assert alone.returncode == 2
     assert alone.stderr.startswith("error: ")
     assert alone.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("convert {a} -s {r} --pitch foo", "pitch is 'foo'"),
+        ("convert {a} -s {r} --strength 7", "strength is 7.0"),
+        ("convert {a} -s {r} --checkpoint nofile", "no checkpoint is called 'nofile'"),
+        ("speak - -s {r} --checkpoint nofile", "no checkpoint is called 'nofile'"),
+        ("stream -s {r} --checkpoint nofile", "no checkpoint is called 'nofile'"),
+        ("generate voice -o new.safetensors --checkpoint nofile", "no checkpoint is called 'nofile'"),
+        ("interpolate {r} {r} -o way --checkpoint nofile", "no checkpoint is called 'nofile'"),
+        ("voice save new {r} --checkpoint nofile", "no checkpoint is called 'nofile'"),
+        ("plot {a} --units --checkpoint nofile", "no checkpoint is called 'nofile'"),
+        ("anomaly score {a} -m no.safetensors", "no.safetensors does not exist"),
+        ("denoise {a} --strength 2", "strength is 2"),
+        ("compress {a} --kbps 9", "9"),
+    ],
+)
+def test_a_wrong_option_is_refused_without_torch(line, message, five, tmp_path):
+    words = line.format(a=five / "a.wav", r=REFERENCE).split()
+    done = without_torch(*words, stdin="1 2 3\n")
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_two_runs_into_one_folder_keep_each_others_lines(tmp_path):
+    report = tmp_path / "report.jsonl"
+    write_report(report, [Outcome("a", (), "out/a.wav", "made"), Outcome("b", (), "out/b.wav", "failed", "why")])
+    write_report(report, [Outcome("c", (), "out/c.wav", "made"), Outcome("b", (), "out/b.wav", "made")])
+    rows = [json.loads(line) for line in report.read_text().splitlines()]
+    assert [(row["source"], row["status"]) for row in rows] == [("a", "made"), ("c", "made"), ("b", "made")]
+    with report.open("a") as lines:
+        lines.write('{"output": "half')
+    append_report(report, Outcome("d", (), "out/d.wav", "made"))
+    assert list(read_report(report)) == ["out/a.wav", "out/c.wav", "out/b.wav", "out/d.wav"]
+
+
+def _run_of_many(report, name, n):
+    outcomes = [Outcome(f"{name}{i}", (), f"{name}{i}.wav", "made") for i in range(n)]
+    for outcome in outcomes:
+        append_report(report, outcome)
+    write_report(report, outcomes)
+
+
+def test_two_runs_at_the_same_time_keep_each_others_lines(tmp_path):
+    report, n = tmp_path / "report.jsonl", 40
+    context = multiprocessing.get_context("spawn")
+    runs = [context.Process(target=_run_of_many, args=(report, name, n)) for name in ("a", "b")]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join()
+    rows = [json.loads(line) for line in report.read_text().splitlines()]
+    assert sorted(row["source"] for row in rows) == sorted(f"{name}{i}" for name in ("a", "b") for i in range(n))
 
 
 @pytest.mark.slow
@@ -141,7 +242,7 @@ def test_tables_know_what_they_need(tmp_path):
     with pytest.raises(DataError, match="the columns source and speaker are needed"):
         plan([str(table)], tmp_path, columns=("source", "speaker"))
     table.write_text("source,speaker\na.wav,b.wav\n")
-    with pytest.raises(ConfigError, match="names its own speakers; leave --speaker out"):
+    with pytest.raises(ConfigError, match="names its own speakers; give no other"):
         plan_table(table, tmp_path, ("c.wav",))
     with pytest.raises(AudioError, match="is a table and goes alone"):
         is_table([str(table), "a.wav"])

@@ -281,6 +281,18 @@ def test_old_files_are_removed_while_it_runs(tmp_path):
     assert not list(tmp_path.glob("vcae-demo-*"))
 
 
+@pytest.mark.parametrize("command", ["demo", "serve"])
+def test_proxies_are_not_asked(tmp_path, command):
+    """Gradio's own request to its server went to the proxy, and one for SOCKS stopped its import."""
+    dead = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "all_proxy": "socks5://127.0.0.1:9"}
+    dead |= {name.upper(): value for name, value in dead.items()}
+    with serving(tmp_path, command=command, more=dead) as running:
+        if command == "serve":
+            client = gradio_client.Client(running.url, verbose=False)
+            assert client.predict(api_name="/limits")["seconds"] == 180
+        assert running.stop() == 0
+
+
 def test_auth(tmp_path):
     with serving(tmp_path, "--auth", "ann:secret", command="serve") as running:
         assert get(f"{running.url}/config")[0] == 401

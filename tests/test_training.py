@@ -387,19 +387,21 @@ def test_debug_recipe_runs_and_its_checkpoint_works(cache, tmp_path, name, speec
 
 
 @pytest.mark.slow
-def test_interrupt_saves_and_says_how_to_go_on(cache, tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupt_saves_and_says_how_to_go_on(cache, tmp_path, number, code):
     command = [sys.executable, *_command("vocoder", cache, tmp_path / "run", "train.max_steps=100000", "train.log_every=1")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     log = tmp_path / "run/log.jsonl"
     deadline = time.monotonic() + 90
     while not (log.exists() and log.read_text().count("\n") > 3) and time.monotonic() < deadline:
         time.sleep(0.1)
-    os.kill(process.pid, signal.SIGINT)
+    os.kill(process.pid, number)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert "stopped and saved at step" in said
     assert "run the same command" in said
     assert (tmp_path / "run/state.safetensors").exists()
+    assert not list(tmp_path.rglob("*.part"))
 
 
 def test_a_mistake_in_a_recipe_is_one_line(tmp_path):

@@ -368,7 +368,7 @@ def test_a_folder_and_back(tiny_vq_checkpoint, folder, tmp_path, clips, suffix):
     spoken = run("speak", out, "-s", clips["reference"], "-o", tmp_path / "said", *ours)
     assert (spoken.exit_code, spoken.output) == (0, "")
     found = sorted(str(p.relative_to(tmp_path / "said")) for p in (tmp_path / "said").rglob("*.*"))
-    assert found == (["b/source.wav"] if suffix == ".TextGrid" else ["a.wav", "b/source.wav"])
+    assert found == (["b/source.wav"] if suffix == ".TextGrid" else ["a.wav", "b/source.wav", "report.jsonl"])
     if suffix != ".txt":
         assert soundfile.info(tmp_path / "said" / "b" / "source.wav").frames == soundfile.info(clips["source"]).frames
 
@@ -394,7 +394,15 @@ def test_names_never_leave_the_folder(tiny_vq_checkpoint, tmp_path, clips):
     assert done.exit_code == 0, done.output
     found = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
     assert found == sorted(
-        ["out/etc/x.wav", "out/x.wav", "out/units.wav", "out/x-2.wav", "out/X-3.wav", "out/a_b_/" + "n" * 200 + ".wav"]
+        [
+            "out/report.jsonl",
+            "out/etc/x.wav",
+            "out/x.wav",
+            "out/units.wav",
+            "out/x-2.wav",
+            "out/X-3.wav",
+            "out/a_b_/" + "n" * 200 + ".wav",
+        ]
     )
 
 
@@ -443,7 +451,7 @@ def test_mistakes_with_units(tmp_path, tiny_vq_checkpoint, case):
 
 
 SPEAK_CASES = {
-    "unknown unit": ("1 2\n3 16\n", [], "standard input, line 2, unit 2: there is no unit 16; this checkpoint has 0 to 15"),
+    "unknown unit": ("3 16\n", [], "standard input, line 1, unit 2: there is no unit 16; this checkpoint has 0 to 15"),
     "empty line": ("1 2\n\n3\n", [], "line 2 is empty"),
     "not a number": ("1 two\n", [], "line 1, unit 2: 'two' is not a number"),
     "nothing": ("", [], "holds no units"),
@@ -471,10 +479,19 @@ def test_mistakes_with_speech(tmp_path, tiny_vq_checkpoint, clips, case):
     assert not list(tmp_path.iterdir())
 
 
+def test_of_several_sequences_one_that_cannot_be_spoken_stops_no_other(tmp_path, tiny_vq_checkpoint, clips):
+    args = ("-s", clips["reference"], "--out-dir", tmp_path / "out", "--checkpoint", tiny_vq_checkpoint, "--json")
+    done = run("speak", "-", *args, stdin="1 2\n3 16\n4 5\n")
+    assert done.exit_code == 1, done.stderr
+    assert done.stderr.startswith("failed: standard input, line 2, unit 2: there is no unit 16")
+    said = json.loads(done.stdout)
+    assert (said["total"], said["spoken"], said["failed"]) == (3, 2, 1)
+
+
 def test_missing_units(tmp_path, tiny_vq_checkpoint, clips):
     for given, message in (
         (tmp_path / "no.jsonl", "no.jsonl does not exist"),
-        (tmp_path, "is a folder; give one file of units"),
+        (tmp_path, "is a folder; give a folder for the outputs with --out-dir"),
     ):
         _fails(run("speak", given, "-s", clips["reference"], "--checkpoint", tiny_vq_checkpoint), message)
 

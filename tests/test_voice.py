@@ -160,6 +160,21 @@ def test_names_that_cannot_be_files(name):
         voice_path(name)
 
 
+def test_the_folder_of_voices_is_the_systems(tmp_path, monkeypatch):
+    monkeypatch.delenv("VCAE_VOICES")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    assert voices_folder() == tmp_path / "data" / "vcae" / "voices"
+    monkeypatch.delenv("XDG_DATA_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    earlier = tmp_path / ".local" / "share" / "vcae" / "voices"
+    assert voices_folder() == earlier
+    # On another system.
+    monkeypatch.setattr("platformdirs.user_data_path", lambda name, **_: tmp_path / "AppData" / name)
+    assert voices_folder() == tmp_path / "AppData" / "vcae" / "voices"
+    earlier.mkdir(parents=True)
+    assert voices_folder() == earlier
+
+
 def test_save_list_and_use_by_name(tmp_path, clips):
     saved = command("voice", "save", "alice", clips["reference"], "--author", "a test", "--json")
     assert saved.returncode == 0, saved.stderr

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,32 +13,22 @@ import torch
 from torch import Tensor, nn
 
 from vcae.config import from_dict, to_dict
+from vcae.deprecation import renamed
+from vcae.environment import prepare_torch
 from vcae.errors import CheckpointError, ConfigError
-from vcae.files import hash_file, replacing
+from vcae.files import replacing
 from vcae.model.autoencoder import Autoencoder
 from vcae.model.config import AutoencoderConfig
+from vcae.model.weights import restore_weights, round_weights
+from vcae.model_file import DEFAULT, FORMAT, find, is_shipped, read_metadata, read_shapes, verify, weights_folder
 from vcae.vocoder.config import VocoderConfig
 from vcae.vocoder.neural import HarmonicNoiseVocoder
 
 M = TypeVar("M", bound=nn.Module)
-FORMAT = 1
-DEFAULT = "default"
-PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
-# Largest header in bytes.
-MAX_HEADER_BYTES = 1 << 20
-# Largest number of tensors, number of dimensions, size in a config, and number of values in tables made from it.
-MAX_TENSORS = 4096
-MAX_DIMENSIONS = 4
+# Largest size in a config, number of blocks, and number of values in tables made from it.
 MAX_SIZE = 1 << 16
 MAX_BLOCKS = 256
 MAX_BUFFERS = 1 << 26
-# Supported types, and bytes per value.
-DTYPES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1}
-# Added to the name of an 8-bit tensor for the one that holds its steps; and the smallest tensor that is stored so.
-STEPS = ":steps"
-MIN_EIGHT_BIT = 1024
-# The speaker encoder stays as it is: voices that were saved, and the prior of new voices, hold its embeddings.
-UNROUNDED = "autoencoder.speaker_encoder."
 NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -120,165 +107,6 @@ def save(
     write_tensors(path, tensors, {"vcae": json.dumps(metadata)})
 
 
-def round_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Round weights to 8 bits: each output channel is a float16 step times whole numbers from -127 to 127.
-
-    Args:
-        tensors: A model's state. Vectors, small tensors and the speaker encoder stay as they are.
-
-    Returns:
-        The state, in which a rounded tensor is of int8 and its steps (channels, 1, ...) stand beside it; `restore_weights` turns it back.
-    """
-    rounded: dict[str, Tensor] = {}
-    for name, value in tensors.items():
-        rounds = not name.startswith(UNROUNDED) and value.is_floating_point()
-        if rounds and value.dim() >= 2 and value.numel() >= MIN_EIGHT_BIT:
-            steps = (value.float().abs().amax(dim=tuple(range(1, value.dim())), keepdim=True) / 127).half()
-            # A step that float16 cannot hold would be 0: such a channel is as good as 0.
-            whole = value.float() / steps.float().clamp(min=torch.finfo(torch.float16).tiny)
-            rounded |= {name: whole.round().clamp(-127, 127).to(torch.int8), name + STEPS: steps}
-        else:
-            rounded[name] = value
-    return rounded
-
-
-def restore_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Turn back what `round_weights` rounded, into float32; other tensors stay as they are."""
-    return {
-        name: value.float() * tensors[name + STEPS].float() if name + STEPS in tensors else value
-        for name, value in tensors.items()
-        if not name.endswith(STEPS)
-    }
-
-
-def hash_weights(module: nn.Module) -> str:
-    """Return a SHA-256, hex, of a network's weights as float16: the same whether it was stored in 16 bits or trained in 32."""
-    digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        digest.update(name.encode() + b"\0" + value.detach().cpu().half().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _weights() -> Path:
-    return Path(str(resources.files("vcae") / "weights"))
-
-
-def _is_shipped(path: Path) -> bool:
-    """Say whether a file belongs to the package. Its hash then vouches for its shapes; torch takes a second to get ready to compare them."""
-    return path.parent == _weights()
-
-
-def find(name: str | Path) -> Path:
-    """Find a checkpoint by the name of a shipped one or by path.
-
-    Raises:
-        CheckpointError: If there is none, or it is a pickle.
-    """
-    path = Path(name)
-    if path.suffix.lower() in PICKLES:
-        raise CheckpointError(
-            f"{path} is a pickle ({path.suffix}), which can run any code when it is opened; only .safetensors is loaded, so convert it first"
-        )
-    # A folder that happens to be called like a shipped checkpoint is none.
-    if path.suffix != ".safetensors" and not path.is_file():
-        shipped = _weights() / f"{name}.safetensors"
-        if shipped.exists():
-            return shipped
-        if path.is_dir():
-            raise CheckpointError(f"{path} is a folder; give a .safetensors file")
-        names = sorted(p.stem for p in shipped.parent.glob("*.safetensors"))
-        raise CheckpointError(
-            f"no checkpoint is called {str(name)!r}; shipped are: {', '.join(names) or 'none'}; or give a .safetensors file"
-        )
-    if not path.exists():
-        raise CheckpointError(f"{path} does not exist; check the path")
-    if path.is_dir():
-        raise CheckpointError(f"{path} is a folder; give a .safetensors file")
-    return path
-
-
-def read_header(path: Path) -> dict[str, str]:
-    """Read the metadata of a safetensors file, without its tensors.
-
-    Raises:
-        CheckpointError: If there is no such file, or it is damaged.
-    """
-    metadata = _read_json_header(path)[0].get("__metadata__", {})
-    return metadata if isinstance(metadata, dict) else {}
-
-
-def _read_json_header(path: Path) -> tuple[dict[str, Any], int]:
-    """Return the header, and the number of bytes after it."""
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as opened:
-            head = opened.read(8)
-            length = int.from_bytes(head, "little")
-            if len(head) < 8 or not 0 < length <= min(size - 8, MAX_HEADER_BYTES):
-                raise CheckpointError(f"{path} is not a complete safetensors file ({size} bytes); get a fresh copy of it")
-            header = json.loads(opened.read(length))
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} has a damaged header ({error}); get a fresh copy of it") from error
-    return (header if isinstance(header, dict) else {}), size - 8 - length
-
-
-def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Read the tensors' shapes, and check the header's description of them before memory is allocated.
-
-    Raises:
-        CheckpointError: If there are too many tensors, or one has an unsupported type, a size that does not match its shape, or a position
-            outside of the file.
-    """
-    header, n_bytes = _read_json_header(path)
-    header.pop("__metadata__", None)
-    if len(header) > MAX_TENSORS:
-        raise CheckpointError(f"{path} holds {len(header)} tensors; at most {MAX_TENSORS} are read")
-    shapes = {}
-    for name, entry in header.items():
-        try:
-            shape, width, (start, stop) = tuple(entry["shape"]), DTYPES[entry["dtype"]], entry["data_offsets"]
-            fits = all(type(n) is int and n >= 0 for n in (*shape, start, stop)) and start <= stop <= n_bytes
-        except (KeyError, TypeError, ValueError):
-            fits = False
-        if not fits or len(shape) > MAX_DIMENSIONS or math.prod(shape) * width != stop - start:
-            raise CheckpointError(
-                f"{path} is damaged: its header says {str(entry)[:120]} of {name[:60]!r}; get a fresh copy of it"
-            )
-        shapes[name] = shape
-    return _without_steps(path, shapes)
-
-
-def _without_steps(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of a model's own tensors, after checking that the tensors of steps match them."""
-    for name in [n for n in shapes if n.endswith(STEPS)]:
-        steps, whole = shapes.pop(name), shapes.get(name.removesuffix(STEPS))
-        if whole is None or steps != (whole[:1] + (1,) * (len(whole) - 1)):
-            raise CheckpointError(f"{path} is damaged: the steps {name[:60]!r} fit no tensor; get a fresh copy of it")
-    return shapes
-
-
-def read_metadata(path: Path) -> dict[str, Any]:
-    """Read the metadata, without the weights.
-
-    Raises:
-        CheckpointError: If the file is damaged, not from vcae, or of another format version.
-    """
-    try:
-        metadata = json.loads(read_header(path)["vcae"])
-        version = metadata["format"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} is a safetensors file from another program (no vcae metadata); give a vcae checkpoint"
-        ) from error
-    if version != FORMAT:
-        raise CheckpointError(
-            f"{path} has checkpoint format {version}; this version reads format {FORMAT}: update vcae or the file"
-        )
-    return dict(metadata)
-
-
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
     """Read the tensors of a safetensors file and its SHA-256, which is checked against a .sha256 file next to it, if there is one.
 
@@ -287,22 +115,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
     Raises:
         CheckpointError: If it is missing, damaged, or has another SHA-256.
     """
-    digest = _verified(path)
+    digest = verify(path)
     read_shapes(path)
     return _load_file(path), digest
-
-
-def _verified(path: Path) -> str:
-    """Return the SHA-256 of a file, after comparing it with the .sha256 file next to it, if there is one."""
-    recorded = path.with_suffix(".sha256")
-    try:
-        digest = hash_file(path)
-        known = (recorded.read_text().split() or [""])[0] if recorded.exists() else digest
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"cannot read {path}: {error}") from error
-    if known != digest:
-        raise CheckpointError(f"{path} does not match its SHA-256 ({digest[:12]}...); reinstall vcae")
-    return digest
 
 
 def _load_file(path: Path) -> dict[str, Tensor]:
@@ -328,10 +143,11 @@ def load(name: str | Path = DEFAULT, device: str | torch.device = "cpu") -> Chec
     Raises:
         CheckpointError: If it is missing, a pickle, damaged, of another format, or does not match its own config.
     """
+    prepare_torch()
     path = find(name)
     metadata = read_metadata(path)
-    digest = _verified(path)
-    if not _is_shipped(path):
+    digest = verify(path)
+    if not is_shipped(path):
         _check_shapes(path, metadata)
     tensors = _load_file(path)
     models = _build(path, metadata)
@@ -394,16 +210,17 @@ def load_module(
     Raises:
         CheckpointError: If it is missing, a pickle, damaged, of another kind, or does not match its own sizes.
     """
+    prepare_torch()
     path = find(name)
     metadata = read_metadata(path)
     if not isinstance(metadata.get(part), dict):
         raise CheckpointError(f"{path} holds {missing or f'no {part}; give a file that does'}")
     check_sizes(path, {part: metadata[part]})
     shapes = read_shapes(path)
-    if _is_shipped(path):
-        _verified(path)
+    if is_shipped(path):
+        verify(path)
     try:
-        if not _is_shipped(path):
+        if not is_shipped(path):
             with torch.device("meta"):
                 empty = build(dict(metadata[part]))
             compare_shapes(path, "", empty, shapes)
@@ -497,7 +314,7 @@ def _integers(name: str, value: Any) -> Iterator[tuple[str, int]]:
 
 
 def _shipped_vocoder(name: str, path: Path, device: str | torch.device) -> HarmonicNoiseVocoder | None:
-    shipped = _weights() / f"{name}.safetensors"
+    shipped = weights_folder() / f"{name}.safetensors"
     if not shipped.exists():
         raise CheckpointError(f"{path} shares the vocoder of {name!r}, which is not shipped; reinstall vcae")
     if "shared_vocoder" in read_metadata(shipped):
@@ -511,3 +328,12 @@ def _check_join(autoencoder: Autoencoder | None, vocoder: HarmonicNoiseVocoder |
             f"autoencoder and vocoder differ in their mel: {autoencoder.config.mel} and {vocoder.config.mel}; "
             "train one again with the other's mel settings"
         )
+
+
+__getattr__ = renamed(
+    __name__,
+    {
+        **{name: f"vcae.model_file.{name}" for name in ("read_header", "PICKLES", "STEPS", "MAX_HEADER_BYTES", "MAX_TENSORS")},
+        "hash_weights": "vcae.model.weights.hash_weights",
+    },
+)

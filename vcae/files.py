@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
+import re
+import secrets
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from vcae.errors import DataError, VcaeError
 from vcae.version import __version__
 
+# The beginning of a web address; a single letter is a drive of Windows.
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 # Names standard input and standard output.
 STDIO = "-"
 
@@ -89,8 +92,9 @@ def replacing(path: str | Path, refuse: type[VcaeError] = DataError) -> Iterator
     try:
         with writing(str(file), refuse):
             file.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".vcae-{os.getpid()}-", suffix=".part")
-            os.close(handle)
+            # Named before it is created, so that a signal in between leaves nothing.
+            temporary = str(file.parent / f".vcae-{os.getpid()}-{secrets.token_hex(6)}.part")
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             yield Path(temporary)
             with open(temporary, "rb") as written:
                 os.fsync(written.fileno())
@@ -137,6 +141,24 @@ def write_file(
     with writing("standard output", refuse):
         stdout.write(data)
         stdout.flush()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder, so that processes change a file in it one after another; without effect where a folder has no lock."""
+    try:
+        import fcntl
+
+        handle = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        yield
+        return
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from vcae.checkpoint import read_header, read_tensors
+from vcae.checkpoint import read_tensors
 from vcae.config import load_config
 from vcae.errors import VcaeError
 from vcae.figures.plot import need_matplotlib
+from vcae.model_file import read_header
 from vcae.training.config import GeneratorRecipe
 from vcae.voice.new import draw, map_axes, map_voices
 from vcae.voice.space import load_priors

@@ -13,9 +13,11 @@ import numpy as np
 import torch
 
 from vcae.audio.mel import LogMel
-from vcae.checkpoint import find, hash_weights, load, read_header, read_tensors
+from vcae.checkpoint import load, read_tensors
 from vcae.config import load_config
 from vcae.errors import CheckpointError, VcaeError
+from vcae.model.weights import hash_weights
+from vcae.model_file import find, read_header
 from vcae.training.config import GeneratorRecipe
 from vcae.training.data import SpeechCache
 from vcae.training.voices import WhitenedVoices, fit_voice_prior, likelihoods, whiten_voices

@@ -62,7 +62,7 @@ def _by_bits(axes: Any, variational: Sequence[Mapping[str, Any]], plain: Sequenc
         )
     same = [row for row in plain if variational and row["dim"] == variational[0]["dim"]]
     if same:
-        _limit(axes, same[0]["mel_db"], f"plain, {same[0]['dim']} numbers a step")
+        _limit(axes, same[0]["mel_db"], f"plain, {same[0]['dim']} values per step")
     axes.set_xlabel("KL from the prior (kbit/s)")
     axes.margins(x=0.2, y=0.12)
     axes.set_xlim(left=0)

@@ -10,7 +10,7 @@ import numpy as np
 
 from vcae.errors import DataError
 
-# Smallest probability; a tail fitted to some dozens of recordings is not reliable below it.
+# Smallest p-value; a tail fitted to some dozens of recordings is not reliable below it.
 LEAST = 1e-12
 # Prior mean of the skewness, the number of scores it weighs as much as, and the lowest skewness.
 SKEWNESS, SKEWNESS_WEIGHT, LEAST_SKEWNESS = 0.7, 30.0, 0.1
@@ -60,8 +60,8 @@ class Tail:
         """Return scores in standard deviations above the mean of the held-out ones."""
         return np.asarray((score - self.mean) / self.deviation)
 
-    def log_probability(self, score: np.ndarray | float) -> np.ndarray:
-        """Return the natural log of the fraction of normal recordings that would score at least as high."""
+    def log_p_value(self, score: np.ndarray | float) -> np.ndarray:
+        """Return the natural log of the p-value: the fraction of normal recordings that would score at least as high."""
         from scipy.stats import gamma
 
         values = np.atleast_1d(np.asarray(score, dtype=np.float64))
@@ -71,9 +71,9 @@ class Tail:
         shape, offset, scale = self.gamma
         return np.asarray(np.maximum(gamma.logsf(values - offset, shape, scale=scale), np.log(LEAST)))
 
-    def probability(self, score: float) -> float:
-        """Return the fraction of normal recordings that would score at least as high, 0..1."""
-        return float(np.exp(self.log_probability(score)[0]))
+    def p_value(self, score: float) -> float:
+        """Return the p-value: the fraction of normal recordings that would score at least as high, 0..1."""
+        return float(np.exp(self.log_p_value(score)[0]))
 
 
 def combine(tails: Mapping[str, Tail], scores: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:

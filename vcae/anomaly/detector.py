@@ -34,11 +34,12 @@ from vcae.anomaly.members import (
 from vcae.anomaly.models import NETWORKS, Network, make_network, reconstruct
 from vcae.audio.config import MelConfig
 from vcae.audio.io import resample
-from vcae.checkpoint import find, read_header, write_tensors
+from vcae.checkpoint import write_tensors
 from vcae.config import from_dict, to_dict
 from vcae.engine.engine import Samples, as_sound
 from vcae.errors import CheckpointError, ConfigError, DataError
 from vcae.files import hash_file
+from vcae.model_file import find, read_header
 
 FORMAT = 1
 KEY = "vcae_anomaly"
@@ -57,7 +58,8 @@ class Anomaly:
 
     Attributes:
         score: Higher is less normal; comparable within one detector.
-        probability: Fraction of normal recordings that would score at least as high, 0..1; small is anomalous.
+        p_value: Fraction of normal recordings that would score at least as high, 0..1; small is anomalous. It is not the probability of an
+            anomaly, which depends on how frequent anomalies are.
         frame_scores: (T,), mean over bands of `errors`; 1 is usual.
         errors: (n_mels, T), squared errors relative to the usual ones of their band.
         mel: (n_mels, T), natural log magnitude.
@@ -67,7 +69,7 @@ class Anomaly:
     """
 
     score: float
-    probability: float
+    p_value: float
     frame_scores: np.ndarray
     errors: np.ndarray
     mel: np.ndarray
@@ -76,9 +78,15 @@ class Anomaly:
     members: Mapping[str, float] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        return (
-            f"Anomaly(score {self.score:.3f}, probability {self.probability:.2g}, {len(self.frame_scores) * self.hop_s:.2f} s)"
+        return f"Anomaly(score {self.score:.3f}, p-value {self.p_value:.2g}, {len(self.frame_scores) * self.hop_s:.2f} s)"
+
+    @property
+    def probability(self) -> float:
+        """Old name of `p_value`, for one more version."""
+        warnings.warn(
+            "Anomaly.probability is called p_value now; the old name goes in the next version", DeprecationWarning, stacklevel=2
         )
+        return self.p_value
 
 
 @dataclass(frozen=True)
@@ -89,11 +97,18 @@ class Threshold:
         value: Recordings that score at least this are called anomalous.
         reason: Description of how it was chosen.
         facts: Counts, costs and other data on the choice.
+        chosen: Whether it was chosen by costs or given. Otherwise it is a usual one, for measures that need a threshold, and no verdict on a
+            recording should come from it.
     """
 
     value: float
     reason: str
     facts: Mapping[str, Any] = field(default_factory=dict)
+    chosen: bool = True
+
+    def verdict(self, score: float | None) -> bool | None:
+        """Return whether a recording with this score is anomalous; None without a score, or if no threshold was chosen."""
+        return None if score is None or not self.chosen else score >= self.value
 
 
 @dataclass(frozen=True)
@@ -176,19 +191,20 @@ class Detector:
         low, high = self._tail.mean - 20 * self._tail.deviation, self._tail.mean + 100 * self._tail.deviation
         if self.config.tail == "empirical":
             return float(np.quantile(self._tail.scores, 1 - probability))
-        return float(brentq(lambda score: self._tail.probability(score) - probability, low, high))
+        return float(brentq(lambda score: self._tail.p_value(score) - probability, low, high))
 
     def decide(self, given: float | None = None) -> Threshold:
-        """Return the threshold to use: the given one, the detector's own, or the score that 1 % of normal recordings reach."""
+        """Return the given threshold, or the detector's own; or the score that 1 % of normal recordings reach, as one that was not chosen."""
         if given is not None:
             return Threshold(given, f"{given:g}, as given")
         if self.decision is not None:
             return replace(self.decision, reason=f"{self.decision.value:.4g}, {self.decision.reason}")
         at = self.score_at(DEFAULT_ALARMS)
         share = f"{100 * DEFAULT_ALARMS:g} %"
-        return Threshold(
-            at, f"{at:.4g}, as high as {share} of normal recordings score (none chosen by cost; see vcae anomaly threshold)"
+        reason = (
+            f"none was chosen (vcae anomaly threshold does, or give one); {share} of normal recordings score {at:.4g} or more"
         )
+        return Threshold(at, reason, chosen=False)
 
     @classmethod
     def fit(
@@ -252,8 +268,8 @@ class Detector:
             sample_rate: Sample rate of arrays, in Hz. Without it, that of the mel is assumed; the next version refuses such arrays.
 
         Returns:
-            Of a recording longer than a segment: the score of its least normal segment, and the probability that any of so
-            many would score as high.
+            Of a recording longer than a segment: the score of its least normal segment, and the p-value: the fraction of normal
+            recordings of as many segments of which any would score as high.
 
         Raises:
             AudioError: If it is shorter than a window, silent, or not finite.
@@ -264,12 +280,12 @@ class Detector:
         found = [self._score_segment(part) for part in parts]
         totals = combine(self._tails, {m: np.array([f.scores[m] for f in found]) for m in config.parts}, WEIGHTS)
         worst = int(np.argmax(totals))
-        p = self._tail.probability(float(totals[worst]))
+        p = self._tail.p_value(float(totals[worst]))
         mel = self._reader(wav)
         errors, made = (found[0].errors, found[0].made) if len(parts) == 1 else self._run(mel)[:2]
         return Anomaly(
             score=float(totals[worst]),
-            probability=float(-np.expm1(len(parts) * np.log1p(-min(p, 1 - 1e-12)))),
+            p_value=float(-np.expm1(len(parts) * np.log1p(-min(p, 1 - 1e-12)))),
             frame_scores=errors.mean(0).numpy(),
             errors=errors.numpy(),
             mel=mel.numpy(),

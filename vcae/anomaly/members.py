@@ -19,8 +19,9 @@ from vcae.anomaly.features import LEAST_SPREAD, EncoderReader, MelReader, clip_s
 from vcae.anomaly.fitting import train_network
 from vcae.anomaly.locate import Limit, limits_of, strongest, tracks_of
 from vcae.anomaly.models import NETWORKS, Network, make_network, reconstruct
-from vcae.checkpoint import read_header, write_tensors
+from vcae.checkpoint import write_tensors
 from vcae.config import to_dict
+from vcae.model_file import read_header
 
 STATE_KEY = "vcae_anomaly_state"
 # Network whose code the member `latent` uses.

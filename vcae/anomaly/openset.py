@@ -28,10 +28,11 @@ from vcae.anomaly import metrics
 from vcae.anomaly.config import UNKNOWN_SCORES, OpenSetConfig
 from vcae.anomaly.features import SILENCE
 from vcae.audio.mel import LogMel
-from vcae.checkpoint import FORMAT, find, read_metadata, write_tensors
+from vcae.checkpoint import write_tensors
 from vcae.config import from_dict, to_dict
 from vcae.errors import AudioError, CheckpointError, ConfigError, DataError
 from vcae.model.blocks import ConvNeXtStack
+from vcae.model_file import FORMAT, find, read_metadata
 
 # Shortest recording in s.
 MIN_S = 0.1

@@ -59,7 +59,7 @@ def draw_anomaly(
     panels[3].plot(seconds, anomaly.frame_scores, color="#333", linewidth=0.9)
     panels[3].axhline(1, color="#888", linewidth=0.7, linestyle=":")
     panels[3].set(xlabel="s", ylabel="mean error", xlim=(0, max(float(seconds[-1]), anomaly.hop_s)), ylim=(0, None))
-    said = f"{title}   score {anomaly.score:.4g}, a fraction of {anomaly.probability:.2g} of normal recordings would score at least as high"
+    said = f"{title}   score {anomaly.score:.4g}, a fraction of {anomaly.p_value:.2g} of normal recordings would score at least as high"
     figure.suptitle(said, fontsize=9, x=0.01, ha="left", parse_math=False)
     for axes in panels:
         axes.tick_params(labelsize=7)

@@ -49,13 +49,13 @@ class Scored:
         path: The sound file.
         anomalous: Its label.
         score: Larger is more anomalous.
-        probability: Fraction of normal recordings that would score at least as high; None if unknown.
+        p_value: Fraction of normal recordings that would score at least as high; None if unknown.
     """
 
     path: Path
     anomalous: bool
     score: float
-    probability: float | None = None
+    p_value: float | None = None
 
 
 @dataclass(frozen=True)
@@ -186,10 +186,10 @@ def worst(judged: Judged, n: int) -> dict[str, list[Scored]]:
 def _write_data(judged: Judged, folder: Path, facts: Mapping[str, Any]) -> None:
     with (folder / "scores.csv").open("w", newline="", encoding="utf-8") as opened:
         writer = csv.writer(opened)
-        writer.writerow(["path", "label", "score", "probability", "decision"])
+        writer.writerow(["path", "label", "score", "p_value", "decision"])
         for s in judged.scored:
             label, called = ("anomalous" if kind else "normal" for kind in (s.anomalous, s.score >= judged.threshold))
-            writer.writerow([s.path, label, repr(s.score), "" if s.probability is None else s.probability, called])
+            writer.writerow([s.path, label, repr(s.score), "" if s.p_value is None else s.p_value, called])
     made = metrics.decide(judged.labels, judged.scores, judged.threshold)
     values = {
         "facts": dict(facts),
@@ -222,8 +222,8 @@ def _threshold_rows(judged: Judged) -> list[list[str]]:
 def _article(judged: Judged, row: Scored, media: Path, name: str, draw: Callable[[Path, Path], None] | None) -> str:
     sound = read_sound(row.path)
     said = f"score {row.score:.4g}, threshold {judged.threshold:.4g}"
-    if row.probability is not None:
-        said += f"; a fraction of {row.probability:.3g} of normal recordings would score at least as high"
+    if row.p_value is not None:
+        said += f"; a fraction of {row.p_value:.3g} of normal recordings would score at least as high"
     player = add_player(media, name, sound.wav, sound.sample_rate, "anomalous" if row.anomalous else "normal")
     picture = ""
     if draw is not None:

@@ -26,14 +26,14 @@ class Window:
         start_s: Start of the window.
         end_s: End of the window.
         score: As in `Anomaly`; None if the window is silent.
-        probability: As in `Anomaly`; None if the window is silent.
+        p_value: As in `Anomaly`; None if the window is silent.
         peak_s: Time of its most anomalous frame.
     """
 
     start_s: float
     end_s: float
     score: float | None
-    probability: float | None
+    p_value: float | None
     peak_s: float | None
 
 
@@ -173,4 +173,4 @@ def _score(detector: Detector, wav: np.ndarray, start_s: float) -> Window:
         # Silence or invalid samples give a window without a score, and the watch continues.
         return Window(start_s, end_s, None, None, None)
     peak_s = start_s + float(np.argmax(found.frame_scores)) * found.hop_s
-    return Window(start_s, end_s, found.score, found.probability, min(peak_s, end_s))
+    return Window(start_s, end_s, found.score, found.p_value, min(peak_s, end_s))

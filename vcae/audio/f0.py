@@ -7,6 +7,7 @@ D4C it differs in 19 %, and where D4C's gate and dio agree, in 5.8 %.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from vcae.audio.frames import n_frames
-from vcae.environment import prepare
+from vcae.environment import after_fork, prepare
 from vcae.errors import AudioError
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ HOP_LENGTH = 256
 # Context of the detector in frames, before and after each frame; a block with its context fills the detector's largest window (1875).
 LEFT_FRAMES, RIGHT_FRAMES = 11, 11
 BLOCK_FRAMES = 1850
+# The parent's detectors in a forked child.
+_inherited: list[SwiftF0] = []
 
 
 @lru_cache(maxsize=1)
@@ -38,8 +41,19 @@ def _detector() -> SwiftF0:
     prepare()
     from swift_f0 import SwiftF0
 
-    # `spin=False`: a detector kept alive must not burn a core between calls. Where torch has one thread, it has one too.
-    return SwiftF0(threads=1 if torch.get_num_threads() == 1 else None, spin=False)
+    after_fork(_leave_to_parent)
+    # `spin=False`: a detector kept alive must not burn a core between calls. It has as many threads as torch.
+    return SwiftF0(threads=torch.get_num_threads(), spin=False)
+
+
+def _leave_to_parent() -> None:
+    """Have a forked child make its own detector: the threads of the present one exist in the parent only."""
+    if _detector.cache_info().currsize:
+        detector = _detector()
+        _inherited.append(detector)
+        # One reference more than there are, so that it is never closed, not even at the child's end: that would wait for its threads.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(detector))
+        _detector.cache_clear()
 
 
 def estimate_f0(wav: np.ndarray, sample_rate: int = SAMPLE_RATE) -> np.ndarray:

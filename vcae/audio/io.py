@@ -20,7 +20,7 @@ from vcae.audio.containers import Layout, Part, PartFile, examine
 from vcae.audio.media import SOUND_FORMATS, VIDEO_FORMATS, MediaFile, open_container, write_media
 from vcae.audio.samples import SampleArray
 from vcae.errors import AudioError
-from vcae.files import STDIO, check_target, replacing, writing
+from vcae.files import ADDRESS, STDIO, check_target, replacing, writing
 
 log = logging.getLogger(__name__)
 
@@ -323,6 +323,8 @@ def _take_in(stdin: BinaryIO | None) -> BinaryIO:
 def _check_file(file: Path, name: str) -> Path:
     try:
         if not file.exists():
+            if ADDRESS.match(name):
+                raise AudioError(f"{name} is an address, and only files are read; download it and give the path of the file")
             raise AudioError(f"{name} does not exist; check the path")
         if file.is_dir():
             raise AudioError(f"{name} is a folder; give one sound file")
@@ -584,12 +586,12 @@ def write_blocks(
 
 
 class _CarefulFile:
-    """An unbuffered file for libsndfile that keeps the first error of writing, which a callback from C could only print."""
+    """An unbuffered file for libsndfile that keeps the first exception of writing, which a callback from C could only print."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.seek, self.tell, self.readinto = file.seek, file.tell, file.readinto  # type: ignore[attr-defined]
-        self.error: OSError | None = None
+        self.error: BaseException | None = None
 
     def write(self, data: bytes) -> int:
         """Write, and report success even after an error, which is kept."""
@@ -597,7 +599,7 @@ class _CarefulFile:
         while left and self.error is None:
             try:
                 left = left[self._file.write(left) :]
-            except OSError as error:
+            except (OSError, SystemExit, KeyboardInterrupt) as error:
                 self.error = error
         return len(data)
 

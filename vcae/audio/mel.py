@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from vcae.audio.config import MelConfig
+from vcae.environment import prepare_torch
 
 
 def hz_to_mel(hz: Tensor) -> Tensor:
@@ -63,6 +64,7 @@ class LogMel(nn.Module):
 
     def __init__(self, config: MelConfig) -> None:
         super().__init__()
+        prepare_torch()
         self.config = config
         self.register_buffer("window", torch.hann_window(config.win_length), persistent=False)
         self.register_buffer("filterbank", mel_filterbank(config), persistent=False)

@@ -5,27 +5,25 @@ from __future__ import annotations
 import glob
 import json
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatch
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from vcae.audio.suffixes import SUFFIXES
 from vcae.errors import AudioError, ConfigError, DataError
-from vcae.files import STDIO, write_file
+from vcae.files import STDIO, locked, write_file
 from vcae.table import find_path, read_table
 
-# Suffixes of the sound files of a folder; a file given by name may have any suffix.
-SUFFIXES = (
-    *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".aifc"),
-    *(".au", ".snd", ".caf", ".w64", ".rf64", ".sph"),
-    *(".m4a", ".m4b", ".aac", ".wma", ".amr", ".3gp", ".3g2", ".ac3", ".weba"),
-    *(".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".mts"),
-)
 REPORT = "report.jsonl"
 TABLE = ".csv"
+EVERYTHING = "*"
+# Longest name of a file or folder made from the name of a recording.
+MAX_NAME_BYTES = 200
 
 
 @dataclass(frozen=True)
@@ -34,10 +32,11 @@ class Job:
 
     Attributes:
         source: The file to read; `-` for standard input.
-        speakers: Target voice, each part in the form of `--speaker`.
+        speakers: Target voice, each part in the form of `parse_speaker`.
         output: The file to write; empty if results are collected.
         name: Path of the source within the deepest folder that contains all sources.
         known: `key` and `sha256` of this output in an earlier report; None if there are none, or if it is to be made again anyway.
+        part: Position of what is to be processed in a file of several, such as a file of units.
     """
 
     source: str
@@ -45,6 +44,7 @@ class Job:
     output: str = ""
     name: str = ""
     known: Mapping[str, Any] | None = None
+    part: int = 0
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,18 @@ def find_sources(
     ]
 
 
+def find_recordings(given: Sequence[str]) -> list[str]:
+    """Find recordings that are read for one result, and return their paths.
+
+    Args:
+        given: As for `find_sources`; or one CSV, see `plan_table`.
+
+    Raises:
+        VcaeError: If there are none, or a table cannot be used.
+    """
+    return list(dict.fromkeys(job.source for job in plan(given, None)))
+
+
 def _expanded(given: Sequence[str]) -> Iterator[str]:
     for item in given:
         if not glob.has_magic(item) or os.path.lexists(item):
@@ -149,15 +161,17 @@ def _inside(
         )
         found += [(here / name).relative_to(folder) for name in sorted(names) if not name.startswith(".")]
     if pattern is None:
-        chosen = [path for path in found if path.suffix.lower() in suffixes]
+        chosen = [path for path in found if path.suffix.lower() in suffixes and path.name != REPORT]
         if left_out is not None:
             left_out += [str(folder / path) for path in found if path.suffix.lower() not in suffixes and path.name != REPORT]
     else:
-        chosen = [path for path in found if fnmatch(path.name, pattern) or fnmatch(path.as_posix(), pattern)]
+        fitting = (path for path in found if fnmatch(path.name, pattern) or fnmatch(path.as_posix(), pattern))
+        # A report is what a run left beside its outputs.
+        chosen = [path for path in fitting if path.name != REPORT or pattern == EVERYTHING]
     if not chosen:
         kind = "sound files" if suffixes is SUFFIXES else f"{', '.join(suffixes)} files"
-        wanted = kind if pattern is None else f"files like {pattern!r}"
-        raise ConfigError(f"{folder} holds no {wanted} among its {len(found)} files; give another folder or --glob")
+        wanted = kind if pattern is None else "files" if pattern == EVERYTHING else f"files like {pattern!r}"
+        raise ConfigError(f"{folder} holds no {wanted} among its {len(found)} files; give another folder or pattern")
     return chosen
 
 
@@ -218,7 +232,7 @@ def plan_table(
     """Plan the jobs of a CSV with the column source and, optionally, speaker and output; other columns are ignored.
 
     Args:
-        table: The CSV, see `read_table`. Its paths are relative to it. A speaker is in the form of `--speaker`; several are separated by ';'.
+        table: The CSV, see `read_table`. Its paths are relative to it. A speaker is in the form of `parse_speaker`; several are separated by ';'.
         out_dir: Folder of the outputs, which are named by the column output, or else `[SPEAKER/]SOURCE.wav`. None if results are collected.
         speakers: Target voice of all rows, if the table has none.
         ending: Suffix of the outputs.
@@ -235,7 +249,7 @@ def plan_table(
             "needed, separated by comma, semicolon or tab; output may be added"
         )
     if speakers and "speaker" in read.columns:
-        raise ConfigError(f"{table} names its own speakers; leave --speaker out")
+        raise ConfigError(f"{table} names its own speakers; give no other")
     jobs, named, seen = list[Job](), list[str](), dict[Any, int]()
     for number, row in read.rows:
         source, own = row["source"], [s.strip() for s in row.get("speaker", "").split(";") if s.strip()]
@@ -297,13 +311,37 @@ def unique_names(short: Sequence[str], long: Sequence[str], fixed: Sequence[str]
     return names
 
 
+def name_targets(folder: Path, names: Sequence[str], suffix: str) -> list[Path]:
+    """Return a file below a folder for each name, with its subfolders, and numbered if names are equal."""
+    targets: list[Path] = []
+    taken: set[str] = set()
+    for name in names:
+        plain = re.sub(r"[\x00-\x1f\x7f\ud800-\udc7f\udd00-\udfff]", "_", name.replace("\\", "/"))
+        parts = [_shorten(part) for part in PurePosixPath(plain).parts if part.strip("/. ")] or ["units"]
+        if PurePosixPath(parts[-1]).suffix.lower() in SUFFIXES:
+            parts[-1] = PurePosixPath(parts[-1]).stem
+        target, n = folder.joinpath(*parts[:-1], parts[-1] + suffix), 1
+        # Some file systems ignore case.
+        while str(target).lower() in taken:
+            n += 1
+            target = folder.joinpath(*parts[:-1], f"{parts[-1]}-{n}{suffix}")
+        taken.add(str(target).lower())
+        targets.append(target)
+    return targets
+
+
+def _shorten(part: str) -> str:
+    part = part.replace(":", "_")
+    return os.fsdecode(os.fsencode(part)[:MAX_NAME_BYTES]) if len(os.fsencode(part)) > MAX_NAME_BYTES else part
+
+
 def _output(table: Path, number: int, out_dir: Path, row: Mapping[str, Any], speakers: list[str], ending: str) -> str:
     stated = row.get("output", "").replace("\\", "/" if os.sep == "/" else "\\")
     name = Path(stated) if stated else _below(Path(os.path.expanduser(row["source"].replace("\\", "/")))).with_suffix(ending)
     if not stated and speakers:
         name = Path("+".join(Path(s).stem for s in speakers)) / name
     if name.is_absolute() or ".." in name.parts:
-        raise DataError(f"{table}, line {number}: output is {stated!r}; it must be a path below --out-dir")
+        raise DataError(f"{table}, line {number}: output is {stated!r}; it must be a path below the folder of the outputs")
     return str(out_dir / name)
 
 
@@ -335,15 +373,40 @@ def read_report(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def write_report(path: Path, outcomes: Iterable[Outcome]) -> None:
-    """Write a report with one line per job."""
-    write_file(path, "".join(report_line(outcome) for outcome in outcomes))
+    """Write a report with one line per job, after the lines of other outputs that it has already."""
+    rows = [_row(outcome) for outcome in outcomes]
+    with locked(path.parent):
+        outputs = {row["output"] for row in rows}
+        others = [row for output, row in read_report(path).items() if output not in outputs]
+        write_file(path, "".join(json.dumps(row) + "\n" for row in (*others, *rows)))
+
+
+def append_report(path: Path, outcome: Outcome) -> None:
+    """Append a line to a report, which other runs may write to at the same time.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    with locked(path.parent), path.open("a+b") as lines:
+        # An incomplete line of a killed run must be ended.
+        end = lines.seek(0, os.SEEK_END)
+        if end:
+            lines.seek(end - 1)
+            ended = lines.read(1) == b"\n"
+        else:
+            ended = True
+        lines.write((b"" if ended else b"\n") + report_line(outcome).encode())
 
 
 def report_line(outcome: Outcome) -> str:
     """Return an outcome as a line of JSON, in which missing measurements are null."""
+    return json.dumps(_row(outcome)) + "\n"
+
+
+def _row(outcome: Outcome) -> dict[str, Any]:
     row = {name: value for name, value in asdict(outcome).items() if name != "value"}
     row["facts"] = plain(row["facts"])
-    return json.dumps(row) + "\n"
+    return row
 
 
 def plain(facts: Mapping[str, Any]) -> dict[str, Any]:

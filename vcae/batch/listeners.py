@@ -4,40 +4,34 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vcae.batch.jobs import Job, plain
-from vcae.batch.worker import Made, Talk, Worker
+from vcae.batch.worker import EngineWorker, Made, Talk, Worker
 from vcae.errors import ConfigError
 from vcae.files import write_file
+from vcae.model_file import FoundFile, find
 
 if TYPE_CHECKING:
+    from vcae.anomaly.detector import Detector, Threshold
+    from vcae.anomaly.openset import OpenSetClassifier
     from vcae.audio.io import SoundReader
 
 
-@dataclass(frozen=True)
-class _File:
-    path: Path
-    sha256: str
-
-
-class UnitReader(Worker):
+class UnitReader(EngineWorker):
     """Worker that encodes recordings as units.
 
     Args:
         form: Format of the files: `jsonl`, `textgrid` or `text`.
         collapse: Merge runs of equal units.
         pictures: Paths of pictures of mel and units, by name of the source.
-        checkpoint: Name or path of the checkpoint.
-        device: As `--device`.
-
-    Raises:
-        ConfigError: If the checkpoint has no units.
+        checkpoint, device: As in `EngineWorker`.
     """
 
-    verb = "encoded"
+    verb, doing = "encoded", "encoding"
 
     def __init__(
         self,
@@ -47,17 +41,17 @@ class UnitReader(Worker):
         checkpoint: str = "vq",
         device: str = "auto",
     ) -> None:
-        from vcae.engine.engine import Engine
-
+        super().__init__(checkpoint, device)
         self._form, self._collapse, self._pictures = form, collapse, pictures or {}
-        if pictures:
+
+    def start(self) -> None:
+        """Load the checkpoint, and check that it has units."""
+        if self._pictures:
             from vcae.figures.plot import need_matplotlib
 
             need_matplotlib()
-        self._engine = Engine(checkpoint, device)
-        if self._engine.autoencoder.quantizer is None:
+        if self.engine.autoencoder.quantizer is None:
             raise ConfigError("this checkpoint has a continuous latent and no units; use the checkpoint 'vq'")
-        self.file, self.device = self._engine.checkpoint, str(self._engine.device)
 
     @classmethod
     def outputs(cls) -> tuple[str, ...]:
@@ -76,43 +70,43 @@ class UnitReader(Worker):
         from vcae.tasks.unit_files import format_units
         from vcae.tasks.units import recording_units
 
-        seen = analyse(self._engine, source)
-        units = recording_units(self._engine, seen, job.name)
+        seen = analyse(self.engine, source)
+        units = recording_units(self.engine, seen, job.name)
         units = units.collapse() if self._collapse else units
         if job.name in self._pictures:
             from vcae.figures.plot import draw_units
 
-            draw_units(self._pictures[job.name], seen.mel[0], units, self._engine.mel_config)
+            draw_units(self._pictures[job.name], seen.mel[0], units, self.engine.mel_config)
         if job.output:
             write_file(job.output, format_units([units], self._form), talk.stdout)
         said = f"{len(units.units)} units, {units.duration_s:.1f} s"
         return Made(units.duration_s, said, {"n_units": len(units.units)}, value=units)
 
 
-class Embedder(Worker):
+class Embedder(EngineWorker):
     """Worker that extracts features.
 
     Args:
         what: Kind of features: `speaker`, `content` or `mel`.
         pool: Pooling over time: `none`, `mean` or `steps`.
         n_steps: Number of rows with `steps`.
-        checkpoint: Name or path of the checkpoint.
-        device: As `--device`.
+        checkpoint, device: As in `EngineWorker`.
     """
 
-    verb = "embedded"
+    verb, doing = "embedded", "embedding"
     ending = ".npz"
 
     def __init__(
         self, what: str = "speaker", pool: str = "none", n_steps: int = 20, checkpoint: str = "default", device: str = "auto"
     ) -> None:
-        from vcae.engine.engine import Engine
-
+        super().__init__(checkpoint, device)
         self._what, self._pool, self._n_steps = what, pool, n_steps
-        self._engine = Engine(checkpoint, device)
-        if what == "speaker":
-            self._engine.autoencoder.the_speaker_encoder()
-        self.file, self.device = self._engine.checkpoint, str(self._engine.device)
+
+    def start(self) -> None:
+        """Load the checkpoint, and check that it has what is needed."""
+        if self._what == "speaker":
+            self.engine.autoencoder.the_speaker_encoder()
+        super().start()
 
     @classmethod
     def outputs(cls) -> tuple[str, ...]:
@@ -130,17 +124,30 @@ class Embedder(Worker):
         from vcae.tasks.embed import embed
         from vcae.tasks.embed_files import format_embeddings
 
-        found = replace(embed(self._engine, source, self._what, self._pool, self._n_steps), name=job.name)
+        found = replace(embed(self.engine, source, self._what, self._pool, self._n_steps), name=job.name)
         facts = {"what": self._what, "pool": self._pool}
         if job.output:
             said = facts | {"checkpoint": self.file.path.stem, "sha256": self.file.sha256}
             write_file(job.output, format_embeddings([found], Path(job.output).suffix.lower(), said), talk.stdout)
         rows, dim = found.values.shape
-        sentence = f"{self._what}, {rows} row{'s' * (rows != 1)} of {dim} numbers"
+        sentence = f"{self._what}, {rows} row{'s' * (rows != 1)} of {dim} values"
         return Made(float(found.end_s[-1]), sentence, facts | {"n_rows": rows, "n_features": dim}, value=found)
 
 
-class Scorer(Worker):
+class ModelWorker(Worker):
+    """Base class of workers that need a file of a detector or classifier, and the CPU."""
+
+    ending = ".json"
+    device = "cpu"
+    file: FoundFile
+
+    @classmethod
+    def outputs(cls) -> tuple[str, ...]:
+        """Return the suffix of a file with a single row."""
+        return (cls.ending,)
+
+
+class Scorer(ModelWorker):
     """Worker that scores recordings with an anomaly detector.
 
     Args:
@@ -150,8 +157,7 @@ class Scorer(Worker):
         pictures: Paths of pictures, by name of the source.
     """
 
-    verb = "scored"
-    ending = ".json"
+    verb, doing = "scored", "scoring"
 
     def __init__(
         self,
@@ -160,24 +166,30 @@ class Scorer(Worker):
         places: bool = False,
         pictures: Mapping[str, str] | None = None,
     ) -> None:
-        if pictures:
+        self._threshold, self._places, self._pictures = threshold, places, pictures or {}
+        self.file = FoundFile(find(model))
+
+    @cached_property
+    def _detector(self) -> Detector:
+        from vcae.anomaly.detector import Detector
+
+        return Detector.load(self.file.path)
+
+    @cached_property
+    def _at(self) -> Threshold:
+        return self._detector.decide(self._threshold)
+
+    def start(self) -> None:
+        """Load the detector."""
+        if self._pictures:
             from vcae.figures.plot import need_matplotlib
 
             need_matplotlib()
-        from vcae.anomaly.detector import Detector
-
-        self._detector, self._places, self._pictures = Detector.load(model), places, pictures or {}
-        self._at = self._detector.decide(threshold)
-        self.file, self.device = _File(model, str(self._detector.info.get("sha256", ""))), "cpu"
-
-    @classmethod
-    def outputs(cls) -> tuple[str, ...]:
-        """Return the suffix of a file with a single row."""
-        return (cls.ending,)
+        _ = self._at
 
     def settings(self, job: Job) -> dict[str, Any]:
         """Return the settings that determine the row."""
-        return {"threshold": self._at.value, "reason": self._at.reason, "places": self._places}
+        return {"threshold": self._threshold, "places": self._places}
 
     def make(self, job: Job, source: SoundReader, talk: Talk) -> Made:
         """Score a recording, and draw it if a picture was requested."""
@@ -190,11 +202,12 @@ class Scorer(Worker):
         row: dict[str, Any] = {
             "path": job.source,
             "score": found.score,
-            "probability": found.probability,
-            "anomalous": found.score >= self._at.value,
-            "threshold": self._at.value,
+            "p_value": found.p_value,
+            "anomalous": self._at.verdict(found.score),
+            "threshold": self._at.value if self._at.chosen else None,
             "reason": self._at.reason,
             "peak_s": round(float(found.frame_scores.argmax()) * found.hop_s, 3),
+            "error": "",
             "members": dict(found.members),
         }
         spots: list[Place] = []
@@ -209,12 +222,11 @@ class Scorer(Worker):
             ]
         if job.name in self._pictures:
             draw_anomaly(self._pictures[job.name], found, mel, job.name, [(s.start_s, s.end_s) for s in spots])
-        return _row(
-            job, row, sound.duration_s, f"{'anomalous' if row['anomalous'] else 'normal'}, score {found.score:.3f}", talk
-        )
+        verdict = {True: "anomalous, ", False: "normal, ", None: ""}[row["anomalous"]]
+        return _row(job, row, sound.duration_s, f"{verdict}score {found.score:.3f}", talk)
 
 
-class Classifier(Worker):
+class Classifier(ModelWorker):
     """Worker that classifies recordings, possibly as unknown.
 
     Args:
@@ -223,20 +235,21 @@ class Classifier(Worker):
         threshold: Threshold of that score; the model's own when None.
     """
 
-    verb = "classified"
-    ending = ".json"
+    verb, doing = "classified", "classifying"
 
     def __init__(self, model: Path, by: str | None = None, threshold: float | None = None) -> None:
+        self._by, self._threshold = by, threshold
+        self.file = FoundFile(find(model))
+
+    @cached_property
+    def _classifier(self) -> OpenSetClassifier:
         from vcae.anomaly.openset import OpenSetClassifier
-        from vcae.files import hash_file
 
-        self._classifier, self._by, self._threshold = OpenSetClassifier.load(model), by, threshold
-        self.file, self.device = _File(model, hash_file(model)), "cpu"
+        return OpenSetClassifier.load(self.file.path)
 
-    @classmethod
-    def outputs(cls) -> tuple[str, ...]:
-        """Return the suffix of a file with a single row."""
-        return (cls.ending,)
+    def start(self) -> None:
+        """Load the classifier."""
+        _ = self._classifier
 
     def settings(self, job: Job) -> dict[str, Any]:
         """Return the settings that determine the row."""

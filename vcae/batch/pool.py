@@ -5,17 +5,16 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from types import FrameType
 
 from vcae.batch.jobs import Job, Outcome
 from vcae.batch.worker import Worker
 from vcae.errors import VcaeError
+from vcae.signals import exit_on_signals, ignore_signals
 
 # Attempts at a job whose worker process crashes.
 TRIES = 2
@@ -30,11 +29,6 @@ class _Worker:
     tries: int = 0
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_IGN)
-    sys.exit(128 + number)
-
-
 def _serve(pipe: Connection, build: Callable[[], Worker]) -> None:
     """Process jobs until the pipe is closed, which also happens when the parent is killed."""
     # The parent process handles Ctrl-C.
@@ -43,9 +37,10 @@ def _serve(pipe: Connection, build: Callable[[], Worker]) -> None:
 
     torch.set_num_threads(1)
     # From here on there may be an incomplete file, which is removed at exit.
-    signal.signal(signal.SIGTERM, _leave)
+    exit_on_signals()
     try:
         work = build()
+        work.start()
         pipe.send(None)
         while True:
             pipe.send(work(pipe.recv()))
@@ -54,7 +49,7 @@ def _serve(pipe: Connection, build: Callable[[], Worker]) -> None:
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        ignore_signals()
 
 
 def run_jobs(jobs: Sequence[Job], build: Callable[[], Worker], n_workers: int) -> Iterator[Outcome]:
@@ -121,7 +116,9 @@ def _receive(worker: _Worker, waiting: deque[tuple[Job, int]]) -> Outcome | None
     except (EOFError, ConnectionResetError):
         worker.pipe.close()
         worker.process.join()
-        died = f"a worker process died (exit code {worker.process.exitcode}; a crash, or too little memory: try fewer --jobs)"
+        died = (
+            f"a worker process died (exit code {worker.process.exitcode}; a crash, or too little memory: try fewer processes)"
+        )
         if worker.job is None:
             raise VcaeError(f"{died} before it could start") from None
         if worker.tries < TRIES:

@@ -31,6 +31,7 @@ class RayWorker:
         """Load the model; return the error if that fails."""
         try:
             self._work = self._build()
+            self._work.start()
         except VcaeError as error:
             return error
         return None
@@ -71,7 +72,7 @@ def connect(address: str | None, n_workers: int) -> Any:
     try:
         import ray
     except ImportError as error:
-        raise ConfigError("--engine ray needs Ray; pip install 'vcae[ray]'") from error
+        raise ConfigError("the engine ray needs Ray; pip install 'vcae[ray]'") from error
     if not ray.is_initialized():
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         how: dict[str, Any] = {"num_cpus": n_workers, "include_dashboard": False} if address is None else {"address": address}
@@ -79,7 +80,7 @@ def connect(address: str | None, n_workers: int) -> Any:
             ray.init(log_to_driver=False, logging_level="ERROR", **how)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise ConfigError(
-                f"the Ray cluster at {address or 'this machine'} cannot be reached ({error}); check --address"
+                f"the Ray cluster at {address or 'this machine'} cannot be reached ({error}); check its address"
             ) from error
     return ray
 

@@ -7,19 +7,24 @@ import json
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
-from vcae.batch.jobs import SUFFIXES, Job, Outcome, failed
-from vcae.errors import AudioError, VcaeError
-from vcae.files import ModelFile, check_target, hash_file, provenance
+from vcae.audio.suffixes import SUFFIXES
+from vcae.batch.jobs import Job, Outcome, failed
+from vcae.errors import AudioError, ConfigError, VcaeError
+from vcae.files import STDIO, ModelFile, check_target, hash_file, provenance
+from vcae.model_file import DEFAULT, FoundFile, find
 from vcae.version import __version__
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from vcae.engine.engine import Engine
 
 
 @dataclass(frozen=True)
@@ -87,21 +92,38 @@ class Talk:
 class Worker(ABC):
     """Base class of workers, which load a model once and process one job after another.
 
+    A worker is built without torch: `start` loads the model, so that a wrong option is reported, and finished work skipped, at once.
+
     Attributes:
         verb: Status of a processed source, such as `converted`.
+        doing: The same for a progress bar, such as `converting`.
         ending: Default suffix of outputs.
         sources: Suffixes of the files that are taken from a folder.
         columns: Required columns of a table.
-        file: The checkpoint.
-        device: Device to compute on.
+        few: Number of sources up to which results are collected in one process, as others take longer to start.
+        file: The checkpoint; None if none is needed.
     """
 
     verb: ClassVar[str] = "made"
+    doing: ClassVar[str] = "making"
     ending: ClassVar[str] = ".wav"
     sources: ClassVar[Collection[str]] = SUFFIXES
     columns: ClassVar[tuple[str, ...]] = ("source",)
-    file: ModelFile
-    device: str
+    few: ClassVar[int] = 1
+    file: ModelFile | None
+
+    @abstractmethod
+    def start(self) -> None:
+        """Load the model, if that has not been done.
+
+        Raises:
+            VcaeError: If the checkpoint, an option or the voice of all jobs cannot be used.
+        """
+
+    @property
+    @abstractmethod
+    def device(self) -> str:
+        """Device to compute on, once started."""
 
     @classmethod
     def outputs(cls) -> Collection[str]:
@@ -110,8 +132,21 @@ class Worker(ABC):
 
         return FORMATS
 
-    @classmethod
-    def open(cls, source: str, stdin: BinaryIO | None = None) -> AbstractContextManager[Any]:
+    def split(self, jobs: Sequence[Job], out_dir: Path) -> list[Job]:
+        """Return the jobs, with one for each part of a file of several parts.
+
+        Args:
+            jobs: A job for each file.
+            out_dir: Folder of the outputs.
+
+        Raises:
+            VcaeError: If the only file cannot be used, or is standard input, from which a single recording is read.
+        """
+        if any(job.source == STDIO for job in jobs):
+            raise ConfigError("standard input is a single recording; name an output for it instead of a folder")
+        return list(jobs)
+
+    def open(self, source: str, stdin: BinaryIO | None = None) -> AbstractContextManager[Any]:
         """Open a source, so that an unusable one is reported before any work.
 
         Raises:
@@ -137,6 +172,10 @@ class Worker(ABC):
     def settings(self, job: Job) -> dict[str, Any]:
         """Return, as plain data, what determines the result besides the source, the checkpoint and the version."""
 
+    def digest(self, job: Job) -> str:
+        """Return a hash of the content of a job's source."""
+        return hash_file(Path(job.source))
+
     @abstractmethod
     def make(self, job: Job, source: Any, talk: Talk) -> Made:
         """Process an opened source: write its output, or return the result to collect if the job has no output.
@@ -147,10 +186,13 @@ class Worker(ABC):
 
     def about(self) -> dict[str, Any]:
         """Return the facts common to all outputs of this worker, as plain data."""
+        if self.file is None:
+            return {"device": self.device}
         return {"device": self.device, "checkpoint": self.file.path.stem, "sha256": self.file.sha256}
 
     def comment(self) -> str:
         """Return the provenance comment of an output."""
+        assert self.file is not None
         return provenance(self.file, self.verb)
 
     def __call__(self, job: Job) -> Outcome:
@@ -169,12 +211,10 @@ class Worker(ABC):
         with self.open(job.source) as source:
             if job.output:
                 done = replace(done, key=self._key(job))
-                before = self._before(job, done)
-                if before is not None:
-                    return before
                 if os.path.realpath(job.output) == os.path.realpath(job.source):
-                    raise AudioError(f"{job.output} is the source itself; choose another --out-dir")
+                    raise AudioError(f"{job.output} is the source itself; choose another folder for the outputs")
                 self.check(job.output, source, True)
+            self.start()
             made = self.make(job, source, Talk()).of(source)
         done = replace(done, reason="; ".join(made.damage), duration_s=round(made.duration_s, 3), value=made.value)
         done = replace(done, facts={**made.facts, **self.about()})
@@ -184,25 +224,64 @@ class Worker(ABC):
         return replace(done, sha256=hash_file(output), n_bytes=output.stat().st_size)
 
     def _key(self, job: Job) -> str:
-        facts = {"source": hash_file(Path(job.source)), "version": __version__, "suffix": Path(job.output).suffix.lower()}
-        facts |= {"checkpoint": self.file.sha256} | self.settings(job)
+        facts = {"source": self.digest(job), "version": __version__, "suffix": Path(job.output).suffix.lower()}
+        facts |= {"checkpoint": "" if self.file is None else self.file.sha256} | self.settings(job)
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
-    def _before(self, job: Job, done: Outcome) -> Outcome | None:
-        """Return the outcome of a job completed by an earlier run, if its output exists and would be the same."""
+    def finished(self, job: Job) -> Outcome | None:
+        """Return the outcome of a job that an earlier run completed, if its output exists and would be the same; needs no model."""
         known, output = job.known, Path(job.output)
-        if known is None or known.get("key") != done.key or not output.is_file():
+        if known is None or known.get("status") == "failed" or not output.is_file():
             return None
-        digest = hash_file(output)
-        if digest != known.get("sha256"):
+        try:
+            key, digest = self._key(job), hash_file(output)
+            n_bytes = output.stat().st_size
+        except (OSError, VcaeError):
             return None
-        seconds, reason = float(known.get("duration_s") or 0), str(known.get("reason") or "")
-        return replace(
-            done,
-            status="skipped",
-            reason=reason,
-            sha256=digest,
-            n_bytes=output.stat().st_size,
-            duration_s=seconds,
+        if known.get("key") != key or known.get("sha256") != digest:
+            return None
+        return Outcome(
+            job.source,
+            job.speakers,
+            job.output,
+            "skipped",
+            str(known.get("reason") or ""),
+            key,
+            digest,
+            n_bytes,
+            float(known.get("duration_s") or 0),
             facts=dict(known.get("facts") or {}),
         )
+
+
+class EngineWorker(Worker):
+    """Base class of workers that need a checkpoint of an autoencoder.
+
+    Args:
+        checkpoint: Name or path of the checkpoint.
+        device: As in `choose_device`.
+
+    Raises:
+        CheckpointError: If there is no such checkpoint.
+    """
+
+    file: FoundFile
+
+    def __init__(self, checkpoint: str = DEFAULT, device: str = "auto") -> None:
+        self.file, self._device = FoundFile(find(checkpoint)), device
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The checkpoint on its device, loaded when it is first needed."""
+        from vcae.engine.engine import Engine
+
+        return Engine(self.file.path, self._device)
+
+    @property
+    def device(self) -> str:
+        """Device to compute on."""
+        return str(self.engine.device)
+
+    def start(self) -> None:
+        """Load the checkpoint."""
+        _ = self.engine

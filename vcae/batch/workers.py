@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 from contextlib import AbstractContextManager
 from dataclasses import asdict
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from vcae.batch.jobs import Job
-from vcae.batch.worker import Made, Talk, Worker
+from vcae.batch.worker import EngineWorker, Made, Talk, Worker
 from vcae.files import hash_file, write_file
+from vcae.model_file import DEFAULT, FoundFile, find
 from vcae.options import ConvertOptions
-from vcae.voice.speakers import Speaker, find_voice, parse_speaker, read_clips
+from vcae.voice.speakers import find_voice, parse_speaker, read_clips
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from vcae.audio.io import Sound, SoundReader
+    from vcae.codec.codec import Codec
+    from vcae.engine.denoise import Cleaner
     from vcae.engine.engine import Engine
     from vcae.voice.voice import Voice
 
@@ -25,84 +29,90 @@ MAX_VOICES = 64
 
 
 class Voices:
-    """Cache of measured voices.
+    """Cache of measured voices, and of descriptions of their files.
 
     Args:
-        first: The voice of all jobs, each part in the form of `--speaker`; its clips are read here, so that an unusable one raises at once.
-        denoise: Denoise the clips first.
-
-    Raises:
-        VcaeError: If a clip cannot be used.
+        denoise: Denoise clips first.
     """
 
-    def __init__(self, first: tuple[str, ...], denoise: bool = False) -> None:
+    def __init__(self, denoise: bool = False) -> None:
         self._denoise = denoise
-        self._known: dict[tuple[str, ...], tuple[Voice, str]] = {}
-        self._read = {first: self._parse(first)} if first else {}
+        self._known: dict[tuple[str, ...], Voice] = {}
+        self._described: dict[tuple[str, ...], str] = {}
 
-    def _parse(self, speakers: tuple[str, ...]) -> tuple[list[Speaker], dict[Path, Sound]]:
-        parsed = [parse_speaker(text) for text in speakers]
-        return parsed, read_clips(parsed)
+    def describe(self, speakers: tuple[str, ...]) -> str:
+        """Return the hashes and weights of a voice's files as JSON, without measuring it.
 
-    def find(self, engine: Engine, speakers: tuple[str, ...]) -> tuple[Voice, str]:
-        """Return a voice, and a description of its files as JSON.
+        Args:
+            speakers: Each in the form of `parse_speaker`.
+
+        Raises:
+            VcaeError: If one of them is neither a file nor a saved voice.
+        """
+        if speakers not in self._described:
+            parsed = [parse_speaker(text) for text in speakers]
+            self._described[speakers] = json.dumps(
+                [("+".join(hash_file(file) for file in speaker.files), speaker.weight) for speaker in parsed]
+            )
+        return self._described[speakers]
+
+    def find(self, engine: Engine, speakers: tuple[str, ...], clips: dict[Path, Sound] | None = None) -> Voice:
+        """Return a voice.
 
         Args:
             engine: Engine that measures the voice.
-            speakers: Each in the form of `--speaker`.
+            speakers: Each in the form of `parse_speaker`.
+            clips: Their clips, if they were read already.
 
         Raises:
             VcaeError: If it cannot be used.
         """
         if speakers not in self._known:
-            parsed, clips = self._read.pop(speakers) if speakers in self._read else self._parse(speakers)
-            voice = find_voice(engine, parsed, clips, self._denoise, log=False)
-            facts = [(hash_file(speaker.path), speaker.weight) for speaker in parsed]
+            parsed = [parse_speaker(text) for text in speakers]
+            voice = find_voice(engine, parsed, read_clips(parsed) if clips is None else clips, self._denoise, log=False)
             while len(self._known) >= MAX_VOICES:
                 self._known.pop(next(iter(self._known)))
-            self._known[speakers] = voice, json.dumps(facts)
+            self._known[speakers] = voice
         return self._known[speakers]
 
 
-class Converter(Worker):
+class Converter(EngineWorker):
     """Worker that converts to other voices.
 
     Args:
         options: Options of the conversion.
         speakers: Voice of all jobs, if there is one; it is measured at the start, so that an unusable one raises at once.
-        checkpoint: Name or path of the checkpoint.
-        device: As `--device`.
-
-    Raises:
-        VcaeError: If the checkpoint, the options or the voice of all jobs cannot be used.
+        checkpoint, device: As in `EngineWorker`.
     """
 
-    verb = "converted"
+    verb, doing = "converted", "converting"
     columns = ("source", "speaker")
 
     def __init__(
-        self, options: ConvertOptions, speakers: tuple[str, ...] = (), checkpoint: str = "default", device: str = "auto"
+        self, options: ConvertOptions, speakers: tuple[str, ...] = (), checkpoint: str = DEFAULT, device: str = "auto"
     ) -> None:
-        self._options, self._voices = options, Voices(speakers, options.denoise)
-        from vcae.engine.engine import Engine
+        super().__init__(checkpoint, device)
+        self._options, self._speakers, self._voices = options, speakers, Voices(options.denoise)
 
-        self._engine = Engine(checkpoint, device)
-        self.file, self.device = self._engine.checkpoint, str(self._engine.device)
-        if speakers:
-            self._voices.find(self._engine, speakers)
+    def start(self) -> None:
+        """Read the clips of the voice of all jobs, load the checkpoint, and measure the voice."""
+        clips = read_clips([parse_speaker(text) for text in self._speakers])
+        super().start()
+        if self._speakers:
+            self._voices.find(self.engine, self._speakers, clips)
 
     def settings(self, job: Job) -> dict[str, Any]:
         """Return the voice and the options."""
-        return {"voice": self._voices.find(self._engine, job.speakers)[1], "options": asdict(self._options)}
+        return {"voice": self._voices.describe(job.speakers), "options": asdict(self._options)}
 
     def make(self, job: Job, source: SoundReader, talk: Talk) -> Made:
         """Convert."""
         from vcae.audio.io import write_blocks
         from vcae.tasks.convert import convert_long
 
-        voice = self._voices.find(self._engine, job.speakers)[0]
-        done = convert_long(self._engine, source, voice, self._options, progress=talk.tell)
-        write_blocks(job.output, done.blocks, self._engine.sample_rate, self.comment(), True, talk.stdout, source)
+        voice = self._voices.find(self.engine, job.speakers)
+        done = convert_long(self.engine, source, voice, self._options, progress=talk.tell)
+        write_blocks(job.output, done.blocks, self.engine.sample_rate, self.comment(), True, talk.stdout, source)
         facts = {
             "speaker": list(job.speakers),
             "reference_speech_s": round(done.reference_speech_s, 2),
@@ -114,7 +124,7 @@ class Converter(Worker):
         pitch = f"median F0 {done.source_f0_hz:.0f} -> {done.output_f0_hz:.0f} Hz"
         pitch = "no voiced sound in the source" if done.source_f0_hz != done.source_f0_hz else pitch
         sentence = f"{done.duration_s:.1f} s in the voice of {', '.join(job.speakers)} ({done.reference_speech_s:.1f} s of speech), {pitch}"
-        return Made(done.duration_s, sentence, facts, sample_rate=self._engine.sample_rate)
+        return Made(done.duration_s, sentence, facts, sample_rate=self.engine.sample_rate)
 
 
 class Denoiser(Worker):
@@ -122,17 +132,30 @@ class Denoiser(Worker):
 
     Args:
         strength: Strength from 0 (unchanged) to 1 (full denoising).
-        device: As `--device`.
+        device: As in `choose_device`.
     """
 
-    verb = "denoised"
+    verb, doing = "denoised", "denoising"
+    file: FoundFile
 
     def __init__(self, strength: float = 1.0, device: str = "auto") -> None:
+        self._strength, self._device = strength, device
+        self.file = FoundFile(find("denoiser"))
+
+    @cached_property
+    def _cleaner(self) -> Cleaner:
         from vcae.engine.denoise import Cleaner
 
-        self._strength = strength
-        self._cleaner = Cleaner(device=device)
-        self.file, self.device = self._cleaner.file, str(self._cleaner.device)
+        return Cleaner(self.file.path, self._device)
+
+    @property
+    def device(self) -> str:
+        """Device to compute on."""
+        return str(self._cleaner.device)
+
+    def start(self) -> None:
+        """Load the denoiser."""
+        _ = self._cleaner
 
     def settings(self, job: Job) -> dict[str, Any]:
         """Return the strength."""
@@ -153,22 +176,45 @@ class Denoiser(Worker):
         return Made(cleaned.duration_s, said, {"strength": self._strength}, sample_rate=rate)
 
 
-class Compressor(Worker):
+class CodecWorker(Worker):
+    """Base class of workers that need the codec; `device` as in `choose_device`."""
+
+    file: FoundFile
+
+    def __init__(self, device: str = "auto") -> None:
+        self.file, self._device = FoundFile(find("codec")), device
+
+    @cached_property
+    def codec(self) -> Codec:
+        """The codec, loaded when it is first needed."""
+        from vcae.codec.codec import Codec
+
+        return Codec(self.file.path, self._device)
+
+    @property
+    def device(self) -> str:
+        """Device to compute on."""
+        return str(self.codec.model.device)
+
+    def start(self) -> None:
+        """Load the codec."""
+        _ = self.codec
+
+
+class Compressor(CodecWorker):
     """Worker that compresses.
 
     Args:
         kbps: Target bit rate in kbit/s.
-        device: As `--device`.
+        device: As in `choose_device`.
     """
 
-    verb = "compressed"
+    verb, doing = "compressed", "compressing"
     ending = ".vcz"
 
     def __init__(self, kbps: float = 1.5, device: str = "auto") -> None:
-        from vcae.codec.codec import Codec
-
-        self._kbps, self._codec = kbps, Codec(device=device)
-        self.file, self.device = self._codec.file, str(self._codec.model.device)
+        super().__init__(device)
+        self._kbps = kbps
 
     @classmethod
     def outputs(cls) -> tuple[str, ...]:
@@ -183,7 +229,7 @@ class Compressor(Worker):
         """Compress."""
         from vcae.codec.vcz import duration_of
 
-        data = self._codec.compress(source, self._kbps, talk.tell)
+        data = self.codec.compress(source, self._kbps, talk.tell)
         write_file(job.output, data, talk.stdout)
         seconds = duration_of(data)
         kbps = 8e-3 * len(data) / seconds
@@ -191,30 +237,31 @@ class Compressor(Worker):
         return Made(seconds, f"{len(data)} bytes, {seconds:.2f} s, {kbps:.2f} kbit/s ({self._kbps:g} asked for)", facts)
 
 
-class Decompressor(Worker):
+class Decompressor(CodecWorker):
     """Worker that decompresses.
 
     Args:
         speakers: Target voice of all jobs, or empty for the original voice.
         strict: Fail for damaged files instead of concealing the damage.
         seed: Seed of the vocoder's noise.
-        device: As `--device`.
+        device: As in `choose_device`.
     """
 
-    verb = "decompressed"
+    verb, doing = "decompressed", "decompressing"
     sources = (".vcz",)
 
     def __init__(self, speakers: tuple[str, ...] = (), strict: bool = False, seed: int = 0, device: str = "auto") -> None:
-        self._strict, self._seed, self._voices = strict, seed, Voices(speakers)
-        from vcae.codec.codec import Codec
+        super().__init__(device)
+        self._speakers, self._strict, self._seed, self._voices = speakers, strict, seed, Voices()
 
-        self._codec = Codec(device=device)
-        self.file, self.device = self._codec.file, str(self._codec.model.device)
-        if speakers:
-            self._voices.find(self._codec.model, speakers)
+    def start(self) -> None:
+        """Read the clips of the voice of all jobs, load the codec, and measure the voice."""
+        clips = read_clips([parse_speaker(text) for text in self._speakers])
+        super().start()
+        if self._speakers:
+            self._voices.find(self.codec.model, self._speakers, clips)
 
-    @classmethod
-    def open(cls, source: str, stdin: BinaryIO | None = None) -> AbstractContextManager[BinaryIO]:
+    def open(self, source: str, stdin: BinaryIO | None = None) -> AbstractContextManager[BinaryIO]:
         """Open a compressed file and check its header."""
         from vcae.codec.vcz import open_code
 
@@ -222,7 +269,7 @@ class Decompressor(Worker):
 
     def settings(self, job: Job) -> dict[str, Any]:
         """Return the voice and the options."""
-        voice = self._voices.find(self._codec.model, job.speakers)[1] if job.speakers else ""
+        voice = self._voices.describe(job.speakers) if job.speakers else ""
         return {"voice": voice, "strict": self._strict, "seed": self._seed}
 
     def make(self, job: Job, source: BinaryIO, talk: Talk) -> Made:
@@ -230,10 +277,10 @@ class Decompressor(Worker):
         from vcae.audio.io import write_blocks
         from vcae.codec.vcz import CheckedStream, damage_lines
 
-        voice = self._voices.find(self._codec.model, job.speakers)[0] if job.speakers else None
+        voice = self._voices.find(self.codec.model, job.speakers) if job.speakers else None
         shown = "standard input" if job.source == "-" else job.source
-        stream = self._codec.stream(source, voice, self._strict, shown, self._seed, talk.tell)
-        sound, rate = CheckedStream(stream, shown), self._codec.sample_rate
+        stream = self.codec.stream(source, voice, self._strict, shown, self._seed, talk.tell)
+        sound, rate = CheckedStream(stream, shown), self.codec.sample_rate
         write_blocks(job.output, sound, rate, self.comment(), True, talk.stdout)
         seconds, whole_s = sound.n_samples / rate, stream.header.duration_s
         facts = {
@@ -248,28 +295,25 @@ class Decompressor(Worker):
         return Made(seconds, sentence, facts, tuple(damage_lines(stream.damage)))
 
 
-class Reconstructor(Worker):
+class Reconstructor(EngineWorker):
     """Worker that copies recordings by the whole autoencoder, or by a plain one with a bottleneck of `code_dim` values per step.
 
     Args:
         code_dim: Values per step, one of the shipped ladder's sizes; None for the checkpoint's own autoencoder.
         seed: Seed of the vocoder's noise.
-        checkpoint: Name or path of the checkpoint.
-        device: As `--device`.
+        checkpoint, device: As in `EngineWorker`.
     """
 
-    verb = "reconstructed"
+    verb, doing = "reconstructed", "reconstructing"
 
-    def __init__(self, code_dim: int | None = None, seed: int = 0, checkpoint: str = "default", device: str = "auto") -> None:
-        from vcae.engine.engine import Engine
-
-        self._code_dim, self._seed, self._engine = code_dim, seed, Engine(checkpoint, device)
-        self.file, self.device = self._engine.checkpoint, str(self._engine.device)
+    def __init__(self, code_dim: int | None = None, seed: int = 0, checkpoint: str = DEFAULT, device: str = "auto") -> None:
+        super().__init__(checkpoint, device)
+        self._code_dim, self._seed = code_dim, seed
 
     @property
     def _said(self) -> str:
         n = self._code_dim
-        return self.verb if n is None else f"{self.verb} from {n} number{'s'[: n > 1]} a step"
+        return self.verb if n is None else f"{self.verb} from {n} value{'s'[: n > 1]} per step"
 
     def settings(self, job: Job) -> dict[str, Any]:
         """Return the seed and the size of the code."""
@@ -292,15 +336,15 @@ class Reconstructor(Worker):
     def _copy(self, sound: Sound) -> Sound:
         from vcae.tasks.copy import reconstruct
 
-        return reconstruct(self._engine, sound, self._seed, self._code_dim)
+        return reconstruct(self.engine, sound, self._seed, self._code_dim)
 
 
 class Vocoder(Reconstructor):
     """Worker that copies recordings by the vocoder alone; arguments as `Reconstructor`."""
 
-    verb = "vocoded"
+    verb, doing = "vocoded", "vocoding"
 
     def _copy(self, sound: Sound) -> Sound:
         from vcae.tasks.copy import vocode
 
-        return vocode(self._engine, sound, self._seed)
+        return vocode(self.engine, sound, self._seed)

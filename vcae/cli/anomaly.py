@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import glob
 import io
 import json as json_module
+import os
 import sys
 from enum import Enum
 from functools import partial
@@ -13,11 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vcae.batch.jobs import Outcome, find_sources
+from vcae.batch.jobs import Outcome, find_recordings, name_targets
 from vcae.batch.listeners import Scorer
-from vcae.cli.common import ForceOption, JsonOption, QuietOption, Stopwatch, progress, report, say, user_errors
-from vcae.cli.run import Run, SourcesArgument, collect, plan_collected, read_each, takes_many, work
-from vcae.cli.units import name_targets
+from vcae.cli.collect import collect, plan_collected, read_each
+from vcae.cli.common import ForceOption, JsonOption, QuietOption, Stopwatch, choices, progress, report, say, user_errors
+from vcae.cli.help import App
+from vcae.cli.run import work
+from vcae.cli.sources import Run, SourcesArgument, takes_many
 from vcae.errors import AudioError, CheckpointError, ConfigError, DataError
 from vcae.files import STDIO, check_target, write_file
 
@@ -25,12 +29,13 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-app = typer.Typer(
+app = App(
     help="Anomaly detection: learn from normal recordings only, then score how much others differ, and where.",
-    no_args_is_help=True,
 )
 # Most places per recording that are printed; --json has them all.
 MAX_NAMED = 8
+# Columns of a table of scores.
+COLUMNS = ("path", "score", "p_value", "anomalous", "threshold", "peak_s", "reason", "error")
 
 
 class Model(str, Enum):
@@ -57,7 +62,7 @@ class Robust(str, Enum):
     rejection = "rejection"
 
 
-ModelFileOption = Annotated[Path, typer.Option("--model", "-m", help="Detector (.safetensors) from `fit`.")]
+ModelFileOption = Annotated[Path, typer.Option("--model", "-m", metavar="FILE", help="Detector (.safetensors) from `fit`.")]
 
 
 def _read(path: str, sample_rate: int) -> np.ndarray:
@@ -70,23 +75,42 @@ def _read(path: str, sample_rate: int) -> np.ndarray:
 @app.command("fit")
 @user_errors
 def fit(
-    folder: Annotated[list[Path], typer.Argument(help="Folders of normal recordings, searched recursively; or files.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Detector to write (.safetensors).")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCES",
+            help="Normal recordings: folders, searched recursively, files, patterns, or a CSV with the column source.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Detector to write (.safetensors).")],
     model: Annotated[
-        Model, typer.Option(help="Model of the detector; combined is the best combination, weighted on normal data.")
+        Model,
+        typer.Option(
+            metavar="MODEL",
+            help=f"Model of the detector: {choices(Model).replace('|', ', ')}. "
+            "combined is the best combination, weighted on normal data.",
+        ),
     ] = Model.combined,
-    robust: Annotated[Robust, typer.Option(help="Against anomalies among the normal recordings.")] = Robust.none,
-    trim: Annotated[float, typer.Option(help="Fraction of the recordings (or frames) that --robust leaves out.")] = 0.2,
+    robust: Annotated[
+        Robust, typer.Option(metavar=choices(Robust), help="Against anomalies among the normal recordings.")
+    ] = Robust.none,
+    trim: Annotated[
+        float, typer.Option(metavar="0..1", help="Fraction of the recordings (or frames) that --robust leaves out.")
+    ] = 0.2,
     config: Annotated[
-        Path | None, typer.Option(help="YAML of detector settings; options on the command line take precedence.")
+        Path | None,
+        typer.Option(metavar="FILE", help="YAML of detector settings; options on the command line take precedence."),
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Most training steps per network.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed and recordings give the same detector.")] = 0,
+    steps: Annotated[int | None, typer.Option(min=1, metavar="N", help="Most training steps per network.")] = None,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="The same seed and recordings give the same detector.")] = 0,
     force: ForceOption = False,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Fit a detector to the normal recordings in FOLDER. If interrupted, run the same command again to resume."""
+    """Fit a detector to the normal recordings of SOURCES. If interrupted, run the same command again to resume.
+
+    Example: vcae anomaly fit normal/ -o fan.safetensors
+    """
     check_target(output, force, (".safetensors",), CheckpointError)
     from vcae.anomaly.config import AnomalyConfig
     from vcae.config import load_config
@@ -101,10 +125,10 @@ def fit(
         chosen = dataclasses.replace(AnomalyConfig(), **settings)
     else:
         chosen = load_config(AnomalyConfig, config, overrides)
-    for item in folder:
-        if not item.exists():
-            raise AudioError(f"{item} does not exist; check the path")
-    paths = [path for path, _ in find_sources([str(item) for item in folder])]
+    for source in sources:
+        if not glob.has_magic(source) and not os.path.lexists(source):
+            raise AudioError(f"{source} does not exist; check the path")
+    paths = find_recordings(sources)
     from vcae.anomaly.detector import Detector
     from vcae.anomaly.features import check_wav
 
@@ -143,15 +167,22 @@ def score(
     sources: SourcesArgument,
     run: Run,
     model: ModelFileOption,
-    threshold: Annotated[float | None, typer.Option(help="Threshold on the score, instead of the detector's own.")] = None,
-    csv_file: Annotated[Path | None, typer.Option("--csv", help="Table to write.")] = None,
-    plot: Annotated[
-        Path | None, typer.Option(help="Folder for pictures: mel, reconstruction, errors, score over time.")
+    threshold: Annotated[
+        float | None, typer.Option(metavar="SCORE", help="Threshold on the score, instead of the detector's own.")
     ] = None,
-    dcase: Annotated[Path | None, typer.Option(help="Folder for anomaly_score_*.csv and decision_result_*.csv.")] = None,
+    csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Table to write.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Folder for pictures: mel, reconstruction, errors, score over time.")
+    ] = None,
+    dcase: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Folder for anomaly_score_*.csv and decision_result_*.csv.")
+    ] = None,
     places: Annotated[bool, typer.Option("--places", help="Locate the anomalies in each recording.")] = False,
 ) -> None:
-    """Score how much each of SOURCES differs from the normal recordings, and decide by the threshold. Exits with 1 if one of several failed."""
+    """Score how much each of SOURCES differs from the normal recordings, and decide by the threshold. Exits with 1 if one of several failed.
+
+    Example: vcae anomaly score new/ -m fan.safetensors --csv out.csv
+    """
     if csv_file is not None:
         check_target(csv_file, run.force)
     jobs = plan_collected(Scorer, sources, run)
@@ -159,29 +190,39 @@ def score(
     pictures = {} if plot is None else dict(zip(names, map(str, name_targets(plot, names, ".png")), strict=True))
     build = partial(Scorer, model, threshold, places, pictures)
     if run.out_dir is not None:
-        work(Scorer, build, sources, None, run)
+        work(build, sources, None, run)
         return
 
-    def say_row(outcome: Outcome) -> None:
-        row, _ = outcome.value
-        if not run.quiet:
-            sys.stdout.write((json_module.dumps(row) if run.json else _line(row)) + "\n")
+    rows = list[dict[str, Any]]()
 
-    found = collect(jobs, Scorer, build, run, say_row)
-    rows = [outcome.value[0] for outcome in found.made]
+    def take(outcome: Outcome) -> None:
+        rows.append(_failed_row(outcome) if outcome.status == "failed" else outcome.value[0])
+        if not run.quiet:
+            sys.stdout.write((json_module.dumps(rows[-1]) if run.json else _line(rows[-1])) + "\n")
+
+    found = collect(jobs, build, run, take, take)
     if csv_file is not None:
         _write_csv(csv_file, rows)
-    if dcase is not None:
+    scored = [row for row in rows if not row["error"]]
+    if dcase is not None and scored:
         known = {job.source: job.name for job in jobs}
-        _write_dcase(dcase, model.stem, [known[outcome.source] for outcome in found.made], rows)
+        _write_dcase(dcase, model, threshold, [known[row["path"]] for row in scored], scored)
     if not run.quiet and not run.json:
         failures = f"; {len(found.failed)} failed" if found.failed else ""
-        say(f"{len(rows)} recordings scored{failures}; threshold: {rows[0]['reason']}", sys.stdout)
+        reason = f"; threshold: {scored[0]['reason']}" if scored else ""
+        say(f"{len(scored)} recordings scored{failures}{reason}", sys.stdout)
     found.leave()
 
 
+def _failed_row(outcome: Outcome) -> dict[str, Any]:
+    return {**dict.fromkeys(COLUMNS), "path": outcome.source, "error": outcome.reason}
+
+
 def _line(row: dict[str, Any]) -> str:
-    said = f"{'anomalous' if row['anomalous'] else 'normal':9}  score {row['score']:8.3f}  p {row['probability']:.2g}  {row['path']}"
+    if row["error"]:
+        return f"{'failed':9}  {row['path']}: {row['error']}"
+    verdict = {True: "anomalous", False: "normal", None: "-"}[row["anomalous"]]
+    said = f"{verdict:9}  score {row['score']:8.3f}  p {row['p_value']:.2g}  {row['path']}"
     spots = row.get("places", [])[:MAX_NAMED]
     return said + "".join(
         f"\n           {s['kind']} at {s['time_s']:.2f} s ({s['start_s']:.2f} to {s['end_s']:.2f})" for s in spots
@@ -191,17 +232,22 @@ def _line(row: dict[str, Any]) -> str:
 def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
 
     out = io.StringIO()
-    keys = ["path", "score", "probability", "anomalous", "threshold", "peak_s", "reason"]
-    writer = csv.DictWriter(out, keys, extrasaction="ignore", lineterminator="\n")
+    writer = csv.DictWriter(out, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows({**row, "anomalous": int(row["anomalous"])} for row in rows)
+    # An empty cell: there is no score, or no threshold.
+    writer.writerows({**row, "anomalous": None if row["anomalous"] is None else int(row["anomalous"])} for row in rows)
     write_file(path, out.getvalue().encode())
 
 
-def _write_dcase(folder: Path, name: str, names: list[str], rows: list[dict[str, Any]]) -> None:
-    """Write file,score and file,0 or 1 without a header, in the format of DCASE task 2."""
+def _write_dcase(folder: Path, model: Path, threshold: float | None, names: list[str], rows: list[dict[str, Any]]) -> None:
+    """Write file,score and file,0 or 1 without a header, in the format of DCASE task 2, which asks for decisions in any case."""
+    from vcae.anomaly.detector import Detector
+
+    at, name = Detector.load(model).decide(threshold), model.stem
+    if not at.chosen:
+        say(f"warning: decisions in {folder} are by the threshold {at.value:.4g}: {at.reason}", sys.stderr)
     scores = "".join(f"{_quoted(n)},{row['score']:.6f}\n" for n, row in zip(names, rows, strict=True))
-    decisions = "".join(f"{_quoted(n)},{int(row['anomalous'])}\n" for n, row in zip(names, rows, strict=True))
+    decisions = "".join(f"{_quoted(n)},{int(row['score'] >= at.value)}\n" for n, row in zip(names, rows, strict=True))
     write_file(folder / f"anomaly_score_{name}.csv", scores.encode())
     write_file(folder / f"decision_result_{name}.csv", decisions.encode())
 
@@ -217,16 +263,22 @@ def _quoted(name: str) -> str:
 def threshold(
     model: ModelFileOption,
     normal: Annotated[
-        list[str], typer.Option("--normal", help="Folder or file of normal recordings not fitted to; may be repeated.")
+        list[str],
+        typer.Option("--normal", metavar="SOURCES", help="Folder or file of normal recordings not fitted to; may be repeated."),
     ],
-    anomalous: Annotated[list[str], typer.Option("--anomalous", help="Folder or file of anomalous ones; may be repeated.")],
-    cost_miss: Annotated[float, typer.Option(help="Cost of a missed anomaly.")] = 100.0,
-    cost_false_alarm: Annotated[float, typer.Option(help="Cost of a false alarm.")] = 1.0,
-    prior: Annotated[float, typer.Option(help="Fraction of anomalies in use.")] = 0.01,
+    anomalous: Annotated[
+        list[str], typer.Option("--anomalous", metavar="SOURCES", help="Folder or file of anomalous ones; may be repeated.")
+    ],
+    cost_miss: Annotated[float, typer.Option(metavar="COST", help="Cost of a missed anomaly.")] = 100.0,
+    cost_false_alarm: Annotated[float, typer.Option(metavar="COST", help="Cost of a false alarm.")] = 1.0,
+    prior: Annotated[float, typer.Option(metavar="0..1", help="Fraction of anomalies in use.")] = 0.01,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Choose the threshold of least expected cost on a dev set, and store it in the detector with an explanation."""
+    """Choose the threshold of least expected cost on a dev set, and store it in the detector with an explanation.
+
+    Example: vcae anomaly threshold -m fan.safetensors --normal dev/ok --anomalous dev/bad
+    """
     from vcae.anomaly.metrics import CostTable
 
     costs = CostTable(cost_miss, cost_false_alarm, prior)
@@ -236,7 +288,7 @@ def threshold(
     from vcae.anomaly.threshold import choose_threshold
 
     detector = Detector.load(model)
-    sides = [[path for path, _ in find_sources(given)] for given in (normal, anomalous)]
+    sides = [find_recordings(given) for given in (normal, anomalous)]
     both = set(sides[0]) & set(sides[1])
     if both:
         raise DataError(f"{min(both)} is given as normal and as anomalous; a recording can be one of them")
@@ -262,20 +314,32 @@ def threshold(
 @user_errors
 def watch(
     recording: Annotated[
-        str, typer.Argument(help="A sound file that may still grow, or '-' for raw 16-bit mono PCM on standard input.")
+        str,
+        typer.Argument(
+            metavar="RECORDING", help="A sound file that may still grow, or '-' for raw 16-bit mono PCM on standard input."
+        ),
     ],
     model: ModelFileOption,
     rate: Annotated[
-        int | None, typer.Option(help="Sample rate in Hz of raw PCM; needed with '-' and .raw or .pcm files.")
+        int | None, typer.Option(metavar="HZ", help="Sample rate in Hz of raw PCM; needed with '-' and .raw or .pcm files.")
     ] = None,
-    window: Annotated[float | None, typer.Option(help="Window in s; by default as long as the fitted recordings.")] = None,
-    hop: Annotated[float | None, typer.Option(help="Hop between windows in s; by default half a window.")] = None,
-    follow: Annotated[float, typer.Option(min=0, help="Seconds to wait for more when the file ends.")] = 0.0,
+    window: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Window in s; by default as long as the fitted recordings.")
+    ] = None,
+    hop: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Hop between windows in s; by default half a window.")
+    ] = None,
+    follow: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Seconds to wait for more when the file ends.")] = 0.0,
     threshold: Annotated[
-        float | None, typer.Option(help="Decide by this score instead of the detector's own threshold.")
+        float | None, typer.Option(metavar="SCORE", help="Decide by this score instead of the detector's own threshold.")
     ] = None,
 ) -> None:
-    """Score a stream window by window, one JSON line each, in constant memory."""
+    """Score a stream window by window, one JSON line each, in constant memory.
+
+    It follows one recording that may still grow; finished recordings are for `vcae anomaly score`.
+
+    Example: vcae anomaly watch - --rate 16000 -m fan.safetensors
+    """
     from vcae.audio.io import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 
     raw = recording == STDIO or Path(recording).suffix.lower() in (".raw", ".pcm")
@@ -307,8 +371,8 @@ def watch(
             sample_rate, pieces = read_growing(Path(recording), follow)
         for n, found in enumerate(watch_stream(detector, pieces, sample_rate, window, hop)):
             row: dict[str, Any] = {k: None if v is None else round(v, 6) for k, v in vars(found).items()}
-            row["anomalous"] = None if found.score is None else found.score >= at.value
-            row["threshold"] = at.value
+            row["anomalous"] = at.verdict(found.score)
+            row["threshold"] = at.value if at.chosen else None
             if n == 0:
                 row["reason"] = at.reason
             if found.score is None:

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vcae.batch.jobs import Outcome, find_sources
+from vcae.batch.jobs import Outcome, find_recordings
 from vcae.batch.listeners import Classifier
-from vcae.cli.common import ForceOption, JsonOption, QuietOption, progress, report, say, user_errors
-from vcae.cli.run import Run, SourcesArgument, collect, plan_collected, read_each, takes_many, work
+from vcae.cli.collect import collect, plan_collected, read_each
+from vcae.cli.common import ForceOption, JsonOption, QuietOption, choices, progress, report, say, user_errors
+from vcae.cli.run import work
+from vcae.cli.sources import Run, SourcesArgument, takes_many
 from vcae.errors import CheckpointError, ConfigError, DataError
 from vcae.files import check_target, write_file
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from vcae.anomaly.detector import Detector
     from vcae.anomaly.metrics import CostTable
 
-ModelOption = Annotated[Path, typer.Option("--model", "-m", help="Model file (.safetensors).")]
+ModelOption = Annotated[Path, typer.Option("--model", "-m", metavar="FILE", help="Model file (.safetensors).")]
 
 
 class By(str, Enum):
@@ -65,21 +67,29 @@ def _class_folders(folder: Path) -> list[Path]:
 
 @user_errors
 def fit_classes(
-    folder: Annotated[Path, typer.Argument(help="A folder with one folder of recordings per class, named after the class.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Model file to write (.safetensors).")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="A folder with one folder of recordings per class, named after the class.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Model file to write (.safetensors).")],
     by: Annotated[
-        By | None, typer.Option(help="Score that decides whether a sound is unknown; thresholds of the others are set too.")
+        By | None,
+        typer.Option(
+            metavar=choices(By), help="Score that decides whether a sound is unknown; thresholds of the others are set too."
+        ),
     ] = None,
     keep: Annotated[
-        float, typer.Option(help="Fraction of held-out recordings of known classes that the thresholds accept.")
+        float, typer.Option(metavar="0..1", help="Fraction of held-out recordings of known classes that the thresholds accept.")
     ] = 0.95,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 300,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed and recordings give the same model.")] = 0,
+    steps: Annotated[int, typer.Option(min=1, metavar="N", help="Training steps.")] = 300,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="The same seed and recordings give the same model.")] = 0,
     force: ForceOption = False,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Train a classifier on the classes of FOLDER, which also recognises unknown sounds."""
+    """Train a classifier on the classes of FOLDER, which also recognises unknown sounds.
+
+    Example: vcae anomaly fit-classes machines/ -o machines.safetensors
+    """
     from vcae.anomaly.config import OpenSetConfig
 
     check_target(output, force, (".safetensors",), CheckpointError)
@@ -88,7 +98,7 @@ def fit_classes(
     listed: list[tuple[str, str]] = []
     for inside in _class_folders(folder):
         try:
-            listed += [(path, inside.name) for path, _ in find_sources([str(inside)])]
+            listed += [(path, inside.name) for path in find_recordings([str(inside)])]
         except ConfigError as error:
             say(f"warning: class {inside.name} is left out: {error}", sys.stderr)
     if not listed:
@@ -124,17 +134,23 @@ def classify(
     run: Run,
     model: ModelOption,
     by: Annotated[
-        By | None, typer.Option(help="Score that decides whether a sound is unknown; by default the model's choice.")
+        By | None,
+        typer.Option(metavar=choices(By), help="Score that decides whether a sound is unknown; by default the model's choice."),
     ] = None,
-    threshold: Annotated[float | None, typer.Option(help="Threshold of that score; by default the model's own.")] = None,
-    output: Annotated[Path | None, typer.Option("--csv", help="Write the answers to a CSV file.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(metavar="SCORE", help="Threshold of that score; by default the model's own.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the answers to a CSV file.")] = None,
 ) -> None:
-    """Classify each of SOURCES, with a confidence, or as unknown. Exits with 1 if one of several failed."""
+    """Classify each of SOURCES, with a confidence, or as unknown. Exits with 1 if one of several failed.
+
+    Example: vcae anomaly classify new/ -m machines.safetensors
+    """
     if output is not None:
         check_target(output, run.force)
     build = partial(Classifier, model, by.value if by else None, threshold)
     if run.out_dir is not None:
-        work(Classifier, build, sources, None, run)
+        work(build, sources, None, run)
         return
     jobs = plan_collected(Classifier, sources, run)
     names = {job.source: job.name for job in jobs}
@@ -144,7 +160,7 @@ def classify(
         if not run.quiet:
             say(json_module.dumps(row) if run.json else f"{names[outcome.source]}: {sentence}", sys.stdout)
 
-    found = collect(jobs, Classifier, build, run, say_row)
+    found = collect(jobs, build, run, say_row)
     if output is not None:
         rows = [outcome.value[0] for outcome in found.made]
         text = io.StringIO()
@@ -158,30 +174,39 @@ def classify(
 @user_errors
 def evaluate(
     model: ModelOption,
-    normal: Annotated[list[str] | None, typer.Option(help="Normal recordings: files or folders. Repeat it for more.")] = None,
+    normal: Annotated[
+        list[str] | None, typer.Option(metavar="SOURCES", help="Normal recordings: files or folders. Repeat it for more.")
+    ] = None,
     anomalous: Annotated[
-        list[str] | None, typer.Option(help="Anomalous recordings: files or folders. Repeat it for more.")
+        list[str] | None, typer.Option(metavar="SOURCES", help="Anomalous recordings: files or folders. Repeat it for more.")
     ] = None,
     known: Annotated[
-        Path | None, typer.Option(help="For classes: a folder per class, of recordings that were not used for training.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="For classes: a folder per class, of recordings that were not used for training."),
     ] = None,
-    unknown: Annotated[list[str] | None, typer.Option(help="For classes: recordings of no known class.")] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the report.")] = Path("anomalies"),
-    threshold: Annotated[float | None, typer.Option(help="Threshold on the score; by default the model's own.")] = None,
-    cost_miss: Annotated[float, typer.Option(help="Cost of an anomaly called normal.")] = 100.0,
-    cost_false_alarm: Annotated[float, typer.Option(help="Cost of a normal recording called anomalous.")] = 1.0,
-    prior: Annotated[float, typer.Option(help="Fraction of anomalies in use.")] = 0.01,
+    unknown: Annotated[
+        list[str] | None, typer.Option(metavar="SOURCES", help="For classes: recordings of no known class.")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder of the report.")] = Path("anomalies"),
+    threshold: Annotated[
+        float | None, typer.Option(metavar="SCORE", help="Threshold on the score; by default the model's own.")
+    ] = None,
+    cost_miss: Annotated[float, typer.Option(metavar="COST", help="Cost of an anomaly called normal.")] = 100.0,
+    cost_false_alarm: Annotated[float, typer.Option(metavar="COST", help="Cost of a normal recording called anomalous.")] = 1.0,
+    prior: Annotated[float, typer.Option(metavar="0..1", help="Fraction of anomalies in use.")] = 0.01,
     pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="Draw the worst mistakes.")] = True,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the bootstrap.")] = 0,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
     """Evaluate a model on labelled recordings that were not used for training; write a page with curves, players and pictures.
 
     A detector needs --normal and --anomalous; a classifier needs --known and --unknown.
+
+    Example: vcae anomaly evaluate -m fan.safetensors --normal ok/ --anomalous bad/ -o report
     """
     from vcae.anomaly.metrics import CostTable
-    from vcae.checkpoint import find, read_header
+    from vcae.model_file import find, read_header
 
     costs = CostTable(cost_miss, cost_false_alarm, prior)
     classes = "vcae" in read_header(find(model))
@@ -213,10 +238,10 @@ def _evaluate_detector(
 
     need_matplotlib()
     detector = Detector.load(path)
-    given = [(p, False) for p, _ in find_sources(normal)] + [(p, True) for p, _ in find_sources(anomalous)]
+    given = [(p, False) for p in find_recordings(normal)] + [(p, True) for p in find_recordings(anomalous)]
     rate = detector.config.mel.sample_rate
     found, failures = read_each([p for p, _ in given], lambda p: detector.score(_read(p, rate), rate), "scoring", quiet)
-    scored = [Scored(Path(given[n][0]), given[n][1], one.score, one.probability) for n, one in found]
+    scored = [Scored(Path(given[n][0]), given[n][1], one.score, one.p_value) for n, one in found]
     usual = gamma_threshold([s.score for s in scored if not s.anomalous]) if sum(not s.anomalous for s in scored) > 2 else None
     chosen = detector.decide(threshold)
     others = {"best F1 on these recordings": f1_threshold([s.anomalous for s in scored], [s.score for s in scored])}
@@ -256,8 +281,8 @@ def _evaluate_classes(path: Path, known: Path, unknown: list[str], output: Path,
             f"{known} holds {', '.join(strange)}, which are not classes of {path}; it has {', '.join(classifier.classes)}: "
             "give these to --unknown"
         )
-    given: list[tuple[str, str | None]] = [(p, folder.name) for folder in folders for p, _ in find_sources([str(folder)])]
-    given += [(p, None) for p, _ in find_sources(unknown)]
+    given: list[tuple[str, str | None]] = [(p, folder.name) for folder in folders for p in find_recordings([str(folder)])]
+    given += [(p, None) for p in find_recordings(unknown)]
     rate = classifier.config.mel.sample_rate
     found, failures = read_each([p for p, _ in given], lambda p: classifier.classify(_read(p, rate)), "classifying", quiet)
     truth, files, answers = [given[n][1] for n, _ in found], [given[n][0] for n, _ in found], [answer for _, answer in found]

@@ -22,29 +22,31 @@ from vcae.cli import (
     generate,
     info,
     plot,
+    shelf,
+    speak,
     stream,
     units,
     voice,
 )
 from vcae.cli.common import EXIT_USER_ERROR
-from vcae.environment import prepare
+from vcae.cli.help import App
+from vcae.environment import prepare_command
+from vcae.signals import exit_on_signals
 from vcae.version import __version__
 
 # Panels of `vcae --help`.
 MAIN, RESEARCH, SERVING = "Commands", "Research", "In a browser, over HTTP"
 
-app = typer.Typer(
+app = App(
     help="Voice conversion on a laptop, offline: the words of one recording in the voice of another.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("convert", rich_help_panel=MAIN)(convert.convert)
 app.command("reconstruct", rich_help_panel=RESEARCH)(copy.reconstruct)
 app.command("vocode", rich_help_panel=RESEARCH)(copy.vocode)
 app.command("units", rich_help_panel=MAIN)(units.units)
-app.command("speak", rich_help_panel=MAIN)(units.speak)
+app.command("speak", rich_help_panel=MAIN)(speak.speak)
 app.command("compress", rich_help_panel=MAIN)(codec.compress)
 app.command("decompress", rich_help_panel=MAIN)(codec.decompress)
 app.command("denoise", rich_help_panel=MAIN)(denoise.denoise)
@@ -56,6 +58,7 @@ app.command("info", rich_help_panel=MAIN)(info.info)
 app.command("demo", rich_help_panel=SERVING)(demo.demo)
 app.command("serve", rich_help_panel=SERVING)(demo.serve)
 app.command("evaluate", rich_help_panel=RESEARCH)(evaluate.evaluate)
+shelf.register(voice.app)
 app.add_typer(voice.app, name="voice", rich_help_panel=MAIN)
 app.add_typer(generate.app, name="generate", rich_help_panel=MAIN)
 anomaly_classes.register(anomaly.app)
@@ -79,7 +82,8 @@ def root(
 
 def main() -> None:
     """Run the command line."""
-    prepare()
+    exit_on_signals()
+    prepare_command()
     _fill_in_closed_streams()
     logging.addLevelName(logging.WARNING, "warning")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)

@@ -10,9 +10,10 @@ import typer
 from vcae.batch.workers import Compressor, Decompressor
 from vcae.cli.common import Device, DeviceOption, OutputOption, SeedOption
 from vcae.cli.convert import SpeakerOption
-from vcae.cli.run import Run, SourcesArgument, takes_many, work
+from vcae.cli.run import work
+from vcae.cli.sources import Run, SourcesArgument, takes_many
 from vcae.options import check_kbps
-from vcae.voice.speakers import parse_speaker
+from vcae.voice.speakers import speaker_files
 
 
 @takes_many
@@ -20,14 +21,22 @@ def compress(
     sources: SourcesArgument,
     run: Run,
     output: Annotated[
-        str | None, typer.Option("--output", "-o", help="Output file, .vcz; '-' is standard output. Without it, NAME.vcz here.")
+        str | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Output file, .vcz; '-' is standard output. Without it, NAME.vcz here."
+        ),
     ] = None,
-    kbps: Annotated[float, typer.Option(help="Target bit rate, 0.6 to 6 kbit/s, such as 0.6, 1.5, 3 or 6.")] = 1.5,
+    kbps: Annotated[
+        float, typer.Option(metavar="KBIT/S", help="Target bit rate, 0.6 to 6 kbit/s, such as 0.6, 1.5, 3 or 6.")
+    ] = 1.5,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Compress the speech of SOURCES. Exits with 1 if one of several failed."""
+    """Compress the speech of SOURCES. Exits with 1 if one of several failed.
+
+    Example: vcae compress talk.wav -o talk.vcz --kbps 1.5
+    """
     build = partial(Compressor, check_kbps(kbps), device.value)
-    work(Compressor, build, sources, output, run, name="")
+    work(build, sources, output, run, name="")
 
 
 @takes_many
@@ -46,8 +55,11 @@ def decompress(
     device: DeviceOption = Device.auto,
     seed: SeedOption = 0,
 ) -> None:
-    """Decode compressed SOURCES, in their own voice or another. Damaged parts are concealed and reported."""
+    """Decode compressed SOURCES, in their own voice or another. Damaged parts are concealed and reported.
+
+    Example: vcae decompress talk.vcz -o talk-again.wav
+    """
     voices = tuple(speaker or ())
-    clips = [str(parse_speaker(text).path) for text in voices]
+    clips = speaker_files(voices)
     build = partial(Decompressor, voices, strict, seed, device.value)
-    work(Decompressor, build, sources, output, run, voices, clips)
+    work(build, sources, output, run, voices, clips)

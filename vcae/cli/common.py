@@ -34,17 +34,26 @@ class Device(str, Enum):
     mps = "mps"
 
 
+def choices(kind: type[Enum]) -> str:
+    """Return the values of an option for --help, such as `auto|cpu`."""
+    return "|".join(member.value for member in kind)
+
+
 OutputOption = Annotated[
     str | None,
     typer.Option(
         "--output", "-o", metavar="FILE", help="Output file; its suffix sets the format, '-' is a wav on standard output."
     ),
 ]
-DeviceOption = Annotated[Device, typer.Option(help="Device to compute on; auto uses a GPU if there is one.")]
+DeviceOption = Annotated[
+    Device, typer.Option(metavar=choices(Device), help="Device to compute on; auto uses a GPU if there is one.")
+]
 CheckpointOption = Annotated[
     str, typer.Option(metavar="NAME|FILE", help="Name of a shipped checkpoint or path of a .safetensors file.")
 ]
-SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the vocoder's noise: the same seed gives the same file.")]
+SeedOption = Annotated[
+    int, typer.Option(min=0, metavar="N", help="Seed of the vocoder's noise: the same seed gives the same file.")
+]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace an existing output file.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")]

@@ -11,11 +11,12 @@ import typer
 
 from vcae.batch.jobs import is_table
 from vcae.batch.workers import Converter
-from vcae.cli.common import CheckpointOption, Device, DeviceOption, OutputOption, SeedOption
-from vcae.cli.run import MANY, Run, takes_many, work
+from vcae.cli.common import CheckpointOption, Device, DeviceOption, OutputOption, SeedOption, choices
+from vcae.cli.run import work
+from vcae.cli.sources import MANY, Run, takes_many
 from vcae.errors import ConfigError
 from vcae.options import ConvertOptions
-from vcae.voice.speakers import parse_speaker
+from vcae.voice.speakers import speaker_files
 
 
 class Loudness(str, Enum):
@@ -41,6 +42,13 @@ SpeakerOption = Annotated[
         help="Target voice: an audio clip or the name of a saved voice; repeat it for more clips, or mix voices with weights: a.wav:0.7.",
     ),
 ]
+MatchOption = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|0..1",
+        help="How strongly to pull frames towards similar frames of the reference, 0 to 1; auto: depends on its length.",
+    ),
+]
 
 
 @takes_many
@@ -60,14 +68,10 @@ def convert(
         str,
         typer.Option(metavar="auto|keep|SEMITONES", help="auto: the voice's range; keep: the source's; a number: semitones."),
     ] = "auto",
-    strength: Annotated[float, typer.Option(help="0: the source's own voice, 1: the voice of --speaker.")] = 1.0,
-    match: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|0..1",
-            help="How strongly to pull frames towards similar frames of the reference, 0 to 1; auto: depends on its length.",
-        ),
-    ] = "auto",
+    strength: Annotated[
+        float, typer.Option(metavar="0..1", help="0: the source's own voice, 1: the voice of --speaker.")
+    ] = 1.0,
+    match: MatchOption = "auto",
     detail: Annotated[
         str,
         typer.Option(
@@ -76,24 +80,33 @@ def convert(
             "little of the source's voice. auto: depends on the checkpoint.",
         ),
     ] = "auto",
-    loudness: Annotated[Loudness, typer.Option(help="source: follow its loudness; flat: only its level.")] = Loudness.source,
+    loudness: Annotated[
+        Loudness, typer.Option(metavar=choices(Loudness), help="source: follow its loudness; flat: only its level.")
+    ] = Loudness.source,
     denoise: Annotated[bool, typer.Option("--denoise", help="Denoise the source and the clips of --speaker first.")] = False,
     device: DeviceOption = Device.auto,
     seed: SeedOption = 0,
     checkpoint: CheckpointOption = "default",
     engine: Annotated[
-        Engine, typer.Option(help="Processes of this machine, or a Ray cluster.", rich_help_panel=MANY)
+        Engine, typer.Option(metavar=choices(Engine), help="Processes of this machine, or a Ray cluster.", rich_help_panel=MANY)
     ] = Engine.local,
     address: Annotated[
         str | None,
-        typer.Option(help="Address of a Ray cluster, such as auto; without it one is started here.", rich_help_panel=MANY),
+        typer.Option(
+            metavar="ADDRESS",
+            help="Address of a Ray cluster, such as auto; without it one is started here.",
+            rich_help_panel=MANY,
+        ),
     ] = None,
 ) -> None:
-    """Convert SOURCES to the voice of --speaker. Exits with 1 if one of several failed."""
+    """Convert SOURCES to the voice of --speaker. Exits with 1 if one of several failed.
+
+    Example: vcae convert talk.mp3 --speaker friend.wav -o talk-as-friend.wav
+    """
     options = ConvertOptions(pitch, strength, match, detail, loudness.value, seed, denoise)
     voices = tuple(speaker or ())
     if not voices and not is_table(sources):
         raise ConfigError("no --speaker was given; give at least one clip or a saved voice of the target voice")
-    clips = [str(parse_speaker(text).path) for text in voices]
+    clips = speaker_files(voices)
     build = partial(Converter, options, voices, checkpoint, device.value)
-    work(Converter, build, sources, output, replace(run, engine=engine.value, address=address), voices, clips)
+    work(build, sources, output, replace(run, engine=engine.value, address=address), voices, clips)

@@ -9,12 +9,14 @@ import typer
 
 from vcae.batch.workers import Reconstructor, Vocoder
 from vcae.cli.common import CheckpointOption, Device, DeviceOption, OutputOption, SeedOption
-from vcae.cli.run import Run, SourcesArgument, takes_many, work
+from vcae.cli.run import work
+from vcae.cli.sources import Run, SourcesArgument, takes_many
 
 CodeDimOption = Annotated[
     int | None,
     typer.Option(
         "--code-dim",
+        metavar="N",
         help="Use a plain autoencoder with a bottleneck of this many values per 32 ms step: 1, 2, 4, 8, 16, 32 or 64.",
     ),
 ]
@@ -30,8 +32,11 @@ def reconstruct(
     seed: SeedOption = 0,
     checkpoint: CheckpointOption = "default",
 ) -> None:
-    """Copy SOURCES by the whole autoencoder in their own voice, and the vocoder."""
-    work(Reconstructor, partial(Reconstructor, code_dim, seed, checkpoint, device.value), sources, output, run)
+    """Copy SOURCES by the whole autoencoder in their own voice, and the vocoder.
+
+    Example: vcae reconstruct talk.wav -o copy.wav
+    """
+    work(partial(Reconstructor, code_dim, seed, checkpoint, device.value), sources, output, run)
 
 
 @takes_many
@@ -43,5 +48,8 @@ def vocode(
     seed: SeedOption = 0,
     checkpoint: CheckpointOption = "default",
 ) -> None:
-    """Copy SOURCES by the vocoder alone, from their mel and F0 (copy synthesis)."""
-    work(Vocoder, partial(Vocoder, None, seed, checkpoint, device.value), sources, output, run)
+    """Copy SOURCES by the vocoder alone, from their mel and F0 (copy synthesis).
+
+    Example: vcae vocode talk.wav -o copy.wav
+    """
+    work(partial(Vocoder, None, seed, checkpoint, device.value), sources, output, run)

@@ -10,17 +10,22 @@ import typer
 from vcae.cli.common import Device, DeviceOption, user_errors
 from vcae.errors import ConfigError
 
-HostOption = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")]
-PortOption = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")]
+HostOption = Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on; 0.0.0.0 lets other machines in.")]
+PortOption = Annotated[int, typer.Option(min=0, max=65535, metavar="PORT", help="Port to listen on; 0 takes a free one.")]
 AuthOption = Annotated[
-    str | None, typer.Option(envvar="VCAE_AUTH", help="NAME:PASSWORD that visitors must give; better set as $VCAE_AUTH.")
+    str | None,
+    typer.Option(
+        envvar="VCAE_AUTH", metavar="NAME:PASSWORD", help="NAME:PASSWORD that visitors must give; better set as $VCAE_AUTH."
+    ),
 ]
-SecondsOption = Annotated[float, typer.Option(min=1, help="Longest recording, in seconds.")]
-MegabytesOption = Annotated[float, typer.Option(min=0.1, help="Largest upload, in megabytes.")]
-QueueOption = Annotated[int, typer.Option(min=1, help="Jobs that may wait; more are refused.")]
-JobsOption = Annotated[int, typer.Option(min=1, max=64, help="Jobs that run at the same time.")]
-KeepOption = Annotated[float, typer.Option(min=0.05, help="Minutes after their last use when visitors' files are removed.")]
-VoicesOption = Annotated[Path | None, typer.Option(help="Folder of saved voices that every visitor may use.")]
+SecondsOption = Annotated[float, typer.Option(min=1, metavar="SECONDS", help="Longest recording, in seconds.")]
+MegabytesOption = Annotated[float, typer.Option(min=0.1, metavar="MEGABYTES", help="Largest upload, in megabytes.")]
+QueueOption = Annotated[int, typer.Option(min=1, metavar="N", help="Jobs that may wait; more are refused.")]
+JobsOption = Annotated[int, typer.Option(min=1, max=64, metavar="N", help="Jobs that run at the same time.")]
+KeepOption = Annotated[
+    float, typer.Option(min=0.05, metavar="MINUTES", help="Minutes after their last use when visitors' files are removed.")
+]
+VoicesOption = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Folder of saved voices that every visitor may use.")]
 
 
 @user_errors
@@ -38,7 +43,10 @@ def demo(
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Serve vcae as a web page, on this machine only unless --host or --share is given."""
+    """Serve vcae as a web page, on this machine only unless --host or --share is given.
+
+    Example: vcae demo --open
+    """
     _run(
         False,
         host,
@@ -65,7 +73,10 @@ def serve(
     keep_minutes: KeepOption = 30.0,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Serve conversion over HTTP, for gradio_client or curl; the page at / is the manual."""
+    """Serve conversion over HTTP, for gradio_client or curl; the page at / is the manual.
+
+    Example: vcae serve --port 7861
+    """
     _run(True, host, port, auth, False, voices, (max_seconds, max_megabytes, max_queue, jobs, keep_minutes), False, device)
 
 

@@ -9,7 +9,8 @@ import typer
 
 from vcae.batch.workers import Denoiser
 from vcae.cli.common import Device, DeviceOption, OutputOption
-from vcae.cli.run import Run, SourcesArgument, takes_many, work
+from vcae.cli.run import work
+from vcae.cli.sources import Run, SourcesArgument, takes_many
 from vcae.options import check_strength
 
 
@@ -18,9 +19,12 @@ def denoise(
     sources: SourcesArgument,
     run: Run,
     output: OutputOption = None,
-    strength: Annotated[float, typer.Option(help="0: unchanged, 1: full denoising.")] = 1.0,
+    strength: Annotated[float, typer.Option(metavar="0..1", help="0: unchanged, 1: full denoising.")] = 1.0,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Remove noise from the speech of SOURCES. Exits with 1 if one of several failed."""
+    """Remove noise from the speech of SOURCES. Exits with 1 if one of several failed.
+
+    Example: vcae denoise talk.mp3 -o clean.wav
+    """
     build = partial(Denoiser, check_strength(strength), device.value)
-    work(Denoiser, build, sources, output, run)
+    work(build, sources, output, run)

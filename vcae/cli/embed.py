@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vcae.batch.listeners import Embedder
+from vcae.cli.collect import collect, plan_collected
 from vcae.cli.common import (
     CheckpointOption,
     Device,
     DeviceOption,
     Stopwatch,
+    choices,
     output_path,
     report,
 )
-from vcae.cli.run import Run, SourcesArgument, collect, plan_collected, takes_many, work
+from vcae.cli.run import work
+from vcae.cli.sources import Run, SourcesArgument, takes_many
 from vcae.files import STDIO, check_target, write_file
 
 if TYPE_CHECKING:
@@ -47,37 +50,48 @@ def embed(
     sources: SourcesArgument,
     run: Run,
     what: Annotated[
-        What, typer.Option(help="speaker: one unit vector per file; content: rows of content features; mel: the log-mel.")
+        What,
+        typer.Option(
+            metavar=choices(What),
+            help="speaker: one unit vector per file; content: rows of content features; mel: the log-mel.",
+        ),
     ] = What.speaker,
     pool: Annotated[
         Pool,
-        typer.Option(help="Rows of content and mel: all; mean: one, their mean; steps: the means of --n-steps equal parts."),
+        typer.Option(
+            metavar=choices(Pool),
+            help="Rows of content and mel: all; mean: one, their mean; steps: the means of --n-steps equal parts.",
+        ),
     ] = Pool.none,
-    n_steps: Annotated[int, typer.Option(min=1, max=10000, help="Rows of --pool steps.")] = 20,
+    n_steps: Annotated[int, typer.Option(min=1, max=10000, metavar="N", help="Rows of --pool steps.")] = 20,
     output: Annotated[
         str | None,
         typer.Option(
             "--output",
             "-o",
+            metavar="FILE",
             help="An .npz or .parquet file for all, or '-' for npz on standard output; NAME.WHAT.npz without it.",
         ),
     ] = None,
     checkpoint: CheckpointOption = "default",
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Write features of SOURCES for other tasks: speaker, content or mel, with names and times."""
+    """Write features of SOURCES for other tasks: speaker, content or mel, with names and times.
+
+    Example: vcae embed talks/ -o voices.npz
+    """
     from vcae.tasks.embed_files import SUFFIXES, format_embeddings, need_writer
 
     build = partial(Embedder, what.value, pool.value, n_steps, checkpoint, device.value)
     if run.out_dir is not None:
-        work(Embedder, build, sources, output, run)
+        work(build, sources, output, run)
         return
     jobs = plan_collected(Embedder, sources, run)
     target = output_path(output, [job.source for job in jobs], what.value, ".npz")
     check_target(target, run.force, SUFFIXES)
     need_writer(target)
     watch = Stopwatch()
-    found = collect(jobs, Embedder, build, run)
+    found = collect(jobs, build, run)
     made: list[Embedding] = [outcome.value for outcome in found.made]
     about = {name: found.made[0].facts[name] for name in ("what", "pool", "checkpoint", "sha256", "device")}
     device_name = about.pop("device")

@@ -24,8 +24,10 @@ from vcae.cli.common import (
     report,
     user_errors,
 )
+from vcae.cli.help import App
 from vcae.errors import ConfigError
 from vcae.files import check_target, provenance
+from vcae.model_file import find
 from vcae.options import BabbleOptions, ConvertOptions
 from vcae.version import __version__
 from vcae.voice.shelf import voice_target
@@ -36,9 +38,9 @@ if TYPE_CHECKING:
     from vcae.tasks.model import Model
     from vcae.voice.voice import Voice
 
-app = typer.Typer(help="Generate new voices, and babble.", no_args_is_help=True)
+app = App(help="Generate new voices, and babble.")
 
-SeedOption = Annotated[int, typer.Option(min=0, help="The same seed gives the same file.")]
+SeedOption = Annotated[int, typer.Option(min=0, metavar="N", help="The same seed gives the same file.")]
 DISCRETE = "vq"
 MAX_STEPS = 100
 
@@ -52,10 +54,16 @@ def _pitch(voice: Voice) -> str:
 def voice(
     seed: SeedOption = 0,
     output: Annotated[
-        str | None, typer.Option("--output", "-o", help="A name for --speaker, or a .safetensors file; without it, new-SEED.")
+        str | None,
+        typer.Option(
+            "--output", "-o", metavar="NAME|FILE", help="A name for --speaker, or a .safetensors file; without it, new-SEED."
+        ),
     ] = None,
     spread: Annotated[
-        float, typer.Option(help="Deviation from the average voice, up to 2; below 1 more ordinary, above 1 more unusual.")
+        float,
+        typer.Option(
+            metavar="0..2", help="Deviation from the average voice, up to 2; below 1 more ordinary, above 1 more unusual."
+        ),
     ] = 1.0,
     device: DeviceOption = Device.auto,
     checkpoint: CheckpointOption = "default",
@@ -63,10 +71,14 @@ def voice(
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Generate a new voice and save it for --speaker."""
+    """Generate a new voice and save it for --speaker. It has no source, so there is one voice per seed.
+
+    Example: vcae generate voice --seed 7 -o nova
+    """
     name = f"new-{seed}" if output is None else output
     path = voice_target(name)
     check_target(path, force)
+    find(checkpoint)
     with progress("generating a voice", quiet):
         from vcae.tasks.model import load
         from vcae.voice.file import save_voice
@@ -89,13 +101,18 @@ def voice(
 def speech(
     speaker: Annotated[
         list[str],
-        typer.Option("--speaker", "-s", help="Target voice: a clip, or a saved or generated voice; weights mix: a:0.7."),
+        typer.Option(
+            "--speaker", "-s", metavar="VOICE", help="Target voice: a clip, or a saved or generated voice; weights mix: a:0.7."
+        ),
     ],
-    seconds: Annotated[float, typer.Option(help="Duration, 0.5 to 600 s.")] = 5.0,
+    seconds: Annotated[float, typer.Option(metavar="SECONDS", help="Duration, 0.5 to 600 s.")] = 5.0,
     seed: SeedOption = 0,
-    temperature: Annotated[float, typer.Option(help="Below 1: more usual sounds; above 1: more unusual ones.")] = 1.0,
+    temperature: Annotated[
+        float, typer.Option(metavar="NUMBER", help="Below 1: more usual sounds; above 1: more unusual ones.")
+    ] = 1.0,
     top_p: Annotated[
-        float, typer.Option("--top-p", help="Sample only from the most likely units with this total probability.")
+        float,
+        typer.Option("--top-p", metavar="0..1", help="Sample only from the most likely units with this total probability."),
     ] = 0.9,
     output: OutputOption = None,
     device: DeviceOption = Device.auto,
@@ -103,12 +120,17 @@ def speech(
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Generate babble in the voice of --speaker: speech-like sound without words."""
+    """Generate babble in the voice of --speaker: speech-like sound without words. It has no source, so there is one sound per seed.
+
+    Example: vcae generate speech --seed 2 --speaker nova -o babble.wav
+    """
     options = BabbleOptions(seconds, seed, temperature, top_p)
     from vcae.audio.io import Sound, check_output, write_sound
 
     speakers = [parse_speaker(text) for text in speaker]
-    target = output_path(output if output is not None else f"babble-{seed}.wav", [str(s.path) for s in speakers], "babble")
+    target = output_path(
+        output if output is not None else f"babble-{seed}.wav", [str(file) for s in speakers for file in s.files], "babble"
+    )
     check_output(target, force)
     clips = read_clips(speakers)
     with progress("babbling", quiet):
@@ -151,12 +173,14 @@ def _voice_for(model: Model, speakers: list[Speaker], clips: dict[Path, Sound], 
 
 @user_errors
 def interpolate(
-    first: Annotated[str, typer.Argument(help="A clip, or a saved or generated voice.")],
-    second: Annotated[str, typer.Argument(help="Another.")],
-    output: Annotated[str, typer.Option("--output", "-o", help="Folder for the voices, 00.safetensors and on.")],
-    steps: Annotated[int, typer.Option(help="Number of voices, both ends included, 2 to 100.")] = 5,
+    first: Annotated[str, typer.Argument(metavar="FIRST", help="A clip, or a saved or generated voice.")],
+    second: Annotated[str, typer.Argument(metavar="SECOND", help="Another.")],
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FOLDER", help="Folder for the voices, 00.safetensors and on.")
+    ],
+    steps: Annotated[int, typer.Option(metavar="N", help="Number of voices, both ends included, 2 to 100.")] = 5,
     source: Annotated[
-        str | None, typer.Option(help="A clip to convert to each voice; each wav is written next to its voice.")
+        str | None, typer.Option(metavar="FILE", help="A clip to convert to each voice; each wav is written next to its voice.")
     ] = None,
     device: DeviceOption = Device.auto,
     checkpoint: CheckpointOption = "default",
@@ -165,7 +189,12 @@ def interpolate(
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Interpolate voices from FIRST to SECOND, both included."""
+    """Interpolate voices from FIRST to SECOND, both included.
+
+    It takes two voices; many recordings are converted to one of the results by `vcae convert --speaker`.
+
+    Example: vcae interpolate nova friend.wav --steps 5 -o way
+    """
     from vcae.audio.io import check_output, read_sound
 
     speakers = [parse_speaker(first), parse_speaker(second)]
@@ -174,6 +203,7 @@ def interpolate(
             "voices to interpolate cannot have weights, as each step has its own; leave out the ':' and what follows"
         )
     targets = _step_targets(Path(output), steps)
+    find(checkpoint)
     wavs = [str(target.with_suffix(".wav")) for target in targets] if source is not None else []
     for target in targets:
         check_target(target, force)

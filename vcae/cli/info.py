@@ -4,32 +4,58 @@ from __future__ import annotations
 
 import json as json_module
 import math
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from vcae.cli.collect import Failures
 from vcae.cli.common import JsonOption, user_errors
+from vcae.errors import VcaeError
 
 
 @user_errors
 def info(
     what: Annotated[
-        str,
+        list[str] | None,
         typer.Argument(
-            help="Name of a shipped checkpoint or of a saved voice; or a file: model, voice, sound, .vcz, units, features, report or scores."
+            metavar="WHAT",
+            help="Names of shipped checkpoints or saved voices; or files, and folders of them: models, voices, sounds, .vcz, units, features, "
+            "reports or scores. Without any, the checkpoint default.",
         ),
-    ] = "default",
+    ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Describe a file: what it is, what made it, and the figures in it."""
-    values = _describe(what)
-    values = {"kind": values.pop("kind"), **values}
-    if json:
-        typer.echo(json_module.dumps(values))
-        return
-    for key, value in _flatten(values):
-        typer.echo(f"{key:<36} {value}")
+    """Describe files: what each is, what made it, and the figures in it. With --json, one line each.
+
+    Example: vcae info default
+    """
+    names = [name for item in what or ["default"] for name in _expand(item)]
+    failures = Failures(len(names))
+    for name in names:
+        try:
+            values = _describe(name)
+        except VcaeError as error:
+            failures.tell(name, error)
+            continue
+        values = {"kind": values.pop("kind"), **values}
+        if json:
+            typer.echo(json_module.dumps(values))
+            continue
+        for key, value in _flatten(values):
+            typer.echo(f"{key:<36} {value}")
+    failures.leave()
+
+
+def _expand(item: str) -> list[str]:
+    """Return the files of a folder, or else the item."""
+    from vcae.batch.jobs import EVERYTHING, find_sources
+    from vcae.model_file import weights_folder
+
+    if not os.path.isdir(item) or (weights_folder() / f"{item}.safetensors").exists():
+        return [item]
+    return [path for path, _ in find_sources([item], pattern=EVERYTHING)]
 
 
 def _describe(what: str) -> dict[str, Any]:
@@ -52,9 +78,9 @@ def _describe(what: str) -> dict[str, Any]:
 
 def _describe_model(what: str) -> dict[str, Any]:
     """Describe a checkpoint by name or path, a saved voice likewise, a detector or a classifier."""
-    from vcae.checkpoint import find
     from vcae.cli.written import describe_model_file
     from vcae.errors import CheckpointError
+    from vcae.model_file import find
     from vcae.voice.shelf import NAME, voice_path
 
     try:
@@ -68,7 +94,7 @@ def _describe_model(what: str) -> dict[str, Any]:
 
 
 def _is_checkpoint(what: str) -> bool:
-    from vcae.checkpoint import PICKLES
+    from vcae.model_file import PICKLES
 
     suffix = Path(what).suffix.lower()
     return suffix == ".safetensors" or suffix in PICKLES or (not suffix and not Path(what).is_file())
@@ -85,7 +111,8 @@ def _flatten(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 
 def _describe_checkpoint(name: str) -> dict[str, Any]:
-    from vcae.checkpoint import load, read_shapes
+    from vcae.checkpoint import load
+    from vcae.model_file import read_shapes
 
     loaded = load(name)
     if "ladder" in loaded.metadata:

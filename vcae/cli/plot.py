@@ -3,41 +3,30 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from vcae.cli.common import (
-    CheckpointOption,
-    Device,
-    DeviceOption,
-    ForceOption,
-    JsonOption,
-    QuietOption,
-    progress,
-    report,
-    user_errors,
-)
-from vcae.errors import DataError
-from vcae.files import check_target, write_file
-
-if TYPE_CHECKING:
-    from vcae.audio.io import Sound
-    from vcae.figures.plot import View
-
-MAX_FILES = 12
-# Longest recording in a picture; longer ones would not be legible.
-MAX_S = 120.0
+from vcae.batch.drawer import MAX_FILES, Drawer
+from vcae.cli.collect import collect, plan_collected
+from vcae.cli.common import CheckpointOption, Device, DeviceOption, report
+from vcae.cli.run import work
+from vcae.cli.sources import Run, SourcesArgument, takes_many
+from vcae.errors import ConfigError, DataError
+from vcae.files import STDIO, check_target, write_file
 
 
-@user_errors
+@takes_many
 def plot(
-    audio: Annotated[
-        list[str], typer.Argument(help="Sound files, such as a source and its conversion; '-' is standard input.")
-    ],
+    sources: SourcesArgument,
+    run: Run,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Picture (.png, .svg); NAME.png of the first file when not given.")
+        str | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Picture of all, .png or .svg; without it, NAME.png of the first source."
+        ),
     ] = None,
     units: Annotated[bool, typer.Option("--units", help="Draw the units of --checkpoint below each.")] = False,
     side_by_side: Annotated[
@@ -45,40 +34,37 @@ def plot(
     ] = False,
     device: DeviceOption = Device.auto,
     checkpoint: CheckpointOption = "vq",
-    force: ForceOption = False,
-    quiet: QuietOption = False,
-    json: JsonOption = False,
 ) -> None:
-    """Draw the mel and F0 of each AUDIO on one scale of time, loudness and pitch."""
-    if len(audio) > MAX_FILES:
-        raise DataError(f"{len(audio)} recordings do not fit into a picture; at most {MAX_FILES} do, so draw fewer")
-    target = output or Path("recording.png" if audio[0] == "-" else f"{Path(audio[0]).stem}.png")
-    check_target(target, force)
-    from vcae.audio.io import read_sound
-    from vcae.figures.plot import draw_views, need_matplotlib, picture_format
+    """Draw the mel and F0 of SOURCES in one picture, on one scale of time, loudness and pitch; or with --out-dir, one picture of each.
 
-    form = picture_format(target)
-    need_matplotlib()
-    sounds = [read_sound(path, sys.stdin.buffer, max_s=MAX_S) for path in audio]
-    with progress("drawing", quiet):
-        views = _views(sounds, checkpoint if units else None, device.value)
-        write_file(target, draw_views(views, form, side_by_side))
-    values = {
-        "output": str(target),
-        "recordings": [{"file": view.name, "duration_s": round(view.seconds, 3), "panels": view.panels} for view in views],
-    }
-    total = sum(view.seconds for view in views)
-    report(values, f"wrote {target}: {len(views)} recordings, {total:.1f} s", str(target), quiet, json)
+    Example: vcae plot talk.wav copy.wav -o both.png
+    """
+    build = partial(Drawer, units, checkpoint, device.value)
+    if run.out_dir is not None:
+        if side_by_side:
+            raise ConfigError("--side-by-side is for one picture of all, and --out-dir for one of each; give one of the two")
+        work(build, sources, output, run)
+        return
+    jobs = plan_collected(Drawer, sources, run)
+    if len(jobs) > MAX_FILES:
+        raise DataError(
+            f"{len(jobs)} recordings do not fit into a picture; at most {MAX_FILES} do, so draw fewer, or one picture of each with --out-dir"
+        )
+    target = output or ("recording.png" if jobs[0].source == STDIO else f"{Path(jobs[0].source).stem}.png")
+    check_target(target, run.force, Drawer.outputs())
+    found = collect(jobs, build, run)
+    import torch
 
+    from vcae.figures.plot import View, draw_views, picture_format
 
-def _views(sounds: list[Sound], checkpoint: str | None, device: str) -> list[View]:
-    from vcae.figures.plot import view_sound
-
-    names = [Path(sound.name).name for sound in sounds]
-    if checkpoint is None:
-        return [view_sound(sound, name) for sound, name in zip(sounds, names, strict=True)]
-    from vcae.tasks.model import load
-    from vcae.tasks.units import encode_units
-
-    model = load(checkpoint, device)
-    return [view_sound(s, name, encode_units(model, s, name)) for s, name in zip(sounds, names, strict=True)]
+    views = [
+        View(name, torch.from_numpy(mel), torch.from_numpy(f0), coded)
+        for name, mel, f0, coded in (outcome.value for outcome in found.made)
+    ]
+    picture = draw_views(views, "png" if target == STDIO else picture_format(Path(target)), side_by_side)
+    write_file(target, picture, sys.stdout.buffer)
+    recordings = [{"file": view.name, "duration_s": round(view.seconds, 3), "panels": view.panels} for view in views]
+    values = {"output": target, "recordings": recordings, "failed": found.failed}
+    sentence = f"wrote {target}: {len(views)} recordings, {sum(view.seconds for view in views):.1f} s"
+    report(values, sentence, target, run.quiet, run.json)
+    found.leave()

@@ -17,12 +17,15 @@ from vcae.cli.common import (
     QuietOption,
     SeedOption,
     Stopwatch,
+    choices,
     progress,
     say,
     user_errors,
 )
 from vcae.cli.convert import Loudness
+from vcae.cli.devices import device_of, need_sounddevice
 from vcae.errors import AudioError, ConfigError
+from vcae.model_file import find
 from vcae.options import ConvertOptions
 from vcae.voice.speakers import find_voice, parse_speaker, read_clips
 
@@ -48,28 +51,34 @@ class _Tally:
 @user_errors
 def stream(
     speaker: Annotated[
-        list[str], typer.Option("--speaker", "-s", help="Target voice: a clip or a saved voice; as for convert.")
+        list[str],
+        typer.Option("--speaker", "-s", metavar="VOICE", help="Target voice: a clip or a saved voice; as for convert."),
     ],
     block_ms: Annotated[
-        float, typer.Option(help="Length of a block; the total latency is 160 ms more, and at most 250 ms.")
+        float, typer.Option(metavar="MS", help="Length of a block; the total latency is 160 ms more, and at most 250 ms.")
     ] = 80.0,
     rate: Annotated[
-        int | None, typer.Option(help="Sample rate of raw PCM (16 bit, mono) on standard input; a wav states it.")
+        int | None, typer.Option(metavar="HZ", help="Sample rate of raw PCM (16 bit, mono) on standard input; a wav states it.")
     ] = None,
     source_voice: Annotated[
         str | None,
-        typer.Option(help="A clip of the source speaker for the initial statistics; by default those of --speaker are used."),
+        typer.Option(
+            metavar="FILE",
+            help="A clip of the source speaker for the initial statistics; by default those of --speaker are used.",
+        ),
     ] = None,
     device_in: Annotated[
-        str | None, typer.Option(help="Microphone, by number or name, or 'default', in place of standard input.")
+        str | None,
+        typer.Option(metavar="DEVICE", help="Microphone, by number or name, or 'default', in place of standard input."),
     ] = None,
     device_out: Annotated[
-        str | None, typer.Option(help="Loudspeaker, by number or name, or 'default', in place of standard output.")
+        str | None,
+        typer.Option(metavar="DEVICE", help="Loudspeaker, by number or name, or 'default', in place of standard output."),
     ] = None,
-    pitch: Annotated[str, typer.Option(help="As for convert.")] = "auto",
-    match: Annotated[str, typer.Option(help="As for convert.")] = "auto",
-    detail: Annotated[str, typer.Option(help="As for convert.")] = "auto",
-    loudness: Annotated[Loudness, typer.Option(help="As for convert.")] = Loudness.source,
+    pitch: Annotated[str, typer.Option(metavar="auto|keep|SEMITONES", help="As for convert.")] = "auto",
+    match: Annotated[str, typer.Option(metavar="auto|0..1", help="As for convert.")] = "auto",
+    detail: Annotated[str, typer.Option(metavar="auto|0..1", help="As for convert.")] = "auto",
+    loudness: Annotated[Loudness, typer.Option(metavar=choices(Loudness), help="As for convert.")] = Loudness.source,
     denoise: Annotated[
         bool, typer.Option("--denoise", help="Denoise the input, and the clips of --speaker, first; 16 ms more latency.")
     ] = False,
@@ -81,9 +90,12 @@ def stream(
     """Convert live sound block by block: a wav or raw PCM from standard input to standard output, or with sound devices.
 
     The output has 16 kHz; it is a wav if the input is a wav, and raw PCM otherwise. Underruns (blocks that took longer than their
-    duration, or that a device missed) are reported at the end.
+    duration, or that a device missed) are reported at the end. A stream is one live sound: files and folders are for `vcae convert`.
+
+    Example: vcae stream --speaker friend.wav --rate 16000 < in.pcm > out.pcm
     """
     options = ConvertOptions(pitch, 1.0, match, detail, loudness.value, seed)
+    find(checkpoint)
     from vcae.audio.io import read_sound
 
     speakers = [parse_speaker(text) for text in speaker]
@@ -97,9 +109,12 @@ def stream(
     with progress("loading the model", quiet):
         import numpy as np
 
+        from vcae.environment import use_one_thread
         from vcae.tasks.live import LiveConverter
         from vcae.tasks.model import load
 
+        # Before the voice is measured, as the F0 estimator keeps the threads that it starts with.
+        use_one_thread()
         model = load(checkpoint, device.value)
         prior = model.analyse_sound(own or first)  # type: ignore[arg-type]
         voice = find_voice(model, speakers, clips, denoise)
@@ -181,20 +196,6 @@ def _sentence(tally: _Tally, converter: LiveConverter) -> str:
     )
 
 
-def _sounddevice() -> Any:
-    try:
-        import sounddevice
-    except (ImportError, OSError) as error:
-        raise ConfigError(
-            f"sound devices cannot be used ({error}); pip install 'vcae[live]', and the system's PortAudio"
-        ) from error
-    return sounddevice
-
-
-def _device(name: str) -> int | str | None:
-    return None if name == "default" else int(name) if name.isdigit() else name
-
-
 def _listen(
     opened: ExitStack, device_in: str | None, rate: int | None, converter: LiveConverter, tally: _Tally
 ) -> Iterator[np.ndarray]:
@@ -226,9 +227,9 @@ def _listen(
 
 
 def _open(opened: ExitStack, kind: str, name: str, rate: int, block: int) -> Any:
-    sounddevice = _sounddevice()
+    sounddevice = need_sounddevice()
     try:
-        made = getattr(sounddevice, kind)(samplerate=rate, blocksize=block, device=_device(name), channels=1, dtype="float32")
+        made = getattr(sounddevice, kind)(samplerate=rate, blocksize=block, device=device_of(name), channels=1, dtype="float32")
         return opened.enter_context(made)
     except (sounddevice.PortAudioError, ValueError) as error:
         raise AudioError(f"the sound device {name!r} cannot be opened ({error}); python -m sounddevice lists them") from error

@@ -11,21 +11,28 @@ from typing import Annotated, Any
 import typer
 
 from vcae.cli.common import CheckpointOption, Device, DeviceOption, ForceOption, JsonOption, QuietOption, progress, user_errors
+from vcae.cli.help import App
 from vcae.errors import ConfigError
+from vcae.model_file import find
 from vcae.version import __version__
 from vcae.voice.speakers import find_voice, parse_speaker, read_clips
 
-app = typer.Typer(help="Voices saved under a name, for --speaker NAME.", no_args_is_help=True)
+app = App(help="Voices saved under a name, for --speaker NAME.")
 
 
 @app.command("save")
 @user_errors
 def save(
-    name: Annotated[str, typer.Argument(help="Letters, digits, '.', '_' and '-'.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Letters, digits, '.', '_' and '-'.")],
     clips: Annotated[
-        list[str], typer.Argument(help="Clips of the voice; or several voices with weights, such as a.wav:0.7 b.wav:0.3.")
+        list[str],
+        typer.Argument(
+            metavar="CLIPS", help="Clips of the voice; or several voices with weights, such as a.wav:0.7 b.wav:0.3."
+        ),
     ],
-    author: Annotated[str, typer.Option(help="Contact for questions about this voice; stored in the file.")] = "",
+    author: Annotated[
+        str, typer.Option(metavar="TEXT", help="Contact for questions about this voice; stored in the file.")
+    ] = "",
     denoise: Annotated[bool, typer.Option("--denoise", help="Denoise the clips first.")] = False,
     device: DeviceOption = Device.auto,
     checkpoint: CheckpointOption = "default",
@@ -33,12 +40,16 @@ def save(
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Measure a voice from CLIPS and save it as NAME."""
+    """Measure a voice from CLIPS, which are all needed, and save it as NAME.
+
+    Example: vcae voice save alice clip1.wav clip2.wav
+    """
     from vcae.voice.shelf import voice_path
 
     path = voice_path(name)
     if path.exists() and not force:
         raise ConfigError(f"a voice called {name} exists ({path}); add --force to replace it, or take another name")
+    find(checkpoint)
     speakers = [parse_speaker(clip) for clip in clips]
     sounds = read_clips(speakers)
     with progress("measuring the voice", quiet):
@@ -71,20 +82,24 @@ def save(
 @app.command("list")
 @user_errors
 def list_voices(json: JsonOption = False) -> None:
-    """List the saved voices."""
+    """List the saved voices.
+
+    Example: vcae voice list
+    """
     from vcae.voice.shelf import SUFFIX, voices_folder
 
-    rows = [_describe(path) for path in sorted(voices_folder().glob(f"*{SUFFIX}"))]
+    rows = [describe(path) for path in sorted(voices_folder().glob(f"*{SUFFIX}"))]
     if json:
         typer.echo(json_module.dumps(rows))
     elif not rows:
         typer.echo(f"no voice is saved in {voices_folder()}; save one: vcae voice save NAME CLIP...")
     else:
         for row in rows:
-            typer.echo(f"{row['name']:<24} {row.get('error') or _sentence(row)}")
+            typer.echo(f"{row['name']:<24} {row.get('error') or sentence(row)}")
 
 
-def _describe(path: Path) -> dict[str, Any]:
+def describe(path: Path) -> dict[str, Any]:
+    """Return the facts of a saved voice as plain data, or the reason why it cannot be read."""
     from vcae.errors import CheckpointError
     from vcae.voice.file import read_voice_facts
 
@@ -94,7 +109,8 @@ def _describe(path: Path) -> dict[str, Any]:
         return {"name": path.stem, "path": str(path), "error": str(error)}
 
 
-def _sentence(row: dict[str, Any]) -> str:
+def sentence(row: dict[str, Any]) -> str:
+    """Return the facts of a saved voice on one line."""
     median = row["log_f0_median"]
     pitch = "unvoiced" if median is None else f"{math.exp(median):.0f} Hz"
     return f"{row['speech_s']:6.1f} s  {pitch:>8}  checkpoint {row['checkpoint']}  from {', '.join(row['provenance'].get('clips', []))}"

@@ -29,8 +29,8 @@ def describe_model_file(path: Path) -> dict[str, Any] | None:
     Raises:
         CheckpointError: If the file is damaged.
     """
-    from vcae.checkpoint import read_header, read_metadata
     from vcae.files import hash_file
+    from vcae.model_file import read_header, read_metadata
 
     header = read_header(path)
     values: dict[str, Any] = {"file": str(path), "bytes": path.stat().st_size, "sha256": hash_file(path)}
@@ -196,8 +196,9 @@ def _scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "kind": "anomaly scores of windows" if "start_s" in rows[0] else "anomaly scores",
         "rows": len(rows),
-        "anomalous": sum(called),
-        "threshold": None if rows[0].get("threshold") in (None, "") else float(rows[0]["threshold"]),
+        # Without a threshold nothing was called either way.
+        "anomalous": None if all(row.get("anomalous") in (None, "") for row in rows) else sum(called),
+        "threshold": next((float(row["threshold"]) for row in rows if row.get("threshold") not in (None, "")), None),
         "lowest_score": min(scores, default=None),
         "highest_score": max(scores, default=None),
     }

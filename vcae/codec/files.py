@@ -33,6 +33,7 @@ from vcae.codec.prior import QUALITIES, table_sizes
 from vcae.codec.speaker import Levels, VoiceLevels
 from vcae.config import from_dict, to_dict
 from vcae.errors import CheckpointError, ConfigError
+from vcae.model_file import find, read_metadata
 
 FORMAT = 1
 # Kinds of the files of networks in training.
@@ -147,8 +148,8 @@ def load_codec(name: str | Path, device: torch.device) -> CodecFile:
     Raises:
         CheckpointError: If it is missing, damaged or of another kind.
     """
-    path = checkpoint.find(name)
-    metadata = checkpoint.read_metadata(path)
+    path = find(name)
+    metadata = read_metadata(path)
     try:
         sizes = dict(metadata["codec"])
         base = str(sizes.pop("base_sha256"))

@@ -11,6 +11,7 @@ import gradio as gr
 from safetensors import SafetensorError, safe_open
 
 from vcae import AnomalyConfig, CheckpointError, ConfigError, DataError, Detector, resample
+from vcae.anomaly.detector import Threshold
 from vcae.anomaly.locate import locate
 from vcae.anomaly.plot import draw_anomaly
 from vcae.demo.limits import MAX_FILES, read_uploads
@@ -23,7 +24,7 @@ MAX_PLACES = 3
 # Largest sizes of the networks in an uploaded detector.
 MOST = {"width": 1024, "code": 256, "n_blocks": 16, "folds": 20, "context": 63}
 MOST_MEL = {"n_fft": 8192, "n_mels": 512, "sample_rate": 192000}
-HEAD = ("Recording", "Verdict", "Score", "Normal ones as high", "Stands out")
+HEAD = ("Recording", "Verdict", "Score", "Normal ones as high (p)", "Stands out")
 
 
 def build(studio: Studio) -> None:
@@ -87,7 +88,7 @@ def build(studio: Studio) -> None:
         with studio.job(session_of(request)) as check:
             detector = _detector(studio, file, fitted)
             sounds = _read(studio, others or [], "the recordings to judge", detector.config.mel.sample_rate)
-            at = detector.decide().value
+            at = detector.decide()
             rows: list[tuple[str, ...]] = []
             pictures: list[str] = []
             for n, (name, wav) in enumerate(sounds):
@@ -96,7 +97,12 @@ def build(studio: Studio) -> None:
                 row, picture = _judge(studio, detector, name, wav, at, len(pictures) < MAX_PICTURES)
                 rows.append(row)
                 pictures += picture
-        said = f"Judged {len(rows)}: {sum(row[1] == 'anomalous' for row in rows)} anomalous, by a threshold of {at:.3g}."
+        if at.chosen:
+            said = (
+                f"Judged {len(rows)}: {sum(row[1] == 'anomalous' for row in rows)} anomalous, by a threshold of {at.value:.3g}."
+            )
+        else:
+            said = f"Scored {len(rows)}. This detector has no threshold, so there are no verdicts; vcae anomaly threshold chooses one."
         if len(pictures) < len(rows):
             said += f" The first {len(pictures)} are drawn."
         return [note_html(said, "done"), table_html(HEAD, rows) + "".join(pictures)]
@@ -161,14 +167,14 @@ def _percent(share: float) -> str:
 
 
 def _judge(
-    studio: Studio, detector: Detector, name: str, wav: Any, threshold: float, draw: bool
+    studio: Studio, detector: Detector, name: str, wav: Any, threshold: Threshold, draw: bool
 ) -> tuple[tuple[str, ...], list[str]]:
     """Return a recording's row of the table, and its picture if `draw` is set."""
     found = detector.score(wav, detector.config.mel.sample_rate)
     spots = locate(wav, detector.config.mel.sample_rate, found.frame_scores, found.hop_s, limits=detector.limits)
     where = ", ".join(f"{spot.kind} at {spot.time_s:.1f} s" for spot in spots[:MAX_PLACES]) or "-"
-    verdict = "anomalous" if found.score >= threshold else "normal"
-    row = (name, verdict, f"{found.score:.2f}", _percent(found.probability), where)
+    verdict = {True: "anomalous", False: "normal", None: "no threshold"}[threshold.verdict(found.score)]
+    row = (name, verdict, f"{found.score:.2f}", _percent(found.p_value), where)
     if not draw:
         return row, []
     path = studio.new_file("picture.png")

@@ -68,7 +68,7 @@ def build(studio: Studio) -> None:
             path, sound, made = rebuild_file(studio, source, code_dim, check)
             views = [view_sound(sound, "Original"), view_sound(made, f"From {code_dim} a step")]
             drawn = views_html(
-                views, ["Log-mel and F0 of the original", f"Log-mel and F0 of the copy from {code_dim} numbers a step"]
+                views, ["Log-mel and F0 of the original", f"Log-mel and F0 of the copy from {code_dim} values per step"]
             )
         text = f"Done: {made.duration_s:.1f} s from {31.25 * code_dim:g} numbers a second."
         return [note_html(text, "done"), gr.update(visible=True), str(path), drawn]

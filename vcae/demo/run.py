@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
+import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vcae.demo.limits import Limits
 from vcae.errors import ConfigError
+from vcae.signals import NUMBERS
 
 # Most visitors whose state is kept; the oldest are forgotten first.
 SESSIONS = 200
@@ -45,7 +48,7 @@ def run(
     api_only: bool = False,
     say: Callable[[str], Any] = lambda text: None,
 ) -> None:
-    """Serve the page, or the HTTP service only, until Ctrl-C or SIGTERM; then remove all files.
+    """Serve the page, or the HTTP service only, until Ctrl-C, SIGTERM or SIGHUP; then remove all files.
 
     Args:
         limits: Limits for visitors.
@@ -58,26 +61,52 @@ def run(
     Raises:
         ConfigError: If gradio is missing, or the port is taken.
     """
+    done = threading.Event()
+    # First, as loading gradio and torch takes seconds in which it may be stopped too.
+    for number in (signal.SIGINT, *NUMBERS):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda *_: done.set())
+    # Gradio makes folders when it is imported, and reads its settings then.
+    root = Path(tempfile.mkdtemp(prefix="vcae-demo-"))
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "GRADIO_SERVER_NAME": address.host}
+    os.environ |= {"GRADIO_TEMP_DIR": str(root / "uploads")} | proxy_settings(os.environ, address)
+    try:
+        _serve(limits, address, voices, device, api_only, say, root, done)
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def _serve(
+    limits: Limits,
+    address: Address,
+    voices: Path | None,
+    device: str,
+    api_only: bool,
+    say: Callable[[str], Any],
+    root: Path,
+    done: threading.Event,
+) -> None:
     try:
         from vcae.demo.page import build_page, build_service
         from vcae.demo.studio import Studio
     except ImportError as error:
         raise ConfigError(
-            f"the page needs {error.name or 'gradio'}, which is not installed; pip install 'vcae[demo]'"
+            f"the page needs {error.name}, which is not installed; pip install 'vcae[demo]'"
+            if error.name
+            else f"the page cannot be loaded ({error})"
         ) from error
     port = free_port(address.host, address.port)
-    studio = Studio(limits, device, voices)
-    os.environ["GRADIO_TEMP_DIR"] = str(studio.uploads)
-    done = threading.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, lambda *_: done.set())
+    studio = Studio(limits, device, voices, root)
+    loading: threading.Thread | None = None
     try:
+        if done.is_set():
+            return
         page = build_service(studio) if api_only else build_page(studio)
         # Closed API, so that nobody can bypass the queue.
         page.queue(max_size=limits.queue, default_concurrency_limit=limits.jobs, api_open=False)
         # Load the model now, so that the first visitor does not wait for it.
-        threading.Thread(target=studio.model, daemon=True).start()
+        loading = threading.Thread(target=studio.model, daemon=True)
+        loading.start()
         _, url, public = page.launch(**_settings(studio, address, port))
         say(f"vcae: {url}" + (f" and {public}" if public else "") + "   (Ctrl-C ends it)")
         while not done.wait(0.5):
@@ -85,6 +114,24 @@ def run(
         page.close(verbose=False)
     finally:
         studio.close()
+        if loading is not None:
+            # A thread inside torch at the interpreter's end would abort the process.
+            loading.join()
+
+
+def proxy_settings(environment: Mapping[str, str], address: Address) -> dict[str, str]:
+    """Return the environment variables that keep requests to this server from a proxy.
+
+    Gradio asks its own server whether it has started, and reads the settings of proxies when it is imported. Without a public link nothing
+    else is asked for, so no host has a proxy then.
+
+    Args:
+        environment: The present variables.
+        address: Address and access of the server.
+    """
+    given = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
+    hosts = ",".join(filter(None, [given, "localhost,127.0.0.1,[::1]", address.host])) if address.share else "*"
+    return {"no_proxy": hosts, "NO_PROXY": hosts}
 
 
 def _settings(studio: Any, address: Address, port: int) -> dict[str, Any]:

@@ -53,11 +53,12 @@ class Studio:
         limits: Limits for visitors.
         device: See `vcae.load`.
         voices: Folder of saved voices that every visitor may use, or None.
+        root: Empty folder for all files, which is removed at the end; a new temporary one when None.
     """
 
-    def __init__(self, limits: Limits, device: str = "auto", voices: Path | None = None) -> None:
+    def __init__(self, limits: Limits, device: str = "auto", voices: Path | None = None, root: Path | None = None) -> None:
         self.limits, self.device, self.voices = limits, device, voices
-        self.root = Path(tempfile.mkdtemp(prefix="vcae-demo-"))
+        self.root = root or Path(tempfile.mkdtemp(prefix="vcae-demo-"))
         self.uploads, self._private = self.root / "uploads", self.root / "private"
         self.uploads.mkdir()
         self._private.mkdir()

@@ -335,7 +335,7 @@ def rebuild_file(
     check()
     made = reconstruct(model, sound, code_dim=code_dim)
     path = studio.new_file(f"{_stem(source)}.rebuilt-{code_dim}.wav")
-    write_sound(path, made, provenance(model.checkpoint, f"reconstructed from {code_dim} numbers a step"))
+    write_sound(path, made, provenance(model.checkpoint, f"reconstructed from {code_dim} values per step"))
     return path, sound, made
 
 

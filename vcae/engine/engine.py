@@ -16,6 +16,7 @@ from vcae.audio.mel import LogMel
 from vcae.audio.sections import SectionRunner, Sections
 from vcae.errors import AudioError, CheckpointError, ConfigError
 from vcae.model.autoencoder import Autoencoder
+from vcae.model_file import DEFAULT
 from vcae.vocoder.excitation import PitchTrack
 from vcae.vocoder.griffin_lim import griffin_lim
 from vcae.vocoder.neural import CHUNK_S, HarmonicNoiseVocoder
@@ -96,7 +97,7 @@ class Engine:
         ConfigError: If the device is not available.
     """
 
-    def __init__(self, name: str | Path = checkpoint.DEFAULT, device: str = "auto") -> None:
+    def __init__(self, name: str | Path = DEFAULT, device: str = "auto") -> None:
         self.device = choose_device(device)
         self.checkpoint = checkpoint.load(name, self.device)
         part = self.checkpoint.autoencoder or self.checkpoint.vocoder
@@ -125,7 +126,7 @@ class Engine:
             CheckpointError: If the checkpoint has none.
         """
         if self.checkpoint.vocoder is None:
-            raise CheckpointError(f"{self.checkpoint.path} holds no vocoder; use the checkpoint {checkpoint.DEFAULT!r}")
+            raise CheckpointError(f"{self.checkpoint.path} holds no vocoder; use the checkpoint {DEFAULT!r}")
         return self.checkpoint.vocoder
 
     @property
@@ -136,7 +137,7 @@ class Engine:
             CheckpointError: If the checkpoint has none.
         """
         if self.checkpoint.autoencoder is None:
-            raise CheckpointError(f"{self.checkpoint.path} holds no autoencoder; use the checkpoint {checkpoint.DEFAULT!r}")
+            raise CheckpointError(f"{self.checkpoint.path} holds no autoencoder; use the checkpoint {DEFAULT!r}")
         return self.checkpoint.autoencoder
 
     @torch.inference_mode()

@@ -60,11 +60,6 @@ class Readings:
         return lambda *files: self.values.get((judge.name, files))
 
 
-def count_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def read_all(
     rows: Sequence[Row],
     judges: Sequence[Judge],

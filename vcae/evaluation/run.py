@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from vcae.environment import allowed_cores
 from vcae.evaluation.judges import choose_judges
-from vcae.evaluation.readings import count_cores
 from vcae.evaluation.report import Report, judge_rows, write_data
 from vcae.evaluation.tables import read_table
 
@@ -36,7 +36,7 @@ def judge_table(
     """
     table = read_table(path, copies=False)
     judges, missing = choose_judges(table.copies, names, aligned=aligned)
-    report = judge_rows(table.rows, judges, missing, path.parent, jobs or count_cores(), progress)
+    report = judge_rows(table.rows, judges, missing, path.parent, jobs or allowed_cores(), progress)
     report.problems[:0] = table.problems
     write_data(report, path.parent, {"tables": path.name, "rows": len(report.rows)})
     return report

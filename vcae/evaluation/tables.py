@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from vcae.batch.jobs import REPORT
 from vcae.errors import DataError
 
 DEFAULT_LABEL = "all"
@@ -183,7 +184,8 @@ def read_tables(paths: Sequence[Path], copies: bool = False) -> Table:
     """Read several tables as one. If two use the same label, the table's name is added to it.
 
     Args:
-        paths: The tables; one that cannot be used, or has another kind of rows than those before it, is left out and listed in `problems`.
+        paths: The tables, or folders with a report.jsonl. One that cannot be used, or has another kind of rows than those before it, is
+            left out and listed in `problems`.
         copies: Treat conversions as copies of their sources.
 
     Raises:
@@ -191,7 +193,7 @@ def read_tables(paths: Sequence[Path], copies: bool = False) -> Table:
     """
     found: dict[Path, Table] = {}
     wrong = []
-    for path in dict.fromkeys(paths):
+    for path in dict.fromkeys(path / REPORT if path.is_dir() else path for path in paths):
         try:
             table = read_table(path, copies)
             if any(other.copies != table.copies for other in found.values()):

@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vcae.audio.f0 import SAMPLE_RATE, estimate_f0, log_f0_statistics
-from vcae.checkpoint import find
 from vcae.evaluation.scores import NONE, Column, Judge, Reader, Readings, Score, version
 from vcae.evaluation.tables import Conversion, Row
 from vcae.files import hash_file
+from vcae.model_file import find
 
 # Resemblyzer's cosine at the equal error rate (LibriSpeech test-other).
 EQUAL_ERROR_COSINE = 0.718

@@ -13,6 +13,7 @@ from vcae.codec.integer import ONE, IntegerNetwork
 from vcae.codec.prior import CODE_CONTEXT, table_sizes
 from vcae.engine.engine import Engine
 from vcae.errors import CheckpointError
+from vcae.model_file import find, read_metadata
 from vcae.options import BabbleOptions, SpeakOptions
 from vcae.tasks.unit_files import STEP_S, Units
 from vcae.tasks.units import Speech, speak_units
@@ -45,8 +46,8 @@ class UnitPrior:
     """
 
     def __init__(self, name: str = CODEC) -> None:
-        path = checkpoint.find(name)
-        tensors, metadata = checkpoint.read_tensors(path)[0], checkpoint.read_metadata(path)
+        path = find(name)
+        tensors, metadata = checkpoint.read_tensors(path)[0], read_metadata(path)
         try:
             self.n_units, self.base_sha256 = int(metadata["codec"]["codebook_size"]), str(metadata["codec"]["base_sha256"])
             sizes, self._networks = table_sizes(self.n_units), []

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from vcae import checkpoint
 from vcae.audio.io import Sound
 from vcae.audio.loudness import follow_envelope
 from vcae.engine.engine import DECODED_CORRECTIONS, Engine
 from vcae.engine.listening import Analysis, analyse
 from vcae.errors import ConfigError
 from vcae.model.autoencoder import Autoencoder
+from vcae.model_file import DEFAULT, find
 from vcae.tasks.ladder import load_rung
 
 
@@ -41,9 +41,9 @@ def reconstruct(model: Engine, sound: Sound, seed: int = 0, code_dim: int | None
 
 def _rung(model: Engine, code_dim: int) -> Autoencoder:
     path = model.checkpoint.path
-    if path.resolve() != checkpoint.find(checkpoint.DEFAULT).resolve():
+    if path.resolve() != find(DEFAULT).resolve():
         raise ConfigError(
-            f"code_dim is {code_dim} with checkpoint {path.stem}; the ladder's autoencoders need checkpoint {checkpoint.DEFAULT}: "
+            f"code_dim is {code_dim} with checkpoint {path.stem}; the ladder's autoencoders need checkpoint {DEFAULT}: "
             "leave one of the two out"
         )
     rung = load_rung(code_dim, model.device)

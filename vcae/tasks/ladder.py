@@ -16,13 +16,15 @@ from vcae.errors import CheckpointError, ConfigError
 from vcae.files import hash_file
 from vcae.model.autoencoder import Autoencoder
 from vcae.model.config import AutoencoderConfig
+from vcae.model.weights import round_weights
+from vcae.model_file import FORMAT, find, read_metadata, read_shapes
 
 LADDER = "ladder"
 MAX_RUNGS = 64
 
 
 def save_ladder(path: str | Path, rungs: Mapping[int, Autoencoder], info: Mapping[str, Any]) -> None:
-    """Save rungs in 8 bits (see `checkpoint.round_weights`) under their number of dimensions.
+    """Save rungs in 8 bits (see `round_weights`) under their number of dimensions.
 
     Args:
         path: Ends in .safetensors.
@@ -40,10 +42,10 @@ def save_ladder(path: str | Path, rungs: Mapping[int, Autoencoder], info: Mappin
             raise CheckpointError(
                 f"the rung of {dim} differs from the others in more than the size of its code; train it with the same settings"
             )
-    tensors = checkpoint.round_weights({f"{dim}.{k}": v for dim, rung in rungs.items() for k, v in rung.state_dict().items()})
+    tensors = round_weights({f"{dim}.{k}": v for dim, rung in rungs.items() for k, v in rung.state_dict().items()})
     tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
     ladder = {"dims": sorted(rungs), "autoencoder": to_dict(common)}
-    metadata = {"format": checkpoint.FORMAT, "ladder": ladder, "info": dict(info)}
+    metadata = {"format": FORMAT, "ladder": ladder, "info": dict(info)}
     checkpoint.write_tensors(path, tensors, {"vcae": json.dumps(metadata)})
 
 
@@ -53,7 +55,7 @@ def ladder_dims(name: str | Path = LADDER) -> list[int]:
     Raises:
         CheckpointError: As `load_rung`.
     """
-    return _read(checkpoint.find(name))[0]
+    return _read(find(name))[0]
 
 
 def load_rung(code_dim: int, device: str | torch.device = "cpu", name: str | Path = LADDER) -> Autoencoder:
@@ -71,7 +73,7 @@ def load_rung(code_dim: int, device: str | torch.device = "cpu", name: str | Pat
         ConfigError: If the ladder has no autoencoder of this size.
         CheckpointError: If it is missing, damaged, or does not fit its own config.
     """
-    path = checkpoint.find(name)
+    path = find(name)
     dims, common = _read(path)
     if code_dim not in dims:
         raise ConfigError(
@@ -88,7 +90,7 @@ def describe_ladder(name: str | Path = LADDER) -> dict[str, Any]:
     Raises:
         CheckpointError: As `load_rung`.
     """
-    path = checkpoint.find(name)
+    path = find(name)
     dims, _ = _read(path)
     rungs = {dim: load_rung(dim, name=path) for dim in dims}
     return {
@@ -96,7 +98,7 @@ def describe_ladder(name: str | Path = LADDER) -> dict[str, Any]:
         "bytes": path.stat().st_size,
         "sha256": hash_file(path),
         "parameters": {str(dim): sum(p.numel() for p in rung.parameters()) for dim, rung in rungs.items()},
-        **checkpoint.read_metadata(path),
+        **read_metadata(path),
     }
 
 
@@ -107,14 +109,14 @@ def with_dim(config: AutoencoderConfig, dim: int) -> AutoencoderConfig:
 
 def _read(path: Path) -> tuple[list[int], AutoencoderConfig]:
     """Return the sizes and the common config of a file's rungs, after checking its tensors against them; no weights are read."""
-    metadata = checkpoint.read_metadata(path)
+    metadata = read_metadata(path)
     try:
         dims, values = metadata["ladder"]["dims"], metadata["ladder"]["autoencoder"]
         if not 0 < len(dims) <= MAX_RUNGS or any(type(dim) is not int or dim < 1 for dim in dims):
             raise ValueError(f"its dims are {str(dims)[:60]}")
         checkpoint.check_sizes(path, {"latent_dim": max(dims), "autoencoder": values})
         common = from_dict(AutoencoderConfig, values, "autoencoder")
-        shapes = checkpoint.read_shapes(path)
+        shapes = read_shapes(path)
         with torch.device("meta"):
             rungs = {dim: Autoencoder(with_dim(common, dim)) for dim in dims}
     except (KeyError, TypeError, ValueError, RuntimeError, ZeroDivisionError, OverflowError, ConfigError) as error:

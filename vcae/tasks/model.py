@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vcae import checkpoint
 from vcae.audio.io import Sound
 from vcae.config import from_dict
 from vcae.engine.engine import Engine, Samples, as_sound
 from vcae.engine.listening import MIN_SOURCE_S, Analysis, analyse
 from vcae.errors import ConfigError
 from vcae.files import provenance
+from vcae.model_file import DEFAULT
 from vcae.options import ConvertOptions, SpeakOptions
 from vcae.tasks.convert import convert
 from vcae.tasks.copy import reconstruct
@@ -252,7 +252,7 @@ class Model(Engine):
         return Sound(wav.numpy(), self.sample_rate, name, provenance(self.checkpoint, verb))
 
 
-def load(name: str | Path = checkpoint.DEFAULT, device: str = "auto") -> Model:
+def load(name: str | Path = DEFAULT, device: str = "auto") -> Model:
     """Load a checkpoint by its name or path.
 
     Args:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vcae.errors import VcaeError
+from vcae.signals import exit_on_signals
 from vcae.training.config import DataConfig, TrainConfig
 from vcae.training.objectives import Objective
 from vcae.training.trainer import Trainer
@@ -22,7 +23,7 @@ def train(
     resolved: dict[str, Any],
     save_model: Callable[[Any, Path, int], None],
 ) -> None:
-    """Train with a progress bar; exit with code 2 and one line for a user's mistake, 130 when interrupted.
+    """Train with a progress bar; exit with code 2 and one line for a user's mistake, 130, 143 or 129 when it is ended.
 
     Args:
         make_objective: Builds the objective from the number of training speakers.
@@ -34,6 +35,7 @@ def train(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    exit_on_signals()
     console = Console(stderr=True)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
@@ -59,5 +61,5 @@ def train(
     if not finished:
         again = shlex.join(["python", *sys.argv])
         console.print(f"stopped and saved at step {trainer.step}; to resume, run the same command: {again}", soft_wrap=True)
-        sys.exit(130)
+        sys.exit(128 + trainer.stopped_by)
     console.print(f"done: {config.output_dir}/last.safetensors, best validation loss {trainer.best:.4f}", soft_wrap=True)

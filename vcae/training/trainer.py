@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vcae.errors import CheckpointError
+from vcae.signals import NUMBERS
 from vcae.training.config import DataConfig, TrainConfig
 from vcae.training.data import CropDataset, SpeechCache
 from vcae.training.objectives import Objective
@@ -86,6 +87,8 @@ class Trainer:
         self.step = 0
         self.best = math.inf
         self._stop = False
+        # The signal that stopped this process; the others of a training that stopped it count as Ctrl-C.
+        self.stopped_by: int = signal.SIGINT
         self._state_path = self.output / "state.safetensors"
         if self._state_path.exists():
             facts = load_state(self._state_path, self.objective, self.optimizer, self.average)
@@ -109,11 +112,13 @@ class Trainer:
             on_step: Called after every step with its number and losses, for a progress bar.
 
         Returns:
-            True if the end was reached, False if Ctrl-C (or SIGTERM) stopped the training; the state is saved in both cases.
+            True if the end was reached, False if Ctrl-C (or SIGTERM, SIGHUP) stopped the training; the state is saved in both cases.
         """
         self.output.mkdir(parents=True, exist_ok=True)
         end = min(self.config.max_steps, until or self.config.max_steps)
-        previous = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+        # SIGHUP stays ignored under nohup.
+        chosen = [s for s in (signal.SIGINT, *NUMBERS) if signal.getsignal(s) != signal.SIG_IGN]
+        previous = {s: signal.signal(s, self._on_signal) for s in chosen}
         writer = self._tensorboard()
         started = time.monotonic()
         saved = self.step
@@ -158,7 +163,7 @@ class Trainer:
         return self._stop
 
     def _on_signal(self, number: int, frame: object) -> None:
-        self._stop = True
+        self._stop, self.stopped_by = True, number
 
     def _batches(self, end: int) -> Iterator[dict[str, Tensor]]:
         loader = DataLoader(self.dataset, batch_size=None, sampler=range(self.step, end), num_workers=self.workers)

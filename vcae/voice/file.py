@@ -15,6 +15,7 @@ from vcae.config import from_dict, to_dict
 from vcae.engine.engine import Engine
 from vcae.errors import CheckpointError, ConfigError
 from vcae.files import check_target
+from vcae.model_file import read_header, read_shapes
 from vcae.version import __version__
 from vcae.voice.fitting import fit_voice
 from vcae.voice.matching import Errors
@@ -111,7 +112,7 @@ def read_voice_facts(path: Path) -> dict[str, Any]:
         CheckpointError: If the file is damaged or not a voice.
     """
     try:
-        facts = json.loads(checkpoint.read_header(path)["vcae_voice"])
+        facts = json.loads(read_header(path)["vcae_voice"])
         if facts["format"] not in READABLE:
             raise CheckpointError(
                 f"{path} has voice format {facts['format']}; this version reads {' and '.join(map(str, READABLE))}: save the voice again"
@@ -145,7 +146,7 @@ def _read(path: Path) -> Voice:
     from safetensors.torch import load_file
 
     facts = read_voice_facts(path)
-    checkpoint.read_shapes(path)
+    read_shapes(path)
     try:
         tensors = load_file(path)
         n = int(facts.get("recordings", 0))

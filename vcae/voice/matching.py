@@ -167,24 +167,6 @@ def frame_quantiles(frames: Tensor) -> Tensor | None:
     return torch.lerp(ordered[:, left], ordered[:, left + 1], (at - left).expand(len(ordered), -1)).contiguous()
 
 
-def match_quantiles(mel: Tensor, f0: Tensor, wanted: Quantiles, strength: float = 1.0) -> Tensor:
-    """Map each band so that its frames are distributed as the reference's, unvoiced and voiced frames apart.
-
-    Args:
-        mel: (1, n_mels, T), natural log magnitude.
-        f0: (1, T) in Hz, 0 where unvoiced.
-        wanted: The reference's, from `band_quantiles`. A class that either side lacks is left as it is.
-        strength: 0 leaves the mel, 1 matches fully.
-
-    Returns:
-        (1, n_mels, T). Between quantiles the map is linear; outside them it shifts.
-
-    Source: histogram equalisation of speech features, de la Torre et al. (2005); for over-smoothed spectra, the global
-    variance of Toda and Tokuda (2007), which matches the second moment only.
-    """
-    return map_quantiles(mel, f0, band_quantiles([mel], [f0]), wanted, strength)
-
-
 def map_quantiles(mel: Tensor, f0: Tensor, have: Quantiles, wanted: Quantiles, strength: float = 1.0) -> Tensor:
     """Map each band of a section so that the quantiles `have` of its recording become those wanted.
 
@@ -197,6 +179,9 @@ def map_quantiles(mel: Tensor, f0: Tensor, have: Quantiles, wanted: Quantiles, s
 
     Returns:
         (1, n_mels, T). The map is linear between quantiles, and a shift outside them.
+
+    Source: histogram equalisation of speech features, de la Torre et al. (2005); for over-smoothed spectra, the global
+    variance of Toda and Tokuda (2007), which matches the second moment only.
     """
     matched = mel.clone()
     for present, goal, frames in zip(have, wanted, (f0[0] <= 0, f0[0] > 0), strict=True):

@@ -13,12 +13,23 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def voices_folder() -> Path:
-    """Return the folder of saved voices: `$VCAE_VOICES`, or `vcae/voices` in the user's data folder."""
-    chosen = os.environ.get("VCAE_VOICES")
+    """Return the folder of saved voices: `$VCAE_VOICES`, or `vcae/voices` in the folder for programs' data.
+
+    That is `$XDG_DATA_HOME` if set; else the system's: ~/.local/share on Linux, ~/Library/Application Support on macOS, %APPDATA% on
+    Windows. Earlier versions used ~/.local/share everywhere; voices that are there already stay in use.
+    """
+    chosen, base = os.environ.get("VCAE_VOICES"), os.environ.get("XDG_DATA_HOME")
     if chosen:
         return Path(chosen)
-    base = os.environ.get("XDG_DATA_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "share") / "vcae" / "voices"
+    if base:
+        return Path(base) / "vcae" / "voices"
+    from platformdirs import user_data_path
+
+    folder, earlier = (
+        place / "voices"
+        for place in (user_data_path("vcae", appauthor=False, roaming=True), Path.home() / ".local" / "share" / "vcae")
+    )
+    return earlier if earlier.is_dir() and not folder.is_dir() else folder
 
 
 def voice_path(name: str) -> Path:
@@ -49,9 +60,25 @@ def find_saved(name: str | Path) -> Path:
     Raises:
         ConfigError: If no saved voice has this name.
     """
-    if isinstance(name, Path) or name.endswith(SUFFIX) or os.path.exists(name):
+    if isinstance(name, Path) or name.endswith(SUFFIX) or os.path.isfile(name):
         return Path(name)
     if NAME.fullmatch(name) and voice_path(name).exists():
         return voice_path(name)
-    names = ", ".join(sorted(path.stem for path in voices_folder().glob(f"*{SUFFIX}")))
-    raise ConfigError(f"no file and no saved voice is called {name!r}; saved voices: {names or 'none'}")
+    raise ConfigError(f"no file and no saved voice is called {name!r}; saved voices: {saved_names()}")
+
+
+def saved_path(name: str) -> Path:
+    """Return the file of a saved voice by its name.
+
+    Raises:
+        ConfigError: If no saved voice has this name.
+    """
+    path = voice_path(name)
+    if not path.exists():
+        raise ConfigError(f"no saved voice is called {name!r}; saved voices: {saved_names()}")
+    return path
+
+
+def saved_names() -> str:
+    """Return the names of the saved voices for a message, or `none`."""
+    return ", ".join(sorted(path.stem for path in voices_folder().glob(f"*{SUFFIX}"))) or "none"

@@ -20,6 +20,8 @@ from vcae.engine.engine import Engine
 from vcae.errors import CheckpointError, ConfigError
 from vcae.model.config import VoicePriorConfig
 from vcae.model.voice_prior import VoicePrior
+from vcae.model.weights import hash_weights
+from vcae.model_file import find, read_metadata
 from vcae.voice.matching import N_QUANTILES, Quantiles
 from vcae.voice.voice import Voice
 
@@ -149,7 +151,7 @@ class Priors:
         Raises:
             CheckpointError: If it has another speaker encoder, or none.
         """
-        found = checkpoint.hash_weights(model.autoencoder.the_speaker_encoder())
+        found = hash_weights(model.autoencoder.the_speaker_encoder())
         if self.metadata["speaker_sha256"] != found:
             raise CheckpointError(
                 f"{self.path.name} samples embeddings of the speaker encoder {self.metadata['speaker_sha256'][:12]}..., and that of "
@@ -173,7 +175,7 @@ def save_priors(
         space: Space of voice features.
         known: (S, speaker_dim), embeddings of the training speakers.
         bank: Mel (1, n_mels, T) and F0 (1, T) of speech from which new voices are measured after conversion.
-        metadata: `speaker_sha256` (see `checkpoint.hash_weights`), `limit` (the cosine to a known speaker up to which a voice is new),
+        metadata: `speaker_sha256` (see `hash_weights`), `limit` (the cosine to a known speaker up to which a voice is new),
             `directions` (see `Priors`), `medians` (lowest and highest median of log-F0), and plain data.
 
     Raises:
@@ -192,8 +194,8 @@ def load_priors(name: str | Path = VOICES) -> Priors:
     Raises:
         CheckpointError: If they are missing, damaged, not finite or of another kind.
     """
-    path = checkpoint.find(name)
-    metadata = checkpoint.read_metadata(path)
+    path = find(name)
+    metadata = read_metadata(path)
     tensors, digest = checkpoint.read_tensors(path)
     try:
         prior = VoicePrior(from_dict(VoicePriorConfig, metadata["voice_prior"], "voice_prior"))

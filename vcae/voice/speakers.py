@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vcae.audio.suffixes import SUFFIXES
 from vcae.errors import ConfigError
+from vcae.files import ADDRESS
+from vcae.voice.shelf import NAME, SUFFIX, saved_names, voice_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +25,8 @@ if TYPE_CHECKING:
     from vcae.engine.engine import Engine
     from vcae.voice.voice import Voice
 
+log = logging.getLogger(__name__)
+
 # Most seconds of a clip that are used, and how far a longer one is searched for seconds that are not pauses.
 MAX_CLIP_S, MAX_SEARCHED_S = 600.0, 7200.0
 # A second of a long clip is a pause if its power is this far below the 90th percentile, in dB.
@@ -27,42 +35,94 @@ PAUSE_DB = 25.0
 
 @dataclass(frozen=True)
 class Speaker:
-    """Value of one --speaker: a clip or the file of a saved voice, with its weight if one was given."""
+    """Value of one --speaker: a clip, a folder of clips, or the file of a saved voice, with its weight if one was given."""
 
     path: Path
     saved: bool
     weight: float | None
 
+    @cached_property
+    def files(self) -> tuple[Path, ...]:
+        """The file, or the sound files of the folder and its subfolders, sorted; hidden ones are left out.
+
+        Raises:
+            ConfigError: If the folder has no sound files.
+        """
+        if not self.path.is_dir():
+            return (self.path,)
+        below = sorted(path for path in self.path.rglob("*") if path.suffix.lower() in SUFFIXES)
+        found = [path for path in below if not any(part.startswith(".") for part in path.relative_to(self.path).parts)]
+        if not found:
+            raise ConfigError(f"{self.path} is a folder without sound files; give one with clips of the voice, or a clip")
+        return tuple(found)
+
 
 def parse_speaker(text: str) -> Speaker:
-    """Parse a --speaker: a clip, or a saved voice's name or file, optionally followed by `:WEIGHT` for a mix.
+    """Parse a --speaker: a clip, a folder of clips, or a saved voice's name or file, optionally followed by `:WEIGHT` for a mix.
+
+    A file of a name comes first, then a saved voice, then a folder; `./alice` and `alice/` are always paths.
 
     Raises:
         ConfigError: If it is neither a file nor a saved voice, or its weight is not a number.
     """
-    from vcae.voice.shelf import NAME, SUFFIX, voice_path, voices_folder
-
     what, colon, number = text.rpartition(":")
     weight = None
-    if colon and not os.path.exists(text):
-        try:
-            weight = float(number)
-        except ValueError:
-            weight = math.nan
+    if ADDRESS.match(text) and not os.path.exists(text):
+        raise ConfigError(f"{text} is an address, and only files are read; download it and give the path of the file")
+    if colon and not os.path.exists(text) and (_is_number(number) or _is_voice(what)):
+        weight = float(number) if _is_number(number) else math.nan
         if not (math.isfinite(weight) and weight >= 0):
             raise ConfigError(f"the weight in --speaker {text} is {number!r}; write it as --speaker {what}:0.7")
         text = what
-    if NAME.fullmatch(text) and not os.path.exists(text) and voice_path(text).exists():
+    if _is_saved(text):
         return Speaker(voice_path(text), True, weight)
     if not os.path.exists(text) and not Path(text).suffix:
-        names = sorted(p.stem for p in voices_folder().glob(f"*{SUFFIX}"))
-        raise ConfigError(f"no file and no saved voice is called {text!r}; saved voices: {', '.join(names) or 'none'}")
-    return Speaker(Path(text), Path(text).suffix == SUFFIX, weight)
+        raise ConfigError(f"no file and no saved voice is called {text!r}; saved voices: {saved_names()}")
+    return Speaker(Path(text), Path(text).suffix == SUFFIX and not os.path.isdir(text), weight)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_saved(text: str) -> bool:
+    return bool(NAME.fullmatch(text)) and not os.path.isfile(text) and voice_path(text).exists()
+
+
+def _is_voice(text: str) -> bool:
+    return os.path.exists(text) or _is_saved(text)
+
+
+def speaker_files(texts: Sequence[str]) -> list[str]:
+    """Return the files of all speakers, each in the form of `parse_speaker`.
+
+    Raises:
+        ConfigError: As `parse_speaker`.
+    """
+    return [str(file) for text in texts for file in parse_speaker(text).files]
 
 
 def read_clips(speakers: list[Speaker]) -> dict[Path, Sound]:
-    """Read the clips among the speakers, before a model is loaded, so that unusable ones are reported at once."""
-    return {s.path: read_clip(s.path) for s in speakers if not s.saved}
+    """Read the clips among the speakers, before a model is loaded, so that unusable ones are reported at once.
+
+    Of a folder, clips are read until they have `MAX_CLIP_S` seconds; the log says how many were left out.
+    """
+    clips: dict[Path, Sound] = {}
+    for speaker in speakers:
+        if speaker.saved:
+            continue
+        seconds = 0.0
+        for n, file in enumerate(speaker.files):
+            if seconds >= MAX_CLIP_S:
+                log.warning("%d of %d clips in %s are enough; the others are not used", n, len(speaker.files), speaker.path)
+                break
+            clips[file] = read_clip(file, MAX_CLIP_S - seconds)
+            seconds += clips[file].duration_s
+    return clips
 
 
 def read_clip(path: Path, most_s: float = MAX_CLIP_S) -> Sound:
@@ -117,10 +177,14 @@ def find_voice(
     from vcae.voice.voice import log_warnings, mix_voices, voice_from_sounds
 
     if all(s.weight is None and not s.saved for s in speakers):
-        voice = voice_from_sounds(model, list(clips.values()), denoise)
+        sounds = [clips[file] for s in speakers for file in s.files if file in clips]
+        voice = voice_from_sounds(model, sounds, denoise)
     else:
         voices = [
-            load_voice(s.path, model) if s.saved else voice_from_sounds(model, [clips[s.path]], denoise) for s in speakers
+            load_voice(s.path, model)
+            if s.saved
+            else voice_from_sounds(model, [clips[file] for file in s.files if file in clips], denoise)
+            for s in speakers
         ]
         voice = mix_voices(voices, [1.0 if s.weight is None else s.weight for s in speakers])
     if log:

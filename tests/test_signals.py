@@ -1,0 +1,91 @@
+"""SIGTERM (a service manager, `kill`) and SIGHUP (a closed terminal) end a command at once, and leave no incomplete file."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.conftest import CLIPS, ROOT
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
+REFERENCE = str(CLIPS / "reference.flac")
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory, speech):
+    path = tmp_path_factory.mktemp("long") / "long.wav"
+    soundfile.write(path, np.resize(speech, 16000 * 60), 16000)
+    return str(path)
+
+
+def _end(words, number, folder, ready, group=False):
+    """Start a command, send it a signal once it is ready, and return its exit code and what it said."""
+    command = [sys.executable, "-m", "vcae", *words]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    run = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, cwd=ROOT, env=environment
+    )
+    end = time.monotonic() + 120
+    while not ready(folder):
+        assert time.monotonic() < end
+        assert run.poll() is None, run.communicate()
+        time.sleep(0.01)
+    (os.killpg if group else os.kill)(run.pid, number)
+    said = run.communicate(timeout=60)
+    return run.returncode, "".join(said)
+
+
+def _part(folder):
+    return list(folder.glob(".vcae-*.part"))
+
+
+@pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_conversion_leaves_no_incomplete_file(long, tmp_path, number, code):
+    words = ["convert", long, "-s", REFERENCE, "-o", str(tmp_path / "out.wav")]
+    assert _end(words, getattr(signal, number), tmp_path, _part) == (code, "")
+    assert os.listdir(tmp_path) == []
+
+
+def test_neither_does_compression(long, tmp_path):
+    words = ["compress", long, "-o", str(tmp_path / "out.vcz")]
+    assert _end(words, signal.SIGTERM, tmp_path, _part) == (143, "")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("group", [False, True], ids=["parent", "group"])
+def test_a_run_over_many_files_ends_its_workers(long, tmp_path, group):
+    for name in "abc":
+        os.link(long, tmp_path / f"{name}.wav")
+    out = tmp_path / "out"
+    words = ["convert", str(tmp_path), "-s", REFERENCE, "--out-dir", str(out), "--jobs", "2"]
+    code, said = _end(words, signal.SIGHUP, out, _part, group)
+    assert (code, said) == (129, "")
+    assert os.listdir(out) == ["report.jsonl"]
+
+
+def test_a_command_under_nohup_goes_on(tmp_path):
+    said = "import signal; from vcae.signals import exit_on_signals; exit_on_signals(); "
+    said += "print(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN, callable(signal.getsignal(signal.SIGTERM)))"
+    words = ["nohup", sys.executable, "-c", said]
+    done = subprocess.run(words, check=True, capture_output=True, text=True, cwd=ROOT, stdin=subprocess.DEVNULL)
+    assert done.stdout.split() == ["True", "True"]
+
+
+@pytest.mark.parametrize("wait_s", [0.6, 2.5])
+def test_a_server_that_has_just_been_started_ends_in_order(tmp_path, wait_s):
+    pytest.importorskip("gradio", reason="gradio is not installed: pip install 'vcae[demo]'")
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    words = [sys.executable, "-m", "vcae", "serve", "--port", "0"]
+    run = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, env=environment)
+    time.sleep(wait_s)
+    run.terminate()
+    said = run.communicate(timeout=60)[0]
+    # Python itself may not have got as far as our first line.
+    assert run.returncode in (0, 143, -signal.SIGTERM), said
+    assert [line for line in said.splitlines() if not line.startswith("vcae: http")] == []
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,78 @@
+"""The --help of commands: options in groups, readable values, an example each."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+F = TypeVar("F", bound=Callable[..., Any])
+# Groups of options that many commands have, by name. All others are in the group Options.
+OUTPUT, COMPUTATION = "Output", "Computation"
+GROUPS = {
+    **dict.fromkeys(("output", "csv_file", "force", "quiet", "json"), OUTPUT),
+    **dict.fromkeys(("checkpoint", "device", "seed"), COMPUTATION),
+}
+
+
+def _readable(parameter: Any) -> Any:
+    """Return a copy of a parameter for --help: in its group, and without the names of Python types and ranges."""
+    shown = copy.copy(parameter)
+    if getattr(shown, "is_flag", False):
+        shown.metavar = ""
+    if shown.param_type_name == "argument":
+        # Its name says what it is.
+        shown.display_type_rich = lambda ctx: None
+    for bound in ("min", "max"):
+        # The text says what is allowed.
+        if hasattr(shown, bound):
+            setattr(shown, bound, None)
+    if getattr(shown, "rich_help_panel", None) is None and shown.name in GROUPS and shown.param_type_name == "option":
+        shown.rich_help_panel = GROUPS[shown.name]
+    return shown
+
+
+def _paragraphs(text: str | None) -> str | None:
+    """Join the lines of each paragraph, which are as wide as the source's and not as the terminal."""
+    return text and "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+
+
+class _Readable:
+    """Mixin for commands and groups, whose parameters are made readable while help is printed."""
+
+    _helping = False
+    help: str | None
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters."""
+        found: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        return [_readable(one) for one in found] if self._helping else found
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help."""
+        shown = copy.copy(self)
+        shown._helping, shown.help = True, _paragraphs(self.help)
+        super(_Readable, shown).format_help(ctx, formatter)  # type: ignore[misc]
+
+
+class Command(_Readable, TyperCommand):
+    """Command with a readable --help."""
+
+
+class Group(_Readable, TyperGroup):
+    """Group of commands with a readable --help."""
+
+
+class App(typer.Typer):
+    """Commands whose --help is readable; arguments as `typer.Typer`."""
+
+    def __init__(self, **settings: Any) -> None:
+        names = {"help_option_names": ["-h", "--help"]}
+        super().__init__(cls=Group, no_args_is_help=True, context_settings=names, **settings)
+
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[F], F]:
+        """Register a command; arguments as `typer.Typer.command`."""
+        return super().command(name, **{"cls": Command, **settings})
