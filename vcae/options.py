@@ -47,6 +47,10 @@ def parse_share(name: str, value: str | float) -> str | float:
     return share
 
 
+# Default strength of denoising. More removes more noise, and costs a recogniser words: recipes/denoise/README.md has both.
+DENOISE_STRENGTH = 0.8
+
+
 def check_strength(strength: float) -> float:
     """Check the strength of denoising and return it.
 

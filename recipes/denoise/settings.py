@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from vcae.config import at_least, require, within
+from vcae.options import DENOISE_STRENGTH
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class DenoiseTestRecipe:
     others: tuple[str, ...] = ("clean", "room", "telephone", "opus")
     denoiser: str = "denoiser"
     # Strength of `ours`, 0 to 1.
-    strength: float = 1.0
+    strength: float = DENOISE_STRENGTH
     output_dir: str = "out/denoise"
     # Judges of `vcae evaluate`.
     judges: tuple[str, ...] = ("whisper", "distillmos", "pesq", "stoi", "dnsmos")

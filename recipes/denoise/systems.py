@@ -8,6 +8,7 @@ from vcae.audio.f0 import SAMPLE_RATE
 from vcae.audio.io import Sound, resample
 from vcae.engine.denoise import Cleaner
 from vcae.errors import ConfigError
+from vcae.options import DENOISE_STRENGTH
 
 System = Callable[[np.ndarray], np.ndarray]
 
@@ -73,7 +74,7 @@ def deepfilternet() -> System:
     return run
 
 
-def build(name: str, denoiser: str = "denoiser", strength: float = 1.0) -> System:
+def build(name: str, denoiser: str = "denoiser", strength: float = DENOISE_STRENGTH) -> System:
     """Return a system by its name."""
     makers: dict[str, Callable[[], System]] = {
         "ours": lambda: ours(denoiser, strength),

@@ -12,7 +12,7 @@ from vcae.batch.jobs import Job
 from vcae.batch.worker import EngineWorker, Made, Talk, Worker
 from vcae.files import hash_file, write_file
 from vcae.model_file import DEFAULT, FoundFile, find
-from vcae.options import ConvertOptions
+from vcae.options import DENOISE_STRENGTH, ConvertOptions
 from vcae.voice.speakers import find_voice, parse_speaker, read_clips
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class Denoiser(Worker):
     verb, doing = "denoised", "denoising"
     file: FoundFile
 
-    def __init__(self, strength: float = 1.0, device: str = "auto") -> None:
+    def __init__(self, strength: float = DENOISE_STRENGTH, device: str = "auto") -> None:
         self._strength, self._device = strength, device
         self.file = FoundFile(find("denoiser"))
 

@@ -12,6 +12,7 @@ from vcae.demo.pictures import note_html, views_html
 from vcae.demo.studio import Studio, session_of, shows_errors
 from vcae.demo.work import denoise_file
 from vcae.figures.plot import view_sound
+from vcae.options import DENOISE_STRENGTH
 
 WAITING = "The denoised recording appears here, next to the original."
 
@@ -29,7 +30,7 @@ def build(studio: Studio) -> None:
     strength = gr.Slider(
         0,
         1,
-        value=1,
+        value=DENOISE_STRENGTH,
         step=0.05,
         label="Strength",
         info="0: unchanged. 1: full denoising.",

@@ -21,7 +21,7 @@ from vcae.engine.listening import Source
 from vcae.errors import AudioError
 from vcae.files import provenance
 from vcae.model.denoiser import PART, Denoiser, denoiser_of
-from vcae.options import check_strength
+from vcae.options import DENOISE_STRENGTH, check_strength
 
 SHIPPED = "denoiser"
 MIN_S = 0.1
@@ -61,10 +61,10 @@ class RunningDenoiser:
     Args:
         network: The denoiser.
         n_channels: Number of channels, which are denoised independently.
-        strength: Strength from 0 (unchanged) to 1 (full denoising).
+        strength: Strength from 0 (unchanged) to 1 (full denoising): the gain of a bin is at least 1 - strength.
     """
 
-    def __init__(self, network: Denoiser, n_channels: int = 1, strength: float = 1.0) -> None:
+    def __init__(self, network: Denoiser, n_channels: int = 1, strength: float = DENOISE_STRENGTH) -> None:
         self._network, self._strength = network, check_strength(strength)
         self._hop = network.config.hop_length
         self.latency_ms = 1000 * 2 * self._hop / network.config.sample_rate
@@ -114,7 +114,7 @@ class RunningDenoiser:
         self._last = joined[:, -hop:]
         spectrum = torch.fft.rfft(joined.unfold(1, n_fft, hop) * self._window).transpose(1, 2)
         clean, self._memory = self._network.filter(spectrum, self._memory)
-        clean = torch.lerp(spectrum, clean, torch.tensor(self._strength, dtype=spectrum.dtype, device=self._device))
+        clean = limit_change(spectrum, clean, self._strength)
         powers = [x[:, self._guide].abs().square().sum(dim=1) + 1e-9 for x in (clean, spectrum)]
         gains = (powers[0] / powers[1]).sqrt().clamp(max=1.0).cpu().numpy()
         joined_gains = np.concatenate([self._gains, gains], axis=1)
@@ -127,6 +127,18 @@ class RunningDenoiser:
         self._tail = late[:, -1]
         made: Tensor = (early + before).flatten(1)
         return made
+
+
+def limit_change(spectrum: Tensor, clean: Tensor, strength: float) -> Tensor:
+    """Return the denoised spectrum with each bin changed by at most `strength` times its magnitude.
+
+    The gain is therefore at least 1 - strength: some noise stays, as even as it was. Full suppression between and in words costs a
+    recogniser more words than that noise.
+    """
+    if strength == 1:
+        return clean
+    change = clean - spectrum
+    return spectrum + change * (strength * spectrum.abs() / change.abs().clamp(min=1e-12)).clamp(max=1.0)
 
 
 class _FullBand:
@@ -241,12 +253,12 @@ class Cleaner:
         """Sample rate of the network, and of `running`, in Hz."""
         return self.network.config.sample_rate
 
-    def clean(self, source: ChannelSource, strength: float = 1.0) -> Cleaned:
+    def clean(self, source: ChannelSource, strength: float = DENOISE_STRENGTH) -> Cleaned:
         """Read a recording and return it denoised, with its length, rate and channels.
 
         Args:
             source: A `Sound`, or a `SoundReader`; at least 0.1 s.
-            strength: Strength from 0 (unchanged) to 1 (full denoising).
+            strength: Strength from 0 (unchanged) to 1 (full denoising): the gain of a bin is at least 1 - strength.
 
         Raises:
             AudioError: For unusable audio, or a full disk.
@@ -273,17 +285,17 @@ class Cleaner:
         gain = min(max(level, TARGET_LEVEL * QUIETER), TARGET_LEVEL * LOUDER) / level
         return Cleaned(source.name, source.sample_rate, channels, duration_s, self.network, kept, gain, strength)
 
-    def clean_mono(self, source: Source, strength: float = 1.0, sample_rate: int | None = None) -> Cleaned:
+    def clean_mono(self, source: Source, strength: float = DENOISE_STRENGTH, sample_rate: int | None = None) -> Cleaned:
         """Denoise a recording mixed to mono, at a rate in Hz (the network's when None); the rest as in `clean`."""
         return self.clean(_Mono(source, sample_rate or self.sample_rate), strength)
 
-    def sound(self, source: ChannelSource, strength: float = 1.0) -> Sound:
+    def sound(self, source: ChannelSource, strength: float = DENOISE_STRENGTH) -> Sound:
         """Return a denoised recording all at once, with its rate and channels; arguments and errors as in `clean`."""
         cleaned = self.clean(source, strength)
         wav = np.concatenate(list(cleaned.channel_blocks()))
         return Sound(wav[:, 0] if cleaned.n_channels == 1 else wav, cleaned.sample_rate, source.name)
 
-    def running(self, n_channels: int = 1, strength: float = 1.0) -> RunningDenoiser:
+    def running(self, n_channels: int = 1, strength: float = DENOISE_STRENGTH) -> RunningDenoiser:
         """Return a streaming denoiser at the network's rate."""
         return RunningDenoiser(self.network, n_channels, strength)
 
@@ -305,13 +317,13 @@ class _Mono:
             yield block[:, None]
 
 
-def denoise(wav: Samples, sample_rate: int | None = None, strength: float = 1.0, device: str = "auto") -> Sound:
+def denoise(wav: Samples, sample_rate: int | None = None, strength: float = DENOISE_STRENGTH, device: str = "auto") -> Sound:
     """Denoise a recording of speech.
 
     Args:
         wav: Samples, a sound, or the path of a file, in any form that `as_sound` accepts; at least 0.1 s.
         sample_rate: Sample rate of arrays, in Hz.
-        strength: Strength from 0 (unchanged) to 1 (full denoising).
+        strength: Strength from 0 (unchanged) to 1 (full denoising): the gain of a bin is at least 1 - strength.
         device: `auto`, `cpu`, `cuda` or `mps`.
 
     Returns:
