@@ -17,7 +17,7 @@ from vcae import checkpoint
 from vcae.audio.io import Sound, read_comment, read_sound
 from vcae.cli.stream import _denoise, _Tally
 from vcae.config import to_dict
-from vcae.engine.denoise import Cleaner, RunningDenoiser, _FullBand, limit_change
+from vcae.engine.denoise import Cleaner, RunningDenoiser, _FullBand
 from vcae.errors import AudioError, CheckpointError, ConfigError
 from vcae.model.config import DenoiserConfig
 from vcae.model.denoiser import PART, Denoiser, compress_spectrum, denoiser_of
@@ -108,9 +108,8 @@ def test_a_mask_is_the_sum_of_two_sub_bands():
 def test_pieces_of_any_length_give_the_samples_of_the_whole(strength):
     network, rng = small_network(), np.random.default_rng(0)
     wav = (0.1 * rng.standard_normal((2, 20011))).astype(np.float32)
-    spectrum = network.analyse(torch.nn.functional.pad(torch.from_numpy(wav), (0, 256)))
-    clean = limit_change(spectrum, network.filter(spectrum)[0], strength)
-    whole = network.synthesise(clean, wav.shape[1] + 256)[:, : wav.shape[1]].numpy()
+    whole = network(torch.from_numpy(wav)).numpy()
+    whole = strength * whole + (1 - strength) * wav
     for sizes in ([20011], [1, 700, 33, 256, 4000], [256]):
         running, made, at = RunningDenoiser(network, 2, strength), [], 0
         while at < wav.shape[1]:
@@ -198,23 +197,10 @@ def test_the_shipped_one_helps_where_the_noise_is_and_hardly_harms_without(clean
     assert np.sqrt(np.square(clean).mean() / np.square(speech).mean()) == pytest.approx(1.0, abs=0.1)
 
 
-def test_no_bin_is_changed_by_more_than_the_strength():
-    spectrum, clean = torch.randn(2, 257, 9, dtype=torch.complex64)
-    for strength in (0.0, 0.3, 0.9):
-        made = limit_change(spectrum, clean, strength)
-        assert bool(((made - spectrum).abs() <= strength * spectrum.abs() + 1e-5).all())
-        small = (clean - spectrum).abs() < strength * spectrum.abs()
-        assert torch.allclose(made[small], clean[small], atol=1e-5)
-    assert torch.equal(limit_change(spectrum, clean, 1.0), clean)
-    # Where the denoiser removes everything, a bin keeps 1 - strength of its magnitude, and its phase.
-    assert torch.allclose(limit_change(spectrum, torch.zeros_like(spectrum), 0.7), 0.3 * spectrum, atol=1e-5)
-
-
 def test_strength_goes_from_nothing_to_all(cleaner, noisy):
+    whole = cleaner.sound(noisy, 1.0).wav
     assert np.allclose(cleaner.sound(noisy, 0.0).wav, noisy.wav, atol=1e-5)
-    removed = [float(np.square(noisy.wav - cleaner.sound(noisy, strength).wav).mean()) for strength in (0.2, 0.5, 0.9, 1.0)]
-    assert removed == sorted(removed)
-    assert removed[0] > 0
+    assert np.allclose(cleaner.sound(noisy, 0.5).wav, (whole + noisy.wav) / 2, atol=1e-5)
     for wrong in (-0.1, 1.5, float("nan")):
         with pytest.raises(ConfigError, match="allowed are 0"):
             cleaner.sound(noisy, wrong)

@@ -61,7 +61,7 @@ class RunningDenoiser:
     Args:
         network: The denoiser.
         n_channels: Number of channels, which are denoised independently.
-        strength: Strength from 0 (unchanged) to 1 (full denoising): the gain of a bin is at least 1 - strength.
+        strength: Strength from 0 (unchanged) to 1 (full denoising): the rest of the input is mixed in.
     """
 
     def __init__(self, network: Denoiser, n_channels: int = 1, strength: float = DENOISE_STRENGTH) -> None:
@@ -114,7 +114,7 @@ class RunningDenoiser:
         self._last = joined[:, -hop:]
         spectrum = torch.fft.rfft(joined.unfold(1, n_fft, hop) * self._window).transpose(1, 2)
         clean, self._memory = self._network.filter(spectrum, self._memory)
-        clean = limit_change(spectrum, clean, self._strength)
+        clean = torch.lerp(spectrum, clean, torch.tensor(self._strength, dtype=spectrum.dtype, device=self._device))
         powers = [x[:, self._guide].abs().square().sum(dim=1) + 1e-9 for x in (clean, spectrum)]
         gains = (powers[0] / powers[1]).sqrt().clamp(max=1.0).cpu().numpy()
         joined_gains = np.concatenate([self._gains, gains], axis=1)
@@ -127,18 +127,6 @@ class RunningDenoiser:
         self._tail = late[:, -1]
         made: Tensor = (early + before).flatten(1)
         return made
-
-
-def limit_change(spectrum: Tensor, clean: Tensor, strength: float) -> Tensor:
-    """Return the denoised spectrum with each bin changed by at most `strength` times its magnitude.
-
-    The gain is therefore at least 1 - strength: some noise stays, as even as it was. Full suppression between and in words costs a
-    recogniser more words than that noise.
-    """
-    if strength == 1:
-        return clean
-    change = clean - spectrum
-    return spectrum + change * (strength * spectrum.abs() / change.abs().clamp(min=1e-12)).clamp(max=1.0)
 
 
 class _FullBand:
@@ -258,7 +246,7 @@ class Cleaner:
 
         Args:
             source: A `Sound`, or a `SoundReader`; at least 0.1 s.
-            strength: Strength from 0 (unchanged) to 1 (full denoising): the gain of a bin is at least 1 - strength.
+            strength: Strength from 0 (unchanged) to 1 (full denoising): the rest of the input is mixed in.
 
         Raises:
             AudioError: For unusable audio, or a full disk.
@@ -323,7 +311,7 @@ def denoise(wav: Samples, sample_rate: int | None = None, strength: float = DENO
     Args:
         wav: Samples, a sound, or the path of a file, in any form that `as_sound` accepts; at least 0.1 s.
         sample_rate: Sample rate of arrays, in Hz.
-        strength: Strength from 0 (unchanged) to 1 (full denoising): the gain of a bin is at least 1 - strength.
+        strength: Strength from 0 (unchanged) to 1 (full denoising): the rest of the input is mixed in.
         device: `auto`, `cpu`, `cuda` or `mps`.
 
     Returns:
