@@ -220,12 +220,20 @@ def test_a_recording_outside_of_the_levels_it_knows_is_brought_there(small, nois
     assert not np.allclose(quiet, 1e-2 * whole, atol=1e-5)
 
 
-def test_from_python_in_any_shape_and_rate(noisy):
+def test_from_python_in_any_shape_and_rate(noisy, tmp_path):
     made = vcae.denoise(noisy.wav, 16000)
     assert made.comment.startswith("denoised by vcae")
     stereo = np.stack([noisy.wav, 0.5 * noisy.wav], axis=1)
-    mixed = vcae.denoise(stereo, 16000)
-    assert np.array_equal(vcae.denoise(torch.from_numpy(stereo.T.copy()), 16000).wav, mixed.wav)
+    both = vcae.denoise(stereo, 16000)
+    assert both.shape == stereo.shape
+    assert np.allclose(both.wav[:, 0], made.wav, atol=1e-5)
+    assert np.allclose(both.wav[:, 1], vcae.denoise(0.5 * noisy.wav, 16000).wav, atol=1e-5)
+    assert np.array_equal(vcae.denoise(torch.from_numpy(stereo.T.copy()), 16000).wav, both.wav)
+    assert np.allclose(vcae.denoise(both, strength=0).wav, both.wav, atol=1e-6)
+    both.save(tmp_path / "both.wav")
+    again = vcae.denoise(tmp_path / "both.wav", strength=0)
+    assert np.allclose(again.wav, both.wav, atol=1e-4)
+    assert np.allclose(np.concatenate(list(both.blocks())), both.wav.mean(axis=1))
     assert np.array_equal(vcae.denoise(noisy).wav, made.wav)
     assert np.allclose(vcae.denoise(CLIPS / "noisy.flac").wav, made.wav, atol=1e-6)
     wide = vcae.denoise(noisy.wav, 48000)
@@ -320,6 +328,10 @@ def test_the_command(tmp_path, cleaner, noisy):
     assert done.returncode == 0, done.stderr
     info = soundfile.info(tmp_path / "clean.wav")
     assert (info.samplerate, info.channels, info.frames) == (48000, 2, len(noisy.wav))
+    soundfile.write(wide, np.stack([noisy.wav, -noisy.wav], axis=1), 16000)
+    done = run("denoise", wide, "-o", tmp_path / "clean.m4a")
+    assert done.returncode == 0, done.stderr
+    assert np.abs(read_sound(tmp_path / "clean.m4a").wav).max() > 0.1
     piped = run("denoise", "-", stdin=(CLIPS / "noisy.flac").read_bytes())
     assert piped.returncode == 0, piped.stderr
     assert piped.stdout[:4] == b"RIFF"

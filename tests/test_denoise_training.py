@@ -1,6 +1,7 @@
 """Learning to denoise: what is done to speech, what is learned, and the recipe from end to end."""
 
 import csv
+import json
 import subprocess
 import sys
 
@@ -202,12 +203,14 @@ def test_from_sounds_to_a_table(cache, tmp_path):
             ]
         )
     settings = [f"manifest={manifest}", f"sounds={sounds}", f"denoiser={release}", f"output_dir={tmp_path / 'out'}"]
-    said = run("evaluate.py", "test.yaml", *settings, "systems=[ours]", "snrs_db=[5]", "others=[room]", "judge=false")
+    settings += ["systems=[ours]", f"folders={{same: {tmp_path / 'out/noisy'}}}", "snrs_db=[5]", "others=[room]"]
+    said = run("evaluate.py", "test.yaml", *settings, "judge=false")
     assert "not judged" in said
     with (tmp_path / "out/pairs.csv").open() as opened:
         pairs = list(csv.DictReader(opened))
     assert [row["label"] for row in pairs] == [
-        f"{c}|{s}" for s in ("noisy", "ours") for c in ("sounds 5 dB",) * 2 + ("room",) * 2
+        f"{c}|{s}" for c in ("sounds 5 dB",) * 2 + ("room",) * 2 for s in ("noisy", "ours", "same")
     ]
+    assert json.loads((tmp_path / "out/speed.json").read_text())["ours"] > 1
     noisy, clean = (soundfile.read(tmp_path / "out" / pairs[0][key])[0] for key in ("degraded", "reference"))
     assert 10 * np.log10(np.square(clean).mean() / np.square(noisy - clean).mean()) == pytest.approx(5, abs=0.1)

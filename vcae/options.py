@@ -30,6 +30,10 @@ def parse_pitch(pitch: str | float) -> str | float:
     return semitones
 
 
+# Default strength of denoising. More removes more noise, and costs a recogniser words: recipes/denoise/README.md has both.
+DENOISE_STRENGTH = 0.8
+
+
 def check_strength(strength: float) -> float:
     """Check the strength of denoising and return it.
 

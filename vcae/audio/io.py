@@ -47,10 +47,10 @@ BLOCK_SAMPLES = 1 << 19
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Sound(SampleArray):
-    """Mono signal with its sample rate. NumPy and PyTorch accept it like its array of samples.
+    """Signal with its sample rate, mono as a rule. NumPy and PyTorch accept it like its array of samples.
 
     Attributes:
-        wav: (N,) float32, usually -1..1.
+        wav: (N,) float32, usually -1..1; (N, channels) from what keeps channels, as `vcae.denoise` does.
         sample_rate: Hz.
         name: Origin, for messages.
         comment: Provenance, which `save` writes into the file.
@@ -85,12 +85,12 @@ class Sound(SampleArray):
         return len(self.wav) / self.sample_rate
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """Yield the samples, as a `SoundReader` does."""
-        yield self.wav
+        """Yield the samples (N,), as a `SoundReader` does: the mean of the channels."""
+        yield self.wav if self.wav.ndim == 1 else self.wav.mean(axis=1)
 
     def channel_blocks(self) -> Iterator[np.ndarray]:
-        """Yield the samples as (N, 1), as a `SoundReader` does."""
-        yield self.wav[:, None]
+        """Yield the samples (N, channels), as a `SoundReader` does."""
+        yield self.wav.reshape(len(self.wav), -1)
 
 
 class SoundReader:
@@ -297,6 +297,15 @@ class SoundReader:
                 break
         return Sound(np.concatenate(blocks)[:most], self.sample_rate, self.name, warnings=self.warnings)
 
+    def read_channels(self) -> Sound:
+        """Return the sound with its channels: (N, channels), or (N,) if there is one.
+
+        Raises:
+            AudioError: As `blocks`.
+        """
+        wav = np.concatenate(list(self.channel_blocks()))
+        return Sound(wav[:, 0] if self.channels == 1 else wav, self.sample_rate, self.name, warnings=self.warnings)
+
     def close(self) -> None:
         """Close the file."""
         self.file.close()
@@ -394,16 +403,17 @@ def _check_samples(n: int, bad: int, name: str) -> None:
         raise AudioError(f"{name} holds {bad} samples that are NaN or infinite; repair or re-export the file")
 
 
-def check_sound(wav: np.ndarray, sample_rate: int, name: str) -> Sound:
+def check_sound(wav: np.ndarray, sample_rate: int, name: str, mixed: bool = True) -> Sound:
     """Check an array of samples and mix it down.
 
     Args:
         wav: (N,) or (N, channels), floating point.
         sample_rate: Hz.
         name: Name for messages.
+        mixed: Mix the channels to mono; otherwise they are kept.
 
     Returns:
-        The mono sound.
+        The mono sound, or the sound with its channels.
 
     Raises:
         AudioError: For an unsupported rate, no samples, or samples that are not finite.
@@ -413,11 +423,15 @@ def check_sound(wav: np.ndarray, sample_rate: int, name: str) -> Sound:
     columns = wav if wav.ndim == 2 else wav[:, None]
     meter = ChannelMeter(columns.shape[1])
     meter.add(columns)
-    weights = meter.weights() if wav.ndim == 2 else np.ones(1)
     warnings = () if meter.full_scale == 1 else (f"{name} {_other_scale(meter)}",)
     for line in warnings:
         log.warning("%s", line)
-    return Sound(mix_down(columns, weights / meter.full_scale), int(sample_rate), name, warnings=warnings)
+    if mixed or columns.shape[1] == 1:
+        weights = meter.weights() if wav.ndim == 2 else np.ones(1)
+        samples = mix_down(columns, weights / meter.full_scale)
+    else:
+        samples = (columns / meter.full_scale).astype(np.float32)
+    return Sound(samples, int(sample_rate), name, warnings=warnings)
 
 
 def read_sound(
@@ -426,6 +440,7 @@ def read_sound(
     name: str | None = None,
     max_s: float | None = None,
     first_s: float | None = None,
+    mixed: bool = True,
 ) -> Sound:
     """Read a sound file.
 
@@ -436,15 +451,16 @@ def read_sound(
         name: Name for messages; the path when None.
         max_s: Longest duration allowed; checked by the header, before anything is decoded, and during decoding.
         first_s: Read only the first seconds.
+        mixed: Mix the channels to mono; otherwise they are kept, and `first_s` is ignored.
 
     Returns:
-        The sound, mixed to mono, at its own rate. Problems that did not prevent reading are in its warnings, and logged.
+        The sound at its own rate. Problems that did not prevent reading are in its warnings, and logged.
 
     Raises:
         AudioError: If the file is missing, a folder, empty, not audio, damaged, too long or has invalid samples.
     """
     with SoundReader(path, stdin, name, max_s) as reader:
-        sound = reader.read(first_s)
+        sound = reader.read(first_s) if mixed else reader.read_channels()
     for line in sound.warnings:
         log.warning("%s", line)
     return sound
@@ -531,7 +547,9 @@ def write_sound(
     Raises:
         AudioError: If `check_output` raises for the path, the sound is silent, or writing fails.
     """
-    write_blocks(path, [sound.wav], sound.sample_rate, sound.comment if comment is None else comment, force, stdout)
+    channels = 1 if sound.wav.ndim == 1 else sound.wav.shape[1]
+    said = sound.comment if comment is None else comment
+    write_blocks(path, [sound.wav], sound.sample_rate, said, force, stdout, channels=channels)
 
 
 def write_blocks(
@@ -562,8 +580,8 @@ def write_blocks(
     check_output(path, force)
     check_pictures(path, source)
     kept = channels_of(path, channels)
-    if kept != channels:
-        blocks = (block.mean(axis=1) for block in blocks)
+    if kept == 1:
+        blocks = (block if block.ndim == 1 else block.mean(axis=1) for block in blocks)
     if str(path) == STDIO:
         if stdout is None:
             raise AudioError("there is no standard output to write to; name a file")

@@ -12,7 +12,7 @@ from vcae.batch.jobs import Job
 from vcae.batch.worker import EngineWorker, Made, Talk, Worker
 from vcae.files import hash_file, write_file
 from vcae.model_file import DEFAULT, FoundFile, find
-from vcae.options import ConvertOptions
+from vcae.options import DENOISE_STRENGTH, ConvertOptions
 from vcae.voice.speakers import find_voice, parse_speaker, read_clips
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class Denoiser(Worker):
     verb, doing = "denoised", "denoising"
     file: FoundFile
 
-    def __init__(self, strength: float = 1.0, device: str = "auto") -> None:
+    def __init__(self, strength: float = DENOISE_STRENGTH, device: str = "auto") -> None:
         self._strength, self._device = strength, device
         self.file = FoundFile(find("denoiser"))
 
@@ -164,9 +164,12 @@ class Denoiser(Worker):
 
     def make(self, job: Job, source: SoundReader, talk: Talk) -> Made:
         """Denoise."""
-        from vcae.audio.io import write_blocks
+        from vcae.audio.io import channels_of, write_blocks
 
-        cleaned = self._cleaner.clean(source, self._strength)
+        if channels_of(job.output, source.channels) == source.channels:
+            cleaned = self._cleaner.clean(source, self._strength)
+        else:
+            cleaned = self._cleaner.clean_mono(source, self._strength, source.sample_rate)
         rate, channels = cleaned.sample_rate, cleaned.n_channels
         blocks = talk.counted(cleaned.channel_blocks(), cleaned.duration_s, rate)
         write_blocks(job.output, blocks, rate, self.comment(), True, talk.stdout, source, channels)

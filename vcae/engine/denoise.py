@@ -1,4 +1,4 @@
-"""Denoising: recordings of any length, rate and number of channels, in bounded memory; and sound as it comes."""
+"""Denoising of recordings of any length, rate and number of channels in bounded memory, and of live sound."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from vcae.engine.listening import Source
 from vcae.errors import AudioError
 from vcae.files import provenance
 from vcae.model.denoiser import PART, Denoiser, denoiser_of
-from vcae.options import check_strength
+from vcae.options import DENOISE_STRENGTH, check_strength
 
 SHIPPED = "denoiser"
 MIN_S = 0.1
 # Seconds of a recording that are in memory at a time.
 SECTION_S = 10.0
-# From here to half the network's rate, in Hz, lies what says how loud the band above is to be.
+# The gain of the band above the network's is that of its highest octave, from this frequency in Hz.
 GUIDE_HZ = 4000
-# Gains of the band above that are kept, beside those of the newest piece: 16 s of them, more than resampling lags behind.
+# Frames whose gains are kept for the band above, in addition to those of the newest block: 16 s, more than the delay of resampling.
 KEPT_GAINS = 1000
-# A recording whose level is further from `TARGET_LEVEL` than this is brought so near, for the network has heard nothing beyond.
+# Limits of the level relative to `TARGET_LEVEL`: the range of the training data. Recordings outside are scaled to them.
 QUIETER, LOUDER = 10 ** (-24 / 20), 10 ** (8 / 20)
 
 
 class ChannelSource(Protocol):
-    """What can be denoised: a `Sound`, or a `SoundReader` of a file."""
+    """Source with channels: a `Sound`, or a `SoundReader` of a file."""
 
     @property
     def name(self) -> str:
@@ -51,20 +51,20 @@ class ChannelSource(Protocol):
 
 
 class RunningDenoiser:
-    """Denoise sound as it comes. In whatever pieces it comes, the same samples come out.
+    """Streaming denoiser. The output does not depend on how the input is split into blocks.
 
-    A sample comes out once the hop after its own is there: with hops of 16 ms, 16 to 32 ms after it came in.
+    A sample is returned when the next hop is complete: with hops of 16 ms, 16 to 32 ms after its input.
 
     Attributes:
-        latency_ms: The longest time from a sample's coming in to its coming out, the time for the computation left out.
+        latency_ms: Longest delay of a sample, without the time of the computation.
 
     Args:
         network: The denoiser.
-        n_channels: Each is denoised for itself.
-        strength: From the sound as it is (0) to all that can be taken away (1).
+        n_channels: Number of channels, which are denoised independently.
+        strength: Strength from 0 (unchanged) to 1 (full denoising): the rest of the input is mixed in.
     """
 
-    def __init__(self, network: Denoiser, n_channels: int = 1, strength: float = 1.0) -> None:
+    def __init__(self, network: Denoiser, n_channels: int = 1, strength: float = DENOISE_STRENGTH) -> None:
         self._network, self._strength = network, check_strength(strength)
         self._hop = network.config.hop_length
         self.latency_ms = 1000 * 2 * self._hop / network.config.sample_rate
@@ -73,7 +73,7 @@ class RunningDenoiser:
         self._guide = slice(first, network.config.n_fft // 2)
         self._memory = network.start(n_channels)
         self._rest = np.zeros((n_channels, 0), np.float32)
-        # The hop before the first frame is silence; what the first frame makes of it is dropped.
+        # The hop before the first frame is silence, and its output is dropped.
         self._last = torch.zeros(n_channels, self._hop, device=self._device)
         self._tail = torch.zeros(n_channels, self._hop, device=self._device)
         self._taken = self._given = 0
@@ -82,7 +82,7 @@ class RunningDenoiser:
 
     @torch.inference_mode()
     def __call__(self, wav: np.ndarray) -> np.ndarray:
-        """Take in samples (channels, n) at the network's rate, and return those that are ready of the result: (channels, n')."""
+        """Process samples (channels, n) at the network's rate and return the available output (channels, n')."""
         self._taken += wav.shape[1]
         joined = np.concatenate([self._rest, wav], axis=1)
         whole = joined.shape[1] // self._hop * self._hop
@@ -96,19 +96,19 @@ class RunningDenoiser:
         return made.cpu().numpy()
 
     def finish(self) -> np.ndarray:
-        """Return what is left when no more comes: with it, as many samples have come out as went in."""
+        """Return the rest of the output after the last input; the total length equals that of the input."""
         left, taken = self._taken - self._given, self._taken
         made = self(np.zeros((len(self._rest), 2 * self._hop - self._rest.shape[1]), np.float32))
         self._taken = taken
         return made[:, :left]
 
     def gains(self, sample: np.ndarray) -> np.ndarray:
-        """Return how much is left of the upper half of the band at positions (n,) in samples, of what came out lately: (channels, n)."""
+        """Return the gain of the upper half of the band at recent output positions (n,) in samples: (channels, n)."""
         at = np.arange(self._gains.shape[1]) + self._forgotten
         return np.stack([np.interp(sample / self._hop, at, gains) for gains in self._gains]).astype(np.float32)
 
     def _frames(self, wav: Tensor) -> Tensor:
-        """Denoise whole hops (channels, n) and return as many, a hop late."""
+        """Denoise complete hops (channels, n) and return as many, delayed by one hop."""
         n_fft, hop = self._network.config.n_fft, self._hop
         joined = torch.cat([self._last, wav], dim=1)
         self._last = joined[:, -hop:]
@@ -121,7 +121,7 @@ class RunningDenoiser:
         self._forgotten += max(joined_gains.shape[1] - gains.shape[1] - KEPT_GAINS, 0)
         self._gains = joined_gains[:, -(gains.shape[1] + KEPT_GAINS) :]
         frames = torch.fft.irfft(clean.transpose(1, 2), n_fft) * self._window
-        # Two windows lie over each sample; their squares sum to one.
+        # Two windows overlap at each sample, and their squares sum to one.
         early, late = frames[..., :hop], frames[..., hop:]
         before = torch.cat([self._tail[:, None], late[:, :-1]], dim=1)
         self._tail = late[:, -1]
@@ -130,12 +130,12 @@ class RunningDenoiser:
 
 
 class _FullBand:
-    """Denoise sound of any rate: at the network's rate by the network, and above its band by what it leaves of the highest octave.
+    """Denoiser for any sample rate: above the network's band, the gain is that of the band's highest octave.
 
     Args:
         network: The denoiser.
-        sample_rate: Of the sound, in Hz.
-        n_channels: Each is denoised for itself.
+        sample_rate: Sample rate of the sound, in Hz.
+        n_channels: Number of channels, which are denoised independently.
         strength: As for `RunningDenoiser`.
     """
 
@@ -150,30 +150,30 @@ class _FullBand:
             soxr.ResampleStream(a, b, n_channels, dtype="float32", quality="HQ")
             for a, b in ((sample_rate, own), (own, sample_rate))
         )
-        self._heard = np.zeros((n_channels, 0), np.float32)
+        self._input = np.zeros((n_channels, 0), np.float32)
         self._low = np.zeros((n_channels, 0), np.float32)
-        self._n_heard = self._n_low = 0
+        self._n_input = self._n_low = 0
 
     def __call__(self, wav: np.ndarray, last: bool = False) -> np.ndarray:
-        """Take in samples (channels, n) and return those that are ready; with `last`, all that are left."""
+        """Process samples (channels, n) and return the available output; with `last`, all that is left."""
         if self._same:
             made = self._running(wav)
             return np.concatenate([made, self._running.finish()], axis=1) if last else made
-        self._heard = np.concatenate([self._heard, wav], axis=1)
+        self._input = np.concatenate([self._input, wav], axis=1)
         low = self._down.resample_chunk(np.ascontiguousarray(wav.T), last=last).T
         self._low = np.concatenate([self._low, low], axis=1)
         clean = self._running(low)
         if last:
             clean = np.concatenate([clean, self._running.finish()], axis=1)
         n = clean.shape[1]
-        # What is to be changed in the band below; the change is resampled, so that what is not changed stays bit for bit.
+        # Only the change of the band is resampled, so that unchanged sound stays bit-identical.
         change = clean - self._gains(self._n_low, n, 1.0) * self._low[:, :n]
         self._low, self._n_low = self._low[:, n:], self._n_low + n
         moved = self._up.resample_chunk(np.ascontiguousarray(change.T), last=last).T
-        n = self._heard.shape[1] if last else min(moved.shape[1], self._heard.shape[1])
+        n = self._input.shape[1] if last else min(moved.shape[1], self._input.shape[1])
         moved = np.pad(moved, ((0, 0), (0, max(n - moved.shape[1], 0))))[:, :n]
-        made = self._gains(self._n_heard, n, self._ratio) * self._heard[:, :n] + moved
-        self._heard, self._n_heard = self._heard[:, n:], self._n_heard + n
+        made = self._gains(self._n_input, n, self._ratio) * self._input[:, :n] + moved
+        self._input, self._n_input = self._input[:, n:], self._n_input + n
         return np.asarray(made, np.float32)
 
     def _gains(self, first: int, n: int, ratio: float) -> np.ndarray | float:
@@ -182,12 +182,12 @@ class _FullBand:
 
 @dataclass(frozen=True)
 class Cleaned:
-    """A recording whose cleaned sound is made while it is read; a source for whatever takes one.
+    """Denoised recording, computed while it is read; it can be used as a source.
 
     Attributes:
         name: For messages.
         sample_rate: Hz.
-        n_channels: As many as were heard.
+        n_channels: Number of channels of the recording.
         duration_s: Length in seconds.
     """
 
@@ -196,17 +196,17 @@ class Cleaned:
     n_channels: int
     duration_s: float
     _network: Denoiser
-    _heard: StoredSections
+    _input: StoredSections
     _gain: float
     _strength: float
 
     def channel_blocks(self) -> Iterator[np.ndarray]:
-        """Yield the cleaned samples (n, channels), float32, at the level they were heard at; can be gone through again."""
-        step, n = round(SECTION_S * self.sample_rate), self._heard.n
+        """Yield the denoised samples (n, channels), float32, at the original level. Can be called again."""
+        step, n = round(SECTION_S * self.sample_rate), self._input.n
         band = _FullBand(self._network, self.sample_rate, self.n_channels, self._strength)
         for start in range(0, n, step):
             stop = min(start + step, n)
-            made = band(self._heard.read(start, stop)[0].numpy() * np.float32(self._gain), last=stop == n)
+            made = band(self._input.read(start, stop)[0].numpy() * np.float32(self._gain), last=stop == n)
             if made.shape[1]:
                 yield np.ascontiguousarray(np.clip(made / np.float32(self._gain), -1, 1).T)
 
@@ -217,7 +217,7 @@ class Cleaned:
 
 
 class Cleaner:
-    """The denoiser ready for use.
+    """Denoiser with its weights on a device.
 
     Args:
         name: Name of a shipped file, or a path.
@@ -225,7 +225,7 @@ class Cleaner:
 
     Raises:
         CheckpointError: If the file cannot be loaded, or holds no denoiser.
-        ConfigError: If the device is not there.
+        ConfigError: If the device is not available.
     """
 
     def __init__(self, name: str | Path = SHIPPED, device: str = "auto") -> None:
@@ -238,15 +238,15 @@ class Cleaner:
 
     @property
     def sample_rate(self) -> int:
-        """Rate of the network, in Hz; `running` takes and gives it."""
+        """Sample rate of the network, and of `running`, in Hz."""
         return self.network.config.sample_rate
 
-    def clean(self, source: ChannelSource, strength: float = 1.0) -> Cleaned:
-        """Hear a recording, and return it without its noise: as long, of the same rate and with the same channels.
+    def clean(self, source: ChannelSource, strength: float = DENOISE_STRENGTH) -> Cleaned:
+        """Read a recording and return it denoised, with its length, rate and channels.
 
         Args:
             source: A `Sound`, or a `SoundReader`; at least 0.1 s.
-            strength: From the recording as it is (0) to all that can be taken away (1).
+            strength: Strength from 0 (unchanged) to 1 (full denoising): the rest of the input is mixed in.
 
         Raises:
             AudioError: For unusable audio, or a full disk.
@@ -273,28 +273,29 @@ class Cleaner:
         gain = min(max(level, TARGET_LEVEL * QUIETER), TARGET_LEVEL * LOUDER) / level
         return Cleaned(source.name, source.sample_rate, channels, duration_s, self.network, kept, gain, strength)
 
-    def clean_mono(self, source: Source, strength: float = 1.0) -> Cleaned:
-        """Return a recording without its noise as the models hear one: mono, at the network's rate; the rest as in `clean`."""
-        return self.clean(_Mono(source, self.sample_rate), strength)
+    def clean_mono(self, source: Source, strength: float = DENOISE_STRENGTH, sample_rate: int | None = None) -> Cleaned:
+        """Denoise a recording mixed to mono, at a rate in Hz (the network's when None); the rest as in `clean`."""
+        return self.clean(_Mono(source, sample_rate or self.sample_rate), strength)
 
-    def sound(self, source: ChannelSource, strength: float = 1.0) -> Sound:
-        """Return a recording without its noise, mixed to mono, all at once; arguments and errors as in `clean`."""
+    def sound(self, source: ChannelSource, strength: float = DENOISE_STRENGTH) -> Sound:
+        """Return a denoised recording all at once, with its rate and channels; arguments and errors as in `clean`."""
         cleaned = self.clean(source, strength)
-        return Sound(np.concatenate(list(cleaned.blocks())), cleaned.sample_rate, source.name)
+        wav = np.concatenate(list(cleaned.channel_blocks()))
+        return Sound(wav[:, 0] if cleaned.n_channels == 1 else wav, cleaned.sample_rate, source.name)
 
-    def running(self, n_channels: int = 1, strength: float = 1.0) -> RunningDenoiser:
-        """Return what denoises sound as it comes, at the network's rate."""
+    def running(self, n_channels: int = 1, strength: float = DENOISE_STRENGTH) -> RunningDenoiser:
+        """Return a streaming denoiser at the network's rate."""
         return RunningDenoiser(self.network, n_channels, strength)
 
 
 @lru_cache(maxsize=2)
 def shared_cleaner(device: str) -> Cleaner:
-    """Return the shipped denoiser on a device, loaded once a process."""
+    """Return the shipped denoiser on a device, loaded once per process."""
     return Cleaner(device=device)
 
 
 class _Mono:
-    """A source mixed to mono at another rate."""
+    """Source mixed to mono at another rate."""
 
     def __init__(self, source: Source, sample_rate: int) -> None:
         self.name, self.sample_rate, self._source = source.name, sample_rate, source
@@ -304,21 +305,23 @@ class _Mono:
             yield block[:, None]
 
 
-def denoise(wav: Samples, sample_rate: int | None = None, strength: float = 1.0, device: str = "auto") -> Sound:
+def denoise(wav: Samples, sample_rate: int | None = None, strength: float = DENOISE_STRENGTH, device: str = "auto") -> Sound:
     """Denoise a recording of speech.
 
     Args:
         wav: Samples, a sound, or the path of a file, in any form that `as_sound` accepts; at least 0.1 s.
         sample_rate: Sample rate of arrays, in Hz.
-        strength: Strength from 0 (unchanged) to 1 (full denoising).
+        strength: Strength from 0 (unchanged) to 1 (full denoising): the rest of the input is mixed in.
         device: `auto`, `cpu`, `cuda` or `mps`.
 
     Returns:
-        The sound, mixed to mono, at the rate and the level it had.
+        The sound with its rate, channels and level: (N,), or (N, channels) if there are several.
 
     Raises:
         AudioError: For unusable audio.
         ConfigError: For a strength that is not allowed.
     """
     cleaner = shared_cleaner(choose_device(device).type)
-    return replace(cleaner.sound(as_sound(wav, sample_rate), strength), comment=provenance(cleaner.file, "denoised"))
+    return replace(
+        cleaner.sound(as_sound(wav, sample_rate, mixed=False), strength), comment=provenance(cleaner.file, "denoised")
+    )

@@ -1,4 +1,4 @@
-"""The denoiser: a small causal network that turns a noisy spectrum into a clean one, frame by frame."""
+"""The denoiser: a small causal network that estimates complex masks for the frames of a noisy spectrum."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from torch import Tensor, nn
 from vcae.config import from_dict
 from vcae.model.config import DenoiserConfig
 
-# Magnitudes are raised to this power before the network, in its mask's domain and in its loss.
+# Magnitudes are compressed by this power in the input of the network, where its masks are applied, and in its loss.
 # Source: Ephrat et al., Looking to listen (2018).
 COMPRESSION = 0.3
 FLOOR = 1e-4
-# Bins that one sub-band of the encoder sees, and bins from one sub-band to the next.
+# Bins of a sub-band of the encoder, and bins between sub-bands.
 KERNEL, STRIDE = 8, 4
-# What it is called in a file.
+# Its name in a file.
 PART = "denoiser"
 
 
 def compress_spectrum(spectrum: Tensor) -> Tensor:
-    """Compress the magnitudes of a complex spectrum of any shape, and keep its phases."""
+    """Compress the magnitudes of a complex spectrum of any shape and keep its phases."""
     return spectrum * (spectrum.abs() + FLOOR) ** (COMPRESSION - 1)
 
 
 def expand_spectrum(spectrum: Tensor) -> Tensor:
-    """Undo `compress_spectrum`, but for its floor."""
+    """Invert `compress_spectrum`, except for its floor."""
     return spectrum * spectrum.abs().clamp(min=1e-8) ** (1 / COMPRESSION - 1)
 
 
 class FrequencyConv(nn.Module):
-    """A residual convolution of width 3 over the sub-bands of a frame, as one matrix product.
+    """Residual convolution of width 3 over the sub-bands of a frame, as one matrix product.
 
     Shape:
         - x: (M, F, C); output: (M, F, C)
@@ -49,12 +49,12 @@ class FrequencyConv(nn.Module):
 
 
 class RecurrentBlock(nn.Module):
-    """Memory over time for each band, with the same weights for all, then a mix of the bands of a frame, with the same weights for all channels.
+    """GRU over time with weights shared by all bands, then mixing of the bands of a frame with weights shared by all channels.
 
     Shape:
-        - x: (B, T, F, C); memory: (1, B * F, C); output: the same two shapes
+        - x: (B, T, F, C); memory: (1, B * F, C), the state of the GRU; output: the same two shapes
 
-    Source: the RNNFormer block of FastEnhancer (Ahn et al., 2025), its attention between bands replaced by the token mixing of MLP-Mixer
+    Source: the RNNFormer block of FastEnhancer (Ahn et al., 2025), with its attention between bands replaced by the token mixing of MLP-Mixer
     (Tolstikhin et al., 2021), which trains several times faster on a CPU.
     """
 
@@ -78,10 +78,9 @@ class RecurrentBlock(nn.Module):
 
 
 class Denoiser(nn.Module):
-    """Multiply each bin of a compressed spectrum by a complex number, so that speech is left.
+    """Denoiser: a complex mask for each bin of the compressed spectrum.
 
-    Time is seen only through the memory of `RecurrentBlock`, so a frame depends on none after it: with the memory handed on, frames one at a
-    time give what all frames at once give.
+    It is causal, as only the GRUs of `RecurrentBlock` combine frames: with their states passed on, streaming equals offline.
 
     Shape:
         - wav: (B, N); output: (B, N)
@@ -96,7 +95,7 @@ class Denoiser(nn.Module):
         super().__init__()
         self.config = config
         c, width = config.channels, config.width
-        # The highest bin is none of the network's: it gets the mask of the one below.
+        # The highest bin is not an input of the network; it gets the mask of the one below.
         self.n_sub = (config.n_fft // 2) // STRIDE
         self.register_buffer("window", torch.hann_window(config.n_fft).sqrt(), persistent=False)
         self.input = nn.Linear(2 * KERNEL, c)
@@ -121,7 +120,7 @@ class Denoiser(nn.Module):
 
     @property
     def latency(self) -> int:
-        """Samples from what is heard to what is made of it."""
+        """Longest delay from input to output, in samples."""
         return self.config.n_fft
 
     def analyse(self, wav: Tensor) -> Tensor:
@@ -135,19 +134,19 @@ class Denoiser(nn.Module):
         return torch.istft(spectrum, c.n_fft, c.hop_length, window=self.window, length=n_samples)
 
     def start(self, n_batch: int) -> list[Tensor]:
-        """Return the memory of every block before anything was heard."""
+        """Return the initial state of every block."""
         c, device = self.config, self.window.device
         return [torch.zeros(1, n_batch * c.n_bands, c.width, device=device) for _ in range(c.n_blocks)]
 
     def masks(self, compressed: Tensor, memory: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
-        """Return the complex masks of frames, and the memory after them.
+        """Return the complex masks of frames, and the state after them.
 
         Args:
             compressed: (B, F, T) complex, from `compress_spectrum`.
-            memory: What an earlier call returned; None at the start of a recording.
+            memory: State returned by the previous call; None at the start of a recording.
 
         Returns:
-            Masks (B, F, T), complex, and the memory.
+            Masks (B, F, T), complex, and the state of each block.
         """
         b, _, t = compressed.shape
         bins = torch.view_as_real(compressed[:, :-1].transpose(1, 2)).reshape(b * t, -1, 2)
@@ -167,29 +166,29 @@ class Denoiser(nn.Module):
         for conv in self.decoder:
             x = conv(x)
         said = self.output(self.out_norm(x)).float().view(b * t, self.n_sub, KERNEL // STRIDE, STRIDE, 2)
-        # Overlap and add: the second half of a sub-band's bins lies over the first half of the next one's.
+        # Overlap-add: the second half of a sub-band's bins overlaps the first half of the next one's.
         low, high = said[:, :, 0], said[:, :, 1]
         whole = F.pad(low, (0, 0, 0, 0, 0, 1)) + F.pad(high, (0, 0, 0, 0, 1, 0))
         whole = whole.reshape(b * t, -1, 2)[:, edge : edge + 2 * self.config.n_fft // 4]
-        # The bins at both ends lie under one sub-band only.
+        # The bins at both ends are in one sub-band only.
         mask = torch.view_as_complex(whole.contiguous()).view(b, t, -1).transpose(1, 2)
         return torch.cat([mask, mask[:, -1:]], dim=1), kept
 
     def filter(self, spectrum: Tensor, memory: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
-        """Return the clean spectrum (B, F, T) of a noisy one, and the memory after it; arguments as of `masks`."""
+        """Return the denoised spectrum (B, F, T), and the state after it; arguments as of `masks`."""
         compressed = compress_spectrum(spectrum)
         masks, memory = self.masks(compressed, memory)
         return expand_spectrum(masks * compressed), memory
 
     def forward(self, wav: Tensor) -> Tensor:
         n, hop = wav.shape[-1], self.config.hop_length
-        # One frame more, so that the last samples lie under two windows as all others do.
+        # One more frame, so that two windows overlap at the last samples too.
         spectrum = self.analyse(F.pad(wav, (0, hop)))
         return self.synthesise(self.filter(spectrum)[0], n + hop)[..., :n]
 
 
 def _bands(n_sub: int, n_bands: int) -> Tensor:
-    """Return overlapping triangles (n_bands, n_sub), narrow at low and wide at high frequencies."""
+    """Return overlapping triangular filters (n_bands, n_sub), narrow at low and wide at high frequencies."""
     # Half linear, half logarithmic: no band is narrower than a sub-band.
     at = torch.linspace(0, 1, n_bands)
     centres = (0.45 * at + 0.55 * (torch.exp(3.0 * at) - 1) / (torch.exp(torch.tensor(3.0)) - 1)) * (n_sub - 1)
@@ -200,5 +199,5 @@ def _bands(n_sub: int, n_bands: int) -> Tensor:
 
 
 def denoiser_of(sizes: dict[str, Any]) -> Denoiser:
-    """Build a denoiser from the plain data of its config, as a file holds them."""
+    """Build a denoiser from its config as plain data, as stored in a file."""
     return Denoiser(from_dict(DenoiserConfig, sizes, PART))

@@ -1,4 +1,4 @@
-"""Training the denoiser: clean speech, spoilt in ways that speech is spoilt, and the way back."""
+"""Training of the denoiser: degradation of clean speech, and the loss of its recovery."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from vcae.training.config import DenoiseRecipe, NoisingConfig
 from vcae.training.draws import Draws
 from vcae.training.objectives import Objective
 
-# What a room adds within this time of the direct sound is left to the speech.
+# Reflections within this time of the direct sound belong to the target.
 EARLY_S = 0.03
-# What is heard is this far, at most, above and below the level of `TARGET_LEVEL`.
+# Largest distance of the input's level above and below `TARGET_LEVEL`.
 LOUDER_DB, QUIETER_DB = 8.0, 24.0
-# Errors 30 dB under the speech count as none.
+# Errors 30 dB below the speech are negligible.
 SMALLEST_ERROR = 1e-3
-# Weight of the spectrum with its phases, over 1 less it for magnitudes alone.
+# Weight of the complex spectrum; the rest is the weight of the magnitudes.
 PHASE_SHARE = 0.3
 SPECTRUM_WEIGHT = 10.0
-# Container, coding and rate in Hz of the damage by codecs; a number is the compression level, where the format has one.
+# Codecs: container, coding, rate in Hz, and the compression level if the format has one.
 CODECS = (
     ("OGG", "OPUS", 16000, 1.0),
     ("MP3", "MPEG_LAYER_III", 16000, 0.99),
@@ -39,10 +39,10 @@ CODECS = (
 
 
 class Noising:
-    """Rooms, noises, band limits and codecs, drawn for each item of a batch.
+    """Random rooms, noises, band limits, codecs and clipping for each item of a batch.
 
     Args:
-        config: How often which.
+        config: Probabilities.
         sample_rate: Hz.
 
     Raises:
@@ -61,59 +61,59 @@ class Noising:
             raise DataError(f"the bank {config.bank} lacks {error}; make it again with recipes/denoise/prepare.py") from error
 
     def __call__(self, wav: Tensor, others: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
-        """Spoil a batch.
+        """Degrade a batch.
 
         Args:
             wav: (B, N) clean speech.
-            others: (B, N') speech of which babble is made.
+            others: (B, N') speech for babble.
             draws: Source of randomness.
 
         Returns:
-            What is heard (B, N), at a random level, and what is to be made of it (B, N), at the same.
+            The input (B, N), at a random level, and its target (B, N), at the same level.
         """
         c, (n_batch, n) = self.config, wav.shape
         chance = draws.uniform(n_batch, 5).to(wav.device)
-        heard, clean = self._in_rooms(wav, chance[:, 0] < c.room, draws)
+        noisy, clean = self._in_rooms(wav, chance[:, 0] < c.room, draws)
         snr = c.snr_min_db + draws.uniform(n_batch, 1).to(wav.device) * (c.snr_max_db - c.snr_min_db)
         noise = self._noises(n, others, draws).to(wav.device)
-        gain = active_rms(heard) / noise.square().mean(dim=1, keepdim=True).sqrt().clamp(min=1e-5) * 10 ** (-snr / 20)
-        heard = heard + noise * gain * (chance[:, 1:2] >= c.no_noise)
+        gain = active_rms(noisy) / noise.square().mean(dim=1, keepdim=True).sqrt().clamp(min=1e-5) * 10 ** (-snr / 20)
+        noisy = noisy + noise * gain * (chance[:, 1:2] >= c.no_noise)
         limited = chance[:, 2] < c.band_limit
         cut = self._band_limits(n, n_batch, draws).to(wav.device)
         if bool(limited.any()):
-            heard, clean = heard.clone(), clean.clone()
-            heard[limited], clean[limited] = _filter(heard[limited], cut[limited]), _filter(clean[limited], cut[limited])
+            noisy, clean = noisy.clone(), clean.clone()
+            noisy[limited], clean[limited] = _filter(noisy[limited], cut[limited]), _filter(clean[limited], cut[limited])
         damaged, clipped = chance[:, 3] < c.codec, chance[:, 4] < c.clipping
         which, top = (draws.uniform(n_batch) * len(CODECS)).long(), 0.2 + 0.6 * draws.uniform(n_batch)
-        rows = list(heard)
+        rows = list(noisy)
         for row in range(n_batch):
             if clipped[row]:
                 limit = float(rows[row].abs().max() * top[row])
                 rows[row] = rows[row].clamp(-limit, limit)
             if damaged[row]:
                 rows[row] = torch.from_numpy(codec_damage(rows[row].cpu().numpy(), int(which[row]))).to(wav.device)
-        heard = torch.stack(rows)
+        noisy = torch.stack(rows)
         louder = draws.uniform(n_batch, 1).to(wav.device) * (LOUDER_DB + QUIETER_DB) - QUIETER_DB
-        level = TARGET_LEVEL * 10 ** (louder / 20) / active_rms(heard).clamp(min=1e-4)
-        return heard * level, clean * level
+        level = TARGET_LEVEL * 10 ** (louder / 20) / active_rms(noisy).clamp(min=1e-4)
+        return noisy * level, clean * level
 
     def _in_rooms(self, wav: Tensor, inside: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
-        """Return the speech, the chosen items of it in a room each, and what of that comes early."""
+        """Return the speech, with the chosen items reverberated, and its target with early reflections only."""
         chosen = (draws.uniform(len(wav)) * len(self.rooms)).long()
-        # The further the talker, the less the direct sound counts.
+        # A random distance: late reflections are weighted by it.
         late = draws.uniform(len(wav), 1)[inside.cpu()].to(wav.device)
         if not bool(inside.any()):
             return wav, wav
         whole = self.rooms[chosen[inside.cpu()]].to(wav.device)
         early = whole.clone()
         early[:, round(EARLY_S * self.sample_rate) :] = 0
-        heard, clean = wav.clone(), wav.clone()
-        heard[inside] = _convolve(wav[inside], early + (whole - early) * (0.3 + 0.7 * late))
+        noisy, clean = wav.clone(), wav.clone()
+        noisy[inside] = _convolve(wav[inside], early + (whole - early) * (0.3 + 0.7 * late))
         clean[inside] = _convolve(wav[inside], early)
-        return heard, clean
+        return noisy, clean
 
     def _noises(self, n: int, others: Tensor, draws: Draws) -> Tensor:
-        """Return noises (B, n): one kind each, or the sum of two or three at different levels, of another colour."""
+        """Return noises (B, n): each is one noise, or a sum of two or three at different levels, randomly filtered."""
         c, n_batch = self.config, len(others)
         more, gains = draws.uniform(n_batch, 2), draws.uniform(n_batch, 2)
         kind, drawn = draws.uniform(3, n_batch), draws.uniform(3, n_batch, 4)
@@ -134,7 +134,7 @@ class Noising:
         return _filter(total, self._colours(n, n_batch, draws, 4.0))
 
     def _piece(self, n: int, drawn: list[float], first: int, end: int) -> Tensor:
-        """Return a piece (n,) of one of the bank's noises from `first` to `end`, played faster or slower, and now and then backwards."""
+        """Return a segment (n,) of one of the bank's noises from `first` to `end`, at a random speed and sometimes reversed."""
         which, place, speed, turned = drawn
         i = first + int(which * (end - first))
         start, stop = self.bounds[i], self.bounds[i + 1]
@@ -143,7 +143,7 @@ class Noising:
             start += int(place * (stop - start - wanted))
             sound = self.audio[start : start + wanted].float() / 32767
         else:
-            # A short sound comes again and again, with pauses.
+            # A short sound is repeated, with pauses.
             sound = F.pad(self.audio[start:stop].float() / 32767, (0, round((0.1 + 0.4 * place) * self.sample_rate)))
             sound = sound.repeat(-(-wanted // len(sound)) + 1)[int(place * len(sound)) :][:wanted]
         piece = F.interpolate(sound[None, None], n, mode="linear")[0, 0]
@@ -155,7 +155,7 @@ class Noising:
         return 10 ** (F.interpolate(knots, n // 2 + 1, mode="linear", align_corners=True)[:, 0] / 20)
 
     def _band_limits(self, n: int, n_batch: int, draws: Draws) -> Tensor:
-        """Return the gains (B, n // 2 + 1) of band limits: telephones, old recordings, low rates."""
+        """Return the gains (B, n // 2 + 1) of random band limits, as of telephones, old recordings and low rates."""
         high, low = draws.uniform(n_batch, 1), draws.uniform(n_batch, 1)
         hz = torch.linspace(0, self.sample_rate / 2, n // 2 + 1)[None]
         top = 2500 + 5000 * high
@@ -178,14 +178,14 @@ def _filter(wav: Tensor, gains: Tensor) -> Tensor:
 
 
 def _convolve(wav: Tensor, response: Tensor) -> Tensor:
-    # A length that the transform is fast for.
+    # A length with a fast transform.
     n = next_fast_len(wav.shape[-1] + response.shape[-1], real=True)
     whole: Tensor = torch.fft.irfft(torch.fft.rfft(wav, n) * torch.fft.rfft(response, n), n)
     return whole[..., : wav.shape[-1]]
 
 
 def _babble(n: int, others: Tensor, draws: Draws) -> Tensor:
-    """Return 1 to 6 other voices each, (B, n)."""
+    """Return sums of 1 to 6 other voices, (B, n)."""
     n_batch, n_voices = len(others), (1 + 6 * draws.uniform(len(others), 1)).long()
     rows = (draws.uniform(n_batch, 6) * (n_batch - 1)).long() + 1
     total = torch.zeros(n_batch, n)
@@ -197,7 +197,7 @@ def _babble(n: int, others: Tensor, draws: Draws) -> Tensor:
 
 
 def codec_damage(wav: np.ndarray, which: int) -> np.ndarray:
-    """Return a signal (N,), at 16 kHz, after one of `CODECS`, as long as it was."""
+    """Return a signal (N,), at 16 kHz, decoded from one of `CODECS`, with its length."""
     import soundfile
 
     container, coding, rate, level = CODECS[which]
@@ -210,16 +210,16 @@ def codec_damage(wav: np.ndarray, which: int) -> np.ndarray:
 
 
 class DenoiseObjective(Objective):
-    """Find the masks that leave the clean speech.
+    """Loss of the denoiser: compressed spectrum and waveform error of the denoised speech.
 
-    The cleaned sound is compared as it sounds, not as the masks meant it: its spectrum is taken again. Magnitudes are compressed. All is
-    compared at one level, so that quiet recordings count as much as loud ones.
+    The spectrum is that of the resynthesised waveform, so that inconsistent masks are penalised. Levels are normalised, so that quiet
+    recordings count as much as loud ones.
 
     Args:
-        recipe: All numbers.
+        recipe: The settings.
 
     Source: the loss on compressed spectra, Braun and Tashev, A consolidated view of loss functions for supervised deep learning-based speech
-    enhancement (2021).
+    enhancement (2021); the asymmetric weight, which protects words, Wang et al., VoiceFilter-Lite (2020).
     """
 
     def __init__(self, recipe: DenoiseRecipe) -> None:
@@ -233,18 +233,19 @@ class DenoiseObjective(Objective):
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         with torch.no_grad(), torch.autocast(batch["wav"].device.type, enabled=False):
-            heard, clean = self.noising(batch["wav"], batch["reference"], Draws.of(batch, 1))
-            spectrum = self.model.analyse(heard)
+            noisy, clean = self.noising(batch["wav"], batch["reference"], Draws.of(batch, 1))
+            spectrum = self.model.analyse(noisy)
             compressed = compress_spectrum(spectrum)
             scale = TARGET_LEVEL / active_rms(clean).clamp(min=1e-5)
             clean = clean * scale
-            wanted = compress_spectrum(self.model.analyse(clean))
+            target = compress_spectrum(self.model.analyse(clean))
         masks, _ = self.model.masks(compressed)
-        with torch.autocast(heard.device.type, enabled=False):
-            made = self.model.synthesise(expand_spectrum(masks * compressed), heard.shape[-1]) * scale
-            sounding = compress_spectrum(self.model.analyse(made))
-            phases = (sounding - wanted).abs().square().mean()
-            magnitudes = (sounding.abs() - wanted.abs()).square().mean()
+        with torch.autocast(noisy.device.type, enabled=False):
+            made = self.model.synthesise(expand_spectrum(masks * compressed), noisy.shape[-1]) * scale
+            estimate = compress_spectrum(self.model.analyse(made))
+            phases = (estimate - target).abs().square().mean()
+            difference = estimate.abs() - target.abs()
+            magnitudes = (difference.square() * torch.where(difference < 0, self.recipe.attenuation_weight, 1.0)).mean()
             power = clean.square().mean(dim=1).clamp(min=1e-6)
             error = ((made - clean).square().mean(dim=1) / power + SMALLEST_ERROR).log10().mean()
         spectra = PHASE_SHARE * phases + (1 - PHASE_SHARE) * magnitudes
