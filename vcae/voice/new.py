@@ -28,9 +28,6 @@ MAX_SPREAD = 2.0
 MAX_DRAWS = 1000
 # Seconds of speech that a new voice counts as: its frames are synthetic, and pulling conversions more strongly to them sounds worse.
 HEARD_S = 1.0
-import os
-
-WITH_REFERENCE = bool(int(os.environ.get("WR", "1")))
 
 
 @lru_cache(maxsize=1)
@@ -102,8 +99,8 @@ def _audible(model: Engine, known: Priors, drawn: Description) -> Voice:
         (None, None),
         errors,
         HEARD_S,
-        reference=describe_reference(model, [recording.mel.float()]) if WITH_REFERENCE else None,
-        recordings=(recording,) if WITH_REFERENCE else (),
+        reference=describe_reference(model, [recording.mel.float()]),
+        recordings=(recording,),
         origin=Origin.of(model),
     )
 

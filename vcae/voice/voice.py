@@ -83,7 +83,7 @@ class Voice:
         speech_s: Seconds of sound, without pauses.
         decoder: Decoder fine-tuned to this voice; None for the checkpoint's.
         reference: Keys and values for the decoder's attention; None without attention, or if unknown.
-        recordings: Recordings that it was measured on, at most `KEPT_S` in total; empty for a mixed or generated voice.
+        recordings: Recordings that it was measured on, at most `KEPT_S` in total; those of a generated voice are synthetic; empty for a mixed one.
         origin: Checkpoint that measured it; None if unknown.
         decoder_weights: Weights of a fine-tuned decoder that `fit_voice` has not built yet; None otherwise.
         parts: The mixed voices with their weights; empty for a voice that is not mixed.
