@@ -1,9 +1,8 @@
 import json
 
-import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from tests.conftest import CLIPS, ROOT
 from vcae import checkpoint
@@ -13,8 +12,6 @@ from vcae.training.cache import prepare_cache, read_manifest
 from vcae.training.config import ConversionRecipe
 from vcae.training.conversion import ConversionObjective, _move_f0
 from vcae.training.data import CropDataset, SpeechCache
-from vcae.training.denoise import active_rms
-from vcae.training.draws import Draws
 from vcae.training.trainer import Trainer
 
 
@@ -63,7 +60,7 @@ def test_a_change_of_nothing_leaves_the_recording(cache):
     batch = batch_of(objective.recipe)
     mel = objective.log_mel(batch["wav"])
     f0 = batch["f0"][:, : mel.shape[-1]]
-    none, whole = (objective.convert(mel, f0, torch.full((len(mel), 1, 1), share))[0] for share in (0.0, 1.0))
+    none, whole = (objective.convert(mel, f0, torch.full((len(mel), 1, 1), share)) for share in (0.0, 1.0))
     assert torch.allclose(none, mel, atol=1e-5)
     assert (whole - mel).abs().mean() > 0.1
 
@@ -73,7 +70,7 @@ def test_without_the_recording_the_teachers_conversion_is_heard(cache):
     batch = batch_of(objective.recipe)
     mel = objective.log_mel(batch["wav"])
     f0 = batch["f0"][:, : mel.shape[-1]]
-    few, many = (objective.convert(mel, f0, torch.full((len(mel), 1, 1), share))[0] for share in (0.1, 1.0))
+    few, many = (objective.convert(mel, f0, torch.full((len(mel), 1, 1), share)) for share in (0.1, 1.0))
     assert torch.equal(few, many)
 
 
@@ -87,7 +84,7 @@ def test_a_crop_never_looks_up_itself(cache, monkeypatch):
         objective(batch_of(objective.recipe, index))
     group = objective.recipe.data.crops_a_speaker
     for given in seen:
-        found = given[5].unflatten(1, (group, -1)) > -1
+        found = given[3].unflatten(1, (group, -1)) > -1
         for row, crops in enumerate(found):
             assert not bool(crops[row % group].any())
             assert bool(crops.any())
@@ -120,76 +117,6 @@ def test_with_a_critic_both_learn(cache, tmp_path):
     changed = {k.split(".")[0] for k, v in trainer.objective.state_dict().items() if not torch.equal(v, before[k])}
     assert changed == {"model", "critic"}
     assert not any("critic" in key for key in load_file(tmp_path / "last.safetensors"))
-
-
-@pytest.fixture(scope="module")
-def bank(tmp_path_factory):
-    """Two noises, and a room whose echo comes after 50 ms."""
-    path = tmp_path_factory.mktemp("bank") / "noise.safetensors"
-    rng, room = np.random.default_rng(0), torch.zeros(1, 1600)
-    room[0, 0], room[0, 800] = 1.0, 0.8
-    audio = torch.from_numpy((rng.standard_normal(64000) * 3000).astype(np.int16))
-    bounds = torch.tensor([0, 32000, 64000])
-    save_file({"audio": audio, "bounds": bounds, "rooms": room, "n_recorded": torch.tensor(1)}, path)
-    return path
-
-
-def noising_of(bank):
-    return {
-        "bank": str(bank),
-        "snr_min_db": 0.0,
-        "snr_max_db": 5.0,
-        "no_noise": 0.0,
-        "recorded": 0.5,
-        "synthetic": 0.5,
-        "codec": 0.0,
-    }
-
-
-def test_degraded_crops_keep_their_level_and_the_others_their_samples(cache, bank):
-    objective = ConversionObjective(recipe_of(cache, noising=noising_of(bank))).train()
-    batch = batch_of(objective.recipe)
-    wav = batch["wav"]
-    degraded = objective.degrade(wav, Draws.of(batch, 1))
-    first = torch.arange(len(wav)) % objective.recipe.data.crops_a_speaker == 0
-    assert torch.equal(degraded[~first], wav[~first])
-    assert torch.allclose(active_rms(degraded[first]), active_rms(wav[first]), rtol=1e-3)
-    assert bool(((degraded - wav)[first].square().mean(-1) > 0.1 * wav[first].square().mean(-1)).all())
-    assert torch.equal(degraded, objective.degrade(wav, Draws.of(batch, 1)))
-    assert objective.eval().degrade(wav, Draws.of(batch, 1)) is None
-
-
-def test_the_target_of_degraded_crops_stays_clean(cache, bank, monkeypatch):
-    seen = []
-    for changes in ({}, {"noising": noising_of(bank)}):
-        objective = ConversionObjective(recipe_of(cache, **changes)).train()
-        monkeypatch.setattr(
-            objective, "_losses", lambda *given: seen.append(given) or dict.fromkeys(("mel", "difference"), torch.zeros(()))
-        )
-        objective(batch_of(objective.recipe))
-    assert torch.equal(seen[0][0], seen[1][0])
-    assert torch.equal(seen[0][1], seen[0][0])
-    assert not torch.allclose(seen[1][1], seen[1][0], atol=0.1)
-
-
-def test_conversions_are_judged_by_content_and_voice(cache, tmp_path):
-    trainer = trainer_of(recipe_of(cache, tmp_path, converted_share=0.5, critic_weight=0.05, train={"log_every": 1}))
-    trainer.run(until=3)
-    first = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[0])
-    assert first["content"] > 0
-    assert 0 < first["voice"] < 2
-    expected = first["mel"] + 0.5 * first["difference"] + 0.1 * first["content"] + 0.1 * first["voice"] + first["critic"]
-    assert first["loss"] == pytest.approx(expected + 0.05 * first["passing"] / 200, abs=1e-4)
-
-
-def test_the_judges_of_conversions_stay_and_the_decoder_learns(cache):
-    objective = ConversionObjective(recipe_of(cache, converted_share=0.5)).train()
-    losses = objective(batch_of(objective.recipe))
-    (losses["content"] + losses["voice"]).backward()
-    moved = {k.split(".")[0] for k, p in objective.named_parameters() if p.grad is not None and bool(p.grad.abs().sum() > 0)}
-    assert moved == {"model"}
-    assert all(p.grad is None for p in objective.model.the_speaker_encoder().parameters())
-    assert all(p.grad is None for p in objective._teacher[0].parameters())
 
 
 def test_the_average_is_what_is_saved_and_goes_on_bit_for_bit(cache, tmp_path):

@@ -146,11 +146,7 @@ class ConversionObjective(Objective):
     @torch.no_grad()
     def degrade(self, wav: Tensor, draws: Draws) -> Tensor | None:
         """Return crops (B, N), the first ones of each speaker degraded, at the level that they had; None without noising, and in validation."""
-        if (
-            self.noising is None
-            or not self.training
-            or round(self.recipe.degraded_share * self.recipe.data.crops_a_speaker) == 0
-        ):
+        if self.noising is None or not self.training or round(self.recipe.degraded_share * self.recipe.data.crops_a_speaker) == 0:
             return None
         group = self.recipe.data.crops_a_speaker
         chosen = torch.arange(len(wav)) % group < round(self.recipe.degraded_share * group)

@@ -58,8 +58,8 @@ def critic_losses(
 
     Returns:
         `critic`: squared error of the critic, whose gradient reaches the critic only. `passing`: squared distance of the decoded patches'
-        scores from a recording's; `features`: mean absolute distance of the critic's features on the first B. The gradients of these two
-        reach the decoder only.
+        scores from a recording's; `features`: mean absolute distance of the critic's features on the first B. The gradients of these two reach the decoder
+        only.
     """
     voices = speaker_embedding if decoded_embedding is None else decoded_embedding
     on_real, wanted = critic(real, speaker_embedding)
