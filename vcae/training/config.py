@@ -176,21 +176,13 @@ class ConversionRecipe:
     feature_weight: float = 0.0
     critic_width: int = 16
     critic_warmup_steps: int = 200
-    # Degradation of what the encoders get, as for the denoiser, and the fraction of each speaker's crops with it; null: none.
-    noising: NoisingConfig | None = None
-    degraded_share: float = 0.5
-    # Fraction of the batch that is also converted to another speaker, and weights of the losses on it: content and voice.
-    converted_share: float = 0.0
-    content_weight: float = 0.1
-    voice_weight: float = 0.1
 
     def __post_init__(self) -> None:
         require(
             self.change_min <= self.change_max,
             f"change_min is {self.change_min}; it must not be above change_max ({self.change_max})",
         )
-        within(self, 0, 1, "no_reference", "hidden_reference", "degraded_share", "converted_share")
-        at_least(self, 0, "content_weight", "voice_weight")
+        within(self, 0, 1, "no_reference", "hidden_reference")
         at_least(self, 0, "difference_weight", "critic_weight", "feature_weight", "critic_warmup_steps")
         require(self.data.crops_a_speaker >= 2, "data.crops_a_speaker must be at least 2: crops are each other's reference")
         require(

@@ -3,12 +3,7 @@
 The input of the content encoder is each crop converted to another voice by a frozen checkpoint, and the decoder has to reconstruct the recording.
 A code with information on the voice would have the wrong voice, so it need not be narrow and may contain everything that both voices share.
 
-Two additions are off by default. Noise, rooms and codecs degrade what the encoders get, and the target stays clean. And some crops are also
-converted to another speaker of the batch, as at inference; three frozen judges take the place of the missing recording: the teacher's content
-encoder, the speaker encoder, and the critic.
-
-Source: training on own conversions as in CFLOW-VC and Palindromic VC; roles of synthetic and real speech as in X-VC; losses on unpaired
-conversions by content, speaker and adversary as in Kaneko et al., StarGAN-VC2 (2019), and Li et al., StarGANv2-VC (2021); see
+Source: training on own conversions as in CFLOW-VC and Palindromic VC; roles of synthetic and real speech as in X-VC; see
 `recipes/conversion/README.md`.
 """
 
@@ -31,7 +26,6 @@ from vcae.model.decoder import log_f0_mean
 from vcae.model.reference import Reference
 from vcae.training.config import ConversionRecipe
 from vcae.training.critic import MelCritic, critic_losses
-from vcae.training.denoise import Noising, active_rms
 from vcae.training.draws import Draws
 from vcae.training.objectives import Objective, borrow, set_mel_moments
 from vcae.training.perturb import Perturbation
@@ -71,7 +65,6 @@ class ConversionObjective(Objective):
         self._teacher = [teacher]
         speaker = recipe.model.speaker
         assert speaker is not None
-        self.noising = None if recipe.noising is None else Noising(recipe.noising, recipe.model.mel.sample_rate)
         self.critic = (
             MelCritic(speaker.speaker_dim, recipe.critic_width) if recipe.critic_weight or recipe.feature_weight else None
         )
@@ -91,10 +84,7 @@ class ConversionObjective(Objective):
             mel = self.log_mel(batch["wav"])
             f0 = batch["f0"][:, : mel.shape[-1]]
         change = r.change_min + (r.change_max - r.change_min) * draws.uniform(n, 1, 1)
-        converted, latent = self._convert(mel, f0, change.to(mel.device))
-        degraded = self.degrade(batch["wav"], draws)
-        heard = mel if degraded is None else self.log_mel(degraded)
-        seen = self.perturb((converted + heard - mel).float(), Draws.of(batch, 2))
+        seen = self.perturb(self._convert(mel, f0, change.to(mel.device)).float(), Draws.of(batch, 2))
         # Masked reference for each crop: itself, a random number of the group's other crops, and some steps of the rest.
         hidden = torch.eye(group, dtype=torch.bool).repeat(n // group, 1)
         order = draws.uniform(n, group).masked_fill(hidden, -1.0).argsort(dim=1, descending=True)
@@ -105,10 +95,8 @@ class ConversionObjective(Objective):
         log_weights = torch.where(hidden[..., None] | some, HIDDEN, 0.0).flatten(1).to(mel.device)
         gate = (draws.uniform(n, 1, 1) >= r.no_reference).float().to(mel.device)
         noise = draws.normal(n, r.model.content.latent_dim, steps).to(mel.device) if self.training else None
-        losses = dict(self._losses(mel, heard, seen, latent, f0, log_weights, gate, noise))
+        losses = dict(self._losses(mel, seen, f0, log_weights, gate, noise))
         losses["loss"] = losses["mel"] + r.difference_weight * losses["difference"]
-        if r.converted_share:
-            losses["loss"] = losses["loss"] + r.content_weight * losses["content"] + r.voice_weight * losses["voice"]
         if self.critic is not None:
             # The index of a training batch is its step, so the weight is the same after a resume; those of validation are beyond the warm-up.
             grown = min(1.0, (int(batch["index"]) + 1) / max(r.critic_warmup_steps, 1))
@@ -123,16 +111,13 @@ class ConversionObjective(Objective):
         return F.normalize(own.sum(1, keepdim=True) - own, dim=-1).flatten(0, 1)
 
     @torch.no_grad()
-    def convert(self, mel: Tensor, f0: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
+    def convert(self, mel: Tensor, f0: Tensor, change: Tensor) -> Tensor:
         """Convert crops (B, n_mels, T) to the voice of the next speaker of the batch, by the teacher.
 
         Args:
             mel: (B, n_mels, T), natural log magnitude.
             f0: (B, T) in Hz, 0 where unvoiced.
             change: (B, 1, 1), factor on the change of voice; see `add_change`.
-
-        Returns:
-            The converted mel, as long, and the teacher's content latent (B, latent_dim', T') of the crops.
         """
         teacher, group = self._teacher[0].to(mel.device), self.recipe.data.crops_a_speaker
         latent = teacher.encode_content(mel)
@@ -140,67 +125,26 @@ class ConversionObjective(Objective):
         voice, reference = speaker.roll(group, dims=0), _roll(teacher.encode_reference(mel), group)
         other = teacher.decode(latent, _move_f0(f0, f0.roll(group, dims=0)), voice, reference=reference)
         if not self.recipe.add_change:
-            return other, latent
-        return mel + change * (other - teacher.decode(latent, f0, speaker)), latent
-
-    @torch.no_grad()
-    def degrade(self, wav: Tensor, draws: Draws) -> Tensor | None:
-        """Return crops (B, N), the first ones of each speaker degraded, at the level that they had; None without noising, and in validation."""
-        if self.noising is None or not self.training or round(self.recipe.degraded_share * self.recipe.data.crops_a_speaker) == 0:
-            return None
-        group = self.recipe.data.crops_a_speaker
-        chosen = torch.arange(len(wav)) % group < round(self.recipe.degraded_share * group)
-        degraded = wav.clone()
-        with torch.autocast(wav.device.type, enabled=False):
-            noisy, _ = self.noising(wav[chosen], wav[chosen], draws)
-            degraded[chosen] = noisy * active_rms(wav[chosen]) / active_rms(noisy).clamp(min=1e-5)
-        return degraded
+            return other
+        return mel + change * (other - teacher.decode(latent, f0, speaker))
 
     def _rebuild(
-        self,
-        mel: Tensor,
-        heard: Tensor,
-        seen: Tensor,
-        wanted_latent: Tensor,
-        f0: Tensor,
-        log_weights: Tensor,
-        gate: Tensor,
-        noise: Tensor | None,
+        self, mel: Tensor, seen: Tensor, f0: Tensor, log_weights: Tensor, gate: Tensor, noise: Tensor | None
     ) -> dict[str, Tensor]:
         model, group = self.model, self.recipe.data.crops_a_speaker
         with torch.no_grad():
-            embedding = self.embeddings(heard)
+            embedding = self.embeddings(mel)
         latent = model.content_encoder(model.normalize(seen), active_frames(seen), None)
         content = latent if noise is None else latent + self.recipe.model.content.latent_noise * noise
-        keys = values = reference = None
+        reference = None
         if model.decoder.reference_encoder is not None:
-            values = _shared(model.decoder.reference_encoder(model.normalize(heard)), group)
-            keys = _shared(content.transpose(1, 2), group)
-            reference = Reference(keys, values, log_weights)
+            values = model.decoder.reference_encoder(model.normalize(mel))
+            reference = Reference(_shared(content.transpose(1, 2), group), _shared(values, group), log_weights)
         rebuilt = model.decoder(content, f0.shape[-1], embedding, f0, None, log_f0_mean(f0), reference, gate).float()
         wanted = model.normalize(mel)
         error = rebuilt - wanted
         losses = {"mel": error.abs().mean(), "difference": error.diff(dim=-1).abs().mean()}
-        n = round(self.recipe.converted_share * len(mel) / group) * group
-        voices, decoded = embedding, rebuilt
-        if n:
-            other = None if keys is None or values is None else _roll(Reference(keys, values), group)
-            moved, voice = _move_f0(f0, f0.roll(group, dims=0))[:n], embedding.roll(group, dims=0)[:n]
-            first = None if other is None else Reference(other.keys[:n], other.values[:n])
-            made = model.decoder(content[:n], f0.shape[-1], voice, moved, None, log_f0_mean(moved), first).float()
-            losses |= self._judge(made, wanted_latent[:n], voice, active_frames(mel[:n]))
-            voices, decoded = torch.cat([embedding, voice]), torch.cat([rebuilt, made])
-        return losses if self.critic is None else losses | critic_losses(self.critic, wanted, decoded, embedding, voices)
-
-    def _judge(self, made: Tensor, wanted_latent: Tensor, voice: Tensor, active: Tensor) -> dict[str, Tensor]:
-        """Return the losses of conversions (B, n_mels, T), normalised: the distance of their content, and of their voice, from those wanted."""
-        teacher, model = self._teacher[0], self.model
-        found = teacher.content_encoder(teacher.normalize(made * model.mel_deviation + model.mel_mean), active, None)
-        own = model.the_speaker_encoder()(made, active, None)
-        return {
-            "content": (found.float() - wanted_latent.float()).abs().mean(),
-            "voice": 1 - (own.float() * voice.float()).sum(-1).mean(),
-        }
+        return losses if self.critic is None else losses | critic_losses(self.critic, wanted, rebuilt, embedding)
 
 
 def _shared(x: Tensor, group: int) -> Tensor:

@@ -44,29 +44,25 @@ class MelCritic(nn.Module):
         return self.output(x) + fitting, features
 
 
-def critic_losses(
-    critic: MelCritic, real: Tensor, decoded: Tensor, speaker_embedding: Tensor, decoded_embedding: Tensor | None = None
-) -> dict[str, Tensor]:
+def critic_losses(critic: MelCritic, real: Tensor, decoded: Tensor, speaker_embedding: Tensor) -> dict[str, Tensor]:
     """Return the losses of the critic and those of the decoder under the critic; one backward pass serves both.
 
     Args:
         critic: Discriminator of mels.
         real: (B, n_mels, T), mels of recordings, normalised.
-        decoded: (B', n_mels, T), decoded mels, normalised; the first B are reconstructions of `real`, the others conversions.
-        speaker_embedding: (B, speaker_dim), of `real`.
-        decoded_embedding: (B', speaker_dim), of `decoded`; the same when None.
+        decoded: (B, n_mels, T), decoded mels, normalised.
+        speaker_embedding: (B, speaker_dim).
 
     Returns:
         `critic`: squared error of the critic, whose gradient reaches the critic only. `passing`: squared distance of the decoded patches'
-        scores from a recording's; `features`: mean absolute distance of the critic's features on the first B. The gradients of these two reach the decoder
+        scores from a recording's; `features`: mean absolute distance of the critic's features. The gradients of these two reach the decoder
         only.
     """
-    voices = speaker_embedding if decoded_embedding is None else decoded_embedding
     on_real, wanted = critic(real, speaker_embedding)
-    on_decoded, _ = critic(decoded.detach(), voices)
+    on_decoded, _ = critic(decoded.detach(), speaker_embedding)
     still = {name: parameter.detach() for name, parameter in critic.named_parameters()}
-    judged, found = torch.func.functional_call(critic, still, (decoded, voices))
-    matching = sum((a[: len(b)] - b.detach()).abs().mean() for a, b in zip(found, wanted, strict=True)) / len(wanted)
+    judged, found = torch.func.functional_call(critic, still, (decoded, speaker_embedding))
+    matching = sum((a - b.detach()).abs().mean() for a, b in zip(found, wanted, strict=True)) / len(wanted)
     return {
         "critic": (on_real - 1).square().mean() + on_decoded.square().mean(),
         "passing": (judged - 1).square().mean(),
