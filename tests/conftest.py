@@ -1,4 +1,5 @@
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from vcae.model.config import AutoencoderConfig
 from vcae.vocoder.config import VocoderConfig
 from vcae.vocoder.neural import HarmonicNoiseVocoder
 
+# The defaults of whoever runs the tests are not those of the tests.
+os.environ["VCAE_CONFIG"] = os.devnull
 ROOT = Path(__file__).parent.parent
 CLIPS = ROOT / "demo" / "clips"
 TINY = {

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from vcae.audio.channels import ChannelMeter, mix_down
+from vcae.audio.channels import ChannelMeter, RunningMixer, mix_down
 from vcae.audio.io import check_sound, read_sound
 
 
@@ -49,3 +49,30 @@ def test_a_change_of_channels_in_mid_file_is_seen_as_a_whole(tmp_path, speech):
     silence = np.zeros(16000 * 40, np.float32)
     left, right = np.concatenate([speech, silence]), np.concatenate([silence, speech])
     assert np.allclose(read(tmp_path, left, right), (left + right) / 2, atol=1e-6)
+
+
+def stream(*channels, block=1280):
+    """Return what a stream's mixer makes of channels that arrive block by block."""
+    mixer, both = RunningMixer(len(channels), 16000), np.stack(channels, axis=1)
+    return np.concatenate([mixer(both[at : at + block]) for at in range(0, len(both), block)])
+
+
+def test_a_stream_turns_antiphase_channels_and_leaves_out_dead_ones(speech):
+    assert np.allclose(stream(speech, -speech), speech, atol=1e-6)
+    assert np.allclose(stream(speech, 0 * speech), speech, atol=1e-6)
+    assert np.allclose(stream(speech, speech), speech, atol=1e-6)
+    other = np.roll(speech, 4000) * 0.5
+    assert np.allclose(stream(speech, other)[40000:], ((speech + other) / 2)[40000:], atol=1e-6)
+    assert not stream(0 * speech, 0 * speech).any()
+
+
+def test_a_stream_follows_a_capsule_that_fails_and_never_flips_its_sign(speech):
+    half = len(speech) // 2
+    left = speech * (np.arange(len(speech)) < half)
+    mixed = stream(left, -0.9 * speech)
+    assert np.allclose(mixed[: half - 1280], 0.95 * speech[: half - 1280], atol=1e-6)
+    # Until the failed one counts as dead the mean is quieter, by 6 dB; then it is what the other channel has, within a decibel.
+    after = mixed[half + 1280 :] / np.where(np.abs(speech) < 1e-3, np.nan, speech)[half + 1280 :]
+    assert np.nanmin(after) > 0.44
+    more = stream(np.concatenate([left, left * 0]), np.concatenate([-0.9 * speech] * 2))[-16000:]
+    assert np.allclose(more, 0.9 * speech[-16000:], atol=1e-6)

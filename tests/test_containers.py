@@ -80,6 +80,28 @@ def test_what_is_cut_off_is_read_with_a_warning(tmp_path, speech, kind, capfd):
     assert capfd.readouterr().err.count("\n") <= 1
 
 
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24"])
+def test_a_flac_that_is_cut_off_or_damaged_is_read_with_a_warning(tmp_path, speech, subtype):
+    out = io.BytesIO()
+    soundfile.write(out, speech, 16000, format="FLAC", subtype=subtype)
+    data = out.getvalue()
+    for share in (0.3, 0.9):
+        sound = read(tmp_path, data[: round(len(data) * share)], "flac")
+        assert np.allclose(sound.wav, speech[: len(sound.wav)], atol=1e-4)
+        # Up to its last whole frame.
+        assert share - 0.15 < len(sound.wav) / len(speech) < share + 0.15
+        (line,) = sound.warnings
+        assert f"a.flac is cut off or damaged: {sound.duration_s:.2f} of 6." in line
+    middle = len(data) // 2
+    sound = read(tmp_path, data[:middle] + bytes(5000) + data[middle + 5000 :], "flac")
+    assert 5.5 < sound.duration_s < 6.69
+    assert np.allclose(sound.wav[:30000], speech[:30000], atol=1e-4)
+    assert np.allclose(sound.wav[-30000:], speech[-30000:], atol=1e-4)
+    assert "is cut off or damaged" in sound.warnings[0]
+    with pytest.raises(AudioError, match=r"a\.flac"):
+        read(tmp_path, data[:100], "flac")
+
+
 def test_a_part_that_was_cut_off_before_it_was_joined(tmp_path, speech):
     for kind in ("mp3", "ogg"):
         data = encoded(kind, speech)

@@ -267,3 +267,17 @@ def test_live_looks_up_the_reference(attending_checkpoint, heard, speech):
         for v in (voice, replace(voice, reference=None, recordings=()))
     )
     assert np.abs(with_it - without).max() > 0.05 * np.abs(with_it).max()
+
+
+def test_stereo_is_mixed_as_files_are(model, heard, speech):
+    voice, prior = heard
+    short = speech[:32000]
+    one, two = (LiveConverter(model, voice, prior) for _ in range(2))
+    mono = np.concatenate(_run(one, short))
+    stereo = np.concatenate(_run(two, np.stack([short, -short], axis=1)))
+    assert np.allclose(stereo, mono, atol=1e-4)
+    data = to_pcm(np.stack([short, 0 * short], axis=1).reshape(-1))
+    header = bytearray(wav_header(16000))
+    header[22:24], header[32:34] = struct.pack("<H", 2), struct.pack("<H", 4)
+    read = np.concatenate(list(PcmReader(io.BytesIO(bytes(header) + data)).blocks(0.08)))
+    assert np.allclose(read, short, atol=1e-4)

@@ -30,7 +30,7 @@ def prepare() -> None:
     """
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
-    if allowed_cores() < _own_cores():
+    if allowed_cores() < cores_by_affinity():
         os.environ.setdefault(THREADS, str(allowed_cores()))
 
 
@@ -92,11 +92,18 @@ def allowed_cores(cgroups: Path = CGROUPS, own: Path = OWN_CGROUPS) -> int:
 
     Source: the kernel's admin guide, cgroup-v2.rst (cpu.max) and scheduler/sched-bwc.rst (cpu.cfs_quota_us).
     """
+    quota = quota_of_cores(cgroups, own)
+    return max(math.floor(min(cores_by_affinity(), math.inf if quota is None else quota)), 1)
+
+
+def quota_of_cores(cgroups: Path = CGROUPS, own: Path = OWN_CGROUPS) -> float | None:
+    """Return the limit of the control groups in cores, or None without one; arguments as `allowed_cores`."""
     shares = [share for folder in _cpu_groups(cgroups, own) if (share := _cpu_share(folder)) is not None]
-    return max(math.floor(min([_own_cores(), *shares])), 1)
+    return min(shares, default=None)
 
 
-def _own_cores() -> int:
+def cores_by_affinity() -> int:
+    """Return the number of cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -163,7 +163,7 @@ class SoundReader:
         n = 0
         for part in self._layout.parts:
             with closing(self._open(part)) as opened:
-                for block in self._blocks_of(opened):
+                for block in self._blocks_of(opened, part):
                     n += len(block)
                     _check_length(n, self.sample_rate, self.channels, self.name, self._max_s)
                     yield block
@@ -171,10 +171,11 @@ class SoundReader:
             stated, seconds = self._layout.stated_s, n / self.sample_rate
             of = f" of {stated:.2f}" if stated and stated > seconds else ""
             self._warn(f"is cut off: {seconds:.2f}{of} s could be read; get a whole copy of it")
-        if 0 < self._expected < 1 << 60 and n < self._expected:
-            raise AudioError(f"{self.name} is truncated: {n} of {self._expected} samples could be read; get a whole copy of it")
+        if 0 < n < self._expected < 1 << 60:
+            of = f"{n / self.sample_rate:.2f} of {self._expected / self.sample_rate:.2f} s"
+            self._warn(f"is cut off or damaged: {of} could be read; get a whole copy of it")
 
-    def _blocks_of(self, opened: Any) -> Iterator[np.ndarray]:
+    def _blocks_of(self, opened: Any, part: Part) -> Iterator[np.ndarray]:
         rate, channels = int(opened.samplerate), int(opened.channels)
         if isinstance(opened, MediaFile):
             try:
@@ -183,7 +184,7 @@ class SoundReader:
                 raise _unreadable(self.name, error) from error
             self._warnings += [line for line in opened.warnings if line not in self._warnings]
             return
-        blocks = self._sndfile_blocks(opened, channels)
+        blocks = self._sndfile_blocks(opened, channels, part)
         if (rate, channels) == (self.sample_rate, self.channels):
             yield from blocks
             return
@@ -191,15 +192,36 @@ class SoundReader:
         for mono in resample_blocks((block.mean(axis=1) for block in blocks), rate, self.sample_rate):
             yield np.repeat(mono[:, None], self.channels, axis=1)
 
-    def _sndfile_blocks(self, opened: Any, channels: int) -> Iterator[np.ndarray]:
+    def _sndfile_blocks(self, opened: Any, channels: int, part: Part) -> Iterator[np.ndarray]:
+        n = 0
         while True:
             try:
                 block = opened.read(max(BLOCK_SAMPLES // channels, 1), dtype="float32", always_2d=True)
             except (OSError, RuntimeError) as error:
-                raise _unreadable(self.name, error) from error
+                yield from self._after_error(part, n, error)
+                return
             if not len(block):
                 return
+            n += len(block)
             yield block
+
+    def _after_error(self, part: Part, n: int, error: Exception) -> Iterator[np.ndarray]:
+        """Yield the samples after the first n of a part where libsndfile failed, such as in a FLAC that is cut off; ffmpeg goes on."""
+        found = 0
+        try:
+            with closing(MediaFile(cast(BinaryIO, PartFile(self.file, part)), self.name)) as media:
+                for block in media.blocks():
+                    found += len(block)
+                    rest = block[max(len(block) - max(found - n, 0), 0) :]
+                    if len(rest):
+                        yield rest
+        except (OSError, AudioError):
+            if found <= n:
+                raise _unreadable(self.name, error) from error
+        if not found:
+            raise _unreadable(self.name, error) from error
+        if not self._expected:
+            self._warn(f"is cut off or damaged: {max(found, n) / self.sample_rate:.2f} s could be read; get a whole copy of it")
 
     def _warn(self, line: str) -> None:
         if line not in self._warnings:

@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from vcae.audio.channels import RunningMixer
 from vcae.audio.io import check_rate
 from vcae.errors import AudioError
 
@@ -45,21 +46,22 @@ class PcmReader:
         check_rate(self.sample_rate, "the stream")
 
     def blocks(self, block_s: float) -> Iterator[np.ndarray]:
-        """Yield mono samples (n,), float32, `block_s` seconds at a time; the last block may be shorter.
+        """Yield mono samples (n,), float32, mixed by `RunningMixer`, `block_s` seconds at a time; the last block may be shorter.
 
         Raises:
             AudioError: For samples that are NaN or infinite.
         """
+        mixer = RunningMixer(self._channels, self.sample_rate)
         width = 3 if self._type == "i24" else np.dtype(self._type).itemsize
         size = max(round(block_s * self.sample_rate), 1) * self._channels * width
         while True:
             data = _read_fully(self._stream, size)
             whole = len(data) // (self._channels * width) * self._channels * width
             if whole:
-                wav = _decode(data[:whole], self._type).reshape(-1, self._channels).mean(axis=1, dtype=np.float32)
-                if not np.isfinite(wav).all():
+                block = _decode(data[:whole], self._type).reshape(-1, self._channels)
+                if not np.isfinite(block).all():
                     raise AudioError("the stream holds samples that are NaN or infinite; repair the program that writes it")
-                yield wav
+                yield mixer(block)
             if len(data) < size:
                 return
 

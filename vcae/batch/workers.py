@@ -102,8 +102,9 @@ class Converter(EngineWorker):
             self._voices.find(self.engine, self._speakers, clips)
 
     def settings(self, job: Job) -> dict[str, Any]:
-        """Return the voice and the options."""
-        return {"voice": self._voices.describe(job.speakers), "options": asdict(self._options)}
+        """Return the voice, the options, and the denoiser if it is used."""
+        used = {"denoiser": FoundFile(find("denoiser")).sha256} if self._options.denoise else {}
+        return {"voice": self._voices.describe(job.speakers), "options": asdict(self._options), **used}
 
     def make(self, job: Job, source: SoundReader, talk: Talk) -> Made:
         """Convert."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,6 +18,7 @@ from vcae.cli import (
     copy,
     demo,
     denoise,
+    doctor,
     embed,
     evaluate,
     generate,
@@ -28,7 +30,8 @@ from vcae.cli import (
     units,
     voice,
 )
-from vcae.cli.common import EXIT_USER_ERROR
+from vcae.cli.common import EXIT_USER_ERROR, user_errors
+from vcae.cli.defaults import set_defaults
 from vcae.cli.help import App
 from vcae.environment import prepare_command
 from vcae.signals import exit_on_signals
@@ -40,7 +43,6 @@ MAIN, RESEARCH, SERVING = "Commands", "Research", "In a browser, over HTTP"
 app = App(
     help="Voice conversion on a laptop, offline: the words of one recording in the voice of another.",
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 app.command("convert", rich_help_panel=MAIN)(convert.convert)
 app.command("reconstruct", rich_help_panel=RESEARCH)(copy.reconstruct)
@@ -55,6 +57,7 @@ app.command("stream", rich_help_panel=MAIN)(stream.stream)
 app.command("plot", rich_help_panel=RESEARCH)(plot.plot)
 app.command("interpolate", rich_help_panel=MAIN)(generate.interpolate)
 app.command("info", rich_help_panel=MAIN)(info.info)
+app.command("doctor", rich_help_panel=MAIN)(doctor.doctor)
 app.command("demo", rich_help_panel=SERVING)(demo.demo)
 app.command("serve", rich_help_panel=SERVING)(demo.serve)
 app.command("evaluate", rich_help_panel=RESEARCH)(evaluate.evaluate)
@@ -72,12 +75,24 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback()
+@user_errors
 def root(
+    ctx: typer.Context,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="VCAE_CONFIG",
+            show_envvar=False,
+            metavar="FILE",
+            help="TOML file with defaults of options, in place of config.toml in your folder for settings (vcae doctor says which).",
+        ),
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Voice conversion on a laptop, offline: the words of one recording in the voice of another."""
+    set_defaults(ctx, config)
 
 
 def main() -> None:
@@ -85,12 +100,13 @@ def main() -> None:
     exit_on_signals()
     prepare_command()
     _fill_in_closed_streams()
-    logging.addLevelName(logging.WARNING, "warning")
+    for level in (logging.DEBUG, logging.INFO, logging.WARNING):
+        logging.addLevelName(level, logging.getLevelName(level).lower())
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     code: object = 0
     broken: OSError | None = None
     try:
-        app()
+        app(prog_name=None if sys.argv[0].endswith("__main__.py") else "vcae")
     except SystemExit as done:
         code = done.code
     except OSError as error:

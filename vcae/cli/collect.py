@@ -12,6 +12,7 @@ import typer
 from vcae.batch.jobs import Job, Outcome, plan
 from vcae.batch.worker import Talk, Worker
 from vcae.cli.common import progress
+from vcae.cli.defaults import given
 from vcae.cli.many import FAILED, INTERRUPTED, Build, Jobs, bar, outcomes, say_failed, say_left_out, say_warnings
 from vcae.cli.sources import Run
 from vcae.errors import AudioError, ConfigError, VcaeError
@@ -47,7 +48,7 @@ def plan_collected(worker: type[Worker], sources: Sequence[str], run: Run) -> li
     Raises:
         VcaeError: If there are none, or --resume is given without --out-dir.
     """
-    if run.resume and run.out_dir is None:
+    if run.resume and run.out_dir is None and given("resume"):
         raise ConfigError("--resume needs --out-dir: results that are collected in one output are always computed completely")
     left_out = list[str]()
     jobs = plan(sources, None, (), worker.ending, worker.sources, run.glob, worker.columns, left_out)

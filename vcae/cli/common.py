@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import re
 import sys
@@ -23,6 +24,7 @@ from vcae.errors import AudioError, VcaeError
 P = ParamSpec("P")
 R = TypeVar("R")
 EXIT_USER_ERROR = 2
+log = logging.getLogger(__name__)
 
 
 class Device(str, Enum):
@@ -81,6 +83,7 @@ def user_errors(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except VcaeError as error:
+            log.debug("the error is from here:", exc_info=True)
             with contextlib.suppress(VcaeError, BrokenPipeError):
                 say(as_option(f"error: {error}"), sys.stderr)
             raise typer.Exit(EXIT_USER_ERROR) from None

@@ -99,7 +99,7 @@ def convert(
         ),
     ] = None,
 ) -> None:
-    """Convert SOURCES to the voice of --speaker. Exits with 1 if one of several failed.
+    """Convert SOURCES to the voice of --speaker.
 
     Example: vcae convert talk.mp3 --speaker friend.wav -o talk-as-friend.wav
     """

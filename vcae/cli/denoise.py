@@ -22,7 +22,7 @@ def denoise(
     strength: Annotated[float, typer.Option(metavar="0..1", help="0: unchanged, 1: full denoising.")] = DENOISE_STRENGTH,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Remove noise from the speech of SOURCES. Exits with 1 if one of several failed.
+    """Remove noise from the speech of SOURCES.
 
     Example: vcae denoise talk.mp3 -o clean.wav
     """

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import inspect
+import logging
 from collections.abc import Callable
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Annotated, Any, TypeVar, cast, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -13,7 +16,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 # Groups of options that many commands have, by name. All others are in the group Options.
 OUTPUT, COMPUTATION = "Output", "Computation"
 GROUPS = {
-    **dict.fromkeys(("output", "csv_file", "force", "quiet", "json"), OUTPUT),
+    **dict.fromkeys(("output", "csv_file", "force", "quiet", "verbose", "json"), OUTPUT),
     **dict.fromkeys(("checkpoint", "device", "seed"), COMPUTATION),
 }
 
@@ -38,6 +41,26 @@ def _readable(parameter: Any) -> Any:
 def _paragraphs(text: str | None) -> str | None:
     """Join the lines of each paragraph, which are as wide as the source's and not as the terminal."""
     return text and "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+
+
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Say in detail what is done, and where an error is from.")]
+
+
+def _with_verbose(function: F) -> F:
+    """Return a command with the option --verbose, which makes vcae's log print everything."""
+    hints = get_type_hints(function, include_extras=True)
+
+    @wraps(function)
+    def called(*args: Any, verbose: bool = False, **options: Any) -> Any:
+        if verbose:
+            logging.getLogger("vcae").setLevel(logging.DEBUG)
+        return function(*args, **options)
+
+    own = [p.replace(annotation=hints.get(p.name, p.annotation)) for p in inspect.signature(function).parameters.values()]
+    more = inspect.Parameter("verbose", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=VerboseOption)
+    called.__signature__ = inspect.Signature([*own, more])  # type: ignore[attr-defined]
+    called.__annotations__ = {p.name: p.annotation for p in (*own, more)}
+    return cast(F, called)
 
 
 class _Readable:
@@ -74,5 +97,11 @@ class App(typer.Typer):
         super().__init__(cls=Group, no_args_is_help=True, context_settings=names, **settings)
 
     def command(self, name: str | None = None, **settings: Any) -> Callable[[F], F]:
-        """Register a command; arguments as `typer.Typer.command`."""
-        return super().command(name, **{"cls": Command, **settings})
+        """Register a command, with the option --verbose; arguments as `typer.Typer.command`."""
+        register = super().command(name, **{"cls": Command, **settings})
+
+        def command(function: F) -> F:
+            register(_with_verbose(function))
+            return function
+
+        return command

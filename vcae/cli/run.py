@@ -16,6 +16,7 @@ import typer
 from vcae.batch.jobs import REPORT, Job, Outcome, append_report, is_table, plan, read_report, write_report
 from vcae.batch.worker import Talk, Worker
 from vcae.cli.common import Stopwatch, output_path, progress, report, say
+from vcae.cli.defaults import given
 from vcae.cli.many import FAILED, INTERRUPTED, Build, Jobs, bar, outcomes, say_failed, say_left_out, say_warnings
 from vcae.cli.sources import Run
 from vcae.errors import AudioError, ConfigError
@@ -91,7 +92,7 @@ def _only(sources: Sequence[str], run: Run) -> str:
         kind = f"{source} is a pattern"
     if kind is not None:
         raise ConfigError(f"{kind}; give a folder for the outputs with --out-dir instead of -o")
-    if run.glob is not None or run.resume or run.jobs:
+    if any(value and given(name) for name, value in (("glob", run.glob), ("jobs", run.jobs), ("resume", run.resume))):
         raise ConfigError(f"{source} is one recording; --glob, --jobs and --resume go with --out-dir")
     return source
 

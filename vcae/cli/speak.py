@@ -72,7 +72,7 @@ def speak(
     seed: SeedOption = 0,
     checkpoint: CheckpointOption = "vq",
 ) -> None:
-    """Speak the units of SOURCES in the voice of --speaker. Exits with 1 if one of several failed.
+    """Speak the units of SOURCES in the voice of --speaker.
 
     Example: vcae speak talk.jsonl --speaker friend.wav -o said.wav
     """

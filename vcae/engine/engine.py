@@ -107,6 +107,10 @@ class Engine:
                 "(a codec is for vcae.Codec, a ladder for reconstruct with code_dim)"
             )
         self.mel_config = part.config.mel
+        log.info(
+            "checkpoint %s, sha256 %s, on %s with %d threads",
+            *(self.checkpoint.path, self.checkpoint.sha256[:16], self.device, torch.get_num_threads()),
+        )
         self.log_mel = LogMel(self.mel_config).to(self.device)
 
     def __repr__(self) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vcae.audio.channels import RunningMixer
 from vcae.audio.f0 import F0_MIN_HZ, continuous_log_f0, estimate_f0_sections, log_f0_statistics
 from vcae.audio.frames import ACTIVE_RANGE, gaussian_smooth
 from vcae.audio.loudness import MAX_CUT_DB, MAX_RAISE_DB, PEAK_LIMIT, SMOOTH_FRAMES, TARGET_LEVEL
@@ -236,6 +237,7 @@ class LiveConverter:
         if self._options.strength != 1:
             raise ConfigError(f"strength is {self._options.strength}; live it can only be 1")
         self._vocoder = model.the_vocoder()
+        self._mixer: RunningMixer | None = None
         with torch.inference_mode():
             self._start(prior)
 
@@ -264,7 +266,18 @@ class LiveConverter:
 
     @torch.inference_mode()
     def __call__(self, block: np.ndarray) -> np.ndarray:
-        """Add `block_samples` samples at the model's rate, and return the converted samples that are ready: as many, fewer at the start."""
+        """Convert a block.
+
+        Args:
+            block: `block_samples` samples at the model's rate, (n,) or (n, channels), which are mixed by `RunningMixer`.
+
+        Returns:
+            The converted samples that are ready: as many, fewer at the start.
+        """
+        if block.ndim == 2:
+            if self._mixer is None:
+                self._mixer = RunningMixer(block.shape[1], self.sample_rate)
+            block = self._mixer(block)
         past, n, hop = self._past, self._n, self._hop
         past.wav = np.concatenate([past.wav[len(block) :], block])
         self._taken += len(block)

@@ -136,7 +136,7 @@ def hear_speech(
             continue
         # A shorter clip may be speech without a pause.
         if speech.range_db < NOISY_DB and speech.speech_s >= MIN_JUDGED_S:
-            warnings.append(f"{name} is noisy ({speech.range_db:.0f} dB between speech and pauses); --denoise cleans it first")
+            warnings.append(f"{name} is noisy ({speech.range_db:.0f} dB between speech and pauses); denoise it first")
         keep = torch.from_numpy(speech.keep).to(seen.mel.device)
         kept.append(Analysis(np.zeros(0, np.float32), seen.mel[..., keep], seen.f0[:, keep], seen.level))
     where = names[0] if len(names) == 1 else f"the {len(names)} references"
