@@ -1,6 +1,7 @@
 """What of a reference is speech, and what is said of one that is not fit."""
 
 import json
+import math
 import subprocess
 import sys
 
@@ -45,6 +46,21 @@ def noise(n=48000, level=0.1):
 def test_what_is_no_speech_is_refused(model, speech, tone, make):
     with pytest.raises(AudioError, match=r"^0\.0 s of speech found in clip 0; give 3 s or more$"):
         hear(model, make(speech, tone))
+
+
+def test_a_whisper_is_used_with_a_warning(model, other):
+    """Speech with its voicing replaced by noise keeps the voice, but for its pitch."""
+    seen = model.analyse_sound(Sound(other, 16000, "x"))
+    whisper = model.vocode(seen.mel, 0 * seen.f0)[0].numpy()
+    voice, voiced = hear(model, whisper), hear(model, other)
+    assert math.isnan(voice.log_f0_median)
+    assert voice.speech_s == pytest.approx(voiced.speech_s, rel=0.3)
+    assert float((voice.speaker_embedding * voiced.speaker_embedding).sum()) > 0.85
+    assert voice.warnings == (
+        "no voiced speech was found in clip 0; it is used as a whisper, which does not tell the voice's pitch",
+    )
+    made = model.convert(other[:32000], 16000, reference=voice)
+    assert np.isfinite(made.wav).all()
 
 
 @pytest.mark.parametrize("floor", [0.0, 1e-3])
