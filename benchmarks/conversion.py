@@ -48,8 +48,6 @@ def main() -> None:
         "--targets-with-s", type=float, default=0.0, help="only targets of whom there is so much; --reference-s when 0"
     )
     parser.add_argument("--self", action="store_true", help="convert speakers to themselves")
-    parser.add_argument("--match", default="auto", help="how far frames are drawn to the reference's, 0 to 1, or auto")
-    parser.add_argument("--detail", default="auto", help="how much of the source's detail is kept, 0 to 1")
     parser.add_argument("--live", action="store_true", help="as `vcae stream` does: in blocks, with running statistics")
     parser.add_argument("--label", default="vcae")
     parser.add_argument("--out", type=Path, default=Path("out/pairs"))
@@ -63,7 +61,7 @@ def main() -> None:
     for n, pair in enumerate(choose_own_pairs(*which) if args.self else choose_pairs(*which, pool_s)):
         source, judged = (root / row["path"] for row in (pair.source, pair.judged))
         sound, references = read_sound(source), read_references(root, pair, args.reference_s)
-        voice, options = voice_from_sounds(model, references), ConvertOptions(match=args.match, detail=args.detail)
+        voice, options = voice_from_sounds(model, references), ConvertOptions()
         if args.live:
             wav = convert_live(LiveConverter(model, voice, model.analyse_sound(references[0]), options), sound)
         else:

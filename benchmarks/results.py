@@ -25,7 +25,7 @@ COLUMNS = {
     "vocoder": {**WORDS, **NATURAL, **COPIES},
     "codec": {**WORDS, **NATURAL, **COPIES},
     "denoise": {
-        "moonshine_wer": WORDS["moonshine_wer"],
+        "whisper_wer": WORDS["whisper_wer"],
         **NATURAL,
         "stoi": "STOI",
         "pesq_wb": "PESQ-wb",

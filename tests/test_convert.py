@@ -12,15 +12,13 @@ from vcae.audio.loudness import active_level
 from vcae.errors import AudioError, CheckpointError, ConfigError
 from vcae.voice.matching import Errors
 from vcae.voice.pitch import convert_f0
-from vcae.voice.retrieval import Frames, retrieve
 from vcae.voice.speaking import speak
 from vcae.voice.voice import Voice, describe_voice
 
 
 def _voice(median_hz=200.0, spread=0.2):
     errors = Errors(torch.zeros(1, 5), torch.zeros(1, 80), torch.zeros(1))
-    frames = Frames(torch.zeros(1, 121), torch.zeros(1, 80), torch.zeros(1))
-    return Voice(torch.zeros(1, 8), math.log(median_hz), spread, (None, None), errors, frames, 5.0)
+    return Voice(torch.zeros(1, 8), math.log(median_hz), spread, (None, None), errors, 5.0)
 
 
 @pytest.fixture(scope="module")
@@ -94,22 +92,6 @@ def test_several_references_are_weighted_by_speech(model, clips):
     assert near[0] < near[1] < 1.0
 
 
-def test_match_draws_the_mel_to_the_references_frames(model, converted):
-    source, reference, _ = converted
-    voice = describe_voice(model, [model.analyse(reference, 16000)])
-    encoding = model.encode(source, 16000)
-    mels = [speak(model, encoding.latent, encoding.f0, voice, match) for match in (0.0, 0.5, 1.0)]
-    unasked = speak(model, encoding.latent, encoding.f0, voice)
-
-    def far(mel):
-        normalized = model.autoencoder.normalize(mel)
-        return (retrieve(mel, normalized, encoding.f0, voice.frames, 1.0) - mel).abs().mean()
-
-    assert far(mels[0]) > far(mels[1]) > far(mels[2])
-    # The decoder attends to the reference itself, so that nothing more is drawn to it unless asked for.
-    assert torch.equal(unasked, mels[0])
-
-
 def test_a_short_source_is_not_held_to_its_distribution(model, converted):
     source, reference, _ = converted
     voice = describe_voice(model, [model.analyse(reference, 16000)])
@@ -117,27 +99,19 @@ def test_a_short_source_is_not_held_to_its_distribution(model, converted):
     moves = []
     for wav in (source[16000:32000], source):
         encoding = model.encode(wav, 16000)
-        held, loose = (speak(model, encoding.latent, encoding.f0, v, 0.0) for v in (voice, free))
+        held, loose = (speak(model, encoding.latent, encoding.f0, v) for v in (voice, free))
         moves.append(float((held - loose).abs().mean()))
     assert 0 < moves[0] < 0.5 * moves[1]
 
 
-def test_detail_and_match_are_heard(model, converted):
+def test_match_and_detail_have_no_effect_and_warn(model, converted):
     source, reference, wav = converted
-    for options in ({"detail": 1.0}, {"match": 0.5}):
-        other = model.convert(source, 16000, reference, **options).wav
-        assert np.abs(other - wav).max() > 0.01
-
-
-@pytest.mark.parametrize("match", ["often", "nan", "1.5", -0.1])
-def test_bad_match(model, converted, match):
-    with pytest.raises(ConfigError, match="allowed are auto, or 0 to 1"):
-        model.convert(converted[0], 16000, converted[1], match=match)
-
-
-def test_bad_detail(model, converted):
-    with pytest.raises(ConfigError, match=r"detail is 2.0; allowed are auto, or 0 to 1"):
-        model.convert(converted[0], 16000, converted[1], detail=2.0)
+    with pytest.warns(DeprecationWarning, match="convert: (match|detail) has no effect any more") as given:
+        other = model.convert(source, 16000, reference, match=0.5, detail="auto").wav
+    assert sorted(str(w.message).split()[1] for w in given) == ["detail", "match"]
+    assert np.array_equal(other, wav)
+    with pytest.raises(TypeError, match="convert has no argument matched"):
+        model.convert(source, 16000, reference, matched=0.5)
 
 
 def test_shortest_source(model, converted):

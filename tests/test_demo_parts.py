@@ -15,6 +15,8 @@ from vcae import AudioError, BitstreamError, CheckpointError, ConfigError, read_
 pytest.importorskip("gradio", reason="gradio is not installed: pip install 'vcae[demo]'")
 from vcae.demo.limits import Limits, read_uploads
 from vcae.demo.studio import StoppedError, Studio, plain, reports_errors
+from vcae.demo.work import denoise_file
+from vcae.figures.plot import view_sound
 
 
 @pytest.fixture
@@ -335,3 +337,13 @@ def test_clips_and_cards_are_where_they_are_looked_for():
 def test_limits_are_stated():
     said = Limits(60, 5, 7, 2, 15).sentence
     assert re.findall(r"\d+", said) == ["60", "5", "2", "7", "15"]
+
+
+def test_a_denoised_upload_keeps_its_rate_and_channels(studio, tmp_path):
+    left = soundfile.read(CLIPS / "noisy.flac")[0]
+    soundfile.write(tmp_path / "wide.wav", np.stack([left, 0.2 * left], axis=1), 22050)
+    done = denoise_file(studio, tmp_path / "wide.wav", 1.0, lambda: None)
+    info = soundfile.info(done.path)
+    assert (info.samplerate, info.channels, info.frames) == (22050, 2, len(left))
+    assert done.source.shape == done.sound.shape == (len(left), 2)
+    assert view_sound(done.sound).mel.shape == view_sound(done.source).mel.shape

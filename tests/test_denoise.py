@@ -1,5 +1,7 @@
-"""The denoiser: its filter, its sections, its files; and the shipped one on real noise."""
+"""The denoiser: its masks, its memory, its rates and channels, its files; and the shipped one on real noise."""
 
+import dataclasses
+import io
 import json
 import subprocess
 import sys
@@ -13,8 +15,9 @@ import vcae
 from tests.conftest import CLIPS, ROOT
 from vcae import checkpoint
 from vcae.audio.io import Sound, read_comment, read_sound
+from vcae.cli.stream import _denoise, _Tally
 from vcae.config import to_dict
-from vcae.engine.denoise import Cleaner
+from vcae.engine.denoise import Cleaner, RunningDenoiser, _FullBand
 from vcae.errors import AudioError, CheckpointError, ConfigError
 from vcae.model.config import DenoiserConfig
 from vcae.model.denoiser import PART, Denoiser, compress_spectrum, denoiser_of
@@ -22,7 +25,7 @@ from vcae.options import ConvertOptions
 from vcae.tasks.convert import convert
 from vcae.voice.voice import voice_from_sounds
 
-TINY = DenoiserConfig(width=16, n_blocks=2)
+TINY = DenoiserConfig(channels=8, width=8, n_bands=6, n_blocks=2)
 
 
 @pytest.fixture(scope="module")
@@ -45,26 +48,133 @@ def run(*args, cwd=None, stdin=None):
     return subprocess.run([sys.executable, "-m", "vcae", *map(str, args)], cwd=cwd, input=stdin, capture_output=True)
 
 
+def small_network(seed=0):
+    torch.manual_seed(seed)
+    return Denoiser(TINY).eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A cleaner with a small untrained network, which changes what it hears."""
+    path = tmp_path_factory.mktemp("small") / "small.safetensors"
+    checkpoint.save_module(path, PART, small_network(), to_dict(TINY), {"author": "a test"})
+    return Cleaner(path, "cpu")
+
+
+@dataclasses.dataclass(frozen=True)
+class Channels:
+    """Samples (N, channels) as a source, in blocks of a length."""
+
+    wav: np.ndarray
+    sample_rate: int
+    step: int = 50000
+    name: str = "a test"
+
+    def channel_blocks(self):
+        for at in range(0, len(self.wav), self.step):
+            yield self.wav[at : at + self.step]
+
+
+def everything(cleaned):
+    return np.concatenate(list(cleaned.channel_blocks()))
+
+
 @pytest.mark.parametrize("n", [100, 300, 512, 4096, 4097, 4351])
-def test_at_first_every_sample_is_left_as_it_is(n):
-    network, wav = Denoiser(TINY).eval(), 0.1 * torch.randn(2, n)
-    torch.nn.init.zeros_(network.filters.weight)
+def test_masks_of_one_leave_every_sample_as_it_is(n):
+    network, wav = small_network(), 0.1 * torch.randn(2, n)
+    network.output.weight.zero_()
+    network.output.bias.zero_()[0::2] = 0.5
     assert network.analyse(wav).shape == (2, 257, 1 + n // 256)
-    with torch.no_grad():
-        assert torch.allclose(network.clean(wav), wav, atol=1e-5)
-        if n > 512:
-            assert torch.equal(network.restore(wav), network.log_mel(wav))
+    masks, _ = network.masks(compress_spectrum(network.analyse(wav)))
+    # The two lowest and highest bins lie under one sub-band only.
+    assert torch.allclose(masks[:, 2:-3], torch.ones_like(masks[:, 2:-3]))
+    network.output.bias[0::2] = 0.5
+    low = masks.abs()[:, :2]
+    assert torch.allclose(low, torch.full_like(low, 0.5))
 
 
-def test_the_filter_takes_what_it_says_of_each_frame():
-    network = Denoiser(TINY)
-    spectrum = torch.randn(1, 257, 6, dtype=torch.complex64)
-    weights = torch.randn(1, 3, 257, 6, dtype=torch.complex64)
-    made = network.filter(spectrum, weights)
-    by_hand = sum(weights[0, k, 40, 3] * spectrum[0, 40, 3 + k - 1] for k in range(3))
-    assert torch.allclose(made[0, 40, 3], by_hand, atol=1e-5)
-    edge = weights[0, 1, 9, 0] * spectrum[0, 9, 0] + weights[0, 2, 9, 0] * spectrum[0, 9, 1]
-    assert torch.allclose(made[0, 9, 0], edge, atol=1e-5)
+def test_a_mask_is_the_sum_of_two_sub_bands():
+    network = small_network()
+    network.output.weight.zero_()
+    bias = network.output.bias.zero_()
+    bias[2 * 5] = 1.0  # The real part of a sub-band's sixth bin: it reaches the bins 4 n + 5 - 2.
+    masks, _ = network.masks(compress_spectrum(torch.randn(1, 257, 3, dtype=torch.complex64)))
+    hit = (masks[0, :256, 1].real > 0.5).nonzero()[:, 0]
+    assert hit.tolist() == list(range(3, 256, 4))
+    assert float(masks.imag.abs().max()) == 0
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.4])
+def test_pieces_of_any_length_give_the_samples_of_the_whole(strength):
+    network, rng = small_network(), np.random.default_rng(0)
+    wav = (0.1 * rng.standard_normal((2, 20011))).astype(np.float32)
+    whole = network(torch.from_numpy(wav)).numpy()
+    whole = strength * whole + (1 - strength) * wav
+    for sizes in ([20011], [1, 700, 33, 256, 4000], [256]):
+        running, made, at = RunningDenoiser(network, 2, strength), [], 0
+        while at < wav.shape[1]:
+            n = sizes[len(made) % len(sizes)]
+            made.append(running(wav[:, at : at + n]))
+            at += n
+        made.append(running.finish())
+        assert np.allclose(np.concatenate(made, axis=1), whole, atol=1e-6)
+    assert not np.allclose(whole, wav, atol=1e-2)
+
+
+def test_nothing_after_the_latency_matters_and_all_before_can():
+    network, rng = small_network(), np.random.default_rng(1)
+    wav = (0.1 * rng.standard_normal((1, 32000))).astype(np.float32)
+    running = RunningDenoiser(network)
+    assert running.latency_ms == 32
+    given = [running(wav[:, at : at + 256]).shape[1] for at in range(0, 32000, 256)]
+    taken = np.arange(1, len(given) + 1) * 256
+    assert (taken - np.cumsum(given)).max() == 256
+    early, late = wav.copy(), wav.copy()
+    early[:, :4000] = 0
+    late[:, 20000:] = 0
+    one, before, after = (network(torch.from_numpy(x)).numpy() for x in (wav, early, late))
+    # The network's memory: what was long ago is heard still.
+    assert not np.allclose(one[:, 16000:], before[:, 16000:], atol=1e-6)
+    assert np.array_equal(one[:, : 20000 - 512], after[:, : 20000 - 512])
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100, 48000])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_any_rate_and_channels_stay(small, rate, channels):
+    rng = np.random.default_rng(2)
+    wav = (0.1 * rng.standard_normal((11 * rate + 77, channels))).clip(-1, 1).astype(np.float32)
+    cleaned = small.clean(Channels(wav, rate))
+    assert (cleaned.sample_rate, cleaned.n_channels) == (rate, channels)
+    assert cleaned.duration_s == pytest.approx(11 + 77 / rate)
+    made = everything(cleaned)
+    assert made.shape == wav.shape
+    assert not np.allclose(made, wav, atol=1e-2)
+    assert np.array_equal(made, everything(cleaned))
+    assert np.allclose(everything(small.clean(Channels(wav, rate), 0.0)), wav, atol=1e-6)
+    if channels == 2:
+        one = everything(small.clean(Channels(wav[:, :1], rate)))
+        assert np.allclose(made[:, :1], one, atol=1e-5)
+
+
+def test_the_band_above_follows_the_band_below():
+    network, rate = small_network(), 48000
+    time = np.arange(rate) / rate
+    high = 0.1 * np.sin(2 * np.pi * 12000 * time)
+    below = 0.1 * np.sin(2 * np.pi * 6000 * time)
+    wav = (high + below).astype(np.float32)[:, None]
+    network.output.weight.zero_()
+    for left in (1.0, 0.3):
+        network.output.bias.zero_()[0::2] = 0.5 * left**0.3
+        made = np.concatenate([*_run_band(network, rate, wav)])[rate // 4 : -rate // 4, 0]
+        spectrum = np.abs(np.fft.rfft(made)) / len(made) * 2
+        bins = [round(hz * len(made) / rate) for hz in (6000, 12000)]
+        assert spectrum[bins] == pytest.approx([0.1 * left] * 2, rel=0.03)
+
+
+def _run_band(network, rate, wav):
+    band = _FullBand(network, rate, 1, 1.0)
+    for at in range(0, len(wav), 7000):
+        yield band(wav[at : at + 7000].T, last=at + 7000 >= len(wav)).T
 
 
 def test_compression_keeps_phases_and_squeezes_magnitudes():
@@ -72,19 +182,6 @@ def test_compression_keeps_phases_and_squeezes_magnitudes():
     made = compress_spectrum(spectrum)
     assert torch.allclose(made.abs(), torch.tensor([5**0.3, 0.5**0.3, 0.0]), atol=1e-3)
     assert torch.allclose(made[:2].angle(), spectrum[:2].angle(), atol=1e-6)
-
-
-def test_nothing_beyond_its_reach_matters():
-    network, wav = Denoiser(TINY).eval(), 0.1 * torch.randn(1, 16000)
-    torch.nn.init.normal_(network.filters.weight, std=0.1)
-    changed = wav.clone()
-    changed[:, 10000:] = 0
-    with torch.no_grad():
-        one, other = network.clean(wav), network.clean(changed)
-    first = 10000 - network.reach * 256
-    assert first > 1000
-    assert torch.allclose(one[:, :first], other[:, :first], atol=1e-6)
-    assert not torch.allclose(one[:, 9000:10000], other[:, 9000:10000], atol=1e-3)
 
 
 def test_the_shipped_one_helps_where_the_noise_is_and_hardly_harms_without(cleaner, noisy, speech):
@@ -109,30 +206,69 @@ def test_strength_goes_from_nothing_to_all(cleaner, noisy):
             cleaner.sound(noisy, wrong)
 
 
-@pytest.mark.parametrize("section_s", [1.0, 2.5])
-def test_sections_give_the_same_samples(cleaner, noisy, section_s):
-    whole = cleaner.sound(noisy).wav
-    blocks = list(cleaner.clean(noisy, section_s=section_s).blocks())
-    assert len(blocks) == -(-len(noisy.wav) // round(section_s * 62.5 // 1 * 256))
-    assert np.abs(np.concatenate(blocks) - whole).max() < 1e-4
+def test_whole_streamed_and_from_the_end_of_a_pipe_agree(cleaner, noisy):
+    whole, running = cleaner.sound(noisy).wav, cleaner.running()
+    pieces = [running(noisy.wav[None, at : at + 1280]) for at in range(0, len(noisy.wav), 1280)]
+    made = np.concatenate([*pieces, running.finish()], axis=1)[0]
+    assert np.abs(made - whole).max() < 1e-4
 
 
-def test_the_level_is_kept_whatever_it_is(cleaner, noisy):
-    whole = cleaner.sound(noisy).wav
-    for gain in (0.02, 1.0):
-        made = cleaner.sound(Sound(noisy.wav * gain, 16000)).wav
-        assert np.allclose(made, whole * gain, atol=2e-3 * gain)
+def test_a_recording_outside_of_the_levels_it_knows_is_brought_there(small, noisy):
+    whole = small.sound(noisy).wav
+    quiet, quieter = (small.sound(Sound(noisy.wav * gain, 16000)).wav for gain in (1e-2, 2e-3))
+    assert np.allclose(quieter, 0.2 * quiet, atol=1e-6)
+    assert not np.allclose(quiet, 1e-2 * whole, atol=1e-5)
 
 
-def test_from_python_in_any_shape_and_rate(noisy):
-    stereo = np.stack([noisy.wav, noisy.wav], axis=1)
-    made = vcae.denoise(stereo, 16000)
-    assert made.shape == (len(noisy.wav),)
-    assert vcae.denoise(noisy.wav, 32000).shape == (-(-len(noisy.wav) // 2),)
+def test_from_python_in_any_shape_and_rate(noisy, tmp_path):
+    made = vcae.denoise(noisy.wav, 16000)
+    assert made.comment.startswith("denoised by vcae")
+    stereo = np.stack([noisy.wav, 0.5 * noisy.wav], axis=1)
+    both = vcae.denoise(stereo, 16000)
+    assert both.shape == stereo.shape
+    assert np.allclose(both.wav[:, 0], made.wav, atol=1e-5)
+    assert np.allclose(both.wav[:, 1], vcae.denoise(0.5 * noisy.wav, 16000).wav, atol=1e-5)
+    assert np.array_equal(vcae.denoise(torch.from_numpy(stereo.T.copy()), 16000).wav, both.wav)
+    assert np.allclose(vcae.denoise(both, strength=0).wav, both.wav, atol=1e-6)
+    both.save(tmp_path / "both.wav")
+    again = vcae.denoise(tmp_path / "both.wav", strength=0)
+    assert np.allclose(again.wav, both.wav, atol=1e-4)
+    assert np.allclose(np.concatenate(list(both.blocks())), both.wav.mean(axis=1))
+    assert np.array_equal(vcae.denoise(noisy).wav, made.wav)
+    assert np.allclose(vcae.denoise(CLIPS / "noisy.flac").wav, made.wav, atol=1e-6)
+    wide = vcae.denoise(noisy.wav, 48000)
+    assert (len(wide.wav), wide.sample_rate) == (len(noisy.wav), 48000)
     with pytest.raises(AudioError, match=r"at least 0\.1 s"):
         vcae.denoise(noisy.wav[:1000], 16000)
     with pytest.raises(AudioError, match="silent"):
         vcae.denoise(np.zeros(16000, np.float32), 16000)
+    with pytest.raises(AudioError, match="NaN or infinite"):
+        vcae.denoise(np.full(16000, np.nan, np.float32), 16000)
+
+
+def test_opposite_phases_are_not_silent(small, noisy):
+    made = everything(small.clean(Channels(np.stack([noisy.wav, -noisy.wav], axis=1), 16000)))
+    assert np.abs(made).max() > 0.01
+
+
+def test_what_vcae_stream_hears_is_cleaned_piece_by_piece(small, noisy):
+    tally = _Tally()
+    pieces = (noisy.wav[at : at + 1300] for at in range(0, len(noisy.wav), 1300))
+    made = np.concatenate(list(_denoise(pieces, small.running(), tally)))
+    assert np.allclose(made, small.sound(noisy).wav, atol=1e-5)
+    assert tally.work_s > 0
+
+
+@pytest.mark.slow
+def test_stream_with_denoise(noisy):
+    sent = io.BytesIO()
+    soundfile.write(sent, noisy.wav, 16000, format="WAV")
+    done = run("stream", "-s", CLIPS / "reference.flac", "--denoise", stdin=sent.getvalue())
+    assert done.returncode == 0, done.stderr
+    assert b"latency 256 ms" in done.stderr
+    made = np.frombuffer(done.stdout[44:], np.int16)
+    assert len(made) == len(noisy.wav)
+    assert np.abs(made).max() > 1000
 
 
 def test_files_are_strict(tmp_path):
@@ -146,7 +282,7 @@ def test_files_are_strict(tmp_path):
         checkpoint.load_module("vq", PART, denoiser_of)
     with pytest.raises(CheckpointError, match="is a pickle"):
         Cleaner(tmp_path / "x.pt")
-    checkpoint.save_module(path, PART, network, to_dict(DenoiserConfig(width=32, n_blocks=2)))
+    checkpoint.save_module(path, PART, network, to_dict(DenoiserConfig(channels=16, width=8, n_bands=6, n_blocks=2)))
     with pytest.raises(CheckpointError, match="does not fit its own config"):
         Cleaner(path)
     checkpoint.save_module(path, PART, network, to_dict(TINY) | {"width": 10**9})
@@ -167,7 +303,7 @@ def test_conversion_cleans_both_sides(model, cleaner, noisy):
     cosines = [float((voice.speaker_embedding * wanted.speaker_embedding).sum()) for voice in (heard, cleaned)]
     assert cosines[1] > cosines[0]
     made = convert(model, noisy, wanted, ConvertOptions(denoise=True)).wav
-    by_hand = convert(model, cleaner.sound(noisy), wanted).wav
+    by_hand = convert(model, Sound(cleaner.sound(noisy).wav, 16000), wanted).wav
     assert torch.allclose(made, by_hand, atol=1e-4)
     direct = model.convert(noisy.wav, 16000, rough.wav, denoise=True)
     assert torch.allclose(direct, convert(model, noisy, cleaned, ConvertOptions(denoise=True)).wav, atol=1e-4)
@@ -186,6 +322,16 @@ def test_the_command(tmp_path, cleaner, noisy):
     again = run("denoise", CLIPS / "noisy.flac", "-o", out)
     assert again.returncode == 2
     assert b"exists; add --force" in again.stderr
+    wide = tmp_path / "wide.wav"
+    soundfile.write(wide, np.stack([noisy.wav, 0.5 * noisy.wav], axis=1), 48000)
+    done = run("denoise", wide, "-o", tmp_path / "clean.wav")
+    assert done.returncode == 0, done.stderr
+    info = soundfile.info(tmp_path / "clean.wav")
+    assert (info.samplerate, info.channels, info.frames) == (48000, 2, len(noisy.wav))
+    soundfile.write(wide, np.stack([noisy.wav, -noisy.wav], axis=1), 16000)
+    done = run("denoise", wide, "-o", tmp_path / "clean.m4a")
+    assert done.returncode == 0, done.stderr
+    assert np.abs(read_sound(tmp_path / "clean.m4a").wav).max() > 0.1
     piped = run("denoise", "-", stdin=(CLIPS / "noisy.flac").read_bytes())
     assert piped.returncode == 0, piped.stderr
     assert piped.stdout[:4] == b"RIFF"

@@ -1,6 +1,7 @@
 """Learning to denoise: what is done to speech, what is learned, and the recipe from end to end."""
 
 import csv
+import json
 import subprocess
 import sys
 
@@ -22,8 +23,9 @@ from vcae.training.config import DenoiseRecipe, NoisingConfig
 from vcae.training.data import CropDataset, SpeechCache
 from vcae.training.denoise import CODECS, DenoiseObjective, Noising, codec_damage
 from vcae.training.draws import Draws
+from vcae.training.noises import MAKERS, make_noise
 
-NOTHING = {"no_noise": 1.0, "room": 0.0, "band_limit": 0.0, "codec": 0.0}
+NOTHING = {"no_noise": 1.0, "room": 0.0, "band_limit": 0.0, "codec": 0.0, "clipping": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +38,13 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="module")
 def bank(tmp_path_factory):
     rng, path = np.random.default_rng(0), tmp_path_factory.mktemp("bank") / "noise.safetensors"
-    sounds = [rng.standard_normal(n) * 3000 for n in (4000, 40000)]
+    sounds = [rng.standard_normal(n) * 3000 for n in (4000, 40000, 30000)]
     rooms = np.zeros((2, 4800))
     rooms[:, 0], rooms[0, 100], rooms[1, 3000] = 1, 0.5, 0.5
     tensors = {
         "audio": torch.from_numpy(np.concatenate(sounds).astype(np.int16)),
-        "bounds": torch.tensor([0, 4000, 44000]),
+        "bounds": torch.tensor([0, 4000, 44000, 74000]),
+        "n_recorded": torch.tensor(2),
         "rooms": torch.from_numpy(rooms).half(),
     }
     write_tensors(path, tensors, {})
@@ -59,8 +62,7 @@ def batch(speech):
 
 
 def test_without_anything_only_the_level_changes(bank, batch):
-    heard, reachable, clean = noising(bank, **NOTHING)(*batch, Draws(1))
-    assert torch.equal(heard, reachable)
+    heard, clean = noising(bank, **NOTHING)(*batch, Draws(1))
     assert torch.equal(heard, clean)
     scale = (heard * batch[0]).sum(1) / batch[0].square().sum(1)
     assert torch.allclose(heard, scale[:, None] * batch[0], atol=1e-6)
@@ -72,8 +74,7 @@ def test_without_anything_only_the_level_changes(bank, batch):
 )
 def test_noise_comes_at_the_ratio_asked_for(bank, batch, kind):
     made = noising(bank, **NOTHING | {"no_noise": 0.0, "second": 0.0}, **kind, snr_min_db=5.0, snr_max_db=5.0)
-    heard, reachable, clean = made(*batch, Draws(2))
-    assert torch.equal(reachable, clean)
+    heard, clean = made(*batch, Draws(2))
     noise = heard - clean
     # The speech's level is that of its loud frames, so the plain ratio is a little lower.
     ratio = 10 * torch.log10(clean.square().mean(1) / noise.square().mean(1))
@@ -91,20 +92,37 @@ def test_draws_decide_everything(bank, batch):
 
 def test_early_echoes_stay_and_late_ones_are_to_go(bank, batch):
     made = noising(bank, **NOTHING | {"room": 1.0})
-    heard, reachable, _ = made(*batch, Draws(5))
-    late = (heard - reachable).square().mean(1) / reachable.square().mean(1)
+    heard, clean = made(*batch, Draws(5))
+    late = (heard - clean).square().mean(1) / clean.square().mean(1)
     # In one of the two rooms all echoes are early.
     assert bool(((late < 1e-8) | (late > 1e-3)).all())
     assert 0 < int((late > 1e-3).sum()) < 8
 
 
 def test_what_a_filter_cannot_bring_back_is_not_asked_of_it(bank, batch):
-    heard, reachable, clean = noising(bank, **NOTHING | {"band_limit": 1.0})(*batch, Draws(6))
-    assert torch.allclose(heard, reachable, atol=1e-6)
+    heard, clean = noising(bank, **NOTHING | {"band_limit": 1.0})(*batch, Draws(6))
+    assert torch.allclose(heard, clean, atol=1e-6)
     mel = LogMel(MelConfig())
-    lost = (mel(clean) - mel(reachable)).mean(dim=-1)
+    scale = clean.square().mean(1, keepdim=True).sqrt() / batch[0].square().mean(1, keepdim=True).sqrt()
+    lost = (mel(batch[0] * scale) - mel(clean)).mean(dim=-1)
     assert float(lost[:, -3:].mean()) > 1.0
     assert float(lost[:, 20:30].abs().mean()) < 0.5
+
+
+def test_clipping_is_to_be_mended(bank, batch):
+    heard, clean = noising(bank, **NOTHING | {"clipping": 1.0})(*batch, Draws(7))
+    cut = (heard.abs() >= heard.abs().amax(1, keepdim=True) * 0.9999).sum(1)
+    assert bool((cut >= 2).all())
+    assert bool((clean.abs().amax(1) > 1.1 * heard.abs().amax(1)).all())
+
+
+@pytest.mark.parametrize("kind", sorted(MAKERS))
+def test_made_noises_are_noises_and_differ(kind):
+    made = [MAKERS[kind](np.random.default_rng(seed), 32000, SAMPLE_RATE) for seed in (0, 0, 1)]
+    assert all(x.shape == (32000,) and np.isfinite(x).all() and x.std() > 1e-3 for x in made)
+    assert np.array_equal(made[0], made[1])
+    assert abs(np.corrcoef(made[0], made[2])[0, 1]) < 0.9
+    assert np.std(make_noise(np.random.default_rng(3), 32000, SAMPLE_RATE)) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("which", range(len(CODECS)))
@@ -141,7 +159,7 @@ def test_it_learns(cache, bank):
         seen.append({key: float(value.detach()) for key, value in losses.items()})
     assert all(p.grad is not None and bool(p.grad.any()) for p in objective.parameters())
     assert seen[-1]["loss"] < 0.9 * seen[0]["loss"]
-    assert seen[-1]["mel"] < seen[0]["mel"]
+    assert seen[-1]["magnitudes"] < seen[0]["magnitudes"]
 
 
 @pytest.mark.slow
@@ -162,8 +180,8 @@ def test_from_sounds_to_a_table(cache, tmp_path):
         return done.stdout
 
     bank, own = tmp_path / "bank.safetensors", tmp_path / "run/last.safetensors"
-    said = run("prepare.py", "bank.yaml", f"sounds={sounds}", f"output={bank}", "n_rooms=3")
-    assert "2 noises" in said
+    said = run("prepare.py", "bank.yaml", f"sounds={sounds}", f"output={bank}", "n_rooms=3", "n_made=4", "made_s=2")
+    assert "2 noises recorded, 4 made" in said
     data = [f"data.cache={cache}", f"data.validation_cache={cache}", f"noising.bank={bank}", f"train.output_dir={own.parent}"]
     run("train.py", "debug.yaml", *data)
     release = tmp_path / "own.safetensors"
@@ -175,7 +193,7 @@ def test_from_sounds_to_a_table(cache, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     network, file = load_module(release, PART, denoiser_of)
-    assert (network.config.width, file.metadata["info"]["step"]) == (16, 4)
+    assert (network.config.width, file.metadata["info"]["step"]) == (8, 4)
     manifest = tmp_path / "speech.csv"
     with manifest.open("w", newline="") as opened:
         csv.writer(opened).writerows(
@@ -185,12 +203,14 @@ def test_from_sounds_to_a_table(cache, tmp_path):
             ]
         )
     settings = [f"manifest={manifest}", f"sounds={sounds}", f"denoiser={release}", f"output_dir={tmp_path / 'out'}"]
-    said = run("evaluate.py", "test.yaml", *settings, "systems=[ours]", "snrs_db=[5]", "others=[room]", "judge=false")
+    settings += ["systems=[ours]", f"folders={{same: {tmp_path / 'out/noisy'}}}", "snrs_db=[5]", "others=[room]"]
+    said = run("evaluate.py", "test.yaml", *settings, "judge=false")
     assert "not judged" in said
     with (tmp_path / "out/pairs.csv").open() as opened:
         pairs = list(csv.DictReader(opened))
     assert [row["label"] for row in pairs] == [
-        f"{c}|{s}" for s in ("noisy", "ours") for c in ("sounds 5 dB",) * 2 + ("room",) * 2
+        f"{c}|{s}" for c in ("sounds 5 dB",) * 2 + ("room",) * 2 for s in ("noisy", "ours", "same")
     ]
+    assert json.loads((tmp_path / "out/speed.json").read_text())["ours"] > 1
     noisy, clean = (soundfile.read(tmp_path / "out" / pairs[0][key])[0] for key in ("degraded", "reference"))
     assert 10 * np.log10(np.square(clean).mean() / np.square(noisy - clean).mean()) == pytest.approx(5, abs=0.1)

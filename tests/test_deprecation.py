@@ -24,7 +24,6 @@ OLD = {
         "hash_weights": "vcae.model.weights.hash_weights",
         **{name: f"vcae.model_file.{name}" for name in ("read_header", "PICKLES", "STEPS", "MAX_HEADER_BYTES", "MAX_TENSORS")},
     },
-    "vcae.voice.detail": {"hear_detail": "detail_sections"},
     "vcae.voice.voice": {"hear_voice": "voice_from_sounds"},
 }
 

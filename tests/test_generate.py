@@ -129,7 +129,7 @@ def test_a_drawn_voice_is_confined_to_known_directions_and_a_known_one_is_not_ne
 
 def test_a_new_voice_is_saved_and_used_as_any_other(model, speech, tmp_path):
     first, second = model.new_voice(3), model.new_voice(3)
-    assert torch.equal(first.frames.envelopes, second.frames.envelopes)
+    assert torch.equal(first.recordings[0].mel, second.recordings[0].mel)
     save_voice(first, tmp_path / "v.safetensors", {}, force=True)
     again = load_voice(tmp_path / "v.safetensors", model)
     one, two = (model.convert(speech[:32000], 16000, v) for v in (first, again))

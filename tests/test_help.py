@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from vcae.cli.app import app
 from vcae.cli.help import COMPUTATION, GROUPS
+from vcae.cli.sources import RULE
 
 ROOT = typer.main.get_command(app)
 
@@ -90,6 +91,12 @@ def test_every_command_has_an_example_that_parses(name):
     assert words[: len(name.split())] == name.split()
     context = COMMANDS[name].make_context(name, words[len(name.split()) :])
     assert context.params
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_commands_on_many_files_say_what_happens_to_a_bad_one(name):
+    many = any(one.name == "out_dir" for one in COMMANDS[name].params)
+    assert (RULE in COMMANDS[name].help) == many
 
 
 def test_a_type_is_found():

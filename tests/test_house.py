@@ -154,6 +154,21 @@ def test_the_library_never_prints(path):
         assert not any(isinstance(c.func, ast.Name) and c.func.id == "print" for c in calls)
 
 
+def _strings(node):
+    """Return the texts that a raised error is made of."""
+    return [n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT / "vcae")))
+def test_errors_of_the_library_name_no_options_of_commands(path):
+    """They name arguments as Python does, `force=True`; the command line says --force."""
+    if _of(path) in ("cli", "demo"):
+        return
+    raised = [n.exc for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Raise) and n.exc is not None]
+    named = [text for error in raised for text in _strings(error) if re.search(r"(?<![\w-])--[a-z]", text)]
+    assert not named, named
+
+
 def test_public_names():
     import vcae
 
@@ -186,6 +201,13 @@ def test_readme_python_runs(tmp_path):
     assert list(tmp_path.glob("*.wav"))
 
 
+@functools.cache
+def _help(command):
+    done = subprocess.run([sys.executable, "-m", "vcae", *command.split(), "--help"], capture_output=True, text=True)
+    assert done.returncode == 0, command
+    return done.stdout
+
+
 def test_readme_commands_exist():
     """Each vcae command line in the README and in the page of commands parses: its command and options are in --help."""
     lines = re.findall(r"^\s*\$? ?(vcae \w+ .*)$", README + (ROOT / "docs/commands.md").read_text(), re.M)
@@ -193,10 +215,9 @@ def test_readme_commands_exist():
     for line in lines:
         words = line.split()
         command = words[1:3] if words[1] in ("voice", "anomaly", "generate") else words[1:2]
-        helped = subprocess.run([sys.executable, "-m", "vcae", *command, "--help"], capture_output=True, text=True)
-        assert helped.returncode == 0, line
         for option in re.findall(r"(--[a-z-]+)", line):
-            assert option in helped.stdout, f"{option} of {line}"
+            assert option in _help(" ".join(command)), f"{option} of {line}"
+        assert _help(" ".join(command))
 
 
 def test_version_stands_once():

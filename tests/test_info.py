@@ -40,7 +40,18 @@ def made(tmp_path_factory):
     run("units", SOURCE, "-o", folder / "u.TextGrid", "--collapse")
     run("units", SOURCE, "-o", folder / "u.txt")
     run("embed", SOURCE, REFERENCE, "-o", folder / "e.npz")
-    run("anomaly", "score", SOURCE, folder / "in" / "0.wav", "-m", folder / "d.safetensors", "--csv", folder / "s.csv")
+    run(
+        "anomaly",
+        "score",
+        SOURCE,
+        folder / "in" / "0.wav",
+        "-m",
+        folder / "d.safetensors",
+        "--csv",
+        folder / "s.csv",
+        "--threshold",
+        0.5,
+    )
     run("anomaly", "score", SOURCE, "-m", folder / "d.safetensors", "--out-dir", folder / "scores")
     (folder / "w.jsonl").write_text(run("anomaly", "watch", SOURCE, "-m", folder / "d.safetensors"))
     run("anomaly", "fit-classes", folder / "classes", "-o", folder / "c.safetensors", "--steps", 2)
@@ -70,9 +81,9 @@ def test_every_file_that_is_written_is_described(made):
     report = info(made / "scores" / "report.jsonl")
     assert (report["kind"], report["sources"], report["status"], report["duration_s"]) == ("report", 1, {"scored": 1}, seconds)
     one = info(made / "scores" / "source.json")
-    assert (one["kind"], one["rows"]) == ("anomaly scores", 1)
+    assert (one["kind"], one["rows"], one["threshold"], one["anomalous"]) == ("anomaly scores", 1, None, None)
     table = info(made / "s.csv")
-    assert (table["kind"], table["rows"], float(table["threshold"])) == ("anomaly scores", 2, pytest.approx(one["threshold"]))
+    assert (table["kind"], table["rows"], table["threshold"]) == ("anomaly scores", 2, 0.5)
     assert table["lowest_score"] < table["highest_score"] == pytest.approx(one["highest_score"])
     windows = info(made / "w.jsonl")
     assert windows["kind"] == "anomaly scores of windows"

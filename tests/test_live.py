@@ -108,9 +108,7 @@ def test_silence_then_speech_then_loud_speech(model, heard, speech):
 def test_units_and_flat_loudness_and_a_plain_autoencoder(heard, model, speech, tmp_path, tiny_autoencoder):
     vq = vcae.load("vq", device="cpu")
     wav = soundfile.read(REFERENCE, dtype="float32")[0]
-    converter = LiveConverter(
-        vq, vq.voice(wav, 16000), vq.analyse(wav, 16000), ConvertOptions(loudness="flat", pitch=3, match=0.0)
-    )
+    converter = LiveConverter(vq, vq.voice(wav, 16000), vq.analyse(wav, 16000), ConvertOptions(loudness="flat", pitch=3))
     assert sum(map(len, _run(converter, speech[:25600]))) == 25600
     vcae.checkpoint.save(tmp_path / "a.safetensors", autoencoder=tiny_autoencoder)
     plain = vcae.load(tmp_path / "a.safetensors", device="cpu")

@@ -12,9 +12,8 @@ from vcae.options import BabbleOptions, ConvertOptions, SpeakOptions
 BARE = "import sys; sys.modules.update(dict.fromkeys(('torch', 'soundfile', 'numpy'))); from vcae.cli.app import main; main()"
 WRONG = {
     "convert": ("convert x.wav -s y.wav --pitch foo", "pitch is 'foo'; allowed are auto, keep, or semitones from -36 to 36"),
-    "match": ("convert x.wav -s y.wav --match 2", "match is '2'; allowed are auto, or 0 to 1"),
     "strength": ("convert . -s y.wav --strength nan --out-dir out", "strength is nan; allowed are 0 to 1"),
-    "stream": ("stream -s y.wav --detail much", "detail is 'much'; allowed are auto, or 0 to 1"),
+    "stream": ("stream -s y.wav --pitch much", "pitch is 'much'; allowed are auto, keep, or semitones from -36 to 36"),
     "speak": ("speak u.txt -s y.wav --pitch keep", "units have none to keep"),
     "babble": ("generate speech -s y.wav --seconds 1000", "seconds is 1000; allowed are 0.5 to 600"),
     "denoise": ("denoise x.wav --strength 3", "strength is 3.0; allowed are 0"),

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import soundfile
 from tests.conftest import CLIPS
 from vcae import AudioError, ConfigError, DataError
 from vcae.batch.jobs import (
+    Job,
     Outcome,
     append_report,
     find_sources,
@@ -22,6 +24,11 @@ from vcae.batch.jobs import (
     report_line,
     write_report,
 )
+from vcae.batch.unit_speaker import UnitSpeaker
+from vcae.batch.workers import Converter
+from vcae.files import hash_file
+from vcae.options import ConvertOptions, SpeakOptions
+from vcae.tasks.unit_files import read_units
 
 REFERENCE = str(CLIPS / "reference.flac")
 
@@ -33,6 +40,17 @@ def detector(tmp_path_factory, speech):
 
     path = tmp_path_factory.mktemp("detector") / "d.safetensors"
     Detector.fit([speech[n * 8000 : n * 8000 + 20000] for n in range(9)], 16000, AnomalyConfig(model="statistics")).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory, speech):
+    from vcae.anomaly.config import OpenSetConfig
+    from vcae.anomaly.openset import OpenSetClassifier
+
+    path = tmp_path_factory.mktemp("classifier") / "c.safetensors"
+    wavs = [speech[n * 12000 : n * 12000 + 20000] for n in range(6)]
+    OpenSetClassifier.fit(wavs, ["a"] * 3 + ["b"] * 3, OpenSetConfig(max_steps=2)).save(path)
     return path
 
 
@@ -73,7 +91,8 @@ EACH = {
     "plot": (),
     "speak": ("-s", REFERENCE),
     "decompress": (),
-    "anomaly score": (),
+    "anomaly score": ("-m", "detector"),
+    "anomaly classify": ("-m", "classifier"),
 }
 # Commands on other files than recordings.
 OTHER = {"speak": ".jsonl", "decompress": ".vcz"}
@@ -94,8 +113,8 @@ def others(five, tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", EACH)
-def test_every_command_counts_a_folder_alike(command, five, others, detector, tmp_path):
-    options = EACH[command] if command != "anomaly score" else ("-m", detector)
+def test_every_command_counts_a_folder_alike(command, five, others, request, tmp_path):
+    options = [request.getfixturevalue(one) if one in ("detector", "classifier") else one for one in EACH[command]]
     folder, bad = (others[OTHER[command]], f"bad{OTHER[command]}") if command in OTHER else (five, "bad.wav")
     done = vcae(*command.split(), folder, *options, "--out-dir", tmp_path / "out", "--jobs", 2, "--json")
     assert done.returncode == 1, done.stderr
@@ -214,6 +233,55 @@ def test_a_table_without_speakers_and_several_files(five, tmp_path):
     told = vcae("denoise", five / "a.wav", five / "b.flac", "-o", tmp_path / "x.wav")
     assert told.returncode == 2
     assert "2 sources were given; give a folder for the outputs with --out-dir" in told.stderr
+
+
+def test_each_sequence_of_a_file_of_units_is_a_job(tmp_path):
+    (tmp_path / "in" / "a").mkdir(parents=True)
+    (tmp_path / "in" / "a.txt").write_text("1 2\n3 4\n")
+    (tmp_path / "in" / "a" / "1.txt").write_text("5 6\n")
+    (tmp_path / "in" / "bad.txt").write_text("none\n")
+    worker, out = UnitSpeaker(SpeakOptions(), (REFERENCE,)), tmp_path / "out"
+    several = read_units(tmp_path / "in" / "a.txt")
+    jobs = worker.split(plan([str(tmp_path / "in")], out, (REFERENCE,), ".wav", UnitSpeaker.sources), out)
+    assert [(job.source.rsplit("/", 1)[1], job.part) for job in jobs] == [
+        ("a.txt", 0),
+        ("a.txt", 1),
+        ("bad.txt", 0),
+        ("1.txt", 0),
+    ]
+    assert len({job.output for job in jobs}) == 4
+    assert all(job.output.endswith(".wav") for job in jobs)
+    assert len({worker.digest(job) for job in jobs if "bad" not in job.source}) == 3
+    alone = worker.split(plan([str(tmp_path / "in" / "a.txt")], out, (REFERENCE,)), out)
+    assert [job.output for job in alone] == [str(out / f"{unit.name}.wav") for unit in several]
+    with pytest.raises(DataError, match=r"bad\.txt, line 1"):
+        worker.split(plan([str(tmp_path / "in" / "bad.txt")], out, (REFERENCE,)), out)
+
+
+def test_finished_work_is_made_again_if_anything_that_matters_has_changed(five, tmp_path):
+    """A worker that has not loaded its model knows what is finished."""
+    source, output = tmp_path / "a.wav", tmp_path / "out.wav"
+    source.write_bytes((five / "a.wav").read_bytes())
+    output.write_bytes(b"made")
+    worker = Converter(ConvertOptions(), (REFERENCE,))
+    job = Job(str(source), (REFERENCE,), str(output))
+    known = {"key": worker._key(job), "sha256": hash_file(output), "status": "converted", "duration_s": 1.25}
+    found = worker.finished(replace(job, known=known))
+    assert (found.status, found.duration_s, found.n_bytes) == ("skipped", 1.25, 4)
+    for other in (
+        Converter(ConvertOptions(pitch="keep"), (REFERENCE,)),
+        Converter(ConvertOptions(denoise=True), (REFERENCE,)),
+        Converter(ConvertOptions(), (REFERENCE,), "vq"),
+    ):
+        assert other.finished(replace(job, known=known)) is None
+    assert worker.finished(replace(job, known=known, speakers=(str(CLIPS / "reference2.flac"),))) is None
+    assert worker.finished(replace(job, known=known | {"status": "failed"})) is None
+    assert worker.finished(job) is None
+    output.write_bytes(b"changed")
+    assert worker.finished(replace(job, known=known)) is None
+    output.write_bytes(b"made")
+    source.write_bytes((five / "b.flac").read_bytes())
+    assert worker.finished(replace(job, known=known)) is None
 
 
 def test_names_lie_within_the_deepest_folder(tmp_path):

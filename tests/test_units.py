@@ -307,7 +307,7 @@ def test_what_cannot_be_said(tiny_vq, voice, tmp_path):
     check(Units("a", (), (), None), "a is empty")
     check(Units("a", (1, 2), (1, 400000), None), r"400001 steps of 0.032 s; allowed are 337500 \(3 hours\)")
     check(Units("a", (1,), (1,), None, 0.032, 16, "vq", SHA), f"checkpoint vq \\({SHA[:12]}...\\), and the one in use is tiny")
-    for setting in ({"pitch": "keep"}, {"pitch": "high"}, {"durations": "long"}, {"match": 2.0}):
+    for setting in ({"pitch": "keep"}, {"pitch": "high"}, {"durations": "long"}):
         with pytest.raises(ConfigError, match=next(iter(setting))):
             SpeakOptions(**setting)
     mute = load(_save(tmp_path / "mute.safetensors", {"quantizer": {"codebook_size": 16}}), "cpu")
@@ -560,11 +560,3 @@ def test_speech_from_the_shipped_units(vq, speech, clips):
     assert 0.7 < len(predicted) / len(speech) < 1.4
     with pytest.raises(ConfigError, match="sample rate of the reference 1 is missing"):
         vq.speak(units, reference.wav)
-
-
-def test_conversion_through_units_keeps_no_detail(vq, clips, speech):
-    reference = read_sound(clips["reference"])
-    voice = vq.voice(reference.wav, reference.sample_rate)
-    plain = vq.convert(speech, 16000, voice)
-    assert torch.equal(plain, vq.convert(speech, 16000, voice, detail=0.0))
-    assert not torch.equal(plain, vq.convert(speech, 16000, voice, detail=1.0))

@@ -105,7 +105,6 @@ def test_flat_loudness_keeps_only_the_level(model, voices, clips):
     ("options", "message"),
     [
         ({"strength": 2}, "strength is 2.0; allowed are 0 to 1"),
-        ({"match": -1}, "match is -1.0; allowed are auto, or 0 to 1"),
         ({"loudness": "loud"}, "loudness is 'loud'; allowed are source and flat"),
         ({"strength": "full"}, "convert.strength is 'full'; a value of type float is needed"),
     ],
@@ -206,7 +205,7 @@ def test_save_list_and_use_by_name(tmp_path, clips):
     ("speaker", "message"),
     [
         ("nobody", b"no file and no saved voice is called 'nobody'; saved voices: none"),
-        ("clip.wav:many", b"the weight in --speaker clip.wav:many is 'many'"),
+        ("clip.wav:many", b"the weight of the speaker clip.wav:many is 'many'"),
         ("clip.wav:-1", b"is '-1'; write it as --speaker clip.wav:0.7"),
         ("clip.wav", b"clip.wav"),
     ],

@@ -85,8 +85,8 @@ def test_two_clips_are_two_ends(model):
         (r"C:\clips\ann", r"no file and no saved voice is called 'C:.*ann'; saved voices: alice"),
         ("https://example.org/ann.wav", "is an address, and only files are read; download it"),
         ("take 3: ann", "no file and no saved voice is called 'take 3: ann'"),
-        ("alice:high", "the weight in --speaker alice:high is 'high'; write it as --speaker alice:0.7"),
-        ("alice:-1", "the weight in --speaker alice:-1 is '-1'"),
+        ("alice:high", "the weight of the speaker alice:high is 'high'; write a number from 0 on, such as alice:0.7"),
+        ("alice:-1", "the weight of the speaker alice:-1 is '-1'"),
     ],
 )
 def test_a_colon_is_not_always_a_weight(alice, text, message):
@@ -142,7 +142,7 @@ def test_play_writes_the_recordings(alice, tmp_path, model, voice):
     own = model.voice(made).speaker_embedding
     assert float((own * voice.speaker_embedding).sum()) > 0.8
     save_voice(model.new_voice(3), "nova")
-    assert "vcae generate speech --speaker nova" in run("play", "nova", "-o", tmp_path / "y.wav", code=2)
+    assert "generate speech in this voice to hear it" in run("play", "nova", "-o", tmp_path / "y.wav", code=2)
 
 
 def test_play_without_a_loudspeaker_is_one_line(alice):

@@ -11,14 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-# The denoiser is being replaced; its files follow these rules then.
-LATER = ("recipes/denoise/settings.py", "vcae/model/denoiser.py", "vcae/training/denoise.py")
-SOURCES = [
-    path
-    for folder in ("vcae", "recipes", "benchmarks")
-    for path in sorted((ROOT / folder).rglob("*.py"))
-    if str(path.relative_to(ROOT)) not in LATER
-]
+SOURCES = [path for folder in ("vcae", "recipes", "benchmarks") for path in sorted((ROOT / folder).rglob("*.py"))]
 ROOMS = sorted({str(p.parent.relative_to(ROOT)) for p in SOURCES})
 
 # A class docstring names the thing first: "Result of ...", "Settings of ...", "Worker that ...".

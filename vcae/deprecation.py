@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 
@@ -25,3 +25,21 @@ def renamed(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
         return getattr(importlib.import_module(place or module), new)
 
     return find
+
+
+def warn_of_ignored(given: Mapping[str, Any], known: Collection[str], where: str, stacklevel: int = 3) -> None:
+    """Give a DeprecationWarning for arguments that have no effect any more.
+
+    Args:
+        given: Further arguments of a call, by their names.
+        known: Names of arguments that were removed.
+        where: Name of the function that was called.
+        stacklevel: As for `warnings.warn`.
+
+    Raises:
+        TypeError: For other arguments.
+    """
+    for name in given:
+        if name not in known:
+            raise TypeError(f"{where} has no argument {name}")
+        warnings.warn(f"{where}: {name} has no effect any more; leave it out", DeprecationWarning, stacklevel=stacklevel)

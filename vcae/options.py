@@ -30,21 +30,8 @@ def parse_pitch(pitch: str | float) -> str | float:
     return semitones
 
 
-def parse_share(name: str, value: str | float) -> str | float:
-    """Check an option that is `auto`, or a number from 0 to 1.
-
-    Raises:
-        ConfigError: For anything else.
-    """
-    if value == "auto":
-        return value
-    try:
-        share = float(value)
-    except ValueError:
-        share = math.nan
-    if not 0 <= share <= 1:
-        raise ConfigError(f"{name} is {value!r}; allowed are auto, or 0 to 1")
-    return share
+# Default strength of denoising. More removes more noise, and costs a recogniser words: recipes/denoise/README.md has both.
+DENOISE_STRENGTH = 0.8
 
 
 def check_strength(strength: float) -> float:
@@ -76,9 +63,6 @@ class ConvertOptions:
     Attributes:
         pitch: `auto` moves log-F0 to the voice's median and (bounded) standard deviation, `keep` leaves it, a number shifts it by semitones.
         strength: Strength from 0 (the source's own voice) to 1 (the target voice).
-        match: Strength of pulling frames towards similar frames of the reference, 0 to 1; `auto` depends on the length of the reference.
-        detail: Strength of adding back the detail of the source that its code does not represent, 0 to 1; it makes words clearer and leaves a
-            little of the source's voice. `auto` is 1 with a narrow continuous code, and 0 with units or with a decoder that attends to the reference.
         loudness: `source` follows the source's loudness envelope; `flat` only its level.
         seed: Seed of the vocoder's noise.
         denoise: Denoise the source first. References are denoised when they are measured, see `measure_voice`.
@@ -89,16 +73,12 @@ class ConvertOptions:
 
     pitch: str | float = "auto"
     strength: float = 1.0
-    match: str | float = "auto"
-    detail: str | float = "auto"
     loudness: str = "source"
     seed: int = 0
     denoise: bool = False
 
     def __post_init__(self) -> None:
         parse_pitch(self.pitch)
-        parse_share("match", self.match)
-        parse_share("detail", self.detail)
         if not 0 <= self.strength <= 1:
             raise ConfigError(f"strength is {self.strength}; allowed are 0 to 1")
         if self.loudness not in LOUDNESS:
@@ -112,7 +92,6 @@ class SpeakOptions:
     Attributes:
         pitch: `auto` uses the voice's own range, a number shifts it by semitones.
         durations: `file` uses the units' own, `predicted` the model's, `auto` the units' own if they have them.
-        match: Strength of pulling frames towards similar frames of the reference, 0 to 1; `auto` depends on the length of the reference.
         seed: Seed of the vocoder's noise.
 
     Raises:
@@ -121,14 +100,12 @@ class SpeakOptions:
 
     pitch: str | float = "auto"
     durations: str = "auto"
-    match: str | float = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.pitch == "keep":
             raise ConfigError("pitch is 'keep', and units have none to keep; allowed are auto, or semitones from -36 to 36")
         parse_pitch(self.pitch)
-        parse_share("match", self.match)
         if self.durations not in DURATIONS:
             raise ConfigError(f"durations is {self.durations!r}; allowed are {', '.join(DURATIONS)}")
 

@@ -1,6 +1,6 @@
-"""Convert noisy sources with and without cleaning them first, and have it judged: `python recipes/denoise/convert.py CONF [name=value ...]`.
+"""Convert noisy sources with and without denoising, and judge the conversions: `python recipes/denoise/convert.py CONF [name=value ...]`.
 
-Words are compared with the recognisers' own reading of the clean source.
+Word errors are relative to the text recognised in the clean source.
 """
 
 import sys

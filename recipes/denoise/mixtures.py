@@ -1,4 +1,4 @@
-"""Speech with noise at a known ratio, and speech spoilt in other ways, from recordings that no model was trained on."""
+"""Speech with noise at a known ratio, and otherwise degraded speech, from recordings that no model was trained on."""
 
 import csv
 import random
@@ -20,11 +20,23 @@ PEAK = 0.9
 
 @dataclass(frozen=True)
 class Mixture:
-    """A recording as it was and as it is heard: (N,) each, at 16 kHz, and what was done to it."""
+    """A clean and a degraded recording, (N,) each, at 16 kHz.
+
+    Attributes:
+        condition: Name of the degradation.
+        n: Number of the clip; the file is called by both.
+        transcript: The spoken words; empty if unknown.
+    """
 
     clean: np.ndarray
     noisy: np.ndarray
     condition: str
+    n: int
+    transcript: str = ""
+
+    @property
+    def file_name(self) -> str:
+        return f"{self.condition.replace(' ', '_')}-{self.n:03d}.wav"
 
 
 def read(path: Path) -> np.ndarray:
@@ -40,13 +52,13 @@ def table(path: str) -> list[dict[str, str]]:
         raise DataError(f"cannot read the table {path} ({error.strerror}); check the path") from error
 
 
-def speech(recipe: DenoiseTestRecipe) -> list[np.ndarray]:
-    """Return the first clips of every speaker of the split that last as long as asked for."""
-    chosen: dict[str, list[str]] = {}
+def speech_rows(recipe: DenoiseTestRecipe) -> list[dict[str, str]]:
+    """Return the manifest's rows of the chosen clips: of every speaker of the split, the first of the allowed length."""
+    chosen: dict[str, list[dict[str, str]]] = {}
     for row in sorted(table(recipe.manifest), key=lambda row: (row["speaker"], row["path"])):
         if row["split"] == recipe.split and recipe.min_s <= float(row["duration_s"]) <= recipe.max_s:
-            chosen.setdefault(row["speaker"], []).append(row["path"])
-    found = [read(Path(path)) for paths in chosen.values() for path in paths[: recipe.per_speaker]]
+            chosen.setdefault(row["speaker"], []).append(row)
+    found = [row for rows in chosen.values() for row in rows[recipe.skip : recipe.skip + recipe.per_speaker]]
     if not found:
         raise DataError(
             f"{recipe.manifest} has no clip of {recipe.min_s:g} to {recipe.max_s:g} s in the split {recipe.split!r}"
@@ -54,8 +66,13 @@ def speech(recipe: DenoiseTestRecipe) -> list[np.ndarray]:
     return found
 
 
+def speech(recipe: DenoiseTestRecipe) -> list[np.ndarray]:
+    """Return the chosen clips."""
+    return [read(Path(row["path"])) for row in speech_rows(recipe)]
+
+
 def noises(recipe: DenoiseTestRecipe) -> dict[str, list[np.ndarray]]:
-    """Return the noises by kind: sounds of the folds that were held out, one of each class in turn; and machines."""
+    """Return the noises by kind: sounds of the held-out folds, one of each class in turn; and machines."""
     rng, rows = random.Random(recipe.seed), [row for row in table(recipe.sounds) if int(row["fold"]) in recipe.folds]
     rng.shuffle(rows)
     # One of each class before the second of any.
@@ -72,7 +89,7 @@ def noises(recipe: DenoiseTestRecipe) -> dict[str, list[np.ndarray]]:
 
 
 def mix(clean: np.ndarray, noise: np.ndarray, snr_db: float) -> tuple[np.ndarray, np.ndarray]:
-    """Add noise, as often as it fits, at a ratio of the mean powers of the whole clip; both are turned down where it would clip."""
+    """Add repeated noise at a ratio of the mean powers of the whole clip; both are attenuated if the sum would clip."""
     noise = np.resize(np.trim_zeros(noise), len(clean))
     noise = noise * np.sqrt(np.square(clean).mean() / max(np.square(noise).mean(), 1e-9)) * 10 ** (-snr_db / 20)
     noisy = clean + noise
@@ -81,7 +98,7 @@ def mix(clean: np.ndarray, noise: np.ndarray, snr_db: float) -> tuple[np.ndarray
 
 
 def room(clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Put a recording into a room of half a second, made of fading noise: no image source was used, as in the training."""
+    """Reverberate a recording by decaying noise, RT60 0.5 s; the rooms in training are image-source models."""
     n = SAMPLE_RATE // 2
     response = rng.standard_normal(n) * np.exp(-6.9 * np.arange(n) / n) * 0.08
     response[: SAMPLE_RATE // 400] = 0
@@ -89,8 +106,8 @@ def room(clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return fftconvolve(clean, response)[: len(clean)].astype(np.float32)
 
 
-def spoil(clean: np.ndarray, how: str, rng: np.random.Generator) -> np.ndarray:
-    """Return a clip in a room, through a telephone, through Opus at its lowest rate, or as it is."""
+def degrade(clean: np.ndarray, how: str, rng: np.random.Generator) -> np.ndarray:
+    """Return a clip reverberated, through a telephone codec, through Opus at its lowest rate, or unchanged."""
     if how == "clean":
         return clean
     if how == "room":
@@ -102,13 +119,15 @@ def spoil(clean: np.ndarray, how: str, rng: np.random.Generator) -> np.ndarray:
 
 
 def mixtures(recipe: DenoiseTestRecipe) -> Iterator[Mixture]:
-    """Yield all that is measured."""
-    clips, kinds, rng = speech(recipe), noises(recipe), np.random.default_rng(recipe.seed)
+    """Yield the mixtures of all conditions."""
+    rows, clips, kinds = speech_rows(recipe), speech(recipe), noises(recipe)
+    texts = [row.get("transcript") or "" for row in rows]
     for kind, bank in kinds.items():
         for snr in recipe.snrs_db:
             for i, clip in enumerate(clips):
-                yield Mixture(*mix(clip, bank[i % len(bank)], snr), f"{kind} {snr:g} dB")
+                yield Mixture(*mix(clip, bank[(i + recipe.skip) % len(bank)], snr), f"{kind} {snr:g} dB", i, texts[i])
     for how in recipe.others:
-        for clip in clips:
+        for i, clip in enumerate(clips):
             clean = (clip * min(1.0, PEAK / np.abs(clip).max())).astype(np.float32)
-            yield Mixture(clean, spoil(clean, how, rng), how)
+            rng = np.random.default_rng([recipe.seed, i])
+            yield Mixture(clean, degrade(clean, how, rng), how, i, texts[i])

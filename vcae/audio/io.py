@@ -47,10 +47,10 @@ BLOCK_SAMPLES = 1 << 19
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Sound(SampleArray):
-    """Mono signal with its sample rate. NumPy and PyTorch accept it like its array of samples.
+    """Signal with its sample rate, mono as a rule. NumPy and PyTorch accept it like its array of samples.
 
     Attributes:
-        wav: (N,) float32, usually -1..1.
+        wav: (N,) float32, usually -1..1; (N, channels) from what keeps channels, as `vcae.denoise` does.
         sample_rate: Hz.
         name: Origin, for messages.
         comment: Provenance, which `save` writes into the file.
@@ -85,8 +85,12 @@ class Sound(SampleArray):
         return len(self.wav) / self.sample_rate
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """Yield the samples, as a `SoundReader` does."""
-        yield self.wav
+        """Yield the samples (N,), as a `SoundReader` does: the mean of the channels."""
+        yield self.wav if self.wav.ndim == 1 else self.wav.mean(axis=1)
+
+    def channel_blocks(self) -> Iterator[np.ndarray]:
+        """Yield the samples (N, channels), as a `SoundReader` does."""
+        yield self.wav.reshape(len(self.wav), -1)
 
 
 class SoundReader:
@@ -223,12 +227,8 @@ class SoundReader:
         if line not in self._warnings:
             self._warnings.append(line)
 
-    def _weights(self, most: int | None) -> np.ndarray:
-        """Measure the first `most` samples, and return the weights of the channels."""
-        if self.channels > MAX_MEASURED:
-            return np.full(self.channels, 1 / self.channels)
-        if self.channels == 1 and not self._is_float:
-            return np.ones(1)
+    def _measure(self, most: int | None) -> ChannelMeter:
+        """Measure the first `most` samples."""
         meter = ChannelMeter(self.channels)
         for block in self._decode():
             meter.add(block)
@@ -236,6 +236,15 @@ class SoundReader:
                 break
         if meter.full_scale != 1:
             self._warn(_other_scale(meter))
+        return meter
+
+    def _weights(self, most: int | None) -> np.ndarray:
+        """Return the weights of the channels, by the first `most` samples."""
+        if self.channels > MAX_MEASURED:
+            return np.full(self.channels, 1 / self.channels)
+        if self.channels == 1 and not self._is_float:
+            return np.ones(1)
+        meter = self._measure(most)
         return meter.weights() / meter.full_scale
 
     def blocks(self, first_s: float | None = None) -> Iterator[np.ndarray]:
@@ -248,6 +257,21 @@ class SoundReader:
             AudioError: If the file is empty, damaged, too long, or has invalid samples, which are counted up to the end.
         """
         weights = self._weights(None if first_s is None else round(first_s * self.sample_rate))
+        for block in self._checked():
+            yield mix_down(block, weights)
+
+    def channel_blocks(self) -> Iterator[np.ndarray]:
+        """Yield the sound as blocks (n, channels), float32, with all channels as they are.
+
+        Raises:
+            AudioError: As `blocks`.
+        """
+        full_scale = self._measure(None).full_scale if self._is_float and self.channels <= MAX_MEASURED else 1.0
+        for block in self._checked():
+            yield block if full_scale == 1 else (block / full_scale).astype(np.float32)
+
+    def _checked(self) -> Iterator[np.ndarray]:
+        """Yield the samples (n, channels) up to the first invalid one, and raise AudioError at the end if there was any."""
         for note in self._layout.notes:
             self._warn(note)
         n = bad = 0
@@ -255,7 +279,7 @@ class SoundReader:
             n += len(block)
             bad += block.size - int(np.isfinite(block).sum())
             if not bad:
-                yield mix_down(block, weights)
+                yield block
         _check_samples(n, bad, self.name)
 
     def read(self, first_s: float | None = None) -> Sound:
@@ -272,6 +296,15 @@ class SoundReader:
             if most is not None and n >= most:
                 break
         return Sound(np.concatenate(blocks)[:most], self.sample_rate, self.name, warnings=self.warnings)
+
+    def read_channels(self) -> Sound:
+        """Return the sound with its channels: (N, channels), or (N,) if there is one.
+
+        Raises:
+            AudioError: As `blocks`.
+        """
+        wav = np.concatenate(list(self.channel_blocks()))
+        return Sound(wav[:, 0] if self.channels == 1 else wav, self.sample_rate, self.name, warnings=self.warnings)
 
     def close(self) -> None:
         """Close the file."""
@@ -370,16 +403,17 @@ def _check_samples(n: int, bad: int, name: str) -> None:
         raise AudioError(f"{name} holds {bad} samples that are NaN or infinite; repair or re-export the file")
 
 
-def check_sound(wav: np.ndarray, sample_rate: int, name: str) -> Sound:
+def check_sound(wav: np.ndarray, sample_rate: int, name: str, mixed: bool = True) -> Sound:
     """Check an array of samples and mix it down.
 
     Args:
         wav: (N,) or (N, channels), floating point.
         sample_rate: Hz.
         name: Name for messages.
+        mixed: Mix the channels to mono; otherwise they are kept.
 
     Returns:
-        The mono sound.
+        The mono sound, or the sound with its channels.
 
     Raises:
         AudioError: For an unsupported rate, no samples, or samples that are not finite.
@@ -389,11 +423,15 @@ def check_sound(wav: np.ndarray, sample_rate: int, name: str) -> Sound:
     columns = wav if wav.ndim == 2 else wav[:, None]
     meter = ChannelMeter(columns.shape[1])
     meter.add(columns)
-    weights = meter.weights() if wav.ndim == 2 else np.ones(1)
     warnings = () if meter.full_scale == 1 else (f"{name} {_other_scale(meter)}",)
     for line in warnings:
         log.warning("%s", line)
-    return Sound(mix_down(columns, weights / meter.full_scale), int(sample_rate), name, warnings=warnings)
+    if mixed or columns.shape[1] == 1:
+        weights = meter.weights() if wav.ndim == 2 else np.ones(1)
+        samples = mix_down(columns, weights / meter.full_scale)
+    else:
+        samples = (columns / meter.full_scale).astype(np.float32)
+    return Sound(samples, int(sample_rate), name, warnings=warnings)
 
 
 def read_sound(
@@ -402,6 +440,7 @@ def read_sound(
     name: str | None = None,
     max_s: float | None = None,
     first_s: float | None = None,
+    mixed: bool = True,
 ) -> Sound:
     """Read a sound file.
 
@@ -412,15 +451,16 @@ def read_sound(
         name: Name for messages; the path when None.
         max_s: Longest duration allowed; checked by the header, before anything is decoded, and during decoding.
         first_s: Read only the first seconds.
+        mixed: Mix the channels to mono; otherwise they are kept, and `first_s` is ignored.
 
     Returns:
-        The sound, mixed to mono, at its own rate. Problems that did not prevent reading are in its warnings, and logged.
+        The sound at its own rate. Problems that did not prevent reading are in its warnings, and logged.
 
     Raises:
         AudioError: If the file is missing, a folder, empty, not audio, damaged, too long or has invalid samples.
     """
     with SoundReader(path, stdin, name, max_s) as reader:
-        sound = reader.read(first_s)
+        sound = reader.read(first_s) if mixed else reader.read_channels()
     for line in sound.warnings:
         log.warning("%s", line)
     return sound
@@ -467,6 +507,13 @@ def check_output(path: str | Path, force: bool = False) -> None:
     check_target(path, force, FORMATS, AudioError)
 
 
+def channels_of(path: str | Path, channels: int) -> int:
+    """Return how many of `channels` a file keeps: 1 in formats of PyAV; 1 where the format takes fewer."""
+    suffix = ".wav" if str(path) == STDIO else Path(path).suffix.lower()
+    most = 2 if suffix == ".mp3" else MAX_CHANNELS
+    return channels if suffix in SNDFILE_FORMATS and channels <= most else 1
+
+
 def check_pictures(path: str | Path, source: object) -> None:
     """Check that a video output has a video source, before any work is done.
 
@@ -500,7 +547,9 @@ def write_sound(
     Raises:
         AudioError: If `check_output` raises for the path, the sound is silent, or writing fails.
     """
-    write_blocks(path, [sound.wav], sound.sample_rate, sound.comment if comment is None else comment, force, stdout)
+    channels = 1 if sound.wav.ndim == 1 else sound.wav.shape[1]
+    said = sound.comment if comment is None else comment
+    write_blocks(path, [sound.wav], sound.sample_rate, said, force, stdout, channels=channels)
 
 
 def write_blocks(
@@ -511,8 +560,9 @@ def write_blocks(
     force: bool = False,
     stdout: BinaryIO | None = None,
     source: object = None,
+    channels: int = 1,
 ) -> None:
-    """Write a sound that comes in blocks (n,), in memory bounded by a block.
+    """Write a sound that comes in blocks (n,), or (n, channels), in memory bounded by a block.
 
     Args:
         path: As in `write_sound`.
@@ -522,18 +572,22 @@ def write_blocks(
         force: Likewise.
         stdout: Likewise.
         source: What it was made from: a `SoundReader`, whose pictures a video takes.
+        channels: Channels of the blocks; where the format takes fewer (`channels_of`), they are mixed to mono.
 
     Raises:
         AudioError: As `write_sound`; if a video is asked for, and the source has none.
     """
     check_output(path, force)
     check_pictures(path, source)
+    kept = channels_of(path, channels)
+    if kept == 1:
+        blocks = (block if block.ndim == 1 else block.mean(axis=1) for block in blocks)
     if str(path) == STDIO:
         if stdout is None:
             raise AudioError("there is no standard output to write to; name a file")
         # A wav's header says how long it is, so it is made before it is sent.
         with writing("standard output", AudioError), tempfile.TemporaryFile(prefix="vcae-", buffering=0) as made:
-            _encode(made, blocks, sample_rate, ("WAV", "PCM_16"), comment, path)
+            _encode(made, blocks, sample_rate, ("WAV", "PCM_16"), comment, path, kept)
             made.seek(0)
             shutil.copyfileobj(made, stdout, 1 << 20)
             stdout.flush()
@@ -542,7 +596,7 @@ def write_blocks(
     with replacing(path, AudioError) as temporary:
         if suffix in SNDFILE_FORMATS:
             with temporary.open("w+b", buffering=0) as out:
-                _encode(cast(BinaryIO, out), blocks, sample_rate, SNDFILE_FORMATS[suffix], comment, path)
+                _encode(cast(BinaryIO, out), blocks, sample_rate, SNDFILE_FORMATS[suffix], comment, path, kept)
             return
         kind = SOUND_FORMATS.get(suffix) or VIDEO_FORMATS[suffix]
         video = source.file if suffix in VIDEO_FORMATS and isinstance(source, SoundReader) else None
@@ -573,12 +627,20 @@ class _CarefulFile:
 
 
 def _encode(
-    out: BinaryIO, blocks: Iterable[np.ndarray], sample_rate: int, kind: tuple[str, str], comment: str, path: str | Path
+    out: BinaryIO,
+    blocks: Iterable[np.ndarray],
+    sample_rate: int,
+    kind: tuple[str, str],
+    comment: str,
+    path: str | Path,
+    channels: int,
 ) -> None:
     import soundfile
 
     careful, peak = _CarefulFile(out), 0.0
-    with soundfile.SoundFile(careful, "w", samplerate=sample_rate, channels=1, format=kind[0], subtype=kind[1]) as opened:
+    with soundfile.SoundFile(
+        careful, "w", samplerate=sample_rate, channels=channels, format=kind[0], subtype=kind[1]
+    ) as opened:
         if comment:
             opened.comment = comment
         for block in blocks:

@@ -11,13 +11,13 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 
 class SampleArray(NDArrayOperatorsMixin):
-    """Base class of sounds, with samples in `wav` (N,).
+    """Base class of sounds, with samples in `wav`, (N,) or (N, channels).
 
     A sound contains an array and is not one itself: results of NumPy or PyTorch functions are plain arrays or tensors. A subclass of `ndarray`
     would pass its rate on to slices such as `sound[::2]`, for which it is wrong.
 
     Attributes:
-        wav: (N,) float32.
+        wav: (N,) or (N, channels), float32.
     """
 
     wav: np.ndarray
@@ -50,12 +50,12 @@ class SampleArray(NDArrayOperatorsMixin):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the samples, (N,)."""
+        """Shape of the samples, (N,) or (N, channels)."""
         return self.wav.shape
 
     @property
     def ndim(self) -> int:
-        """Number of axes of the samples, 1."""
+        """Number of axes of the samples, 1 or 2."""
         return self.wav.ndim
 
     @property

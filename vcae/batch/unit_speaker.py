@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from vcae.batch.jobs import Job, name_targets
+from vcae.batch.jobs import Job, name_targets, unique_names
 from vcae.batch.worker import EngineWorker, Made, Talk
 from vcae.batch.workers import Voices
 from vcae.errors import VcaeError
@@ -43,6 +44,7 @@ class UnitSpeaker(EngineWorker):
     ) -> None:
         super().__init__(checkpoint, device)
         self._options, self._speakers, self._piped, self._voices = options, speakers, piped, Voices()
+        self._last: tuple[object, list[Units]] = None, []
 
     def start(self) -> None:
         """Read the clips of the voice of all jobs, load the checkpoint, and measure the voice."""
@@ -52,8 +54,18 @@ class UnitSpeaker(EngineWorker):
             self._voices.find(self.engine, self._speakers, clips)
 
     def open(self, source: str, stdin: BinaryIO | None = None) -> AbstractContextManager[list[Units]]:
-        """Read the sequences of a file."""
-        return nullcontext(list(self._piped) if source == STDIO and self._piped else read_units(source, stdin))
+        """Read the sequences of a file; those of the last one are kept, as each of its jobs opens it."""
+        if source == STDIO:
+            return nullcontext(list(self._piped) or read_units(source, stdin))
+        try:
+            known = os.stat(source)
+            which: object = (source, known.st_mtime_ns, known.st_size)
+        except (OSError, ValueError):
+            which = None
+        last = self._last
+        if which is None or last[0] != which:
+            last = self._last = which, read_units(source)
+        return nullcontext(last[1])
 
     def split(self, jobs: Sequence[Job], out_dir: Path) -> list[Job]:
         """Return a job for each sequence of each file; if there are several files, those of a file are in a folder named after it."""
@@ -73,7 +85,8 @@ class UnitSpeaker(EngineWorker):
             folder = out_dir if len(jobs) == 1 else Path(job.output).with_suffix("")
             outputs = name_targets(folder, names, self.ending)
             found += [replace(job, output=str(outputs[n]), part=n) for n in range(len(names))]
-        return found
+        named = [job.output for job in found]
+        return [replace(job, output=name) for job, name in zip(found, unique_names(named, named), strict=True)]
 
     def settings(self, job: Job) -> dict[str, Any]:
         """Return the voice and the options."""
@@ -82,7 +95,8 @@ class UnitSpeaker(EngineWorker):
     def digest(self, job: Job) -> str:
         """Return a hash of a job's sequence."""
         with self.open(job.source) as sequences:
-            return hashlib.sha256(repr(asdict(sequences[job.part])).encode("utf-8", "surrogateescape")).hexdigest()
+            content = replace(sequences[job.part], where="")
+            return hashlib.sha256(repr(asdict(content)).encode("utf-8", "surrogateescape")).hexdigest()
 
     def make(self, job: Job, source: list[Units], talk: Talk) -> Made:
         """Speak a sequence."""

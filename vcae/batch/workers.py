@@ -12,7 +12,7 @@ from vcae.batch.jobs import Job
 from vcae.batch.worker import EngineWorker, Made, Talk, Worker
 from vcae.files import hash_file, write_file
 from vcae.model_file import DEFAULT, FoundFile, find
-from vcae.options import ConvertOptions
+from vcae.options import DENOISE_STRENGTH, ConvertOptions
 from vcae.voice.speakers import find_voice, parse_speaker, read_clips
 
 if TYPE_CHECKING:
@@ -102,8 +102,9 @@ class Converter(EngineWorker):
             self._voices.find(self.engine, self._speakers, clips)
 
     def settings(self, job: Job) -> dict[str, Any]:
-        """Return the voice and the options."""
-        return {"voice": self._voices.describe(job.speakers), "options": asdict(self._options)}
+        """Return the voice, the options, and the denoiser if it is used."""
+        used = {"denoiser": FoundFile(find("denoiser")).sha256} if self._options.denoise else {}
+        return {"voice": self._voices.describe(job.speakers), "options": asdict(self._options), **used}
 
     def make(self, job: Job, source: SoundReader, talk: Talk) -> Made:
         """Convert."""
@@ -138,7 +139,7 @@ class Denoiser(Worker):
     verb, doing = "denoised", "denoising"
     file: FoundFile
 
-    def __init__(self, strength: float = 1.0, device: str = "auto") -> None:
+    def __init__(self, strength: float = DENOISE_STRENGTH, device: str = "auto") -> None:
         self._strength, self._device = strength, device
         self.file = FoundFile(find("denoiser"))
 
@@ -163,11 +164,15 @@ class Denoiser(Worker):
 
     def make(self, job: Job, source: SoundReader, talk: Talk) -> Made:
         """Denoise."""
-        from vcae.audio.io import write_blocks
+        from vcae.audio.io import channels_of, write_blocks
 
-        cleaned, rate = self._cleaner.clean(source, self._strength), self._cleaner.sample_rate
-        blocks = talk.counted(cleaned.blocks(), cleaned.duration_s, rate)
-        write_blocks(job.output, blocks, rate, self.comment(), True, talk.stdout, source)
+        if channels_of(job.output, source.channels) == source.channels:
+            cleaned = self._cleaner.clean(source, self._strength)
+        else:
+            cleaned = self._cleaner.clean_mono(source, self._strength, source.sample_rate)
+        rate, channels = cleaned.sample_rate, cleaned.n_channels
+        blocks = talk.counted(cleaned.channel_blocks(), cleaned.duration_s, rate)
+        write_blocks(job.output, blocks, rate, self.comment(), True, talk.stdout, source, channels)
         said = f"{cleaned.duration_s:.1f} s denoised"
         return Made(cleaned.duration_s, said, {"strength": self._strength}, sample_rate=rate)
 

@@ -179,7 +179,7 @@ def score(
     ] = None,
     places: Annotated[bool, typer.Option("--places", help="Locate the anomalies in each recording.")] = False,
 ) -> None:
-    """Score how much each of SOURCES differs from the normal recordings, and decide by the threshold. Exits with 1 if one of several failed.
+    """Score how much each of SOURCES differs from the normal recordings, and decide by the threshold.
 
     Example: vcae anomaly score new/ -m fan.safetensors --csv out.csv
     """

@@ -142,7 +142,7 @@ def classify(
     ] = None,
     output: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the answers to a CSV file.")] = None,
 ) -> None:
-    """Classify each of SOURCES, with a confidence, or as unknown. Exits with 1 if one of several failed.
+    """Classify each of SOURCES, with a confidence, or as unknown.
 
     Example: vcae anomaly classify new/ -m machines.safetensors
     """

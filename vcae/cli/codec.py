@@ -31,7 +31,7 @@ def compress(
     ] = 1.5,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Compress the speech of SOURCES. Exits with 1 if one of several failed.
+    """Compress the speech of SOURCES.
 
     Example: vcae compress talk.wav -o talk.vcz --kbps 1.5
     """
@@ -55,7 +55,9 @@ def decompress(
     device: DeviceOption = Device.auto,
     seed: SeedOption = 0,
 ) -> None:
-    """Decode compressed SOURCES, in their own voice or another. Damaged parts are concealed and reported.
+    """Decode compressed SOURCES, in their own voice or another.
+
+    Damaged parts are concealed and reported.
 
     Example: vcae decompress talk.vcz -o talk-again.wav
     """

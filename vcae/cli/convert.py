@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from enum import Enum
 from functools import partial
@@ -11,7 +12,7 @@ import typer
 
 from vcae.batch.jobs import is_table
 from vcae.batch.workers import Converter
-from vcae.cli.common import CheckpointOption, Device, DeviceOption, OutputOption, SeedOption, choices
+from vcae.cli.common import CheckpointOption, Device, DeviceOption, OutputOption, SeedOption, choices, say
 from vcae.cli.run import work
 from vcae.cli.sources import MANY, Run, takes_many
 from vcae.errors import ConfigError
@@ -42,13 +43,16 @@ SpeakerOption = Annotated[
         help="Target voice: an audio clip or the name of a saved voice; repeat it for more clips, or mix voices with weights: a.wav:0.7.",
     ),
 ]
-MatchOption = Annotated[
-    str,
-    typer.Option(
-        metavar="auto|0..1",
-        help="How strongly to pull frames towards similar frames of the reference, 0 to 1; auto: depends on its length.",
-    ),
-]
+# Options without effect, accepted until version 0.3.
+MatchOption = Annotated[str | None, typer.Option("--match", hidden=True)]
+DetailOption = Annotated[str | None, typer.Option("--detail", hidden=True)]
+
+
+def tell_ignored(**given: str | None) -> None:
+    """Say on standard error which of the given options have no effect any more."""
+    for name, value in given.items():
+        if value is not None:
+            say(f"warning: --{name} has no effect any more; leave it out", sys.stderr)
 
 
 @takes_many
@@ -71,18 +75,11 @@ def convert(
     strength: Annotated[
         float, typer.Option(metavar="0..1", help="0: the source's own voice, 1: the voice of --speaker.")
     ] = 1.0,
-    match: MatchOption = "auto",
-    detail: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|0..1",
-            help="How much of the source that its code does not represent is added back, 0 to 1. More makes words clearer and leaves a "
-            "little of the source's voice. auto: depends on the checkpoint.",
-        ),
-    ] = "auto",
     loudness: Annotated[
         Loudness, typer.Option(metavar=choices(Loudness), help="source: follow its loudness; flat: only its level.")
     ] = Loudness.source,
+    match: MatchOption = None,
+    detail: DetailOption = None,
     denoise: Annotated[bool, typer.Option("--denoise", help="Denoise the source and the clips of --speaker first.")] = False,
     device: DeviceOption = Device.auto,
     seed: SeedOption = 0,
@@ -99,11 +96,12 @@ def convert(
         ),
     ] = None,
 ) -> None:
-    """Convert SOURCES to the voice of --speaker. Exits with 1 if one of several failed.
+    """Convert SOURCES to the voice of --speaker.
 
     Example: vcae convert talk.mp3 --speaker friend.wav -o talk-as-friend.wav
     """
-    options = ConvertOptions(pitch, strength, match, detail, loudness.value, seed, denoise)
+    options = ConvertOptions(pitch, strength, loudness.value, seed, denoise)
+    tell_ignored(match=match, detail=detail)
     voices = tuple(speaker or ())
     if not voices and not is_table(sources):
         raise ConfigError("no --speaker was given; give at least one clip or a saved voice of the target voice")

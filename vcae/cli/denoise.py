@@ -11,7 +11,7 @@ from vcae.batch.workers import Denoiser
 from vcae.cli.common import Device, DeviceOption, OutputOption
 from vcae.cli.run import work
 from vcae.cli.sources import Run, SourcesArgument, takes_many
-from vcae.options import check_strength
+from vcae.options import DENOISE_STRENGTH, check_strength
 
 
 @takes_many
@@ -19,10 +19,10 @@ def denoise(
     sources: SourcesArgument,
     run: Run,
     output: OutputOption = None,
-    strength: Annotated[float, typer.Option(metavar="0..1", help="0: unchanged, 1: full denoising.")] = 1.0,
+    strength: Annotated[float, typer.Option(metavar="0..1", help="0: unchanged, 1: full denoising.")] = DENOISE_STRENGTH,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Remove noise from the speech of SOURCES. Exits with 1 if one of several failed.
+    """Remove noise from the speech of SOURCES.
 
     Example: vcae denoise talk.mp3 -o clean.wav
     """

@@ -210,7 +210,7 @@ def interpolate(
     for wav in wavs:
         check_output(wav, force)
     clips = read_clips(speakers)
-    sound = read_sound(source) if source is not None else None
+    sound = read_sound(source, sys.stdin.buffer) if source is not None else None
     with progress("interpolating", quiet):
         from vcae.tasks.model import load
         from vcae.voice.file import save_voice

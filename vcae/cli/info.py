@@ -27,7 +27,9 @@ def info(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Describe files: what each is, what made it, and the figures in it. With --json, one line each.
+    """Describe files: what each is, what made it, and the figures in it.
+
+    With --json, one line each.
 
     Example: vcae info default
     """

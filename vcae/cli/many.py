@@ -14,6 +14,7 @@ from vcae.batch.worker import Worker
 from vcae.cli.common import Stopwatch, as_option, progress, say
 from vcae.cli.sources import Run
 from vcae.environment import allowed_cores
+from vcae.files import STDIO
 
 FAILED = 1
 INTERRUPTED = 130
@@ -106,5 +107,6 @@ def say_warnings(facts: Mapping[str, Any]) -> None:
 
 def say_failed(outcome: Outcome) -> None:
     """Print a failure and its reason on stderr."""
-    named = " ".join(outcome.source.split()) in outcome.reason
-    say(as_option(f"failed: {outcome.reason if named else f'{outcome.source}: {outcome.reason}'}"), sys.stderr)
+    source = "standard input" if outcome.source == STDIO else " ".join(outcome.source.split())
+    named = source in outcome.reason
+    say(as_option(f"failed: {outcome.reason if named else f'{source}: {outcome.reason}'}"), sys.stderr)

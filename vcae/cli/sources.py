@@ -13,6 +13,8 @@ import typer
 from vcae.cli.common import ForceOption, JsonOption, QuietOption, user_errors
 
 MANY = "Many files"
+# What all commands do with a source that cannot be used.
+RULE = "A source that cannot be used is named, and the others are done: the exit code is 1, or 2 if it was the only one."
 SourcesArgument = Annotated[
     list[str],
     typer.Argument(
@@ -78,7 +80,8 @@ def takes_many(command: Callable[..., None]) -> Callable[..., None]:
     own = [p.replace(annotation=hints[p.name]) for p in inspect.signature(command).parameters.values() if p.name != "run"]
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     more = [inspect.Parameter(f.name, kind, default=f.default, annotation=shared[f.name]) for f in given]
-    wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
+    wrapped.__name__ = command.__name__
+    wrapped.__doc__ = (command.__doc__ or "").replace("\n\n    Example:", f"\n\n    {RULE}\n\n    Example:")
     wrapped.__signature__ = inspect.Signature([*own, *more])  # type: ignore[attr-defined]
     wrapped.__annotations__ = {p.name: p.annotation for p in (*own, *more)}
     return wrapped

@@ -16,7 +16,7 @@ import typer
 from vcae.batch.jobs import is_table, name_targets
 from vcae.batch.unit_speaker import UnitSpeaker
 from vcae.cli.common import CheckpointOption, Device, DeviceOption, SeedOption, choices
-from vcae.cli.convert import MatchOption, SpeakerOption
+from vcae.cli.convert import MatchOption, SpeakerOption, tell_ignored
 from vcae.cli.run import work
 from vcae.cli.sources import Run, takes_many
 from vcae.errors import ConfigError
@@ -67,16 +67,17 @@ def speak(
             help="auto: the units' own times if they have them; file: only these; predicted: the model's.",
         ),
     ] = Durations.auto,
-    match: MatchOption = "auto",
+    match: MatchOption = None,
     device: DeviceOption = Device.auto,
     seed: SeedOption = 0,
     checkpoint: CheckpointOption = "vq",
 ) -> None:
-    """Speak the units of SOURCES in the voice of --speaker. Exits with 1 if one of several failed.
+    """Speak the units of SOURCES in the voice of --speaker.
 
     Example: vcae speak talk.jsonl --speaker friend.wav -o said.wav
     """
-    options = SpeakOptions(pitch, durations.value, match, seed)
+    options = SpeakOptions(pitch, durations.value, seed)
+    tell_ignored(match=match)
     voices = tuple(speaker or ())
     if not voices and not is_table(sources):
         raise ConfigError("no --speaker was given; give at least one clip or a saved voice of the target voice")

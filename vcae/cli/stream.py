@@ -22,7 +22,7 @@ from vcae.cli.common import (
     say,
     user_errors,
 )
-from vcae.cli.convert import Loudness
+from vcae.cli.convert import DetailOption, Loudness, MatchOption, tell_ignored
 from vcae.cli.devices import device_of, need_sounddevice
 from vcae.errors import AudioError, ConfigError
 from vcae.model_file import find
@@ -32,6 +32,7 @@ from vcae.voice.speakers import find_voice, parse_speaker, read_clips
 if TYPE_CHECKING:
     import numpy as np
 
+    from vcae.engine.denoise import RunningDenoiser
     from vcae.tasks.live import LiveConverter
 
 
@@ -75,9 +76,12 @@ def stream(
         typer.Option(metavar="DEVICE", help="Loudspeaker, by number or name, or 'default', in place of standard output."),
     ] = None,
     pitch: Annotated[str, typer.Option(metavar="auto|keep|SEMITONES", help="As for convert.")] = "auto",
-    match: Annotated[str, typer.Option(metavar="auto|0..1", help="As for convert.")] = "auto",
-    detail: Annotated[str, typer.Option(metavar="auto|0..1", help="As for convert.")] = "auto",
+    match: MatchOption = None,
+    detail: DetailOption = None,
     loudness: Annotated[Loudness, typer.Option(metavar=choices(Loudness), help="As for convert.")] = Loudness.source,
+    denoise: Annotated[
+        bool, typer.Option("--denoise", help="Denoise the input, and the clips of --speaker, first; 16 ms more latency.")
+    ] = False,
     seed: SeedOption = 0,
     checkpoint: CheckpointOption = "default",
     device: DeviceOption = Device.cpu,
@@ -90,7 +94,8 @@ def stream(
 
     Example: vcae stream --speaker friend.wav --rate 16000 < in.pcm > out.pcm
     """
-    options = ConvertOptions(pitch, 1.0, match, detail, loudness.value, seed)
+    options = ConvertOptions(pitch, 1.0, loudness.value, seed)
+    tell_ignored(match=match, detail=detail)
     find(checkpoint)
     from vcae.audio.io import read_sound
 
@@ -113,14 +118,18 @@ def stream(
         use_one_thread()
         model = load(checkpoint, device.value)
         prior = model.analyse_sound(own or first)  # type: ignore[arg-type]
-        voice = find_voice(model, speakers, clips)
+        voice = find_voice(model, speakers, clips, denoise)
         # The first block takes longer, so one is processed in advance.
         warm = LiveConverter(model, voice, prior, options, block_ms)
         warm(np.zeros(warm.block_samples, np.float32))
         converter = LiveConverter(model, voice, prior, options, block_ms)
+        denoiser = _start_denoiser(model.device.type) if denoise else None
     tally = _Tally()
     with ExitStack() as opened:
         pieces = _listen(opened, device_in, rate, converter, tally)
+        if denoiser is not None:
+            tally.delay_ms += denoiser.latency_ms / 2
+            pieces = _denoise(pieces, denoiser, tally)
         sink = _Sink(opened, device_out, device_in is None and rate is None, model.sample_rate, tally)
         try:
             _convert(pieces, converter, sink, tally)
@@ -128,6 +137,27 @@ def stream(
             sink.write(converter.finish())
     if not quiet:
         say(_sentence(tally, converter), sys.stderr)
+
+
+def _start_denoiser(device: str) -> RunningDenoiser:
+    import numpy as np
+
+    from vcae.engine.denoise import shared_cleaner
+
+    cleaner = shared_cleaner(device)
+    # The first piece takes longer, so one is processed in advance.
+    cleaner.running()(np.zeros((1, cleaner.sample_rate // 10), np.float32))
+    return cleaner.running()
+
+
+def _denoise(pieces: Iterator[np.ndarray], denoiser: RunningDenoiser, tally: _Tally) -> Iterator[np.ndarray]:
+    """Yield denoised pieces."""
+    for piece in pieces:
+        watch = Stopwatch()
+        made = denoiser(piece[None])[0]
+        tally.work_s += watch()
+        yield made
+    yield denoiser.finish()[0]
 
 
 def _convert(pieces: Iterator[np.ndarray], converter: LiveConverter, sink: _Sink, tally: _Tally) -> None:
@@ -176,7 +206,7 @@ def _listen(
     if device_in is None:
         reader = PcmReader(sys.stdin.buffer, rate)
         resampler = QuickResampler(reader.sample_rate, model_rate)
-        tally.delay_ms = resampler.delay_ms
+        tally.delay_ms += resampler.delay_ms
 
         def read() -> Iterator[np.ndarray]:
             for block in reader.blocks(converter.block_s):

@@ -78,7 +78,7 @@ def units(
     checkpoint: CheckpointOption = CHECKPOINT,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Encode SOURCES as sequences of discrete units with their times. Exits with 1 if one of several failed.
+    """Encode SOURCES as sequences of discrete units with their times.
 
     Example: vcae units talk.wav -o talk.jsonl --collapse
     """

@@ -276,7 +276,7 @@ class Stream:
         def latent(start: int, stop: int) -> Tensor:
             return model.autoencoder.decode_units(torch.from_numpy(codes[None, :, start:stop]).to(device))
 
-        said = speak_sections(model, LazySections(codes.shape[1], latent), f0, voice, "auto", None, runner)
+        said = speak_sections(model, LazySections(codes.shape[1], latent), f0, voice, runner)
         gone, floor = window.lost[:n].to(device), math.log(model.mel_config.floor)
         mel = LazySections(n, lambda start, stop: _conceal(said.read(start, stop), gone[start:stop], floor))
         meter, wav = LevelMeter(), StoredSections(runner.on_disk, torch.device("cpu"))

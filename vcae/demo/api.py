@@ -13,7 +13,7 @@ from vcae.demo.limits import MAX_REFERENCES, read_upload
 from vcae.demo.studio import Studio, reports_errors, session_of
 from vcae.demo.voices import SHARED, choose_files, choose_twins
 from vcae.demo.work import compress_file, convert_files, decompress_file, denoise_file
-from vcae.options import ConvertOptions
+from vcae.options import DENOISE_STRENGTH, ConvertOptions
 from vcae.tasks.units import encode_units
 
 PAGE = """
@@ -29,9 +29,9 @@ wav = client.predict(handle_file("talk.wav"), [handle_file("friend.wav")], api_n
 ```
 
 - `/convert` takes `source`, a sound file; `references`, 1 to {most} sound files of the voice; `pitch`: auto, keep or semitones;
-  `strength`, 0 to 1; `match` and `detail`: auto or 0 to 1; `seed`; `voice`, the name of a voice that the server shares, instead of
+  `strength`, 0 to 1; `match` and `detail`, which have no effect any more; `seed`; `voice`, the name of a voice that the server shares, instead of
   references or beside them; `denoise`, to clean source and references first. It gives a wav at 16 kHz.
-- `/denoise` takes `source`, a sound file, and `strength`, 0 to 1. It gives a wav at 16 kHz.
+- `/denoise` takes `source`, a sound file, and `strength`, 0 to 1. It gives a wav with the source's rate and channels.
 - `/units` takes `source` and gives JSON: `units`, `start_s`, `end_s`, `codebook_size`.
 - `/compress` takes `source`, a sound file, and `kbps`, 0.6 to 6. It gives a .vcz.
 - `/decompress` takes `file`, a .vcz; `references` and `voice`, as above, for another voice than its own; `strict`, to refuse a damaged
@@ -53,6 +53,7 @@ def add_endpoints(studio: Studio) -> None:
         references = gr.File(file_count="multiple", label="references")
         pitch = gr.Textbox("auto", label="pitch")
         strength = gr.Number(1.0, label="strength")
+        reduction = gr.Number(DENOISE_STRENGTH, label="strength")
         match, detail = gr.Textbox("auto", label="match"), gr.Textbox("auto", label="detail")
         seed = gr.Number(0, precision=0, label="seed")
         voice = gr.Textbox("", label="voice")
@@ -76,7 +77,7 @@ def add_endpoints(studio: Studio) -> None:
         request: gr.Request,
     ) -> str:
         """Convert `source` to the voice of `references`."""
-        options = ConvertOptions(pitch, strength, match, detail, seed=int(seed or 0), denoise=bool(denoise))
+        options = ConvertOptions(pitch, strength, seed=int(seed or 0), denoise=bool(denoise))
         with studio.job(session_of(request)) as check:
             saved = _shared(studio, voice, choose_files)
             return str(convert_files(studio, source, references or [], saved, options, check).path)
@@ -85,7 +86,7 @@ def add_endpoints(studio: Studio) -> None:
     def denoise(source: str, strength: float, request: gr.Request) -> str:
         """Denoise a recording."""
         with studio.job(session_of(request)) as check:
-            return str(denoise_file(studio, source, 1.0 if strength is None else strength, check).path)
+            return str(denoise_file(studio, source, DENOISE_STRENGTH if strength is None else strength, check).path)
 
     @reports_errors(studio)
     def units(source: str, request: gr.Request) -> dict[str, Any]:
@@ -138,7 +139,7 @@ def add_endpoints(studio: Studio) -> None:
     buttons[1].click(units, source, plain, api_name="units", **shared)
     buttons[2].click(compress, [source, kbps], code, api_name="compress", **shared)
     buttons[3].click(decompress, [file, references, voice, strict, seed], [sound, plain], api_name="decompress", **shared)
-    buttons[5].click(denoise, [source, strength], sound, api_name="denoise", **shared)
+    buttons[5].click(denoise, [source, reduction], sound, api_name="denoise", **shared)
     buttons[4].click(limits, None, plain, api_name="limits", queue=False)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -24,8 +25,57 @@ WAITING = "The file appears here: its size, how it sounds, and a download."
 OTHER = "The file holds the voice beside the words, in a few bytes. Any other voice can say them instead."
 
 
+@dataclass(frozen=True)
+class _Parts:
+    """Components of the tab, by their use."""
+
+    kept: gr.State
+    source: gr.Audio
+    kbps: gr.Radio
+    go: gr.Button
+    example: gr.Button
+    stop: gr.Button
+    file: gr.File
+    decode: gr.Button
+    status: gr.HTML
+    result: gr.Column
+    facts: gr.HTML
+    original: gr.Audio
+    decoded: gr.Audio
+    download: gr.DownloadButton
+    pictures: gr.HTML
+    reference: gr.Audio
+    saved: gr.Dropdown
+    say: gr.Button
+    stop_saying: gr.Button
+    said_note: gr.HTML
+    said: gr.Audio
+
+
 def build(studio: Studio, shelf: Shelf) -> None:
     """Add the tab's contents and its events."""
+    parts = _layout(studio, shelf)
+    options: dict[str, Any] = {"concurrency_id": "work", "concurrency_limit": studio.limits.jobs, "api_visibility": "private"}
+    running = [*_add_compression(studio, parts, options), _add_other_voice(studio, shelf, parts, options)]
+
+    def stop_work(request: gr.Request) -> tuple[str, str]:
+        studio.stop(session_of(request))
+        return note_html("Stopped. " + WAITING), note_html(OTHER)
+
+    gr.on(
+        [parts.stop.click, parts.stop_saying.click],
+        stop_work,
+        None,
+        [parts.status, parts.said_note],
+        cancels=running,
+        queue=False,
+        api_visibility="private",
+        show_progress="hidden",
+    )
+
+
+def _layout(studio: Studio, shelf: Shelf) -> _Parts:
+    """Add the tab's components."""
     gr.Markdown(
         "Speech in a few hundred to a few thousand bits a second; and back, in its own voice or another.",
         elem_classes="vcae-lead",
@@ -63,8 +113,35 @@ def build(studio: Studio, shelf: Shelf) -> None:
         said = gr.Audio(
             label="Decoded in this voice", interactive=False, visible=False, buttons=["download"], elem_id="codec-said"
         )
+    return _Parts(
+        kept,
+        source,
+        kbps,
+        go,
+        example,
+        stop,
+        file,
+        decode,
+        status,
+        result,
+        facts,
+        original,
+        decoded,
+        download,
+        pictures,
+        reference,
+        saved,
+        say,
+        stop_saying,
+        said_note,
+        said,
+    )
 
-    @shows_errors(studio, status)
+
+def _add_compression(studio: Studio, parts: _Parts, options: dict[str, Any]) -> list[Any]:
+    """Add compressing a recording and decoding a file; return the events."""
+
+    @shows_errors(studio, parts.status)
     def compress_work(
         source: str | None,
         kbps: float,
@@ -94,7 +171,7 @@ def build(studio: Studio, shelf: Shelf) -> None:
             *_nothing_said(),
         ]
 
-    @shows_errors(studio, status)
+    @shows_errors(studio, parts.status)
     def decode_work(file: str | None, request: gr.Request, progress: Any = gr.Progress()) -> list[Any]:  # noqa: B008
         start = time.perf_counter()
         with studio.job(session_of(request)) as check:
@@ -118,7 +195,36 @@ def build(studio: Studio, shelf: Shelf) -> None:
             *_nothing_said(),
         ]
 
-    @shows_errors(studio, said_note)
+    outputs = [
+        parts.status,
+        parts.result,
+        parts.facts,
+        parts.original,
+        parts.decoded,
+        parts.download,
+        parts.pictures,
+        parts.kept,
+    ]
+    outputs += [parts.said_note, parts.said]
+    given = [parts.source, parts.kbps]
+    compressing = parts.go.click(compress_work, given, outputs, show_progress_on=parts.status, **options)
+    filled = parts.example.click(
+        lambda: (str(clip("source.flac")), str(clip("reference.flac"))),
+        None,
+        [parts.source, parts.reference],
+        api_visibility="private",
+        show_progress="hidden",
+        queue=False,
+    )
+    also = filled.then(compress_work, given, outputs, show_progress_on=parts.status, **options)
+    decoding = parts.decode.click(decode_work, parts.file, outputs, show_progress_on=parts.status, **options)
+    return [compressing, also, decoding]
+
+
+def _add_other_voice(studio: Studio, shelf: Shelf, parts: _Parts, options: dict[str, Any]) -> Any:
+    """Add decoding in another voice; return the event."""
+
+    @shows_errors(studio, parts.said_note)
     def say_work(
         reference: str | None,
         saved: list[str] | None,
@@ -136,36 +242,8 @@ def build(studio: Studio, shelf: Shelf) -> None:
         text = f"Done: {done.sound.duration_s:.1f} s, from the same {len(done.data):,} bytes and {done.speech_s:.1f} s of the voice."
         return [note_html(text, "done"), gr.update(value=str(done.path), visible=True)]
 
-    def stop_work(request: gr.Request) -> tuple[str, str]:
-        studio.stop(session_of(request))
-        return note_html("Stopped. " + WAITING), note_html(OTHER)
-
-    options: dict[str, Any] = {"concurrency_id": "work", "concurrency_limit": studio.limits.jobs, "api_visibility": "private"}
-    outputs = [status, result, facts, original, decoded, download, pictures, kept, said_note, said]
-    compressing = go.click(compress_work, [source, kbps], outputs, show_progress_on=status, **options)
-    filled = example.click(
-        lambda: (str(clip("source.flac")), str(clip("reference.flac"))),
-        None,
-        [source, reference],
-        api_visibility="private",
-        show_progress="hidden",
-        queue=False,
-    )
-    also = filled.then(compress_work, [source, kbps], outputs, show_progress_on=status, **options)
-    decoding = decode.click(decode_work, file, outputs, show_progress_on=status, **options)
-    saying = say.click(
-        say_work, [reference, saved, kept, shelf.visitor], [said_note, said], show_progress_on=said_note, **options
-    )
-    gr.on(
-        [stop.click, stop_saying.click],
-        stop_work,
-        None,
-        [status, said_note],
-        cancels=[compressing, also, decoding, saying],
-        queue=False,
-        api_visibility="private",
-        show_progress="hidden",
-    )
+    given, shown = [parts.reference, parts.saved, parts.kept, shelf.visitor], [parts.said_note, parts.said]
+    return parts.say.click(say_work, given, shown, show_progress_on=parts.said_note, **options)
 
 
 def _audio(label: str, elem_id: str) -> gr.Audio:

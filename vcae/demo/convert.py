@@ -15,13 +15,12 @@ from vcae.demo.work import convert_files, hertz
 from vcae.figures.plot import view_sound
 from vcae.options import ConvertOptions
 
-SHARES = ["auto", "0", "0.25", "0.5", "0.75", "1"]
 WAITING = "The result appears here: to hear, to compare and to download."
 CONSENT = "Convert only voices whose owners agreed, and say that the result is synthetic."
 
 
 def settings() -> list[gr.components.Component]:
-    """Add the settings of a conversion: pitch, semitones, strength, match, detail."""
+    """Add the settings of a conversion: pitch, semitones, strength, denoise."""
     with gr.Accordion("Settings", open=False):
         with gr.Row():
             pitch = gr.Radio(
@@ -33,10 +32,8 @@ def settings() -> list[gr.components.Component]:
             semitones = gr.Slider(-24, 24, 0, step=0.5, label="Semitones", info="For a shifted pitch.", interactive=True)
         with gr.Row():
             strength = gr.Slider(0, 1, 1, step=0.05, label="Strength", info="0 is the speaker's own voice, 1 the new one.")
-            match = gr.Dropdown(SHARES, value="auto", label="Match", info="More: nearer to the voice.")
-            detail = gr.Dropdown(SHARES, value="auto", label="Detail", info="More: clearer words.")
         denoise = gr.Checkbox(False, label="Clean the recording and the voice first", elem_id="convert-denoise")
-    return [pitch, semitones, strength, match, detail, denoise]
+    return [pitch, semitones, strength, denoise]
 
 
 def pick_pitch(pitch: str, semitones: float) -> str | float:
@@ -90,14 +87,12 @@ def build(studio: Studio, shelf: Shelf) -> None:
         pitch: str,
         semitones: float,
         strength: float,
-        match: str,
-        detail: str,
         denoise: bool,
         visitor: dict[str, str],
         request: gr.Request,
         progress: Any = gr.Progress(),  # noqa: B008
     ) -> list[Any]:
-        options = ConvertOptions(pick_pitch(pitch, semitones), strength, match, detail, denoise=denoise)
+        options = ConvertOptions(pick_pitch(pitch, semitones), strength, denoise=denoise)
         clips = [*([reference] if reference else []), *(more or [])]
         start = time.perf_counter()
         with studio.job(session_of(request)) as check:

@@ -12,14 +12,15 @@ from vcae.demo.pictures import note_html, views_html
 from vcae.demo.studio import Studio, session_of, shows_errors
 from vcae.demo.work import denoise_file
 from vcae.figures.plot import view_sound
+from vcae.options import DENOISE_STRENGTH
 
-WAITING = "The cleaned recording appears here, beside the one it was made of."
+WAITING = "The denoised recording appears here, next to the original."
 
 
 def build(studio: Studio) -> None:
     """Add the tab's contents and its events."""
     gr.Markdown(
-        "Speech without what sounds beside it: fans, rain, traffic, other voices, and some of a room's echo.",
+        "Removes background noise from speech: fans, rain, traffic, engines, and some of a room's reverberation. Sample rate and channels stay.",
         elem_classes="vcae-lead",
     )
     sources: Any = ["upload", "microphone"]
@@ -29,10 +30,10 @@ def build(studio: Studio) -> None:
     strength = gr.Slider(
         0,
         1,
-        value=1,
+        value=DENOISE_STRENGTH,
         step=0.05,
         label="Strength",
-        info="0: as it is. 1: all the noise away that can be.",
+        info="0: unchanged. 1: full denoising.",
         elem_id="denoise-strength",
     )
     with gr.Row(elem_classes="vcae-actions"):
@@ -60,7 +61,7 @@ def build(studio: Studio) -> None:
             progress(0.9, desc="drawing")
             views = [view_sound(done.source, "Before"), view_sound(done.sound, "After")]
             drawn = views_html(views, [f"Log-mel and F0 of the recording {when} denoising" for when in ("before", "after")])
-        text = f"Done: {done.source.duration_s:.1f} s cleaned in {took:.1f} s."
+        text = f"Done: {done.source.duration_s:.1f} s denoised in {took:.1f} s."
         return [note_html(text, "done"), gr.update(visible=True), source, str(done.path), drawn]
 
     def stop_work(request: gr.Request) -> str:

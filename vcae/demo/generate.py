@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,31 @@ def build(studio: Studio, shelf: Shelf, tab: gr.Tab) -> None:
         _between_section(studio, shelf, source)
 
 
-def _voice_section(studio: Studio, shelf: Shelf, tab: gr.Tab, drawn: gr.State) -> gr.Audio:
-    """Add the map, the seed and the results; return the source recording's component."""
+@dataclass(frozen=True)
+class _Parts:
+    """Components of a new voice: its place on the map, its settings and results."""
+
+    map_place: gr.HTML
+    chosen: gr.Radio
+    seed: gr.Number
+    other: gr.Button
+    spread: gr.Slider
+    source: gr.Audio
+    go: gr.Button
+    stop: gr.Button
+    status: gr.HTML
+    result: gr.Column
+    facts: gr.HTML
+    said: gr.Audio
+    sound_file: gr.DownloadButton
+    voice_file: gr.DownloadButton
+    name: gr.Textbox
+    keep: gr.Button
+    kept: gr.HTML
+
+
+def _voice_layout() -> _Parts:
+    """Add the map, the seed and the results."""
     with gr.Row():
         with gr.Column(scale=3, min_width=280):
             map_place = gr.HTML(note_html("The map is drawn here."), padding=False, elem_id="generate-map")
@@ -84,13 +108,37 @@ def _voice_section(studio: Studio, shelf: Shelf, tab: gr.Tab, drawn: gr.State) -
             name = gr.Textbox(label="Name", max_length=64, scale=2, elem_id="generate-name")
             keep = gr.Button("Keep it", scale=1, elem_id="generate-keep")
         kept = gr.HTML(note_html(KEPT), padding=False, elem_id="generate-kept")
+    return _Parts(
+        map_place,
+        chosen,
+        seed,
+        other,
+        spread,
+        source,
+        go,
+        stop,
+        status,
+        result,
+        facts,
+        said,
+        sound_file,
+        voice_file,
+        name,
+        keep,
+        kept,
+    )
 
-    @shows_errors(studio, map_place)
+
+def _voice_section(studio: Studio, shelf: Shelf, tab: gr.Tab, drawn: gr.State) -> gr.Audio:
+    """Add the map, the seed, the results and their events; return the source recording's component."""
+    parts = _voice_layout()
+
+    @shows_errors(studio, parts.map_place)
     def show_map(drawn: str) -> Any:
         # After a voice was generated, the map is already there and marks it.
         return gr.skip() if drawn else map_html()
 
-    @shows_errors(studio, status)
+    @shows_errors(studio, parts.status)
     def work(
         seed: float | None,
         spread: float,
@@ -132,7 +180,51 @@ def _voice_section(studio: Studio, shelf: Shelf, tab: gr.Tab, drawn: gr.State) -
         # Errors are already shown.
         return done if isinstance(done, dict) else [*done, chosen, 1.0]
 
-    @shows_errors(studio, kept)
+    def stop_work(request: gr.Request) -> str:
+        studio.stop(session_of(request))
+        return note_html("Stopped. " + WAITING)
+
+    options = _options(studio)
+    outputs = [
+        parts.status,
+        parts.result,
+        parts.facts,
+        parts.said,
+        parts.sound_file,
+        parts.voice_file,
+        parts.name,
+        drawn,
+        parts.map_place,
+        parts.chosen,
+    ]
+    tab.select(show_map, drawn, parts.map_place, show_progress="hidden", **options)
+    running = [
+        parts.go.click(work, [parts.seed, parts.spread, parts.source], outputs, show_progress_on=parts.status, **options),
+        parts.chosen.input(
+            choose_work,
+            [parts.chosen, parts.source],
+            [*outputs, parts.seed, parts.spread],
+            show_progress_on=parts.status,
+            **options,
+        ),
+    ]
+    filled = parts.other.click(
+        lambda: secrets.randbelow(NEW_SEEDS), None, parts.seed, api_visibility="private", show_progress="hidden", queue=False
+    )
+    running.append(
+        filled.then(work, [parts.seed, parts.spread, parts.source], outputs, show_progress_on=parts.status, **options)
+    )
+    _add_keeping(studio, shelf, parts, drawn, options)
+    parts.stop.click(
+        stop_work, None, parts.status, cancels=running, queue=False, api_visibility="private", show_progress="hidden"
+    )
+    return parts.source
+
+
+def _add_keeping(studio: Studio, shelf: Shelf, parts: _Parts, drawn: gr.State, options: dict[str, Any]) -> None:
+    """Add keeping the new voice under a name."""
+
+    @shows_errors(studio, parts.kept)
     def keep_work(name: str, drawn: str, visitor: dict[str, str], request: gr.Request) -> list[Any]:
         name = check_voice_name(name or "", visitor)
         with studio.job(session_of(request)) as check:
@@ -145,24 +237,9 @@ def _voice_section(studio: Studio, shelf: Shelf, tab: gr.Tab, drawn: gr.State) -
             _, now = keep_voice(studio, name, voice, twin, facts, visitor)
         return [note_html(f"Kept {name}: choose it on Convert and Codec, or below.", "done"), now]
 
-    def stop_work(request: gr.Request) -> str:
-        studio.stop(session_of(request))
-        return note_html("Stopped. " + WAITING)
-
-    options = _options(studio)
-    outputs = [status, result, facts, said, sound_file, voice_file, name, drawn, map_place, chosen]
-    tab.select(show_map, drawn, map_place, show_progress="hidden", **options)
-    running = [
-        go.click(work, [seed, spread, source], outputs, show_progress_on=status, **options),
-        chosen.input(choose_work, [chosen, source], [*outputs, seed, spread], show_progress_on=status, **options),
-    ]
-    filled = other.click(
-        lambda: secrets.randbelow(NEW_SEEDS), None, seed, api_visibility="private", show_progress="hidden", queue=False
+    parts.keep.click(
+        keep_work, [parts.name, drawn, shelf.visitor], [parts.kept, shelf.visitor], show_progress_on=parts.kept, **options
     )
-    running.append(filled.then(work, [seed, spread, source], outputs, show_progress_on=status, **options))
-    keep.click(keep_work, [name, drawn, shelf.visitor], [kept, shelf.visitor], show_progress_on=kept, **options)
-    stop.click(stop_work, None, status, cancels=running, queue=False, api_visibility="private", show_progress="hidden")
-    return source
 
 
 def _babble_section(studio: Studio, drawn: gr.State) -> None:

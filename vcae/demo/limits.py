@@ -57,20 +57,21 @@ class Limits:
         )
 
 
-def read_upload(path: str | Path | None, what: str, max_s: float) -> Sound:
+def read_upload(path: str | Path | None, what: str, max_s: float, mixed: bool = True) -> Sound:
     """Read an upload by its content; if it is too long by its header, it is refused before anything is decoded.
 
     Args:
         path: The uploaded file; None if there is none.
         what: Description for messages, such as `the source`.
         max_s: Longest allowed duration in seconds.
+        mixed: Mix the channels to mono; otherwise they are kept.
 
     Raises:
         AudioError: If there is no file, or it cannot be used. Messages do not name folders.
     """
     if path is None:
         raise AudioError(f"{what} is missing; upload a recording or use the microphone")
-    return read_sound(str(path), name=f"{what} ({Path(path).name})", max_s=max_s)
+    return read_sound(str(path), name=f"{what} ({Path(path).name})", max_s=max_s, mixed=mixed)
 
 
 def read_uploads(paths: Sequence[str | Path], what: str, most: int, max_s: float, total_s: float) -> list[Sound]:

@@ -175,17 +175,18 @@ def denoise_file(
         ConfigError: For a strength that is not allowed.
     """
     report(0.02, "reading")
-    sound = read_upload(source, "the recording to clean", studio.limits.seconds)
+    sound = read_upload(source, "the recording to denoise", studio.limits.seconds, mixed=False)
     check()
     report(0.1, "listening")
     cleaner = shared_cleaner(studio.model().device.type)
     cleaned, blocks, n = cleaner.clean(sound, strength), [], 0
-    for block in cleaned.blocks():
+    for block in cleaned.channel_blocks():
         check()
         blocks.append(block)
         n += len(block)
-        report(0.2 + 0.7 * min(n / cleaner.sample_rate / sound.duration_s, 1.0), "cleaning")
-    result = Sound(np.concatenate(blocks), cleaner.sample_rate, "denoised")
+        report(0.2 + 0.7 * min(n / cleaned.sample_rate / sound.duration_s, 1.0), "denoising")
+    wav = np.concatenate(blocks)
+    result = Sound(wav[:, 0] if cleaned.n_channels == 1 else wav, cleaned.sample_rate, "denoised")
     path = studio.new_file(f"{_stem(source)}.denoised.wav")
     write_sound(path, result, provenance(cleaner.file, "denoised"))
     return Denoised(path, sound, result)

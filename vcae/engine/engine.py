@@ -49,25 +49,26 @@ def choose_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
-def as_sound(wav: Samples, sample_rate: int | None = None, name: str = "audio") -> Sound:
-    """Return samples, a sound, or the sound file of a path as a checked mono sound.
+def as_sound(wav: Samples, sample_rate: int | None = None, name: str = "audio", mixed: bool = True) -> Sound:
+    """Return samples, a sound, or the sound file of a path as a checked sound.
 
     Args:
         wav: (N,), (N, channels) as from soundfile, or (channels, N) as from torchaudio: floats in -1..1, or signed integers, which are
             scaled by their type's range; a `Sound`; or the path of a file. The shorter one of two dimensions is that of the channels.
         sample_rate: Hz. A sound and a file have their own.
         name: Name for messages.
+        mixed: Mix the channels to mono; otherwise they are kept.
 
     Raises:
         AudioError: For samples of another shape or type, empty, not finite or of an unsupported rate; for an unusable file.
         ConfigError: For samples without their rate.
     """
     if isinstance(wav, str | Path):
-        return read_sound(wav)
+        return read_sound(wav, mixed=mixed)
     if isinstance(wav, Sound):
         if sample_rate is not None and sample_rate != wav.sample_rate:
             raise ConfigError(f"the {name} is {wav}, and sample_rate is {sample_rate} Hz; leave it out, a Sound has its own")
-        return check_sound(wav.wav, wav.sample_rate, wav.name)
+        return check_sound(wav.wav, wav.sample_rate, wav.name, mixed)
     if sample_rate is None:
         raise ConfigError(
             f"the sample rate of the {name} is missing; give it in Hz, or give a path or a Sound, which have theirs"
@@ -81,7 +82,7 @@ def as_sound(wav: Samples, sample_rate: int | None = None, name: str = "audio") 
         )
     if array.ndim == 2 and array.shape[0] < array.shape[1]:
         array = array.T
-    return check_sound(array, sample_rate, name)
+    return check_sound(array, sample_rate, name, mixed)
 
 
 class Engine:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from vcae.audio.config import MelConfig
 from vcae.audio.f0 import estimate_f0
-from vcae.audio.io import Sound, resample
+from vcae.audio.io import Sound, resample_blocks
 from vcae.audio.mel import LogMel, mel_band_edges
 from vcae.errors import ConfigError, DataError
 from vcae.files import write_file
@@ -223,7 +223,7 @@ def view_sound(sound: Sound, name: str | None = None, units: Units | None = None
         AudioError: If it is too short for a frame of F0.
     """
     config = MelConfig()
-    wav = resample(sound.wav, sound.sample_rate, config.sample_rate)
+    wav = np.concatenate(list(resample_blocks(sound.blocks(), sound.sample_rate, config.sample_rate)))
     with torch.inference_mode():
         mel = LogMel(config)(torch.from_numpy(wav)[None])[0]
     return View(sound.name if name is None else name, mel, torch.from_numpy(estimate_f0(wav, config.sample_rate)), units)

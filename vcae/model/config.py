@@ -146,26 +146,35 @@ class AutoencoderConfig:
 
 @dataclass(frozen=True)
 class DenoiserConfig:
-    """Settings of the denoising autoencoder."""
+    """Settings of the denoiser."""
 
-    mel: MelConfig = field(default_factory=MelConfig)
-    # Samples of the filtered frames, which have the same centres as the mel's.
+    sample_rate: int = 16000
+    # Samples of a frame, and between frames.
     n_fft: int = 512
-    width: int = 256
-    n_blocks: int = 9
-    # Number of frames that the filter of each bin combines.
-    taps: int = 3
+    hop_length: int = 256
+    # Channels and number of the convolutions over sub-bands, in the encoder and in the decoder each.
+    channels: int = 32
+    n_convs: int = 1
+    # Bands, features of each, and number of the recurrent blocks.
+    n_bands: int = 24
+    width: int = 48
+    n_blocks: int = 3
 
     def __post_init__(self) -> None:
+        positive(self, "sample_rate", "hop_length", "channels", "n_convs", "n_blocks", "width", where="denoiser")
         require(
-            self.n_fft % 2 == 0 and 2 * self.mel.hop_length <= self.n_fft <= 4096,
-            f"denoiser.n_fft is {self.n_fft}; an even number from twice the mel's hop_length ({self.mel.hop_length}) to 4096 is needed",
+            self.n_fft % 8 == 0 and self.n_fft == 2 * self.hop_length and self.n_fft <= 4096,
+            f"denoiser.n_fft is {self.n_fft}; twice the hop_length ({self.hop_length}), a multiple of 8 up to 4096, is needed",
         )
         require(
-            1 <= self.width <= 2048 and 1 <= self.n_blocks <= 64,
-            f"denoiser.width is {self.width} and n_blocks {self.n_blocks}; allowed are 1 to 2048 and 1 to 64",
+            self.width <= 1024 and self.channels <= 1024 and self.n_blocks <= 64 and self.n_convs <= 64,
+            f"denoiser.width is {self.width}, channels {self.channels}, n_blocks {self.n_blocks} and n_convs {self.n_convs}; "
+            "up to 1024, 1024, 64 and 64 are allowed",
         )
-        one_of(self, (1, 3, 5, 7), "taps", where="denoiser")
+        require(
+            2 <= self.n_bands <= self.n_fft // 8,
+            f"denoiser.n_bands is {self.n_bands}; from 2 to n_fft / 8 ({self.n_fft // 8}) is needed",
+        )
 
 
 @dataclass(frozen=True)

@@ -1,56 +1,92 @@
-"""The denoising autoencoder: from a noisy spectrum to a filter that cleans it, and to the clean mel."""
+"""The denoiser: a small causal network that estimates complex masks for the frames of a noisy spectrum."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vcae.audio.mel import LogMel
 from vcae.config import from_dict
-from vcae.model.blocks import KERNEL, ConvNeXtStack
 from vcae.model.config import DenoiserConfig
 
-# Magnitudes are raised to this power before the network and in its loss: quiet parts count as an ear counts them.
+# Magnitudes are compressed by this power in the input of the network, where its masks are applied, and in its loss.
 # Source: Ephrat et al., Looking to listen (2018).
 COMPRESSION = 0.3
 FLOOR = 1e-4
-# Of log-mels, about, so that the network's numbers are near one.
-MEL_DEVIATION = 2.5
-# What it is called in a file.
+# Bins of a sub-band of the encoder, and bins between sub-bands.
+KERNEL, STRIDE = 8, 4
+# Its name in a file.
 PART = "denoiser"
 
 
-@dataclass(frozen=True)
-class DenoiserOutput:
-    """What the network says of a signal.
-
-    Attributes:
-        spectrum: (B, F, T) complex, of the signal.
-        filters: (B, taps, F, T) complex: what each bin of a frame takes of the frames around it.
-        mel: (B, n_mels, T), natural log magnitude: the clean speech as the house's mel.
-    """
-
-    spectrum: Tensor
-    filters: Tensor
-    mel: Tensor
-
-
 def compress_spectrum(spectrum: Tensor) -> Tensor:
-    """Compress the magnitudes of a complex spectrum of any shape, and keep its phases."""
+    """Compress the magnitudes of a complex spectrum of any shape and keep its phases."""
     return spectrum * (spectrum.abs() + FLOOR) ** (COMPRESSION - 1)
 
 
-class Denoiser(nn.Module):
-    """Look at a noisy spectrum and say what is speech in it, twice: as a filter of each bin over a few frames, and as a clean mel.
+def expand_spectrum(spectrum: Tensor) -> Tensor:
+    """Invert `compress_spectrum`, except for its floor."""
+    return spectrum * spectrum.abs().clamp(min=1e-8) ** (1 / COMPRESSION - 1)
+
+
+class FrequencyConv(nn.Module):
+    """Residual convolution of width 3 over the sub-bands of a frame, as one matrix product.
 
     Shape:
-        - wav: (B, N); output: `DenoiserOutput`
+        - x: (M, F, C); output: (M, F, C)
+    """
 
-    Source: filters over frames instead of a mask, Mack and Habets, Deep filtering (2020); the denoising autoencoder of the lecture notes.
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.linear = nn.Linear(3 * channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.pad(self.norm(x), (0, 0, 1, 1))
+        return x + F.silu(self.linear(torch.cat([y[:, :-2], y[:, 1:-1], y[:, 2:]], dim=-1)))
+
+
+class RecurrentBlock(nn.Module):
+    """GRU over time with weights shared by all bands, then mixing of the bands of a frame with weights shared by all channels.
+
+    Shape:
+        - x: (B, T, F, C); memory: (1, B * F, C), the state of the GRU; output: the same two shapes
+
+    Source: the RNNFormer block of FastEnhancer (Ahn et al., 2025), with its attention between bands replaced by the token mixing of MLP-Mixer
+    (Tolstikhin et al., 2021), which trains several times faster on a CPU.
+    """
+
+    def __init__(self, channels: int, n_bands: int) -> None:
+        super().__init__()
+        self.time_norm = nn.LayerNorm(channels)
+        self.memory = nn.GRU(channels, channels)
+        self.time_out = nn.Linear(channels, channels)
+        self.band_norm = nn.LayerNorm(channels)
+        self.band_in = nn.Linear(n_bands, 2 * n_bands)
+        self.band_out = nn.Linear(2 * n_bands, n_bands)
+        self.channel_out = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
+        b, t, f, c = x.shape
+        series = self.time_norm(x).transpose(0, 1).reshape(t, b * f, c)
+        remembered, memory = self.memory(series, memory)
+        x = x + self.time_out(remembered).view(t, b, f, c).transpose(0, 1)
+        mixed = self.band_out(F.silu(self.band_in(self.band_norm(x).transpose(2, 3))))
+        return x + self.channel_out(mixed.transpose(2, 3)), memory
+
+
+class Denoiser(nn.Module):
+    """Denoiser: a complex mask for each bin of the compressed spectrum.
+
+    It is causal, as only the GRUs of `RecurrentBlock` combine frames: with their states passed on, streaming equals offline.
+
+    Shape:
+        - wav: (B, N); output: (B, N)
+
+    Source: FastEnhancer (Ahn et al., 2025): strided convolution over bins, recurrence over time, mixing of bands; here with plain
+    layer normalisation and convolutions as matrix products.
     """
 
     window: Tensor
@@ -58,84 +94,110 @@ class Denoiser(nn.Module):
     def __init__(self, config: DenoiserConfig) -> None:
         super().__init__()
         self.config = config
-        self.n_bins = config.n_fft // 2 + 1
-        self.log_mel = LogMel(config.mel)
+        c, width = config.channels, config.width
+        # The highest bin is not an input of the network; it gets the mask of the one below.
+        self.n_sub = (config.n_fft // 2) // STRIDE
         self.register_buffer("window", torch.hann_window(config.n_fft).sqrt(), persistent=False)
-        self.input = nn.Linear(3 * self.n_bins, config.width)
-        self.stack = ConvNeXtStack(config.width, config.n_blocks)
-        self.norm = nn.LayerNorm(config.width)
-        self.filters = nn.Linear(config.width, 2 * config.taps * self.n_bins)
-        self.mel = nn.Linear(config.width, config.mel.n_mels)
-        # At first each bin and each band is left as it is.
-        nn.init.zeros_(self.mel.weight)
-        nn.init.zeros_(self.mel.bias)
-        nn.init.normal_(self.filters.weight, std=0.002)
+        self.input = nn.Linear(2 * KERNEL, c)
+        self.encoder = nn.ModuleList(FrequencyConv(c) for _ in range(config.n_convs))
+        self.narrow = nn.Linear(self.n_sub, config.n_bands, bias=False)
+        self.widen_channels = nn.Linear(c, width)
+        self.blocks = nn.ModuleList(RecurrentBlock(width, config.n_bands) for _ in range(config.n_blocks))
+        self.norm = nn.LayerNorm(width)
+        self.narrow_channels = nn.Linear(width, c)
+        self.widen = nn.Linear(config.n_bands, self.n_sub, bias=False)
+        self.join = nn.Linear(2 * c, c)
+        self.decoder = nn.ModuleList(FrequencyConv(c) for _ in range(config.n_convs))
+        self.out_norm = nn.LayerNorm(c)
+        self.output = nn.Linear(c, 2 * KERNEL)
         with torch.no_grad():
-            bias = self.filters.bias.view(config.taps, self.n_bins, 2).zero_()
-            bias[config.taps // 2, :, 0] = 1.0
+            bands = _bands(self.n_sub, config.n_bands)
+            self.narrow.weight.copy_(bands / bands.sum(dim=1, keepdim=True))
+            self.widen.weight.copy_((bands / bands.sum(dim=0, keepdim=True)).T)
+            # At first each bin is left as it is; two sub-bands overlap in each bin.
+            self.output.weight.mul_(0.1)
+            self.output.bias.zero_()[0::2] = 0.5
 
     @property
-    def reach(self) -> int:
-        """Frames to each side that a sample of the result depends on, those that its own frames overlap with among them."""
-        overlap = -(-self.config.n_fft // self.config.mel.hop_length)
-        return self.config.n_blocks * (KERNEL // 2) + self.config.taps // 2 + 2 * overlap
+    def latency(self) -> int:
+        """Longest delay from input to output, in samples."""
+        return self.config.n_fft
 
     def analyse(self, wav: Tensor) -> Tensor:
-        """Return the spectrum (B, F, T) of a signal (B, N), in frames that lie where those of the mel lie."""
+        """Return the spectrum (B, F, T) of a signal (B, N): a frame every hop, the first around the first sample."""
         c = self.config
-        return torch.stft(wav, c.n_fft, c.mel.hop_length, window=self.window, pad_mode="constant", return_complex=True)
+        return torch.stft(wav, c.n_fft, c.hop_length, window=self.window, pad_mode="constant", return_complex=True)
 
     def synthesise(self, spectrum: Tensor, n_samples: int) -> Tensor:
         """Return the signal (B, n_samples) of a spectrum (B, F, T)."""
         c = self.config
-        return torch.istft(spectrum, c.n_fft, c.mel.hop_length, window=self.window, length=n_samples)
+        return torch.istft(spectrum, c.n_fft, c.hop_length, window=self.window, length=n_samples)
 
-    def hear(self, spectrum: Tensor) -> Tensor:
-        """Return what the network thinks of each frame of a spectrum (B, F, T): (B, T, width)."""
-        with torch.autocast(spectrum.device.type, enabled=False):
-            magnitude = spectrum.abs() + FLOOR
-            squeezed = compress_spectrum(spectrum)
-            seen = torch.cat([squeezed.real, squeezed.imag, (magnitude.log() - math.log(FLOOR)) / 5 - 1], dim=1)
-        x = self.stack(self.input(seen.transpose(1, 2)).transpose(1, 2))
-        thought: Tensor = self.norm(x.transpose(1, 2))
-        return thought
+    def start(self, n_batch: int) -> list[Tensor]:
+        """Return the initial state of every block."""
+        c, device = self.config, self.window.device
+        return [torch.zeros(1, n_batch * c.n_bands, c.width, device=device) for _ in range(c.n_blocks)]
 
-    def filters_of(self, thought: Tensor) -> Tensor:
-        """Return the filters (B, taps, F, T) that follow from what the network thinks (B, T, width)."""
-        pairs = self.filters(thought).float().view(*thought.shape[:2], self.config.taps, self.n_bins, 2)
-        filters: Tensor = torch.view_as_complex(pairs.permute(0, 2, 3, 1, 4).contiguous())
-        return filters
+    def masks(self, compressed: Tensor, memory: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
+        """Return the complex masks of frames, and the state after them.
 
-    def mel_of(self, thought: Tensor, heard: Tensor) -> Tensor:
-        """Return the clean log-mel (B, n_mels, T) that follows from it, beside the log-mel that is heard (B, n_mels, T)."""
-        change: Tensor = self.mel(thought).float().transpose(1, 2)
-        return heard + MEL_DEVIATION * change
+        Args:
+            compressed: (B, F, T) complex, from `compress_spectrum`.
+            memory: State returned by the previous call; None at the start of a recording.
 
-    def forward(self, wav: Tensor) -> DenoiserOutput:
-        with torch.no_grad(), torch.autocast(wav.device.type, enabled=False):
-            spectrum, heard = self.analyse(wav), self.log_mel(wav)
-        thought = self.hear(spectrum)
-        return DenoiserOutput(spectrum, self.filters_of(thought), self.mel_of(thought, heard))
+        Returns:
+            Masks (B, F, T), complex, and the state of each block.
+        """
+        b, _, t = compressed.shape
+        bins = torch.view_as_real(compressed[:, :-1].transpose(1, 2)).reshape(b * t, -1, 2)
+        edge = (KERNEL - STRIDE) // 2
+        patches = F.pad(bins, (0, 0, edge, edge)).unfold(1, KERNEL, STRIDE).flatten(2)
+        x = F.silu(self.input(patches))
+        for conv in self.encoder:
+            x = conv(x)
+        y = self.widen_channels(self.narrow(x.transpose(1, 2)).transpose(1, 2)).view(b, t, self.config.n_bands, -1)
+        kept = []
+        for i, block in enumerate(self.blocks):
+            y, after = block(y, None if memory is None else memory[i])
+            kept.append(after)
+        y = self.narrow_channels(self.norm(y)).flatten(0, 1)
+        y = self.widen(y.transpose(1, 2)).transpose(1, 2)
+        x = self.join(torch.cat([x, y], dim=-1))
+        for conv in self.decoder:
+            x = conv(x)
+        said = self.output(self.out_norm(x)).float().view(b * t, self.n_sub, KERNEL // STRIDE, STRIDE, 2)
+        # Overlap-add: the second half of a sub-band's bins overlaps the first half of the next one's.
+        low, high = said[:, :, 0], said[:, :, 1]
+        whole = F.pad(low, (0, 0, 0, 0, 0, 1)) + F.pad(high, (0, 0, 0, 0, 1, 0))
+        whole = whole.reshape(b * t, -1, 2)[:, edge : edge + 2 * self.config.n_fft // 4]
+        # The bins at both ends are in one sub-band only.
+        mask = torch.view_as_complex(whole.contiguous()).view(b, t, -1).transpose(1, 2)
+        return torch.cat([mask, mask[:, -1:]], dim=1), kept
 
-    def filter(self, spectrum: Tensor, filters: Tensor) -> Tensor:
-        """Filter a spectrum (B, F, T) over time by (B, taps, F, T)."""
-        side, n = self.config.taps // 2, spectrum.shape[-1]
-        padded = nn.functional.pad(spectrum, (side, side))
-        return sum((filters[:, k] * padded[..., k : k + n] for k in range(self.config.taps)), start=torch.zeros_like(spectrum))
+    def filter(self, spectrum: Tensor, memory: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
+        """Return the denoised spectrum (B, F, T), and the state after it; arguments as of `masks`."""
+        compressed = compress_spectrum(spectrum)
+        masks, memory = self.masks(compressed, memory)
+        return expand_spectrum(masks * compressed), memory
 
-    def clean(self, wav: Tensor) -> Tensor:
-        """Return a signal (B, N) without its noise."""
-        n, hop = wav.shape[-1], self.config.mel.hop_length
-        # One frame more, so that the last samples lie under two windows as all others do.
-        spectrum = self.analyse(nn.functional.pad(wav, (0, hop)))
-        return self.synthesise(self.filter(spectrum, self.filters_of(self.hear(spectrum))), n + hop)[..., :n]
+    def forward(self, wav: Tensor) -> Tensor:
+        n, hop = wav.shape[-1], self.config.hop_length
+        # One more frame, so that two windows overlap at the last samples too.
+        spectrum = self.analyse(F.pad(wav, (0, hop)))
+        return self.synthesise(self.filter(spectrum)[0], n + hop)[..., :n]
 
-    def restore(self, wav: Tensor) -> Tensor:
-        """Return the clean log-mel (B, n_mels, T) of a noisy signal (B, N)."""
-        said: DenoiserOutput = self(wav)
-        return said.mel
+
+def _bands(n_sub: int, n_bands: int) -> Tensor:
+    """Return overlapping triangular filters (n_bands, n_sub), narrow at low and wide at high frequencies."""
+    # Half linear, half logarithmic: no band is narrower than a sub-band.
+    at = torch.linspace(0, 1, n_bands)
+    centres = (0.45 * at + 0.55 * (torch.exp(3.0 * at) - 1) / (torch.exp(torch.tensor(3.0)) - 1)) * (n_sub - 1)
+    gaps = centres.diff().clamp(min=1.0)
+    left, right = torch.cat([gaps[:1], gaps])[:, None], torch.cat([gaps, gaps[-1:]])[:, None]
+    away = torch.arange(n_sub) - centres[:, None]
+    return (1 + torch.where(away < 0, away / left, -away / right)).clamp(min=0.0) + 1e-3
 
 
 def denoiser_of(sizes: dict[str, Any]) -> Denoiser:
-    """Build a denoiser from the plain data of its config, as a file holds them."""
+    """Build a denoiser from its config as plain data, as stored in a file."""
     return Denoiser(from_dict(DenoiserConfig, sizes, PART))

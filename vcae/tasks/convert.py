@@ -13,7 +13,6 @@ from torch import Tensor
 from vcae.audio.f0 import log_f0_statistics
 from vcae.audio.loudness import LevelMeter, follow_envelope_sections, set_level_sections
 from vcae.audio.sections import SectionRunner, Sections, StoredSections
-from vcae.engine.decoding import decode_sections
 from vcae.engine.denoise import shared_cleaner
 from vcae.engine.engine import DECODED_CORRECTIONS, Engine
 from vcae.engine.listening import (
@@ -23,12 +22,10 @@ from vcae.engine.listening import (
     Source,
     analyse_sections,
     encode_content_sections,
-    encode_speaker_sections,
 )
-from vcae.options import ConvertOptions, parse_share
-from vcae.voice.detail import detail_sections
+from vcae.options import ConvertOptions
 from vcae.voice.pitch import convert_f0
-from vcae.voice.speaking import default_detail, speak_sections
+from vcae.voice.speaking import speak_sections
 from vcae.voice.voice import MAX_REFERENCE_S, Voice, describe_voice, interpolate_voices
 
 # Length of a section of the source in seconds.
@@ -138,19 +135,14 @@ def convert_long(
     step = max(round(section_s * model.mel_config.frame_rate), 1)
     notify = progress or (lambda share: None)
     if options.denoise:
-        source = shared_cleaner(model.device.type).clean(source)
+        source = shared_cleaner(model.device.type).clean_mono(source)
     heard, runner = analyse_sections(model, source, MIN_SOURCE_S, lambda n: SectionRunner(step, n > step, model.device))
-    own = encode_speaker_sections(model, heard.mel, heard.active, runner)
     latent = encode_content_sections(model, heard.mel, heard.active, runner)
     if options.strength < 1:
         voice = interpolate_voices(describe_voice(model, [_beginning(model, heard)]), voice, options.strength)
     notify(0.0)
     f0 = convert_f0(heard.f0, voice, options.pitch)
-    detail, kept = None, parse_share("detail", options.detail)
-    kept = default_detail(model) if isinstance(kept, str) else kept
-    if kept:
-        detail = detail_sections(heard.mel, decode_sections(model, latent, heard.f0, own), kept)
-    mel = speak_sections(model, latent, f0, voice, parse_share("match", options.match), detail, runner)
+    mel = speak_sections(model, latent, f0, voice, runner)
     return LongConversion(
         _sound(model, mel, f0, heard, options, runner, notify),
         f0.cpu(),

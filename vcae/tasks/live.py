@@ -16,24 +16,19 @@ from torch import Tensor
 
 from vcae.audio.channels import RunningMixer
 from vcae.audio.f0 import F0_MIN_HZ, continuous_log_f0, estimate_f0_sections, log_f0_statistics
-from vcae.audio.frames import ACTIVE_RANGE, gaussian_smooth
+from vcae.audio.frames import ACTIVE_RANGE
 from vcae.audio.loudness import MAX_CUT_DB, MAX_RAISE_DB, PEAK_LIMIT, SMOOTH_FRAMES, TARGET_LEVEL
 from vcae.engine.decoding import decode_voice
 from vcae.engine.engine import DECODED_CORRECTIONS, Engine
 from vcae.engine.listening import Analysis
 from vcae.errors import ConfigError
 from vcae.model.content import ContentEncoder
-from vcae.model.speaker import AttentivePool
-from vcae.options import ConvertOptions, parse_share
+from vcae.options import ConvertOptions
 from vcae.vocoder.excitation import PitchTrack, white_noise
-from vcae.voice.detail import DETAIL_BANDS, DETAIL_FRAMES
-from vcae.voice.detail import REACH as DETAIL_REACH
 from vcae.voice.fitting import fit_voice
 from vcae.voice.matching import FULL_MATCH_S, Quantiles, correct_errors, frame_quantiles, map_quantiles
 from vcae.voice.pitch import move_f0
-from vcae.voice.retrieval import REACH as RETRIEVAL_REACH
-from vcae.voice.retrieval import retrieve
-from vcae.voice.speaking import DISTRIBUTION, DISTRIBUTION_S, default_detail, default_match
+from vcae.voice.speaking import DISTRIBUTION, DISTRIBUTION_S
 from vcae.voice.voice import Voice
 
 # Frames of future context of the networks.
@@ -122,26 +117,6 @@ class _Window:
         return self._encoder.pool(x)
 
 
-class RunningSpeaker:
-    """Speaker embedding of the past frames."""
-
-    def __init__(self, model: Engine, mel: Tensor, active: Tensor) -> None:
-        self._autoencoder, self._encoder = model.autoencoder, model.autoencoder.the_speaker_encoder()
-        self.reach = self._encoder.reach
-        self._pool = AttentivePool(self._encoder)
-        self._add(mel, active, slice(0, mel.shape[-1]))
-        self._pool.scale(PRIOR / max(float(active.sum()), 1.0))
-
-    def __call__(self, mel: Tensor, active: Tensor, known: slice) -> Tensor:
-        """Add frames `known` of a window (1, n_mels, n) and return the embedding (1, speaker_dim)."""
-        self._add(mel, active, known)
-        return self._pool.embed()
-
-    def _add(self, mel: Tensor, active: Tensor, known: slice) -> None:
-        x, score = (v[..., known] for v in self._encoder.attend(self._autoencoder.normalize(mel), active))
-        self._pool.add(x, score)
-
-
 class RunningQuantiles:
     """Quantiles of the mel bands over the active frames of the past."""
 
@@ -188,9 +163,7 @@ class _Past:
     log_f0: Tensor
     turns: Tensor
     content: Tensor
-    difference: Tensor
     corrected: Tensor
-    retrieved: Tensor
     final: Tensor
 
 
@@ -245,9 +218,9 @@ class LiveConverter:
         model, n_mels = self._model, self._model.mel_config.n_mels
         level = prior.mel.mean(1, keepdim=True)
         active = (level > torch.quantile(level, 0.95) - ACTIVE_RANGE).float()
-        self._content, self._speaker = RunningContent(model, prior.mel, active), RunningSpeaker(model, prior.mel, active)
+        self._content = RunningContent(model, prior.mel, active)
         self._levels = level[0, 0, active[0, 0] > 0][-PRIOR:].cpu().numpy()
-        self._quantiles = RunningQuantiles(n_mels), RunningQuantiles(n_mels)
+        self._quantiles = RunningQuantiles(n_mels)
         self._input_level, self._output_level = RunningLevel(), RunningLevel()
         self._heard_f0, self._peaks = torch.zeros(0), np.zeros(0)
         self._n_active = self._taken = self._given = 0
@@ -257,12 +230,12 @@ class LiveConverter:
             return torch.full((1, rows, HISTORY), value, device=model.device)
 
         floor = math.log(model.mel_config.floor)
-        mels = [filled(n_mels, floor) for _ in range(4)]
+        mel, corrected, final = (filled(n_mels, floor) for _ in range(3))
         f0, moved_f0, log_f0, turns = (filled(1, value)[0] for value in (0.0, 0.0, math.log(150.0), 0.0))
-        content, difference = filled(model.autoencoder.config.content.latent_dim, 0.0), filled(n_mels, 0.0)
+        content = filled(model.autoencoder.config.content.latent_dim, 0.0)
         wav = np.zeros(HISTORY * self._hop, np.float32)
         level = filled(1, floor)
-        self._past = _Past(wav, mels[0], level, f0, moved_f0, log_f0, turns, content, difference, *mels[1:])
+        self._past = _Past(wav, mel, level, f0, moved_f0, log_f0, turns, content, corrected, final)
 
     @torch.inference_mode()
     def __call__(self, block: np.ndarray) -> np.ndarray:
@@ -322,8 +295,8 @@ class LiveConverter:
         past.f0 = torch.cat([past.f0[:, n:-LOOK_AHEAD], newest], dim=1)
         return gain
 
-    def _pitch(self, fresh: int) -> tuple[Tensor, Tensor]:
-        """Convert F0 to the voice's range, and return the means of log-F0 (1, 1) of source and result for the decoder."""
+    def _pitch(self, fresh: int) -> Tensor:
+        """Convert F0 to the voice's range, and return the mean of the converted log-F0 (1, 1) for the decoder."""
         past, n = self._past, self._n
         known = past.f0[0, -fresh:-LOOK_AHEAD].cpu()
         self._heard_f0 = torch.cat([self._heard_f0, known[known > 0]])[-MEMORY:]
@@ -334,14 +307,9 @@ class LiveConverter:
         spread = self._voice.log_f0_spread * (1 - trust) + spread * trust if len(heard) else spread
         moved = move_f0(past.f0[:, -fresh:], self._voice, self._options.pitch, (median, spread))
         past.moved_f0 = torch.cat([past.moved_f0[:, n:-LOOK_AHEAD], moved], dim=1)
-        means = []
-        for voiced in (
-            heard,
-            move_f0(heard[None], self._voice, self._options.pitch, (median, spread))[0] if len(heard) else heard,
-        ):
-            mean = float(voiced.clamp(min=F0_MIN_HZ).log().mean()) if len(voiced) else 0.0
-            means.append(torch.full((1, 1), mean, device=self._model.device))
-        return means[0], means[1]
+        voiced = move_f0(heard[None], self._voice, self._options.pitch, (median, spread))[0] if len(heard) else heard
+        mean = float(voiced.clamp(min=F0_MIN_HZ).log().mean()) if len(voiced) else 0.0
+        return torch.full((1, 1), mean, device=self._model.device)
 
     def _window(self, frames: int) -> int:
         """Return the smallest number of frames, at least `frames`, whose first one begins a step of the content."""
@@ -357,48 +325,26 @@ class LiveConverter:
         latent = self._content(past.mel[..., -width:], active[..., -width:], known)
         content, changed = latent.repeat_interleave(stride, dim=-1)[..., :width], self._window(fresh)
         past.content = torch.cat([past.content[..., n : n - changed or None], content[..., -changed:]], dim=-1)[..., -HISTORY:]
-        heard = fresh + self._speaker.reach
-        own = self._speaker(past.mel[..., -heard:], active[..., -heard:], slice(heard - fresh, heard - LOOK_AHEAD))
-        source_mean, mean = self._pitch(fresh)
+        mean = self._pitch(fresh)
         width = self._window(fresh + LOOK_BACK)
         code = past.content[..., -width:][..., ::stride]
         moved = past.moved_f0[:, -width:]
         mel = decode_voice(model, code, moved, voice.speaker_embedding, voice.decoder, mean, voice.reference)[..., -changed:]
-        share = parse_share("detail", self._options.detail)
-        share = default_detail(model) if isinstance(share, str) else share
-        if share:
-            copy = decode_voice(model, code, past.f0[:, -width:], own, None, source_mean)[..., -changed:]
-            mel = mel + share * self._detail(copy, fresh)[..., -changed:]
         trust = min(1.0, voice.speech_s / FULL_MATCH_S)
         code = past.content[..., -changed:][..., ::stride]
         mel = correct_errors(mel, code, past.moved_f0[:, -changed:], stride, voice.errors, trust)
         past.corrected = torch.cat([past.corrected[..., n:-LOOK_AHEAD], mel[..., -fresh:]], dim=-1)
         self._match(active, fresh, trust)
 
-    def _detail(self, copy: Tensor, fresh: int) -> Tensor:
-        past, n = self._past, self._n
-        difference = gaussian_smooth(past.mel[..., -fresh:] - copy[..., -fresh:], DETAIL_BANDS, dim=1)
-        past.difference = torch.cat([past.difference[..., n:-LOOK_AHEAD], difference], dim=-1)
-        near = past.difference[..., -(fresh + 1 + DETAIL_REACH) :]
-        return near - gaussian_smooth(near, DETAIL_FRAMES, dim=2)
-
     def _match(self, active: Tensor, fresh: int, trust: float) -> None:
-        """Match the newest frames to the voice's quantiles and frames."""
-        model, voice, past, n = self._model, self._voice, self._past, self._n
+        """Move the distribution of each band in the newest frames towards the voice's."""
+        voice, past, n = self._voice, self._past, self._n
         f0, known = past.moved_f0, slice(-fresh, -LOOK_AHEAD)
-        heard_s = self._n_active / model.mel_config.frame_rate
+        heard_s = self._n_active / self._model.mel_config.frame_rate
         distribution = DISTRIBUTION * trust * min(1.0, heard_s / DISTRIBUTION_S)
-        have = self._quantiles[0].add(past.corrected[..., known], f0[:, known], active[..., known])
-        width = fresh + RETRIEVAL_REACH
-        mel = map_quantiles(past.corrected[..., -width:], f0[:, -width:], have, voice.quantiles, distribution)
-        match = parse_share("match", self._options.match)
-        match = default_match(model, voice) if isinstance(match, str) else match
-        if match:
-            mel = retrieve(mel, model.autoencoder.normalize(mel), f0[:, -width:], voice.frames, match)
-            past.retrieved = torch.cat([past.retrieved[..., n:-LOOK_AHEAD], mel[..., -fresh:]], dim=-1)
-            have = self._quantiles[1].add(past.retrieved[..., known], f0[:, known], active[..., known])
-            mel = map_quantiles(mel[..., -fresh:], f0[:, -fresh:], have, voice.quantiles, distribution)
-        past.final = torch.cat([past.final[..., n:-LOOK_AHEAD], mel[..., -fresh:]], dim=-1)
+        have = self._quantiles.add(past.corrected[..., known], f0[:, known], active[..., known])
+        mel = map_quantiles(past.corrected[..., -fresh:], f0[:, -fresh:], have, voice.quantiles, distribution)
+        past.final = torch.cat([past.final[..., n:-LOOK_AHEAD], mel], dim=-1)
 
     def _synthesise(self, fresh: int) -> np.ndarray:
         """Synthesise the newest frames with the vocoder's context before them, up to the last frame's sample."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from vcae.audio.io import Sound
 from vcae.config import from_dict
+from vcae.deprecation import warn_of_ignored
 from vcae.engine.engine import Engine, Samples, as_sound
 from vcae.engine.listening import MIN_SOURCE_S, Analysis, analyse
 from vcae.errors import ConfigError
@@ -129,11 +131,10 @@ class Model(Engine):
         *,
         pitch: str | float = "auto",
         strength: float = 1.0,
-        match: str | float = "auto",
-        detail: str | float = "auto",
         loudness: str = "source",
         seed: int = 0,
         denoise: bool = False,
+        **removed: Any,
     ) -> Sound:
         """Convert `wav` to the voice of `reference`.
 
@@ -144,11 +145,10 @@ class Model(Engine):
             reference_sample_rate: Sample rate of the clips, in Hz; that of the source when None.
             pitch: `auto` moves F0 to the voice's range, `keep` leaves it, a number shifts it by semitones.
             strength: Strength from 0 (the source's own voice) to 1 (the target voice).
-            match: Strength of pulling frames towards similar frames of the reference, 0 to 1; `auto` depends on its length.
-            detail: Strength of adding back the detail of the source that its code does not represent, 0 to 1; `auto` depends on the checkpoint.
             loudness: `source` follows the source's loudness envelope; `flat` only its level.
             seed: Seed of the vocoder's noise.
             denoise: Denoise source and clips first.
+            removed: `match` and `detail` are accepted until version 0.3, without effect.
 
         Returns:
             The sound, at the model's `sample_rate` and as long as the source; `save(path)` writes it.
@@ -158,8 +158,9 @@ class Model(Engine):
             ConfigError: For a bad option, no reference, samples without a rate, or a checkpoint without a speaker part.
             CheckpointError: For a voice that another checkpoint measured and that has no recordings to measure again.
         """
-        given = {"pitch": pitch, "strength": strength, "match": match, "detail": detail}
-        chosen = from_dict(ConvertOptions, given | {"loudness": loudness, "seed": seed, "denoise": denoise}, "convert")
+        warn_of_ignored(removed, ("match", "detail"), "convert")
+        given = {"pitch": pitch, "strength": strength, "loudness": loudness, "seed": seed, "denoise": denoise}
+        chosen = from_dict(ConvertOptions, given, "convert")
         if reference is None:
             raise ConfigError("reference is None; give a clip of the target voice, or a voice from model.voice(...)")
         source = as_sound(wav, sample_rate, "source")
@@ -219,8 +220,8 @@ class Model(Engine):
         *,
         pitch: str | float = "auto",
         durations: str = "auto",
-        match: str | float = "auto",
         seed: int = 0,
+        **removed: Any,
     ) -> Sound:
         """Speak units in the voice of `reference`.
 
@@ -230,8 +231,8 @@ class Model(Engine):
             reference_sample_rate: Sample rate of the clips, in Hz.
             pitch: `auto` uses the voice's own range, a number shifts it by semitones.
             durations: `file` uses the units' own, `predicted` the model's, `auto` the units' own if they have them.
-            match: Strength of pulling frames towards similar frames of the reference, 0 to 1; `auto` depends on its length.
             seed: Seed of the vocoder's noise.
+            removed: `match` is accepted until version 0.3, without effect.
 
         Returns:
             The sound, at the model's `sample_rate`.
@@ -242,8 +243,8 @@ class Model(Engine):
             CheckpointError: For a checkpoint without prosody; for a voice as in `convert`.
             DataError: For units that this checkpoint does not have.
         """
-        given = {"pitch": pitch, "durations": durations, "match": match, "seed": seed}
-        chosen = from_dict(SpeakOptions, given, "speak")
+        warn_of_ignored(removed, ("match",), "speak")
+        chosen = from_dict(SpeakOptions, {"pitch": pitch, "durations": durations, "seed": seed}, "speak")
         if not isinstance(reference, Voice):
             reference = self.voice(reference, reference_sample_rate)
         return self._result(speak_units(self, units, fit_voice(self, reference), chosen).wav, "spoken", units.name)

@@ -17,7 +17,7 @@ from vcae.engine.engine import DECODED_CORRECTIONS, Engine
 from vcae.engine.listening import Analysis, analyse
 from vcae.errors import CheckpointError, ConfigError, DataError
 from vcae.model.prosody import Contour, Prosody
-from vcae.options import SpeakOptions, parse_share
+from vcae.options import SpeakOptions
 from vcae.tasks.unit_files import Units, natural_samples
 from vcae.voice.speaking import speak
 from vcae.voice.voice import Voice
@@ -219,7 +219,7 @@ def speak_units(model: Engine, units: Units, voice: Voice, options: SpeakOptions
     n_all = max(n, natural_samples(MIN_STEPS, step_s))
     semitones = 0.0 if options.pitch == "auto" else float(options.pitch)
     f0 = contour_f0(prosody.contour(content, n_frames(n_all, model.mel_config.hop_length)), voice, semitones)
-    mel = speak(model, content, f0, voice, parse_share("match", options.match))
+    mel = speak(model, content, f0, voice)
     wav = model.vocode(mel, f0, n_all, options.seed, DECODED_CORRECTIONS)[0, :n].numpy()
     levelled = set_level(wav, min(TARGET_LEVEL, MAX_GAIN * active_level(wav)))
     kept = n_frames(n, model.mel_config.hop_length)

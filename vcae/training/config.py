@@ -90,20 +90,23 @@ class NoisingConfig:
     snr_min_db: float = -5.0
     snr_max_db: float = 20.0
     no_noise: float = 0.08
-    # Probability of a noise from the bank, and of one from random filters; otherwise it is other voices. Probability of a second noise.
-    recorded: float = 0.5
-    synthetic: float = 0.35
-    second: float = 0.4
+    # Probability of a recorded and of a synthetic noise from the bank; otherwise it is other voices. Probability of a second
+    # noise, and of a third.
+    recorded: float = 0.45
+    synthetic: float = 0.42
+    second: float = 0.3
     room: float = 0.25
     band_limit: float = 0.1
-    codec: float = 0.08
+    codec: float = 0.06
+    clipping: float = 0.04
 
     def __post_init__(self) -> None:
         require(
             self.snr_min_db <= self.snr_max_db,
             f"noising.snr_min_db is {self.snr_min_db}; it must not be above snr_max_db ({self.snr_max_db})",
         )
-        within(self, 0, 1, "no_noise", "recorded", "synthetic", "second", "room", "band_limit", "codec", where="noising")
+        names = ("no_noise", "recorded", "synthetic", "second", "room", "band_limit", "codec", "clipping")
+        within(self, 0, 1, *names, where="noising")
         require(
             self.recorded + self.synthetic <= 1,
             f"noising.recorded and synthetic are {self.recorded} and {self.synthetic}; their sum must be at most 1",
@@ -226,15 +229,17 @@ class VocoderRecipe:
 
 @dataclass(frozen=True)
 class DenoiseRecipe:
-    """All numbers of `recipes/denoise/train.py`."""
+    """Settings of `recipes/denoise/train.py`."""
 
     model: DenoiserConfig = field(default_factory=DenoiserConfig)
     noising: NoisingConfig = field(default_factory=NoisingConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
-    # Weight of the base-10 logarithm of what is wrong with the filtered sound, sample by sample, as a share of the speech's power.
-    error_weight: float = 0.0
-    # Carry on from a checkpoint of this recipe.
+    # Weight of the base-10 logarithm of the waveform error relative to the speech's power.
+    error_weight: float = 0.1
+    # Weight of errors of the magnitudes where speech is attenuated too much, relative to those where noise is left.
+    attenuation_weight: float = 1.0
+    # A checkpoint of this recipe from which training starts.
     initial: str | None = None
 
 

@@ -1,39 +1,35 @@
-"""Training the denoiser: clean speech, spoilt in ways that speech is spoilt, and the way back."""
+"""Training of the denoiser: degradation of clean speech, and the loss of its recovery."""
 
 from __future__ import annotations
 
 import io
-import math
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.fft import next_fast_len
 from torch import Tensor
 
 from vcae.audio.io import resample
 from vcae.audio.loudness import TARGET_LEVEL
 from vcae.checkpoint import load_module, read_tensors
 from vcae.errors import DataError
-from vcae.model.denoiser import PART, Denoiser, compress_spectrum, denoiser_of
+from vcae.model.denoiser import PART, Denoiser, compress_spectrum, denoiser_of, expand_spectrum
 from vcae.training.config import DenoiseRecipe, NoisingConfig
 from vcae.training.draws import Draws
 from vcae.training.objectives import Objective
 
-# What a room adds within this time of the direct sound is left to the speech.
+# Reflections within this time of the direct sound belong to the target.
 EARLY_S = 0.03
-LEVEL_SPREAD_DB = 4.0
-# Of a hum.
-HARMONICS = 7
-# Bands under this count as silent: about 60 dB under speech.
-MEL_FLOOR = -9.0
-# Errors 30 dB under the speech count as none.
+# Largest distance of the input's level above and below `TARGET_LEVEL`.
+LOUDER_DB, QUIETER_DB = 8.0, 24.0
+# Errors 30 dB below the speech are negligible.
 SMALLEST_ERROR = 1e-3
-# Weight of the spectrum with its phases, over 1 less it for magnitudes alone.
+# Weight of the complex spectrum; the rest is the weight of the magnitudes.
 PHASE_SHARE = 0.3
-# Weights of the distance of the filtered sound's log-mel, and of the restored mel's.
-SOUND_MEL_WEIGHT, MEL_WEIGHT = 0.1, 0.2
-# Container, coding and rate in Hz of the damage by codecs; a number is the compression level, where the format has one.
+SPECTRUM_WEIGHT = 10.0
+# Codecs: container, coding, rate in Hz, and the compression level if the format has one.
 CODECS = (
     ("OGG", "OPUS", 16000, 1.0),
     ("MP3", "MPEG_LAYER_III", 16000, 0.99),
@@ -43,10 +39,10 @@ CODECS = (
 
 
 class Noising:
-    """Rooms, noises, band limits and codecs, drawn for each item of a batch.
+    """Random rooms, noises, band limits, codecs and clipping for each item of a batch.
 
     Args:
-        config: How often which.
+        config: Probabilities.
         sample_rate: Hz.
 
     Raises:
@@ -60,112 +56,98 @@ class Noising:
         tensors, _ = read_tensors(Path(config.bank))
         try:
             self.audio, self.bounds, self.rooms = tensors["audio"], tensors["bounds"].tolist(), tensors["rooms"].float()
+            self.n_recorded = int(tensors["n_recorded"])
         except KeyError as error:
             raise DataError(f"the bank {config.bank} lacks {error}; make it again with recipes/denoise/prepare.py") from error
 
-    def __call__(self, wav: Tensor, others: Tensor, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
-        """Spoil a batch.
+    def __call__(self, wav: Tensor, others: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+        """Degrade a batch.
 
         Args:
             wav: (B, N) clean speech.
-            others: (B, N') speech of which babble is made.
+            others: (B, N') speech for babble.
             draws: Source of randomness.
 
         Returns:
-            What is heard (B, N), what a filter could make of it (B, N), and the clean speech (B, N), all of the same level.
+            The input (B, N), at a random level, and its target (B, N), at the same level.
         """
         c, (n_batch, n) = self.config, wav.shape
         chance = draws.uniform(n_batch, 5).to(wav.device)
-        in_room, early = self._in_rooms(wav, draws)
-        room = (chance[:, :1] < c.room).float()
-        heard, clean = wav + room * (in_room - wav), wav + room * (early - wav)
+        noisy, clean = self._in_rooms(wav, chance[:, 0] < c.room, draws)
         snr = c.snr_min_db + draws.uniform(n_batch, 1).to(wav.device) * (c.snr_max_db - c.snr_min_db)
         noise = self._noises(n, others, draws).to(wav.device)
-        gain = _active_rms(heard) / noise.square().mean(dim=1, keepdim=True).sqrt().clamp(min=1e-5) * 10 ** (-snr / 20)
-        heard = heard + noise * gain * (chance[:, 1:2] >= c.no_noise)
+        gain = _active_rms(noisy) / noise.square().mean(dim=1, keepdim=True).sqrt().clamp(min=1e-5) * 10 ** (-snr / 20)
+        noisy = noisy + noise * gain * (chance[:, 1:2] >= c.no_noise)
+        limited = chance[:, 2] < c.band_limit
         cut = self._band_limits(n, n_batch, draws).to(wav.device)
-        limited = (chance[:, 2:3] < c.band_limit).float()
-        heard, reachable = (x + limited * (_filter(x, cut) - x) for x in (heard, clean))
-        damaged = chance[:, 3] < c.codec
-        which = (draws.uniform(n_batch) * len(CODECS)).long()
-        if bool(damaged.any()):
-            rows = [
-                torch.from_numpy(codec_damage(x.cpu().numpy(), int(k))).to(x.device) if hit else x
-                for x, k, hit in zip(heard, which, damaged, strict=True)
-            ]
-            heard = torch.stack(rows)
-        spread = (2 * draws.uniform(n_batch, 1).to(wav.device) - 1) * LEVEL_SPREAD_DB
-        level = TARGET_LEVEL * 10 ** (spread / 20) / _active_rms(heard).clamp(min=1e-4)
-        return heard * level, reachable * level, clean * level
+        if bool(limited.any()):
+            noisy, clean = noisy.clone(), clean.clone()
+            noisy[limited], clean[limited] = _filter(noisy[limited], cut[limited]), _filter(clean[limited], cut[limited])
+        damaged, clipped = chance[:, 3] < c.codec, chance[:, 4] < c.clipping
+        which, top = (draws.uniform(n_batch) * len(CODECS)).long(), 0.2 + 0.6 * draws.uniform(n_batch)
+        rows = list(noisy)
+        for row in range(n_batch):
+            if clipped[row]:
+                limit = float(rows[row].abs().max() * top[row])
+                rows[row] = rows[row].clamp(-limit, limit)
+            if damaged[row]:
+                rows[row] = torch.from_numpy(codec_damage(rows[row].cpu().numpy(), int(which[row]))).to(wav.device)
+        noisy = torch.stack(rows)
+        louder = draws.uniform(n_batch, 1).to(wav.device) * (LOUDER_DB + QUIETER_DB) - QUIETER_DB
+        level = TARGET_LEVEL * 10 ** (louder / 20) / _active_rms(noisy).clamp(min=1e-4)
+        return noisy * level, clean * level
 
-    def _in_rooms(self, wav: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
-        """Return the speech in a room each, and what of that comes early."""
-        chosen = self.rooms[(draws.uniform(len(wav)) * len(self.rooms)).long()].to(wav.device)
-        # The further the talker, the less the direct sound counts.
-        late = draws.uniform(len(wav), 1).to(wav.device)
-        early = chosen.clone()
-        at = round(EARLY_S * self.sample_rate)
-        early[:, at:] = 0
-        response = early + (chosen - early) * (0.3 + 0.7 * late)
-        return _convolve(wav, response), _convolve(wav, early)
+    def _in_rooms(self, wav: Tensor, inside: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+        """Return the speech, with the chosen items reverberated, and its target with early reflections only."""
+        chosen = (draws.uniform(len(wav)) * len(self.rooms)).long()
+        # A random distance: late reflections are weighted by it.
+        late = draws.uniform(len(wav), 1)[inside.cpu()].to(wav.device)
+        if not bool(inside.any()):
+            return wav, wav
+        whole = self.rooms[chosen[inside.cpu()]].to(wav.device)
+        early = whole.clone()
+        early[:, round(EARLY_S * self.sample_rate) :] = 0
+        noisy, clean = wav.clone(), wav.clone()
+        noisy[inside] = _convolve(wav[inside], early + (whole - early) * (0.3 + 0.7 * late))
+        clean[inside] = _convolve(wav[inside], early)
+        return noisy, clean
 
     def _noises(self, n: int, others: Tensor, draws: Draws) -> Tensor:
-        """Return noises (B, n) of about unit level: one or two kinds each."""
+        """Return noises (B, n): each is one noise, or a sum of two or three at different levels, randomly filtered."""
         c, n_batch = self.config, len(others)
-        kinds = torch.stack([self._recorded(n, n_batch, draws), self._synthetic(n, n_batch, draws), _babble(n, others, draws)])
-        kinds = kinds / kinds.square().mean(dim=-1, keepdim=True).sqrt().clamp(min=1e-4)
+        more, gains = draws.uniform(n_batch, 2), draws.uniform(n_batch, 2)
+        kind, drawn = draws.uniform(3, n_batch), draws.uniform(3, n_batch, 4)
+        voices = _babble(n, others, draws)
+        total = torch.zeros(n_batch, n)
+        for k in range(3):
+            for row in range(n_batch):
+                if k and more[row, k - 1] >= c.second:
+                    continue
+                if kind[k, row] < c.recorded:
+                    noise = self._piece(n, drawn[k, row].tolist(), 0, self.n_recorded)
+                elif kind[k, row] < c.recorded + c.synthetic:
+                    noise = self._piece(n, drawn[k, row].tolist(), self.n_recorded, len(self.bounds) - 1)
+                else:
+                    noise = voices[(row + k) % n_batch]
+                gain = 1.0 if k == 0 else float(10 ** -gains[row, k - 1])
+                total[row] += gain * noise / noise.square().mean().sqrt().clamp(min=1e-4)
+        return _filter(total, self._colours(n, n_batch, draws, 4.0))
 
-        def pick() -> Tensor:
-            chance = draws.uniform(n_batch)
-            kind = (chance >= c.recorded).long() + (chance >= c.recorded + c.synthetic).long()
-            return kinds[kind, torch.arange(n_batch)]
-
-        first, other, gain = pick(), pick(), draws.uniform(n_batch, 1)
-        joined = (draws.uniform(n_batch, 1) < c.second).float()
-        return first + joined * 10 ** (-gain) * other.roll(1, 0)
-
-    def _recorded(self, n: int, n_batch: int, draws: Draws) -> Tensor:
-        """Return pieces of the bank, played faster or slower, of another colour, and now and then backwards."""
-        drawn, rows = draws.uniform(n_batch, 4), []
-        for which, place, speed, turned in drawn.tolist():
-            i = int(which * (len(self.bounds) - 1))
-            sound = self.audio[self.bounds[i] : self.bounds[i + 1]].float() / 32767
-            wanted = round(n * 1.5 ** (2 * speed - 1))
-            # A short sound comes again and again, with pauses.
-            if len(sound) < wanted:
-                gap = round((0.1 + 0.4 * place) * self.sample_rate)
-                sound = F.pad(sound, (0, gap)).repeat(-(-wanted // (len(sound) + gap)) + 1)
-            start = int(place * (len(sound) - wanted))
-            piece = F.interpolate(sound[None, None, start : start + wanted], n, mode="linear")[0, 0]
-            rows.append(piece.flip(0) if turned < 0.3 else piece)
-        return _filter(torch.stack(rows), self._colours(n, n_batch, draws, 4.0))
-
-    def _synthetic(self, n: int, n_batch: int, draws: Draws) -> Tensor:
-        """Return noise of a random colour, some of it swelling and fading, some of it hum, some of it clicks."""
-        slope = 2 - 3.5 * draws.uniform(n_batch, 1)
-        at = torch.linspace(0, 1, n // 2 + 1).clamp(min=1 / n)[None]
-        shape = self._colours(n, n_batch, draws, 6.0) * (at / 0.1).clamp(min=0.02) ** (slope - 1)
-        noise = _filter(draws.normal(n_batch, n), shape)
-        noise = noise / noise.std(dim=1, keepdim=True).clamp(min=1e-6)
-        time = torch.arange(n) / self.sample_rate
-        rate, depth, turn, kind = (draws.uniform(n_batch, 1) for _ in range(4))
-        swell = 1 + depth * torch.sin(2 * math.pi * (0.3 * 40**rate * time + turn))
-        f0, fall = 40 * 25 ** draws.uniform(n_batch, 1), 0.3 + 1.5 * draws.uniform(n_batch, 1)
-        drift = 1 + 0.1 * (draws.uniform(n_batch, 1) - 0.5) * torch.sin(2 * math.pi * (0.2 + rate) * time)
-        phase = torch.cumsum(2 * math.pi * f0 * drift / self.sample_rate, dim=1)
-        turns = draws.uniform(n_batch, HARMONICS)
-        hum = sum(
-            (
-                torch.sin(k * phase + 6.3 * turns[:, k - 1 : k]) * k ** (-fall) * (k * f0 < 7000)
-                for k in range(1, HARMONICS + 1)
-            ),
-            start=torch.zeros(n_batch, n),
-        )
-        clicks = (draws.uniform(n_batch, n) < 2.0 / self.sample_rate * 100**turn).float() * draws.normal(n_batch, n)
-        clicks = _filter(clicks, shape) + 1e-3 * noise
-        noise = torch.where(kind < 0.6, noise * swell, noise)
-        noise = torch.where((kind > 0.75) & (kind < 0.9), hum + 0.1 * noise, noise)
-        return torch.where(kind > 0.9, clicks, noise)
+    def _piece(self, n: int, drawn: list[float], first: int, end: int) -> Tensor:
+        """Return a segment (n,) of one of the bank's noises from `first` to `end`, at a random speed and sometimes reversed."""
+        which, place, speed, turned = drawn
+        i = first + int(which * (end - first))
+        start, stop = self.bounds[i], self.bounds[i + 1]
+        wanted = round(n * 1.5 ** (2 * speed - 1))
+        if stop - start > wanted:
+            start += int(place * (stop - start - wanted))
+            sound = self.audio[start : start + wanted].float() / 32767
+        else:
+            # A short sound is repeated, with pauses.
+            sound = F.pad(self.audio[start:stop].float() / 32767, (0, round((0.1 + 0.4 * place) * self.sample_rate)))
+            sound = sound.repeat(-(-wanted // len(sound)) + 1)[int(place * len(sound)) :][:wanted]
+        piece = F.interpolate(sound[None, None], n, mode="linear")[0, 0]
+        return piece.flip(0) if turned < 0.3 else piece
 
     def _colours(self, n: int, n_batch: int, draws: Draws, spread_db: float) -> Tensor:
         """Return smooth random gains (B, n // 2 + 1)."""
@@ -173,7 +155,7 @@ class Noising:
         return 10 ** (F.interpolate(knots, n // 2 + 1, mode="linear", align_corners=True)[:, 0] / 20)
 
     def _band_limits(self, n: int, n_batch: int, draws: Draws) -> Tensor:
-        """Return the gains (B, n // 2 + 1) of band limits: telephones, old recordings, low rates."""
+        """Return the gains (B, n // 2 + 1) of random band limits, as of telephones, old recordings and low rates."""
         high, low = draws.uniform(n_batch, 1), draws.uniform(n_batch, 1)
         hz = torch.linspace(0, self.sample_rate / 2, n // 2 + 1)[None]
         top = 2500 + 5000 * high
@@ -196,13 +178,14 @@ def _filter(wav: Tensor, gains: Tensor) -> Tensor:
 
 
 def _convolve(wav: Tensor, response: Tensor) -> Tensor:
-    n = wav.shape[-1] + response.shape[-1]
+    # A length with a fast transform.
+    n = next_fast_len(wav.shape[-1] + response.shape[-1], real=True)
     whole: Tensor = torch.fft.irfft(torch.fft.rfft(wav, n) * torch.fft.rfft(response, n), n)
     return whole[..., : wav.shape[-1]]
 
 
 def _babble(n: int, others: Tensor, draws: Draws) -> Tensor:
-    """Return 1 to 6 other voices each, (B, n)."""
+    """Return sums of 1 to 6 other voices, (B, n)."""
     n_batch, n_voices = len(others), (1 + 6 * draws.uniform(len(others), 1)).long()
     rows = (draws.uniform(n_batch, 6) * (n_batch - 1)).long() + 1
     total = torch.zeros(n_batch, n)
@@ -214,7 +197,7 @@ def _babble(n: int, others: Tensor, draws: Draws) -> Tensor:
 
 
 def codec_damage(wav: np.ndarray, which: int) -> np.ndarray:
-    """Return a signal (N,), at 16 kHz, after one of `CODECS`, as long as it was."""
+    """Return a signal (N,), at 16 kHz, decoded from one of `CODECS`, with its length."""
     import soundfile
 
     container, coding, rate, level = CODECS[which]
@@ -227,15 +210,16 @@ def codec_damage(wav: np.ndarray, which: int) -> np.ndarray:
 
 
 class DenoiseObjective(Objective):
-    """Find the filter that leaves the clean speech, and the clean mel.
+    """Loss of the denoiser: compressed spectrum and waveform error of the denoised speech.
 
-    The filtered sound is compared as it sounds, not as the filter meant it: its spectrum is taken again. Magnitudes are compressed.
+    The spectrum is that of the resynthesised waveform, so that inconsistent masks are penalised. Levels are normalised, so that quiet
+    recordings count as much as loud ones.
 
     Args:
-        recipe: All numbers.
+        recipe: The settings.
 
     Source: the loss on compressed spectra, Braun and Tashev, A consolidated view of loss functions for supervised deep learning-based speech
-    enhancement (2021).
+    enhancement (2021); the asymmetric weight, which protects words, Wang et al., VoiceFilter-Lite (2020).
     """
 
     def __init__(self, recipe: DenoiseRecipe) -> None:
@@ -245,25 +229,25 @@ class DenoiseObjective(Objective):
             self.model: Denoiser = Denoiser(recipe.model)
         else:
             self.model = load_module(recipe.initial, PART, denoiser_of)[0].train()
-        self.noising = Noising(recipe.noising, recipe.model.mel.sample_rate)
+        self.noising = Noising(recipe.noising, recipe.model.sample_rate)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        r, log_mel = self.recipe, self.model.log_mel
         with torch.no_grad(), torch.autocast(batch["wav"].device.type, enabled=False):
-            heard, reachable, clean = self.noising(batch["wav"], batch["reference"], Draws.of(batch, 1))
-            wanted, wanted_mel, clean_mel = self.model.analyse(reachable), log_mel(reachable), log_mel(clean)
-        said = self.model(heard)
-        with torch.autocast(heard.device.type, enabled=False):
-            wav = self.model.synthesise(self.model.filter(said.spectrum, said.filters), heard.shape[-1])
-            made = self.model.analyse(wav)
-            a, b = compress_spectrum(made), compress_spectrum(wanted)
-            phases = (a - b).abs().square().mean()
-            magnitudes = (a.abs() - b.abs()).square().mean()
-            sound_mel = (log_mel(wav).clamp(min=MEL_FLOOR) - wanted_mel.clamp(min=MEL_FLOOR)).abs().mean()
-            mel = (said.mel - clean_mel).abs().mean()
-            power = reachable.square().mean(dim=1).clamp(min=1e-6)
-            error = ((wav - reachable).square().mean(dim=1) / power + SMALLEST_ERROR).log10().mean()
+            noisy, clean = self.noising(batch["wav"], batch["reference"], Draws.of(batch, 1))
+            spectrum = self.model.analyse(noisy)
+            compressed = compress_spectrum(spectrum)
+            scale = TARGET_LEVEL / _active_rms(clean).clamp(min=1e-5)
+            clean = clean * scale
+            target = compress_spectrum(self.model.analyse(clean))
+        masks, _ = self.model.masks(compressed)
+        with torch.autocast(noisy.device.type, enabled=False):
+            made = self.model.synthesise(expand_spectrum(masks * compressed), noisy.shape[-1]) * scale
+            estimate = compress_spectrum(self.model.analyse(made))
+            phases = (estimate - target).abs().square().mean()
+            difference = estimate.abs() - target.abs()
+            magnitudes = (difference.square() * torch.where(difference < 0, self.recipe.attenuation_weight, 1.0)).mean()
+            power = clean.square().mean(dim=1).clamp(min=1e-6)
+            error = ((made - clean).square().mean(dim=1) / power + SMALLEST_ERROR).log10().mean()
         spectra = PHASE_SHARE * phases + (1 - PHASE_SHARE) * magnitudes
-        loss = 10 * spectra + SOUND_MEL_WEIGHT * sound_mel + MEL_WEIGHT * mel + r.error_weight * error
-        parts = {"phases": phases, "magnitudes": magnitudes, "sound_mel": sound_mel, "mel": mel, "error": error}
-        return {"loss": loss, **parts}
+        loss = SPECTRUM_WEIGHT * spectra + self.recipe.error_weight * error
+        return {"loss": loss, "phases": phases, "magnitudes": magnitudes, "error": error}

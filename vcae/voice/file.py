@@ -19,12 +19,11 @@ from vcae.model_file import read_header, read_shapes
 from vcae.version import __version__
 from vcae.voice.fitting import fit_voice
 from vcae.voice.matching import Errors
-from vcae.voice.retrieval import Frames
 from vcae.voice.shelf import SUFFIX, find_saved, voice_target
 from vcae.voice.voice import Origin, Recording, Voice
 
 # Format 2 had no recordings.
-VOICE_FORMAT, READABLE = 3, (2, 3)
+VOICE_FORMAT, READABLE = 4, (2, 3, 4)
 # Prefix of the tensors of a fine-tuned decoder.
 DECODER = "decoder."
 
@@ -77,10 +76,6 @@ def _write(path: Path, voice: Voice, origin: Origin, provenance: Mapping[str, An
         "error_keys": voice.errors.keys,
         "error_values": voice.errors.values,
         "error_log_weights": voice.errors.log_weights,
-        # They are rounded to half precision already.
-        "frame_keys": voice.frames.keys.half(),
-        "frame_envelopes": voice.frames.envelopes.half(),
-        "frame_log_weights": voice.frames.log_weights,
     }
     for name, quantiles in zip(("unvoiced", "voiced"), voice.quantiles, strict=True):
         if quantiles is not None:
@@ -159,7 +154,6 @@ def _read(path: Path) -> Voice:
             Errors(
                 tensors["error_keys"], tensors["error_values"], tensors["error_log_weights"], float(facts["error_bandwidth"])
             ),
-            Frames(tensors["frame_keys"].float(), tensors["frame_envelopes"].float(), tensors["frame_log_weights"]),
             float(facts["speech_s"]),
             recordings=tuple(Recording(tensors[f"recording_{k}_mel"], tensors[f"recording_{k}_f0"]) for k in range(n)),
             origin=Origin(str(facts["checkpoint"]), str(facts["sha256"]), _mel(facts)),

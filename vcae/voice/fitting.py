@@ -11,7 +11,6 @@ from torch import Tensor
 from vcae.engine.engine import Engine
 from vcae.errors import CheckpointError
 from vcae.voice.matching import Errors
-from vcae.voice.retrieval import Frames
 from vcae.voice.voice import Recording, Voice, describe_reference, measure_again, mix_voices
 
 
@@ -65,13 +64,12 @@ def _to(voice: Voice, device: torch.device) -> Voice:
     def moved(tensor: Tensor | None) -> Tensor | None:
         return None if tensor is None else tensor.to(device)
 
-    errors, frames = voice.errors, voice.frames
+    errors = voice.errors
     return replace(
         voice,
         speaker_embedding=voice.speaker_embedding.to(device),
         quantiles=(moved(voice.quantiles[0]), moved(voice.quantiles[1])),
         errors=Errors(errors.keys.to(device), errors.values.to(device), errors.log_weights.to(device), errors.bandwidth),
-        frames=Frames(frames.keys.to(device), frames.envelopes.to(device), frames.log_weights.to(device)),
         decoder=None if voice.decoder is None else voice.decoder.to(device),
         reference=None,
         recordings=tuple(Recording(r.mel.to(device), r.f0.to(device)) for r in voice.recordings),

@@ -12,18 +12,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vcae.audio.sections import LazySections, SectionRunner
 from vcae.engine.decoding import decode_voice
 from vcae.engine.engine import Engine
 from vcae.engine.listening import Analysis
 from vcae.errors import ConfigError
-from vcae.voice.detail import source_detail
 from vcae.voice.matching import Quantiles, measure_errors
 from vcae.voice.pitch import move_f0
-from vcae.voice.retrieval import keep_frames
 from vcae.voice.space import Description, Priors, load_priors
-from vcae.voice.speaking import speak_sections
-from vcae.voice.voice import Origin, Voice, describe_voice, mix_voices
+from vcae.voice.speaking import speak
+from vcae.voice.voice import Origin, Recording, Voice, describe_reference, describe_voice, mix_voices
 
 # Largest spread of samples, relative to that of the training speakers.
 MAX_SPREAD = 2.0
@@ -84,19 +81,27 @@ def draw(known: Priors, seed: int, spread: float = 1.0) -> Description:
 
 
 def _audible(model: Engine, known: Priors, drawn: Description) -> Voice:
-    """Return the sampled voice, with errors and frames measured from speech converted to it."""
-    autoencoder, device = model.autoencoder, model.device
+    """Return the sampled voice, with a reference for the decoder's attention: speech that is converted to it."""
+    device = model.device
     mel, f0 = known.bank_mel.to(device), known.bank_f0.to(device)
     embedding = drawn.speaker_embedding.to(device)
-    latent, own = autoencoder.encode_content(mel), autoencoder.encode_speaker(mel)
+    latent = model.autoencoder.encode_content(mel)
     moved = move_f0(f0, drawn, "auto", known.bank_pitch)
-    copy = decode_voice(model, latent, moved, embedding)
-    spoken = copy + source_detail(mel, decode_voice(model, latent, f0, own))
-    errors = measure_errors([spoken], [copy], [latent], [moved], autoencoder.config.content.stride)
-    frames = keep_frames([spoken], [autoencoder.normalize(spoken)], [moved])
+    spoken = decode_voice(model, latent, moved, embedding)
+    # Without a recording the decoder cannot be wrong about one.
+    errors = measure_errors([spoken], [spoken], [latent], [moved], model.autoencoder.config.content.stride)
+    recording = Recording(spoken.half(), moved)
     # The sampled quantiles reflect a recording's noise and room more than a voice; using them costs .2 to .4 of DNSMOS.
     return Voice(
-        embedding, drawn.log_f0_median, drawn.log_f0_spread, (None, None), errors, frames, HEARD_S, origin=Origin.of(model)
+        embedding,
+        drawn.log_f0_median,
+        drawn.log_f0_spread,
+        (None, None),
+        errors,
+        HEARD_S,
+        reference=describe_reference(model, [recording.mel.float()]),
+        recordings=(recording,),
+        origin=Origin.of(model),
     )
 
 
@@ -105,7 +110,7 @@ def between_voices(model: Engine, first: Voice, second: Voice, steps: int) -> li
     """Interpolate between two voices, both included.
 
     Features are interpolated linearly in the latent space of the prior; the residuals of both voices are added in proportion, so
-    that the ends are the voices themselves. Errors and frames of both are used.
+    that the ends are the voices themselves. Errors and references of both are used.
 
     Args:
         model: Model with the checkpoint of the prior, which also measured the voices.
@@ -203,10 +208,7 @@ def carry_voice(model: Engine, voice: Voice, other: Engine) -> Voice:
     known = priors()
     mel, f0 = known.bank_mel.to(model.device), known.bank_f0.to(model.device)
     moved = move_f0(f0, voice, "auto", known.bank_pitch)
-    latent, own, n = model.autoencoder.encode_content(mel), model.autoencoder.encode_speaker(mel), mel.shape[-1]
-    detail = source_detail(mel, decode_voice(model, latent, f0, own))
-    parts = (LazySections(latent.shape[-1], lambda a, b: latent[..., a:b]), LazySections(n, lambda a, b: detail[..., a:b]))
-    spoken = speak_sections(model, parts[0], moved, voice, "auto", parts[1], SectionRunner(n, False, model.device)).read(0, n)
+    spoken = speak(model, model.autoencoder.encode_content(mel), moved, voice)
     heard = describe_voice(other, [Analysis(np.zeros(0, np.float32), spoken, moved, 0.0)])
     median, spread, seconds = voice.log_f0_median, voice.log_f0_spread, min(voice.speech_s, heard.speech_s)
     return replace(heard, log_f0_median=median, log_f0_spread=spread, speech_s=seconds)

@@ -1,4 +1,4 @@
-"""Values of `--speaker`: clips, saved voices, and mixes of them. Torch is imported when a voice is measured."""
+"""Speakers as text: clips, saved voices, and mixes of them. Torch is imported when a voice is measured."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PAUSE_DB = 25.0
 
 @dataclass(frozen=True)
 class Speaker:
-    """Value of one --speaker: a clip, a folder of clips, or the file of a saved voice, with its weight if one was given."""
+    """Speaker as text: a clip, a folder of clips, or the file of a saved voice, with its weight if one was given."""
 
     path: Path
     saved: bool
@@ -58,7 +58,7 @@ class Speaker:
 
 
 def parse_speaker(text: str) -> Speaker:
-    """Parse a --speaker: a clip, a folder of clips, or a saved voice's name or file, optionally followed by `:WEIGHT` for a mix.
+    """Parse a speaker: a clip, a folder of clips, or a saved voice's name or file, optionally followed by `:WEIGHT` for a mix.
 
     A file of a name comes first, then a saved voice, then a folder; `./alice` and `alice/` are always paths.
 
@@ -72,7 +72,7 @@ def parse_speaker(text: str) -> Speaker:
     if colon and not os.path.exists(text) and (_is_number(number) or _is_voice(what)):
         weight = float(number) if _is_number(number) else math.nan
         if not (math.isfinite(weight) and weight >= 0):
-            raise ConfigError(f"the weight in --speaker {text} is {number!r}; write it as --speaker {what}:0.7")
+            raise ConfigError(f"the weight of the speaker {text} is {number!r}; write a number from 0 on, such as {what}:0.7")
         text = what
     if _is_saved(text):
         return Speaker(voice_path(text), True, weight)

@@ -24,7 +24,6 @@ from vcae.errors import AudioError, ConfigError
 from vcae.model.decoder import Decoder
 from vcae.model.reference import Reference
 from vcae.voice.matching import Errors, Quantiles, band_quantiles, measure_errors
-from vcae.voice.retrieval import Frames, keep_frames
 from vcae.voice.speech import hear_speech
 
 log = logging.getLogger(__name__)
@@ -81,11 +80,10 @@ class Voice:
         log_f0_spread: Standard deviation of log-F0 in nats; nan if the reference has no voiced frame.
         quantiles: (n_mels, Q) of unvoiced and of voiced frames, the distribution of each mel band.
         errors: Reconstruction errors of the autoencoder on this voice.
-        frames: Frames of the reference, for matching.
         speech_s: Seconds of sound, without pauses.
         decoder: Decoder fine-tuned to this voice; None for the checkpoint's.
         reference: Keys and values for the decoder's attention; None without attention, or if unknown.
-        recordings: Recordings that it was measured on, at most `KEPT_S` in total; empty for a mixed or generated voice.
+        recordings: Recordings that it was measured on, at most `KEPT_S` in total; those of a generated voice are synthetic; empty for a mixed one.
         origin: Checkpoint that measured it; None if unknown.
         decoder_weights: Weights of a fine-tuned decoder that `fit_voice` has not built yet; None otherwise.
         parts: The mixed voices with their weights; empty for a voice that is not mixed.
@@ -97,7 +95,6 @@ class Voice:
     log_f0_spread: float
     quantiles: Quantiles
     errors: Errors
-    frames: Frames
     speech_s: float
     decoder: Decoder | None = None
     reference: Reference | None = None
@@ -134,13 +131,12 @@ def describe_voice(model: Engine, references: Sequence[Analysis], decoder: Decod
     latents = [model.autoencoder.encode_content(mel) for mel in mels]
     copies = [decode_voice(model, latent, f0, embedding, decoder) for latent, f0 in zip(latents, f0s, strict=True)]
     errors = measure_errors(mels, copies, latents, f0s, model.autoencoder.config.content.stride)
-    frames = keep_frames(mels, [model.autoencoder.normalize(mel) for mel in mels], f0s)
     statistics = log_f0_statistics(torch.cat(f0s, dim=1)[0])
     quantiles, recordings = band_quantiles(mels, f0s), _keep(references, round(KEPT_S * model.mel_config.frame_rate))
     # Of the recordings that a saved voice stores, and as rounded there, so that it sounds the same.
     reference = describe_reference(model, [recording.mel.float() for recording in recordings])
     origin = Origin.of(model)
-    return Voice(embedding, *statistics, quantiles, errors, frames, speech_s, decoder, reference, recordings, origin)
+    return Voice(embedding, *statistics, quantiles, errors, speech_s, decoder, reference, recordings, origin)
 
 
 @torch.inference_mode()
@@ -217,7 +213,7 @@ def log_warnings(voice: Voice, known: Sequence[str] = ()) -> None:
 def mix_voices(voices: Sequence[Voice], weights: Sequence[float]) -> Voice:
     """Mix voices.
 
-    Embeddings, median and standard deviation of log-F0 and the bands' quantiles are averaged by weight; errors and frames of all of them are used.
+    Embeddings, median and standard deviation of log-F0 and the bands' quantiles are averaged by weight; errors of all of them are used.
 
     Args:
         voices: At least one.
@@ -245,17 +241,12 @@ def mix_voices(voices: Sequence[Voice], weights: Sequence[float]) -> Voice:
         )
     embedding = torch.nn.functional.normalize(torch.stack([w * v.speaker_embedding for v, w in kept]).sum(0), dim=-1)
     quantiles = tuple(_mean([(v.quantiles[i], w) for v, w in kept]) for i in (0, 1))
-    # Each voice has its weight among the frames too, whatever their number.
+    # Each voice has its weight among the errors too, whatever their number.
     errors = Errors(
         torch.cat([v.errors.keys for v, _ in kept]),
         torch.cat([v.errors.values for v, _ in kept]),
         torch.cat([v.errors.log_weights + math.log(w / len(v.errors.keys)) for v, w in kept]),
         sum(w * v.errors.bandwidth for v, w in kept),
-    )
-    frames = Frames(
-        torch.cat([v.frames.keys for v, _ in kept]),
-        torch.cat([v.frames.envelopes for v, _ in kept]),
-        torch.cat([v.frames.log_weights + math.log(w / len(v.frames.keys)) for v, w in kept]),
     )
     return Voice(
         embedding,
@@ -263,7 +254,6 @@ def mix_voices(voices: Sequence[Voice], weights: Sequence[float]) -> Voice:
         _mean_number([(v.log_f0_spread, w) for v, w in kept]),
         (quantiles[0], quantiles[1]),
         errors,
-        frames,
         sum(w * v.speech_s for v, w in kept),
         reference=_mean_reference([(v.reference, w) for v, w in kept]),
         origin=kept[0][0].origin,
