@@ -107,7 +107,7 @@ def _is_whisper(seen: Analysis, active: np.ndarray, frame_rate: float) -> bool:
 
 
 def is_noisy(seen: Analysis, frame_rate: float) -> bool:
-    """Return whether a source has so much noise under its speech that it should be denoised before a conversion."""
+    """Return whether a source is so noisy that it should be denoised before a conversion."""
     speech = find_speech(seen, frame_rate)
     return speech.speech_s >= MIN_JUDGED_S and speech.range_db < NOISY_SOURCE_DB
 
