@@ -206,7 +206,7 @@ def test_save_list_and_use_by_name(tmp_path, clips):
     [
         ("nobody", b"no file and no saved voice is called 'nobody'; saved voices: none"),
         ("clip.wav:many", b"the weight of the speaker clip.wav:many is 'many'"),
-        ("clip.wav:-1", b"is '-1'; write it as --speaker clip.wav:0.7"),
+        ("clip.wav:-1", b"is '-1'; write a number from 0 on, such as clip.wav:0.7"),
         ("clip.wav", b"clip.wav"),
     ],
 )

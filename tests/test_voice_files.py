@@ -9,6 +9,7 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
+import vcae
 from tests.conftest import CLIPS
 from vcae import AudioError, ConfigError, load_voice, read_sound, save_voice
 from vcae.cli.app import app
@@ -141,7 +142,7 @@ def test_play_writes_the_recordings(alice, tmp_path, model, voice):
     # It is the speaker of the clip that is heard.
     own = model.voice(made).speaker_embedding
     assert float((own * voice.speaker_embedding).sum()) > 0.8
-    save_voice(model.new_voice(3), "nova")
+    save_voice(vcae.mix_voices([voice, model.new_voice(3)], [0.5, 0.5]), "nova")
     assert "generate speech in this voice to hear it" in run("play", "nova", "-o", tmp_path / "y.wav", code=2)
 
 

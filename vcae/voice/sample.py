@@ -28,7 +28,7 @@ def voice_sample(engine: Engine, voice: Voice, name: str, most_s: float = SAMPLE
     """
     if not voice.recordings:
         raise ConfigError(
-            f"the voice {name} is mixed, generated or older than its recordings, so there is none to play; "
+            f"the voice {name} is mixed, or older than recordings in voices, so there is none to play; "
             "generate speech in this voice to hear it"
         )
     if voice.origin is not None and voice.origin.mel != engine.mel_config:
