@@ -303,10 +303,22 @@ def test_conversion_cleans_both_sides(model, cleaner, noisy):
     cosines = [float((voice.speaker_embedding * wanted.speaker_embedding).sum()) for voice in (heard, cleaned)]
     assert cosines[1] > cosines[0]
     made = convert(model, noisy, wanted, ConvertOptions(denoise=True)).wav
-    by_hand = convert(model, Sound(cleaner.sound(noisy).wav, 16000), wanted).wav
+    by_hand = convert(model, Sound(cleaner.sound(noisy).wav, 16000), wanted, ConvertOptions(denoise=False)).wav
     assert torch.allclose(made, by_hand, atol=1e-4)
     direct = model.convert(noisy.wav, 16000, rough.wav, denoise=True)
     assert torch.allclose(direct, convert(model, noisy, cleaned, ConvertOptions(denoise=True)).wav, atol=1e-4)
+
+
+def test_a_noisy_source_is_denoised_unless_told_otherwise(model, noisy):
+    clean = read_sound(CLIPS / "source.flac")
+    voice = voice_from_sounds(model, [read_sound(CLIPS / "reference.flac")])
+    for source, wanted in ((noisy, True), (clean, False)):
+        made = {choice: convert(model, source, voice, ConvertOptions(denoise=choice)) for choice in (True, False, "auto")}
+        assert [made[choice].denoised for choice in (True, False, "auto")] == [True, False, wanted]
+        assert torch.equal(made["auto"].wav, made[wanted].wav)
+        assert not torch.allclose(made[True].wav, made[False].wav, atol=1e-3)
+    with pytest.raises(ConfigError, match="denoise is 'much'; allowed are True, False and auto"):
+        ConvertOptions(denoise="much")
 
 
 def test_the_command(tmp_path, cleaner, noisy):

@@ -23,6 +23,13 @@ def _commands(group, words=()):
 
 
 COMMANDS = {" ".join(words): command for words, command in _commands(ROOT)}
+
+
+def shown_parameters(name):
+    """Return the parameters of a command, except the hidden ones, which are accepted for one more version."""
+    return [one for one in COMMANDS[name].params if not getattr(one, "hidden", False)]
+
+
 GROUP_NAMES = sorted({name.rpartition(" ")[0] for name in COMMANDS})
 # Types of Python and of the command-line library.
 TYPES = re.compile(r"<[a-z]|>=|<=|list\[|\b(?:bool|str|INTEGER|FLOAT|PATH|BOOLEAN|None)\b|choices\(")
@@ -53,7 +60,7 @@ def test_no_types_are_shown(name):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_says_what_it_takes(name):
-    for one in COMMANDS[name].params:
+    for one in shown_parameters(name):
         assert one.help, one.name
         assert getattr(one, "is_flag", False) or one.metavar, f"{one.name} of {name} needs a metavar, such as SECONDS"
 
@@ -66,7 +73,7 @@ def test_no_text_is_eaten(name):
     assert body in letters(shown)
     # The right-hand column of each panel, without its borders.
     right = "".join(letters(line.rstrip("\u2502 ").rsplit("  ", 1)[-1]) for line in shown.splitlines())
-    for one in COMMANDS[name].params:
+    for one in shown_parameters(name):
         for word in re.findall(r"\[[^\]]*\]", one.help):
             assert letters(word) in right, f"{word} of {one.name}"
 
@@ -74,7 +81,7 @@ def test_no_text_is_eaten(name):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_options_that_many_commands_have_are_in_groups(name):
     shown = helped(name)
-    for one in COMMANDS[name].params:
+    for one in shown_parameters(name):
         wanted = one.rich_help_panel or GROUPS.get(one.name)
         if wanted and one.param_type_name == "option":
             assert f"\u256d\u2500 {wanted} \u2500" in shown, f"{one.name} of {name}"

@@ -4,8 +4,10 @@ import json
 import subprocess
 import sys
 
+import librosa
 import numpy as np
 import pytest
+import scipy.signal
 import soundfile
 
 from tests.conftest import CLIPS
@@ -24,6 +26,22 @@ def other():
 
 def hear(model, *wavs):
     return voice_from_sounds(model, [Sound(np.asarray(wav, np.float32), 16000, f"clip {n}") for n, wav in enumerate(wavs)])
+
+
+def whispered(wav, order=18, size=400):
+    """Return noise through the linear prediction filters of frames of speech, without its lowest frequencies, as whispering does."""
+    random, out, window = np.random.default_rng(0), np.zeros(len(wav)), np.hanning(size)
+    for at in range(0, len(wav) - size, size // 2):
+        frame = wav[at : at + size] * window
+        power = float(np.square(frame).mean())
+        if power < 1e-9:
+            continue
+        filtered = scipy.signal.lfilter(
+            [1.0], librosa.lpc(frame + 1e-6 * random.standard_normal(size), order=order), random.standard_normal(size)
+        )
+        filtered *= window
+        out[at : at + size] += filtered * np.sqrt(power / np.square(filtered).mean())
+    return scipy.signal.sosfilt(scipy.signal.butter(2, 300, "high", fs=16000, output="sos"), out).astype(np.float32)
 
 
 def noise(n=48000, level=0.1):
@@ -45,6 +63,15 @@ def noise(n=48000, level=0.1):
 def test_what_is_no_speech_is_refused(model, speech, tone, make):
     with pytest.raises(AudioError, match=r"^0\.0 s of speech found in clip 0; give 3 s or more$"):
         hear(model, make(speech, tone))
+
+
+def test_a_whisper_is_refused_with_the_reason(model, other):
+    with pytest.raises(AudioError, match=r"^clip 0 is whispered; .*give 3 s or more of voiced speech$"):
+        hear(model, whispered(other))
+    # Beside voiced speech it is left out, with a warning.
+    alone, both = hear(model, other), hear(model, other, whispered(other))
+    assert float((alone.speaker_embedding * both.speaker_embedding).sum()) == pytest.approx(1, abs=1e-5)
+    assert both.warnings == ("clip 1 is whispered, and it was left out",)
 
 
 @pytest.mark.parametrize("floor", [0.0, 1e-3])

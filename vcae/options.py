@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from vcae.errors import ConfigError
 
 LOUDNESS = ("source", "flat")
+AUTO = "auto"
 DURATIONS = ("auto", "file", "predicted")
 MAX_BABBLE_S = 600.0
 MIN_KBPS, MAX_KBPS = 0.6, 6.0
@@ -65,7 +66,8 @@ class ConvertOptions:
         strength: Strength from 0 (the source's own voice) to 1 (the target voice).
         loudness: `source` follows the source's loudness envelope; `flat` only its level.
         seed: Seed of the vocoder's noise.
-        denoise: Denoise the source first. References are denoised when they are measured, see `measure_voice`.
+        denoise: Denoise the source first: True, False, or `auto`, which does if it is noisy. References are denoised when they are
+            measured, see `measure_voice`.
 
     Raises:
         ConfigError: For a value that is not allowed.
@@ -75,7 +77,7 @@ class ConvertOptions:
     strength: float = 1.0
     loudness: str = "source"
     seed: int = 0
-    denoise: bool = False
+    denoise: bool | str = AUTO
 
     def __post_init__(self) -> None:
         parse_pitch(self.pitch)
@@ -83,6 +85,8 @@ class ConvertOptions:
             raise ConfigError(f"strength is {self.strength}; allowed are 0 to 1")
         if self.loudness not in LOUDNESS:
             raise ConfigError(f"loudness is {self.loudness!r}; allowed are {' and '.join(LOUDNESS)}")
+        if self.denoise not in (True, False, AUTO):
+            raise ConfigError(f"denoise is {self.denoise!r}; allowed are True, False and {AUTO}")
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ class RunningMixer:
         wanted = self._meter.weights(self._weights)
         before = wanted if self._weights is None else self._weights
         if float(before @ wanted) < 0:
-            # The same up to the sign, which is not heard; a change of it would be.
+            # The same up to the sign, which is not audible; a change of it would be.
             wanted = -wanted
         self._weights = wanted
         share = np.arange(1, len(block) + 1)[:, None] / max(len(block), 1)

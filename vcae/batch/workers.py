@@ -92,7 +92,7 @@ class Converter(EngineWorker):
         self, options: ConvertOptions, speakers: tuple[str, ...] = (), checkpoint: str = DEFAULT, device: str = "auto"
     ) -> None:
         super().__init__(checkpoint, device)
-        self._options, self._speakers, self._voices = options, speakers, Voices(options.denoise)
+        self._options, self._speakers, self._voices = options, speakers, Voices(options.denoise is True)
 
     def start(self) -> None:
         """Read the clips of the voice of all jobs, load the checkpoint, and measure the voice."""
@@ -102,7 +102,7 @@ class Converter(EngineWorker):
             self._voices.find(self.engine, self._speakers, clips)
 
     def settings(self, job: Job) -> dict[str, Any]:
-        """Return the voice, the options, and the denoiser if it is used."""
+        """Return the voice, the options, and the denoiser if it may be used."""
         used = {"denoiser": FoundFile(find("denoiser")).sha256} if self._options.denoise else {}
         return {"voice": self._voices.describe(job.speakers), "options": asdict(self._options), **used}
 
@@ -120,11 +120,13 @@ class Converter(EngineWorker):
             "source_f0_hz": round(done.source_f0_hz, 1),
             "output_f0_hz": round(done.output_f0_hz, 1),
             **asdict(self._options),
+            "denoised": done.denoised,
             **({"warnings": list(voice.warnings)} if voice.warnings else {}),
         }
         pitch = f"median F0 {done.source_f0_hz:.0f} -> {done.output_f0_hz:.0f} Hz"
         pitch = "no voiced sound in the source" if done.source_f0_hz != done.source_f0_hz else pitch
         sentence = f"{done.duration_s:.1f} s in the voice of {', '.join(job.speakers)} ({done.reference_speech_s:.1f} s of speech), {pitch}"
+        sentence += ", denoised first" if done.denoised else ""
         return Made(done.duration_s, sentence, facts, sample_rate=self.engine.sample_rate)
 
 

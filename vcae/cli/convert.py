@@ -16,7 +16,7 @@ from vcae.cli.common import CheckpointOption, Device, DeviceOption, OutputOption
 from vcae.cli.run import work
 from vcae.cli.sources import MANY, Run, takes_many
 from vcae.errors import ConfigError
-from vcae.options import ConvertOptions
+from vcae.options import AUTO, ConvertOptions
 from vcae.voice.speakers import speaker_files
 
 
@@ -80,7 +80,14 @@ def convert(
     ] = Loudness.source,
     match: MatchOption = None,
     detail: DetailOption = None,
-    denoise: Annotated[bool, typer.Option("--denoise", help="Denoise the source and the clips of --speaker first.")] = False,
+    denoise: Annotated[
+        bool | None,
+        typer.Option(
+            "--denoise/--no-denoise",
+            help="Denoise the source and the clips of --speaker first, or not. By default, only a noisy source is denoised.",
+            show_default=False,
+        ),
+    ] = None,
     device: DeviceOption = Device.auto,
     seed: SeedOption = 0,
     checkpoint: CheckpointOption = "default",
@@ -100,7 +107,7 @@ def convert(
 
     Example: vcae convert talk.mp3 --speaker friend.wav -o talk-as-friend.wav
     """
-    options = ConvertOptions(pitch, strength, loudness.value, seed, denoise)
+    options = ConvertOptions(pitch, strength, loudness.value, seed, AUTO if denoise is None else denoise)
     tell_ignored(match=match, detail=detail)
     voices = tuple(speaker or ())
     if not voices and not is_table(sources):

@@ -13,7 +13,7 @@ from vcae.demo.limits import MAX_REFERENCES, read_upload
 from vcae.demo.studio import Studio, reports_errors, session_of
 from vcae.demo.voices import SHARED, choose_files, choose_twins
 from vcae.demo.work import compress_file, convert_files, decompress_file, denoise_file
-from vcae.options import DENOISE_STRENGTH, ConvertOptions
+from vcae.options import AUTO, DENOISE_STRENGTH, ConvertOptions
 from vcae.tasks.units import encode_units
 
 PAGE = """
@@ -30,7 +30,7 @@ wav = client.predict(handle_file("talk.wav"), [handle_file("friend.wav")], api_n
 
 - `/convert` takes `source`, a sound file; `references`, 1 to {most} sound files of the voice; `pitch`: auto, keep or semitones;
   `strength`, 0 to 1; `match` and `detail`, which have no effect any more; `seed`; `voice`, the name of a voice that the server shares, instead of
-  references or beside them; `denoise`, to clean source and references first. It gives a wav at 16 kHz.
+  references or beside them; `denoise`, to clean source and references first; without it only a noisy source is. It gives a wav at 16 kHz.
 - `/denoise` takes `source`, a sound file, and `strength`, 0 to 1. It gives a wav with the source's rate and channels.
 - `/units` takes `source` and gives JSON: `units`, `start_s`, `end_s`, `codebook_size`.
 - `/compress` takes `source`, a sound file, and `kbps`, 0.6 to 6. It gives a .vcz.
@@ -77,7 +77,7 @@ def add_endpoints(studio: Studio) -> None:
         request: gr.Request,
     ) -> str:
         """Convert `source` to the voice of `references`."""
-        options = ConvertOptions(pitch, strength, seed=int(seed or 0), denoise=bool(denoise))
+        options = ConvertOptions(pitch, strength, seed=int(seed or 0), denoise=True if denoise else AUTO)
         with studio.job(session_of(request)) as check:
             saved = _shared(studio, voice, choose_files)
             return str(convert_files(studio, source, references or [], saved, options, check).path)

@@ -13,7 +13,7 @@ from vcae.demo.studio import Studio, session_of, shows_errors
 from vcae.demo.voices import Shelf, choose_files
 from vcae.demo.work import convert_files, hertz
 from vcae.figures.plot import view_sound
-from vcae.options import ConvertOptions
+from vcae.options import AUTO, ConvertOptions
 
 WAITING = "The result appears here: to hear, to compare and to download."
 CONSENT = "Convert only voices whose owners agreed, and say that the result is synthetic."
@@ -32,7 +32,9 @@ def settings() -> list[gr.components.Component]:
             semitones = gr.Slider(-24, 24, 0, step=0.5, label="Semitones", info="For a shifted pitch.", interactive=True)
         with gr.Row():
             strength = gr.Slider(0, 1, 1, step=0.05, label="Strength", info="0 is the speaker's own voice, 1 the new one.")
-        denoise = gr.Checkbox(False, label="Clean the recording and the voice first", elem_id="convert-denoise")
+        denoise = gr.Checkbox(
+            False, label="Clean the recording and the voice first (a noisy recording always is)", elem_id="convert-denoise"
+        )
     return [pitch, semitones, strength, denoise]
 
 
@@ -92,7 +94,7 @@ def build(studio: Studio, shelf: Shelf) -> None:
         request: gr.Request,
         progress: Any = gr.Progress(),  # noqa: B008
     ) -> list[Any]:
-        options = ConvertOptions(pick_pitch(pitch, semitones), strength, denoise=denoise)
+        options = ConvertOptions(pick_pitch(pitch, semitones), strength, denoise=True if denoise else AUTO)
         clips = [*([reference] if reference else []), *(more or [])]
         start = time.perf_counter()
         with studio.job(session_of(request)) as check:

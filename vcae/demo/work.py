@@ -146,7 +146,7 @@ def convert_files(
     model = studio.model()
     check()
     report(0.1, "listening to the voice")
-    voice = gather_voice(studio, model, clips, saved, options.denoise)
+    voice = gather_voice(studio, model, clips, saved, options.denoise is True)
     check()
     report(0.3, "listening to the words")
 

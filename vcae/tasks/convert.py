@@ -26,6 +26,7 @@ from vcae.engine.listening import (
 from vcae.options import ConvertOptions
 from vcae.voice.pitch import convert_f0
 from vcae.voice.speaking import speak_sections
+from vcae.voice.speech import is_noisy
 from vcae.voice.voice import MAX_REFERENCE_S, Voice, describe_voice, interpolate_voices
 
 # Length of a section of the source in seconds.
@@ -43,6 +44,7 @@ class Conversion:
         source_f0_hz: Median F0 of the source; nan if nothing is voiced.
         output_f0_hz: Median F0 of the output; nan if nothing is voiced.
         reference_speech_s: Seconds of active frames in the references.
+        denoised: Whether the source was denoised first.
     """
 
     wav: Tensor
@@ -51,6 +53,7 @@ class Conversion:
     source_f0_hz: float
     output_f0_hz: float
     reference_speech_s: float
+    denoised: bool
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ class LongConversion:
     source_f0_hz: float
     output_f0_hz: float
     reference_speech_s: float
+    denoised: bool
     duration_s: float
 
 
@@ -99,7 +103,7 @@ def convert(
     done = convert_long(model, source, voice, options, progress=progress)
     wav = torch.from_numpy(np.concatenate(list(done.blocks)))
     mel = done.mel.read(0, done.mel.n).cpu()
-    return Conversion(wav, done.f0, mel, done.source_f0_hz, done.output_f0_hz, done.reference_speech_s)
+    return Conversion(wav, done.f0, mel, done.source_f0_hz, done.output_f0_hz, done.reference_speech_s, done.denoised)
 
 
 @torch.inference_mode()
@@ -134,9 +138,7 @@ def convert_long(
     options = options or ConvertOptions()
     step = max(round(section_s * model.mel_config.frame_rate), 1)
     notify = progress or (lambda share: None)
-    if options.denoise:
-        source = shared_cleaner(model.device.type).clean_mono(source)
-    heard, runner = analyse_sections(model, source, MIN_SOURCE_S, lambda n: SectionRunner(step, n > step, model.device))
+    heard, runner, denoised = _analyse(model, source, step, options.denoise)
     latent = encode_content_sections(model, heard.mel, heard.active, runner)
     if options.strength < 1:
         voice = interpolate_voices(describe_voice(model, [_beginning(model, heard)]), voice, options.strength)
@@ -150,8 +152,22 @@ def convert_long(
         math.exp(log_f0_statistics(heard.f0[0])[0]),
         math.exp(log_f0_statistics(f0[0])[0]),
         voice.speech_s,
+        denoised,
         heard.duration_s,
     )
+
+
+def _analyse(model: Engine, source: Source, step: int, denoise: bool | str) -> tuple[SectionedAnalysis, SectionRunner, bool]:
+    """Return the analysis of the source, denoised first if asked for or if it is noisy; its runner; and whether it was denoised."""
+
+    def analysed(source: Source) -> tuple[SectionedAnalysis, SectionRunner]:
+        return analyse_sections(model, source, MIN_SOURCE_S, lambda n: SectionRunner(step, n > step, model.device))
+
+    if denoise is not True:
+        heard, runner = analysed(source)
+        if not denoise or not is_noisy(_beginning(model, heard), model.mel_config.frame_rate):
+            return heard, runner, False
+    return *analysed(shared_cleaner(model.device.type).clean_mono(source)), True
 
 
 def _beginning(model: Engine, heard: SectionedAnalysis) -> Analysis:

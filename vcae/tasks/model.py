@@ -18,7 +18,7 @@ from vcae.engine.listening import MIN_SOURCE_S, Analysis, analyse
 from vcae.errors import ConfigError
 from vcae.files import provenance
 from vcae.model_file import DEFAULT
-from vcae.options import ConvertOptions, SpeakOptions
+from vcae.options import AUTO, ConvertOptions, SpeakOptions
 from vcae.tasks.convert import convert
 from vcae.tasks.copy import reconstruct
 from vcae.tasks.embed import N_STEPS, Embedding, embed
@@ -133,7 +133,7 @@ class Model(Engine):
         strength: float = 1.0,
         loudness: str = "source",
         seed: int = 0,
-        denoise: bool = False,
+        denoise: bool | str = AUTO,
         **removed: Any,
     ) -> Sound:
         """Convert `wav` to the voice of `reference`.
@@ -147,7 +147,7 @@ class Model(Engine):
             strength: Strength from 0 (the source's own voice) to 1 (the target voice).
             loudness: `source` follows the source's loudness envelope; `flat` only its level.
             seed: Seed of the vocoder's noise.
-            denoise: Denoise source and clips first.
+            denoise: Denoise source and clips first: True, False, or `auto`, which denoises a noisy source only.
             removed: `match` and `detail` are accepted until version 0.3, without effect.
 
         Returns:
@@ -165,7 +165,7 @@ class Model(Engine):
             raise ConfigError("reference is None; give a clip of the target voice, or a voice from model.voice(...)")
         source = as_sound(wav, sample_rate, "source")
         if not isinstance(reference, Voice):
-            reference = self.voice(reference, reference_sample_rate or sample_rate, denoise)
+            reference = self.voice(reference, reference_sample_rate or sample_rate, denoise is True)
         return self._result(convert(self, source, fit_voice(self, reference), chosen).wav, "converted", source.name)
 
     def reconstruct(self, wav: Samples, sample_rate: int | None = None, *, seed: int = 0, code_dim: int | None = None) -> Sound:

@@ -88,7 +88,7 @@ def _audible(model: Engine, known: Priors, drawn: Description) -> Voice:
     latent = model.autoencoder.encode_content(mel)
     moved = move_f0(f0, drawn, "auto", known.bank_pitch)
     spoken = decode_voice(model, latent, moved, embedding)
-    # There is no recording that the decoder could be wrong about.
+    # Without a recording the decoder cannot be wrong about one.
     errors = measure_errors([spoken], [spoken], [latent], [moved], model.autoencoder.config.content.stride)
     recording = Recording(spoken.half(), moved)
     # The sampled quantiles reflect a recording's noise and room more than a voice; using them costs .2 to .4 of DNSMOS.

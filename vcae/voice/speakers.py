@@ -94,7 +94,7 @@ def _is_saved(text: str) -> bool:
 
 
 def _is_voice(text: str) -> bool:
-    return os.path.exists(text) or _is_saved(text)
+    return os.path.exists(text) or _is_saved(text) or Path(text).suffix.lower() in SUFFIXES
 
 
 def speaker_files(texts: Sequence[str]) -> list[str]:
