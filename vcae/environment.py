@@ -23,15 +23,20 @@ OWN_CGROUPS = Path("/proc/self/cgroup")
 _after_fork: list[Callable[[], object]] = []
 
 
+# The number of threads that `prepare` set; empty if it set none.
+_limit = ""
+
+
 def prepare() -> None:
     """Set what is not set yet. Call it before torch or onnxruntime is imported; afterwards it has no effect on them.
 
     The number of threads is set where a container's limit is below the number of cores, which OpenMP does not look at.
     """
+    global _limit
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
-    if allowed_cores() < cores_by_affinity():
-        os.environ.setdefault(THREADS, str(allowed_cores()))
+    if allowed_cores() < cores_by_affinity() and not os.environ.get(THREADS):
+        os.environ[THREADS] = _limit = str(allowed_cores())
 
 
 def prepare_command() -> None:
@@ -47,7 +52,8 @@ def prepare_torch() -> None:
     """Limit torch to the cores that this process may use, unless OMP_NUM_THREADS is set, and make it work in forked children."""
     import torch
 
-    if not os.environ.get(THREADS) and torch.get_num_threads() > allowed_cores():
+    # A number that `prepare` set is no wish of the user, and comes too late where torch was imported before.
+    if os.environ.get(THREADS, "") in ("", _limit) and torch.get_num_threads() > allowed_cores():
         torch.set_num_threads(allowed_cores())
     after_fork(_use_one_thread)
 
