@@ -663,6 +663,7 @@ def test_demo_uses_public_names_only():
         "files",
         "options",
         "environment",
+        "signals",
         "demo",
         "cli",
     )
