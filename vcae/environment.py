@@ -21,8 +21,6 @@ CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
 # Called in a forked child process before anything else runs there.
 _after_fork: list[Callable[[], object]] = []
-
-
 # The number of threads that `prepare` set; empty if it set none.
 _limit = ""
 
@@ -52,8 +50,7 @@ def prepare_torch() -> None:
     """Limit torch to the cores that this process may use, unless OMP_NUM_THREADS is set, and make it work in forked children."""
     import torch
 
-    # A number that `prepare` set is no wish of the user, and comes too late where torch was imported before.
-    if os.environ.get(THREADS, "") in ("", _limit) and torch.get_num_threads() > allowed_cores():
+    if not _threads_given() and torch.get_num_threads() > allowed_cores():
         torch.set_num_threads(allowed_cores())
     after_fork(_use_one_thread)
 
@@ -65,8 +62,13 @@ def use_one_thread() -> None:
     """
     import torch
 
-    if not os.environ.get(THREADS):
+    if not _threads_given():
         torch.set_num_threads(1)
+
+
+def _threads_given() -> bool:
+    """Return whether the user set the number of threads; one that `prepare` set does not count."""
+    return os.environ.get(THREADS, "") not in ("", _limit)
 
 
 def after_fork(function: Callable[[], object]) -> None:

@@ -85,7 +85,7 @@ class ConvertOptions:
             raise ConfigError(f"strength is {self.strength}; allowed are 0 to 1")
         if self.loudness not in LOUDNESS:
             raise ConfigError(f"loudness is {self.loudness!r}; allowed are {' and '.join(LOUDNESS)}")
-        if self.denoise not in (True, False, AUTO):
+        if self.denoise != AUTO and not isinstance(self.denoise, bool):
             raise ConfigError(f"denoise is {self.denoise!r}; allowed are True, False and {AUTO}")
 
 
