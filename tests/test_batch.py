@@ -16,6 +16,7 @@ import pytest
 import soundfile
 
 from tests.conftest import CLIPS
+from tests.forked import python
 from vcae.batch.jobs import Job, plan, plan_table, read_report, unique_names
 from vcae.batch.pool import TRIES, _receive, _Worker, run_jobs
 from vcae.batch.workers import Converter
@@ -26,7 +27,7 @@ REFERENCE = str(CLIPS / "reference.flac")
 
 
 def vcae(*args):
-    return subprocess.run([sys.executable, "-m", "vcae", *map(str, args)], capture_output=True, text=True)
+    return subprocess.run([*python(), "-m", "vcae", *map(str, args)], capture_output=True, text=True)
 
 
 @pytest.fixture

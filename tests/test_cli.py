@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.forked import python
 from vcae.audio.io import read_comment
 from vcae.model_file import find
 
 
 def vcae(*args, cwd=None, stdin=None):
-    return subprocess.run([sys.executable, "-m", "vcae", *map(str, args)], cwd=cwd, input=stdin, capture_output=True)
+    return subprocess.run([*python(), "-m", "vcae", *map(str, args)], cwd=cwd, input=stdin, capture_output=True)
 
 
 def test_convert_writes_a_tagged_file_and_says_so(tmp_path, clips):

@@ -16,6 +16,7 @@ import soundfile
 import vcae
 from tests.conftest import CLIPS, ROOT
 from tests.demo_server import serving
+from tests.forked import python
 from vcae import compress, decompress
 
 pytest.importorskip("gradio", reason="gradio is not installed: pip install 'vcae[demo]'")
@@ -65,7 +66,7 @@ def test_convert(client):
 def test_the_service_equals_the_command(client, tmp_path):
     out = tmp_path / "out.wav"
     words = ["convert", CLIPS / "source.flac", "-s", CLIPS / "reference.flac", "-o", out, "--pitch", "2", "--device", "cpu"]
-    subprocess.run([sys.executable, "-m", "vcae", *map(str, words)], check=True, capture_output=True, cwd=ROOT)
+    subprocess.run([*python(), "-m", "vcae", *map(str, words)], check=True, capture_output=True, cwd=ROOT)
     got = client.predict(clip("source"), [clip("reference")], pitch="2", api_name="/convert")
     difference = soundfile.read(out)[0] - soundfile.read(got)[0]
     assert np.abs(difference).max() < 1e-3
