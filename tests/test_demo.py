@@ -14,7 +14,7 @@ import torch
 
 import vcae
 from tests.conftest import CLIPS, ROOT
-from tests.demo_server import ARGUMENTS, find_chromium, serving
+from tests.demo_server import ARGUMENTS, DEAD_PROXIES, find_chromium, serving
 from vcae import Sound, compress, decompress
 from vcae.audio.f0 import estimate_f0
 from vcae.audio.io import read_comment
@@ -31,8 +31,10 @@ PHONE = {"width": 390, "height": 844}
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("demo")) as running:
+    """The page's server, which asks no proxies, and ends in order."""
+    with serving(tmp_path_factory.mktemp("demo"), more=DEAD_PROXIES) as running:
         yield running
+        assert running.stop() == 0
 
 
 @pytest.fixture(scope="module")
