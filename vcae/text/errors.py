@@ -16,6 +16,6 @@ def count_edits(wanted: Sequence[object], heard: Sequence[object]) -> int:
 
 
 def error_rate(pairs: Iterable[tuple[Sequence[object], Sequence[object]]]) -> float:
-    """Return the edits per wanted symbol over pairs of wanted and heard sequences; it may be above 1."""
+    """Return the edits per wanted symbol over pairs of a wanted and a recognised sequence; it may be above 1."""
     pairs = list(pairs)
     return sum(count_edits(wanted, heard) for wanted, heard in pairs) / max(sum(len(wanted) for wanted, _ in pairs), 1)

@@ -50,7 +50,9 @@ class Lexicon:
         bigrams: Mapping[tuple[int, int], float],
     ) -> None:
         self.words = list(words)
-        self._unigrams, self._backoffs, self._bigrams = unigrams.tolist(), backoffs.tolist(), bigrams
+        self._unigrams: list[float] = unigrams.tolist()
+        self._backoffs: list[float] = backoffs.tolist()
+        self._bigrams = bigrams
         self.children: list[dict[int, int]] = [{}]
         self.ends: list[list[int]] = [[]]
         self.best_below = [0.0]

@@ -85,7 +85,7 @@ def transcribe_source(
 
 
 def _timed(labels: list[tuple[str, int, int]], step_s: float, duration_s: float) -> list[Symbol]:
-    """Return labels with times; the frames of a step lie around its middle."""
+    """Return labels with times; a step's frames are centred on it."""
     made = []
     for label, first, last in labels:
         start, end = (min(max((n - 0.25) * step_s, 0.0), duration_s) for n in (first, last))

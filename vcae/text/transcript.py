@@ -31,7 +31,7 @@ class Symbol:
 
 @dataclass(frozen=True)
 class Transcript:
-    """What was said in a recording.
+    """Words, phones or letters of a recording.
 
     Attributes:
         name: The recording.

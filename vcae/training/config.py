@@ -342,6 +342,8 @@ class TranscriberRecipe:
     held_corpus: str = "librispeech"
     hold_out_every: int = 5
     n_epochs: int = 16
+    # Share of a corpus's recordings that an epoch uses, where it is not all.
+    corpus_shares: Mapping[str, float] = field(default_factory=dict)
     # Steps of the latent in a batch, with padding.
     batch_steps: int = 5000
     learning_rate: float = 3e-3

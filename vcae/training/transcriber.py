@@ -26,6 +26,8 @@ FACTS = "readings"
 CLIP_NORM = 1.0
 # Share of the latent's channels that are hidden at random.
 HIDDEN_CHANNELS = 0.1
+# Standard deviation of the random gain and offset of each channel over a recording, which stand for other voices and microphones.
+CHANNEL_GAIN, CHANNEL_OFFSET = 0.2, 0.3
 # Longest time that is hidden at once, in steps, and the number of such times in each 100 steps.
 HIDDEN_STEPS, HIDDEN_TIMES = 6, 3
 
@@ -65,17 +67,18 @@ def read_readings(path: str | Path) -> list[Reading]:
     facts, (tensors, _) = read_header(Path(path)).get(FACTS), read_tensors(Path(path))
     if facts is None:
         raise CheckpointError(f"{path} holds no transcribed latents; write them with recipes/transcribe/prepare.py")
-    latents = tensors["latent"].split(tensors["lengths"].tolist())
+    latents = torch.split(tensors["latent"], tensors["lengths"].tolist())
     return [Reading(speaker, text, latent) for (speaker, text), latent in zip(json.loads(facts), latents, strict=True)]
 
 
 @dataclass(frozen=True)
 class Item:
-    """A recording ready for training: its latent (T, latent_dim), and the numbers of its phones and letters."""
+    """A recording ready for training: its latent (T, latent_dim), the numbers of its phones and letters, and its corpus."""
 
     latent: Tensor
     phones: Tensor
     letters: Tensor
+    corpus: str = ""
 
 
 def make_items(readings: Sequence[Reading], words: Callable[[str], list[str]], said: Mapping[str, Sequence[str]]) -> list[Item]:
@@ -96,7 +99,7 @@ def make_items(readings: Sequence[Reading], words: Callable[[str], list[str]], s
         letters = torch.tensor([letter[c] for c in " ".join(spoken)])
         # Equal neighbours need a blank between them.
         if max(len(x) + int((x[1:] == x[:-1]).sum()) for x in (phones, letters)) <= len(reading.latent):
-            items.append(Item(reading.latent, phones, letters))
+            items.append(Item(reading.latent, phones, letters, reading.speaker.partition("/")[0]))
     return items
 
 
@@ -104,8 +107,8 @@ def batches(items: Sequence[Item], n_steps: int, rng: np.random.Generator) -> It
     """Yield every recording once, in batches of similar lengths of about `n_steps` steps each, in random order."""
     lengths = np.array([len(item.latent) for item in items])
     order = np.argsort(lengths * rng.uniform(0.9, 1.1, len(items)))
-    groups, group = [], []
-    for n in order:
+    groups, group = list[list[int]](), list[int]()
+    for n in map(int, order):
         if group and (len(group) + 1) * max(lengths[n], lengths[group].max()) > n_steps:
             groups.append(group)
             group = []
@@ -116,11 +119,13 @@ def batches(items: Sequence[Item], n_steps: int, rng: np.random.Generator) -> It
 
 
 def vary(latent: Tensor, recipe: TranscriberRecipe, rng: np.random.Generator) -> Tensor:
-    """Return a latent (T, latent_dim) at another speed, with noise, and with times and channels hidden."""
+    """Return a latent (T, latent_dim) at another speed, with noise, changed channels, and with times and channels hidden."""
     n = len(latent)
     speed = rng.uniform(1 / recipe.speed, recipe.speed)
     x = F.interpolate(latent.float().T[None], size=max(round(n * speed), 1), mode="linear")[0].T.clone()
     x += float(rng.uniform(0, recipe.noise)) * torch.from_numpy(rng.standard_normal(tuple(x.shape), np.float32))
+    gain, offset = (torch.from_numpy(rng.standard_normal(x.shape[1], np.float32)) for _ in range(2))
+    x = x * (1 + CHANNEL_GAIN * gain) + CHANNEL_OFFSET * offset
     x[:, torch.from_numpy(rng.random(x.shape[1]) < HIDDEN_CHANNELS)] = 0
     for _ in range(rng.integers(0, 2 + HIDDEN_TIMES * len(x) // 100)):
         at = int(rng.integers(len(x)))
@@ -176,9 +181,10 @@ class TranscriberTraining:
         return network.eval().requires_grad_(False)
 
     def run_epoch(self) -> float:
-        """Train on every recording once and save the state; return the mean loss."""
+        """Train on every recording once, or on a corpus's share of them, and save the state; return the mean loss."""
         recipe, rng = self.recipe, np.random.default_rng([self.recipe.seed, self.epoch])
-        groups = list(batches(self.items, recipe.batch_steps, rng))
+        used = [item for item in self.items if rng.random() < recipe.corpus_shares.get(item.corpus, 1.0)]
+        groups = list(batches(used, recipe.batch_steps, rng))
         total = 0.0
         self.network.train()
         for n, group in enumerate(groups):
@@ -186,7 +192,7 @@ class TranscriberTraining:
                 options["lr"] = learning_rate(recipe, (self.epoch + n / len(groups)) / recipe.n_epochs)
             loss = loss_of(self.network, group, [vary(item.latent, recipe, rng) for item in group], recipe.letters_weight)
             self.optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), CLIP_NORM)
             self.optimizer.step()
             self._follow(self.epoch * len(groups) + n)
