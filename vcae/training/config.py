@@ -209,6 +209,8 @@ class RobustRecipe:
     train: TrainConfig = field(default_factory=TrainConfig)
     # The checkpoint whose encoder is trained, and whose content of clean recordings is the target.
     initial: str = "default"
+    # A checkpoint of this recipe whose encoder goes on learning; null begins with the one of `initial`.
+    started: str | None = None
     # Fraction of the crops that are not degraded.
     clean_share: float = 0.15
     # The end of each crop that the encoder does not hear, in seconds; the target's does. The last steps that it hears weigh more.

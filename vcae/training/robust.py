@@ -9,7 +9,8 @@ Source: the encoder trained to give the codes of clean speech to a frozen decode
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from vcae.checkpoint import load
 from vcae.errors import CheckpointError, ConfigError
 from vcae.model.autoencoder import Autoencoder
 from vcae.training.config import RobustRecipe
+from vcae.training.conversion import roll_reference
 from vcae.training.denoise import Noising, active_rms
 from vcae.training.draws import Draws
 from vcae.training.objectives import Objective
@@ -29,6 +31,8 @@ from vcae.training.perturb import Perturbation
 
 # Errors below this are counted by their square, larger ones by their size.
 ROUND_BELOW = 0.5
+# Batches on which the importance of the content's directions is measured.
+N_MEASURED = 12
 
 
 class RobustObjective(Objective):
@@ -52,6 +56,11 @@ class RobustObjective(Objective):
         self.model.requires_grad_(False)
         # In a list, so that the teacher is neither trained nor saved.
         self._teacher = [copy.deepcopy(self.model.content_encoder).eval()]
+        if recipe.started is not None:
+            copied = load(recipe.started).autoencoder
+            if copied is None:
+                raise CheckpointError(f"{recipe.started} has no autoencoder; give a checkpoint that has one")
+            self.model.content_encoder.load_state_dict(copied.content_encoder.state_dict())
         self.model.content_encoder.requires_grad_(True)
         config = self.model.config
         self.log_mel = LogMel(config.mel)
@@ -63,8 +72,34 @@ class RobustObjective(Objective):
             raise ConfigError(
                 f"hidden_end_s is {recipe.hidden_end_s}; it must be less than half of data.crop_s ({recipe.data.crop_s} s)"
             )
+        # Transform of content (latent_dim, latent_dim) after which all directions matter equally to the decoder.
+        self.importance: Tensor
+        self.register_buffer("importance", torch.eye(config.content.latent_dim))
         ready: Callable[[Any], Any] = torch.compile if recipe.train.compile else lambda f: f
         self._student = ready(self._encode)
+
+    def initialize(self, batches: Iterable[dict[str, Tensor]]) -> None:
+        """Measure how much a change of the content in each direction changes the decoded mel, in the voice of the batch's next crop."""
+        dim, n = self.model.config.content.latent_dim, 0
+        total = torch.zeros_like(self.importance)
+        for batch in itertools.islice(batches, N_MEASURED):
+            mel = self.log_mel(batch["wav"])
+            draws = Draws.of(batch, 1)
+            with torch.no_grad():
+                embedding, reference = (
+                    self.model.encode_speaker(mel).roll(1, 0),
+                    roll_reference(self.model.encode_reference(mel), 1),
+                )
+                content = self._teacher[0].to(mel.device)(self.model.normalize(mel), active_frames(mel), None)
+            content.requires_grad_(True)
+            decoded = self.model.normalize(
+                self.model.decode(content, batch["f0"][:, : mel.shape[-1]], embedding, reference=reference)
+            )
+            (slope,) = torch.autograd.grad((decoded * draws.normal(*decoded.shape).to(mel.device)).sum(), content)
+            slope = slope.transpose(1, 2).reshape(-1, dim)
+            total, n = total + slope.T @ slope, n + len(slope)
+        values, vectors = torch.linalg.eigh(total / n)
+        self.importance.copy_((values.clamp(min=0) / values.mean()).sqrt()[:, None] * vectors.T)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the loss of a batch, and the distance of contents (`distance`) and where the future is hidden (`edge`)."""
@@ -76,7 +111,8 @@ class RobustObjective(Objective):
             heard = heard[..., : heard.shape[-1] - self.hidden * self.stride]
         content = self._student(heard, active_frames(heard)).float()
         wanted = wanted[..., : content.shape[-1]]
-        errors = F.smooth_l1_loss(content, wanted, beta=ROUND_BELOW, reduction="none").mean(dim=1)
+        difference = self.importance @ (content - wanted)
+        errors = F.smooth_l1_loss(difference, torch.zeros_like(difference), beta=ROUND_BELOW, reduction="none").mean(dim=1)
         distances = (content - wanted).detach().abs().mean(dim=1)
         heard_steps = self._recorded(wav)[:, : content.shape[-1]]
         weight, edge = heard_steps.clone(), heard_steps[:, -r.edge_steps :]
