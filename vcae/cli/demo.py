@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -18,8 +19,22 @@ AuthOption = Annotated[
         envvar="VCAE_AUTH", metavar="NAME:PASSWORD", help="NAME:PASSWORD that visitors must give; better set as $VCAE_AUTH."
     ),
 ]
-SecondsOption = Annotated[float, typer.Option(min=1, metavar="SECONDS", help="Longest recording, in seconds.")]
-MegabytesOption = Annotated[float, typer.Option(min=0.1, metavar="MEGABYTES", help="Largest upload, in megabytes.")]
+SecondsOption = Annotated[
+    float | None,
+    typer.Option(
+        min=1,
+        metavar="SECONDS",
+        help="Longest recording, in seconds; by default 180, and any length on a page for this machine only.",
+    ),
+]
+MegabytesOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0.1,
+        metavar="MEGABYTES",
+        help="Largest upload, in megabytes; by default 30, and 4000 on a page for this machine only.",
+    ),
+]
 QueueOption = Annotated[int, typer.Option(min=1, metavar="N", help="Jobs that may wait; more are refused.")]
 JobsOption = Annotated[int, typer.Option(min=1, max=64, metavar="N", help="Jobs that run at the same time.")]
 KeepOption = Annotated[
@@ -35,8 +50,12 @@ def demo(
     auth: AuthOption = None,
     share: Annotated[bool, typer.Option("--share", help="Ask gradio's service for a public link; needs the network.")] = False,
     voices: VoicesOption = None,
-    max_seconds: SecondsOption = 180.0,
-    max_megabytes: MegabytesOption = 30.0,
+    public: Annotated[
+        bool,
+        typer.Option("--public", help="Keep the limits for strangers, and your saved voices to yourself, as behind a proxy."),
+    ] = False,
+    max_seconds: SecondsOption = None,
+    max_megabytes: MegabytesOption = None,
     max_queue: QueueOption = 20,
     jobs: JobsOption = 1,
     keep_minutes: KeepOption = 30.0,
@@ -44,6 +63,8 @@ def demo(
     device: DeviceOption = Device.auto,
 ) -> None:
     """Serve vcae as a web page, on this machine only unless --host or --share is given.
+
+    On this machine only, recordings may have any length, and the page has your saved voices.
 
     Example: vcae demo --open
     """
@@ -56,6 +77,7 @@ def demo(
         voices,
         (max_seconds, max_megabytes, max_queue, jobs, keep_minutes),
         open_browser,
+        public,
         device,
     )
 
@@ -66,8 +88,8 @@ def serve(
     port: PortOption = 7861,
     auth: AuthOption = None,
     voices: VoicesOption = None,
-    max_seconds: SecondsOption = 180.0,
-    max_megabytes: MegabytesOption = 30.0,
+    max_seconds: SecondsOption = None,
+    max_megabytes: MegabytesOption = None,
     max_queue: QueueOption = 20,
     jobs: JobsOption = 1,
     keep_minutes: KeepOption = 30.0,
@@ -77,7 +99,9 @@ def serve(
 
     Example: vcae serve --port 7861
     """
-    _run(True, host, port, auth, False, voices, (max_seconds, max_megabytes, max_queue, jobs, keep_minutes), False, device)
+    _run(
+        True, host, port, auth, False, voices, (max_seconds, max_megabytes, max_queue, jobs, keep_minutes), False, True, device
+    )
 
 
 def _run(
@@ -87,23 +111,22 @@ def _run(
     auth: str | None,
     share: bool,
     voices: Path | None,
-    numbers: tuple[float, float, int, int, float],
+    numbers: tuple[float | None, float | None, int, int, float],
     open_browser: bool,
+    public: bool,
     device: Device,
 ) -> None:
     if auth is not None and not all(auth.partition(":")[::2]):
         raise ConfigError("--auth is not NAME:PASSWORD; write both, such as --auth ann:secret")
     if voices is not None and not voices.is_dir():
         raise ConfigError(f"--voices {voices} is not a folder; give one with voices from `vcae voice save`")
-    from vcae.demo.limits import Limits
+    from vcae.demo.limits import LOCAL_MEGABYTES, Limits
     from vcae.demo.run import Address, run
 
+    address = Address(host, port, auth, share, open_browser, public)
     seconds, megabytes, queue, jobs, minutes = numbers
-    run(
-        Limits(seconds, megabytes, queue, jobs, minutes),
-        Address(host, port, auth, share, open_browser),
-        voices,
-        device.value,
-        api_only,
-        typer.echo,
-    )
+    if seconds is None:
+        seconds = math.inf if address.local else Limits.seconds
+    if megabytes is None:
+        megabytes = LOCAL_MEGABYTES if address.local else Limits.megabytes
+    run(Limits(seconds, megabytes, queue, jobs, minutes), address, voices, device.value, api_only, typer.echo)

@@ -18,6 +18,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 # editing of the app, a run's history) are not served.
 ROUTES = re.compile(
     r"/(config|theme\.css|favicon\.ico|manifest\.json|robots\.txt|login|logout|assets/.+|static/.+|svelte/.+)?/?"
+    r"|/studio/(assets/[\w.-]+|made/[\w-]+/[^/]+|sample)"
     r"|/gradio_api/(info|openapi\.json|config|theme\.css|user|token|app_id|login_check|startup-events|reset|cancel|upload|upload_progress"
     r"|heartbeat/[^/]+|run/[^/]+|queue/(join|data|status)|call/[^/]+(/[^/]+)?|file=.+)/?"
 )

@@ -19,6 +19,7 @@ from vcae.signals import NUMBERS
 
 # Most visitors whose state is kept; the oldest are forgotten first.
 SESSIONS = 200
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Address:
         auth: NAME:PASSWORD, or None.
         share: Ask gradio's service for a public link.
         open_browser: Open the page in a browser.
+        public: Treat visitors as strangers even if only this machine can connect, as behind a proxy.
     """
 
     host: str = "127.0.0.1"
@@ -38,6 +40,12 @@ class Address:
     auth: str | None = None
     share: bool = False
     open_browser: bool = False
+    public: bool = False
+
+    @property
+    def local(self) -> bool:
+        """Whether the page is for the user of this machine only."""
+        return self.host in LOOPBACK and not self.share and not self.public and self.auth is None
 
 
 def run(
@@ -88,6 +96,7 @@ def _serve(
 ) -> None:
     try:
         from vcae.demo.page import build_page, build_service
+        from vcae.demo.served import add_routes
         from vcae.demo.studio import Studio
     except ImportError as error:
         raise ConfigError(
@@ -96,7 +105,7 @@ def _serve(
             else f"the page cannot be loaded ({error})"
         ) from error
     port = free_port(address.host, address.port)
-    studio = Studio(limits, device, voices, root)
+    studio = Studio(limits, device, voices, root, address.local and not api_only)
     loading: threading.Thread | None = None
     try:
         if done.is_set():
@@ -107,7 +116,8 @@ def _serve(
         # Load the model now, so that the first visitor does not wait for it.
         loading = threading.Thread(target=studio.model, daemon=True)
         loading.start()
-        _, url, public = page.launch(**_settings(studio, address, port))
+        app, url, public = page.launch(**_settings(studio, address, port))
+        add_routes(app, studio)
         say(f"vcae: {url}" + (f" and {public}" if public else "") + "   (Ctrl-C ends it)")
         while not done.wait(0.5):
             pass
@@ -138,7 +148,7 @@ def _settings(studio: Any, address: Address, port: int) -> dict[str, Any]:
     from starlette.middleware import Middleware
 
     from vcae.demo.guard import Guard
-    from vcae.demo.look import CSS, DESCRIPTION, make_theme
+    from vcae.demo.look import CSS, HEAD, make_theme
 
     return {
         "server_name": address.host,
@@ -159,7 +169,7 @@ def _settings(studio: Any, address: Address, port: int) -> dict[str, Any]:
         "mcp_server": False,
         "theme": make_theme(),
         "css": CSS,
-        "head": DESCRIPTION,
+        "head": HEAD,
         "app_kwargs": {"middleware": [Middleware(Guard, studio=studio)]},
     }
 
