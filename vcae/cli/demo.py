@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vcae.cli.common import Device, DeviceOption, user_errors
+from vcae.cli.common import Device, DeviceOption, QuietOption, user_errors
 from vcae.errors import ConfigError
 
+# Least length of an API key.
+MIN_KEY = 12
 HostOption = Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on; 0.0.0.0 lets other machines in.")]
 PortOption = Annotated[int, typer.Option(min=0, max=65535, metavar="PORT", help="Port to listen on; 0 takes a free one.")]
 AuthOption = Annotated[
@@ -87,21 +90,33 @@ def serve(
     host: HostOption = "127.0.0.1",
     port: PortOption = 7861,
     auth: AuthOption = None,
+    api_key: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="VCAE_API_KEYS",
+            metavar="KEY",
+            help="Key that requests must give, one of several; better set as $VCAE_API_KEYS.",
+        ),
+    ] = None,
     voices: VoicesOption = None,
     max_seconds: SecondsOption = None,
     max_megabytes: MegabytesOption = None,
     max_queue: QueueOption = 20,
     jobs: JobsOption = 1,
     keep_minutes: KeepOption = 30.0,
+    quiet: QuietOption = False,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Serve conversion over HTTP, for gradio_client or curl; the page at / is the manual.
+    """Serve conversion over HTTP, for curl or any program; the page at /docs is the manual.
+
+    Each request is logged on standard error, with its id.
 
     Example: vcae serve --port 7861
     """
-    _run(
-        True, host, port, auth, False, voices, (max_seconds, max_megabytes, max_queue, jobs, keep_minutes), False, True, device
-    )
+    if not quiet:
+        logging.getLogger("vcae.demo.guard").setLevel(logging.INFO)
+    numbers = (max_seconds, max_megabytes, max_queue, jobs, keep_minutes)
+    _run(True, host, port, auth, False, voices, numbers, False, True, device, tuple(api_key or ()))
 
 
 def _run(
@@ -115,7 +130,10 @@ def _run(
     open_browser: bool,
     public: bool,
     device: Device,
+    keys: tuple[str, ...] = (),
 ) -> None:
+    if not all(len(key) >= MIN_KEY for key in keys):
+        raise ConfigError(f"an API key is shorter than {MIN_KEY} characters; take a long random one")
     if auth is not None and not all(auth.partition(":")[::2]):
         raise ConfigError("--auth is not NAME:PASSWORD; write both, such as --auth ann:secret")
     if voices is not None and not voices.is_dir():
@@ -123,7 +141,7 @@ def _run(
     from vcae.demo.limits import LOCAL_MEGABYTES, Limits
     from vcae.demo.run import Address, run
 
-    address = Address(host, port, auth, share, open_browser, public)
+    address = Address(host, port, auth, share, open_browser, public, keys)
     seconds, megabytes, queue, jobs, minutes = numbers
     if seconds is None:
         seconds = math.inf if address.local else Limits.seconds

@@ -48,7 +48,7 @@ class Card:
         key: Kind and name: `clip:NAME`, `seed:N`, `mine:NAME` (of the visitor), `saved:NAME` (in the user's folder), `shared:NAME`.
         name: Name that is shown.
         f0_hz: Median F0; nan if unknown.
-        origin: Origin in a word or two.
+        origin: Origin in a word or two; may be empty.
     """
 
     key: str
@@ -59,7 +59,8 @@ class Card:
     @property
     def note(self) -> str:
         """Range of the voice and its origin, for the card's second line."""
-        return f"{range_of(self.f0_hz)} · {self.origin}" if range_of(self.f0_hz) else self.origin
+        kind = range_of(self.f0_hz)
+        return " · ".join(filter(None, [f"{kind} voice" if kind and not self.origin else kind, self.origin]))
 
 
 def range_of(f0_hz: float) -> str:
@@ -74,7 +75,7 @@ def standing_cards() -> tuple[Card, ...]:
     places = map_voices([draw(known, seed) for seed in SEEDS], known)
     bundled = [Card(f"clip:{name}", shown, math.nan, "example clip") for name, shown in BUNDLED.items()]
     drawn = [
-        Card(f"seed:{seed}", f"Invented {n}", place.f0_hz, "nobody's")
+        Card(f"seed:{seed}", f"Invented {n}", place.f0_hz, "")
         for n, (seed, place) in enumerate(zip(SEEDS, places, strict=True), 1)
     ]
     return (*bundled, *drawn)

@@ -84,11 +84,11 @@ def player_html(studio: Studio, made: Comparison, names: tuple[str, str] = ("Ori
     return f"<vcae-player {listed}></vcae-player>"
 
 
-def downloads_html(studio: Studio, path: Path, formats: Sequence[str] = FORMATS) -> str:
-    """Return the HTML of links to a result in several formats, which are encoded when they are asked for."""
+def downloads_html(studio: Studio, path: Path, place: str = "download", formats: Sequence[str] = FORMATS) -> str:
+    """Return the HTML of links to a result in several formats, which are encoded when they are asked for. `place` begins their ids."""
     links = "".join(
-        f'<a class="vcae-download" id="download-{form}" href="{studio.url(path.with_suffix("." + form))}" '
-        f'download="{quote(path.stem)}.{form}">{form.upper() if form != "m4a" else "M4A"}</a>'
+        f'<a class="vcae-download" id="{place}-{form}" href="{studio.url(path.with_suffix("." + form))}" '
+        f'download="{quote(path.stem)}.{form}">{form.upper()}</a>'
         for form in formats
     )
     return f'<div class="vcae-downloads"><span>Download</span>{links}</div>'

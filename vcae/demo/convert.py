@@ -282,7 +282,8 @@ def _add_conversion(studio: Studio, shelf: Shelf, parts: _Parts) -> list[Any]:
             made = compare(done.path.with_name("compare.flac"), done.source, done.sound)
         took = time.perf_counter() - start
         shift = _shift(done.made.source_f0_hz, done.made.output_f0_hz)
-        text = f"Done: {done.sound.duration_s:.1f} s in {took:.1f} s. Pitch {hertz(done.made.source_f0_hz)} before, {hertz(done.made.output_f0_hz)} after."
+        pitch = f"Pitch {hertz(done.made.source_f0_hz)} before, {hertz(done.made.output_f0_hz)} after."
+        text = f"Done: {done.sound.duration_s:.1f} s in {took:.1f} s. {pitch}"
         last = {
             "source": source,
             "path": str(done.path),

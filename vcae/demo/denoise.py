@@ -64,7 +64,7 @@ def build(studio: Studio) -> None:
             progress(0.95, desc="preparing the player")
             made = compare(done.path.with_name("compare.flac"), done.source, done.sound)
         text = f"Done: {done.source.duration_s:.1f} s cleaned in {took:.1f} s."
-        shown = player_html(studio, made, ("Before", "After")) + downloads_html(studio, done.path)
+        shown = player_html(studio, made, ("Before", "After")) + downloads_html(studio, done.path, "denoise-download")
         last = {"source": source, "path": str(done.path)}
         return [note_html(text, "done"), gr.update(visible=True), shown, gr.update(open=False), "", last]
 

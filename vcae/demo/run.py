@@ -33,6 +33,7 @@ class Address:
         share: Ask gradio's service for a public link.
         open_browser: Open the page in a browser.
         public: Treat visitors as strangers even if only this machine can connect, as behind a proxy.
+        keys: API keys, of which every request to the HTTP service must give one; none when empty.
     """
 
     host: str = "127.0.0.1"
@@ -41,6 +42,7 @@ class Address:
     share: bool = False
     open_browser: bool = False
     public: bool = False
+    keys: tuple[str, ...] = ()
 
     @property
     def local(self) -> bool:
@@ -95,8 +97,10 @@ def _serve(
     done: threading.Event,
 ) -> None:
     try:
+        from vcae.demo.http import service_routes
+        from vcae.demo.meters import Meters
         from vcae.demo.page import build_page, build_service
-        from vcae.demo.served import add_routes
+        from vcae.demo.served import add_routes, routes
         from vcae.demo.studio import Studio
     except ImportError as error:
         raise ConfigError(
@@ -116,8 +120,9 @@ def _serve(
         # Load the model now, so that the first visitor does not wait for it.
         loading = threading.Thread(target=studio.model, daemon=True)
         loading.start()
-        app, url, public = page.launch(**_settings(studio, address, port))
-        add_routes(app, studio)
+        meters = Meters() if api_only else None
+        app, url, public = page.launch(**_settings(studio, address, port, meters))
+        add_routes(app, routes(studio) if meters is None else service_routes(studio, meters))
         say(f"vcae: {url}" + (f" and {public}" if public else "") + "   (Ctrl-C ends it)")
         while not done.wait(0.5):
             pass
@@ -144,7 +149,7 @@ def proxy_settings(environment: Mapping[str, str], address: Address) -> dict[str
     return {"no_proxy": hosts, "NO_PROXY": hosts}
 
 
-def _settings(studio: Any, address: Address, port: int) -> dict[str, Any]:
+def _settings(studio: Any, address: Address, port: int, meters: Any) -> dict[str, Any]:
     from starlette.middleware import Middleware
 
     from vcae.demo.guard import Guard
@@ -167,10 +172,12 @@ def _settings(studio: Any, address: Address, port: int) -> dict[str, Any]:
         "ssr_mode": False,
         "pwa": False,
         "mcp_server": False,
+        # Without gradio's request to its own page, which a busy machine answers too late: it would refuse to start.
+        "_frontend": False,
         "theme": make_theme(),
         "css": CSS,
         "head": HEAD,
-        "app_kwargs": {"middleware": [Middleware(Guard, studio=studio)]},
+        "app_kwargs": {"middleware": [Middleware(Guard, studio=studio, service=meters, keys=address.keys)]},
     }
 
 

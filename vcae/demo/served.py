@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,6 @@ def _missing() -> Response:
     return PlainTextResponse("there is nothing here", status_code=404)
 
 
-def add_routes(app: Any, studio: Studio) -> None:
-    """Add the routes to the app, before gradio's own, which take any path."""
-    app.router.routes[:0] = routes(studio)
+def add_routes(app: Any, added: Sequence[Any]) -> None:
+    """Add routes to the app, before gradio's own, which take any path."""
+    app.router.routes[:0] = added

@@ -94,6 +94,11 @@ class Studio:
                 self._models[name] = load(name, self.device)
             return self._models[name]
 
+    @property
+    def ready(self) -> bool:
+        """Whether the model is loaded."""
+        return "default" in self._models
+
     def codec(self) -> Codec:
         """Return the shipped codec, loaded once; its base layer is the checkpoint from `model`."""
         with self._lock:
