@@ -148,6 +148,24 @@ def sample_file(studio: Studio, key: str) -> Path | None:
     return path
 
 
+def card_sample(studio: Studio, visitor: Mapping[str, str], key: str) -> Path:
+    """Return a sample of any card's voice.
+
+    Raises:
+        ConfigError: If there is no such voice any more.
+    """
+    if not key.startswith("mine:"):
+        found = sample_file(studio, key)
+        if found is None:
+            raise ConfigError(f"there is no voice {key!r} any more; choose another card")
+        return found
+    voice = card_file(studio, visitor, key)
+    path = voice.with_name(voice.stem + SAMPLE)
+    if not path.exists():
+        own_sample(studio, path)
+    return path
+
+
 def own_sample(studio: Studio, path: Path) -> None:
     """Write a sample of a visitor's voice, `NAME.sample.flac` next to `NAME.safetensors`."""
     model = studio.model()
@@ -172,7 +190,10 @@ def shelf_html(studio: Studio, visitor: Mapping[str, str], chosen: str = "", sta
     shown = "".join(_card_html(card, card.key == chosen, group, _sample_url(card, visitor)) for card in cards)
     new = Card(NEW, "New voice", math.nan, "from your clip")
     shown += _card_html(new, chosen == NEW, group, "")
-    return f'<div class="vcae-shelf" role="radiogroup" aria-label="Voices" data-status="{status}">{shown}</div>'
+    return (
+        f'<vcae-shelf class="vcae-shelf" role="radiogroup" aria-label="Voices" data-status="{status}" '
+        f'chosen="{html.escape(chosen)}">{shown}</vcae-shelf>'
+    )
 
 
 def _sample_url(card: Card, visitor: Mapping[str, str]) -> str:

@@ -25,14 +25,14 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 # editing of the app, a run's history) are not served.
 ROUTES = re.compile(
     r"/(config|theme\.css|favicon\.ico|manifest\.json|robots\.txt|login|logout|assets/.+|static/.+|svelte/.+)?/?"
-    r"|/studio/(assets/[\w.-]+|made/[\w-]+/[^/]+|sample)"
+    r"|/studio/(assets/[\w.-]+|made/[\w-]+/[^/]+|sample|live/[\w-]+)"
     r"|/gradio_api/(info|openapi\.json|config|theme\.css|user|token|app_id|login_check|startup-events|reset|cancel|upload|upload_progress"
     r"|heartbeat/[^/]+|run/[^/]+|queue/(join|data|status)|call/[^/]+(/[^/]+)?|file=.+)/?"
 )
 # Routes of the HTTP service.
 SERVICE_ROUTES = re.compile(r"/v1/(convert|denoise|voices)|/health|/metrics|/openapi\.json|/docs")
-# Routes that need no key.
-OPEN_ROUTES = ("/health",)
+# Routes that need no key: gradio asks its own server for the second when it starts.
+OPEN_ROUTES = ("/health", "/gradio_api/startup-events")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 FILE = "/gradio_api/file="
 # Largest body of a request other than an upload, in bytes.

@@ -16,6 +16,7 @@ from starlette.background import BackgroundTask
 from starlette.routing import Mount, Route
 
 from vcae import VcaeError, __version__, read_sound, write_sound
+from vcae.audio.io import read_comment
 from vcae.demo.cards import all_cards, card_file
 from vcae.demo.manual import manual_html
 from vcae.demo.meters import Meters
@@ -120,7 +121,7 @@ class Service:
             made = work(folder)
             wanted = made.with_suffix("." + form)
             if wanted != made:
-                write_sound(wanted, read_sound(made, mixed=False), None, force=True)
+                write_sound(wanted, read_sound(made, mixed=False), read_comment(made), force=True)
             return wanted
 
         try:
@@ -187,7 +188,7 @@ def build_api(studio: Studio, meters: Meters) -> FastAPI:
         format: Annotated[Format, Form(description="Format of the answer.")] = "wav",
     ) -> Response:
         """Convert a recording to another voice."""
-        clean = {"auto": AUTO, "yes": True, "no": False}[denoise]
+        clean = AUTO if denoise == "auto" else denoise == "yes"
         return service.convert(
             source, reference or [], voice.strip(), ConvertOptions(pitch, strength, seed=seed, denoise=clean), format
         )

@@ -11,7 +11,7 @@ MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 CSS = (resources.files("vcae.demo") / "assets" / "page.css").read_text(encoding="utf-8")
 HEAD = (
     '<meta name="description" content="Say it in another voice, on this machine alone.">'
-    '<script src="studio/assets/studio.js" defer></script>'
+    '<script src="studio/assets/studio.js" defer></script><script src="studio/assets/live.js" defer></script>'
 )
 
 

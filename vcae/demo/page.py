@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import gradio as gr
 
-from vcae.demo import about, anomaly, api, codec, convert, denoise, features, generate, units, voices
+from vcae.demo import about, anomaly, api, codec, convert, denoise, features, generate, live, units, voices
 from vcae.demo.studio import Studio
 
 TITLE = "vcae: voice conversion"
 HEAD = "<h1>vcae</h1><p>Say it in another voice. Nothing leaves this computer's server.</p>"
 
 
-def build_page(studio: Studio) -> gr.Blocks:
+def build_page(studio: Studio, sessions: live.LiveSessions) -> gr.Blocks:
     """Return the page with all tabs, and the endpoints of the HTTP service behind it."""
     with _blocks(studio) as page:
         shelf = voices.Shelf(studio)
@@ -19,6 +19,8 @@ def build_page(studio: Studio) -> gr.Blocks:
         with gr.Tabs():
             with gr.Tab("Studio", id="studio-tab"):
                 convert.build(studio, shelf, page)
+            with gr.Tab("Live", id="live-tab"):
+                live.build(studio, shelf, sessions, page)
             with gr.Tab("Clean up", id="denoise-tab"):
                 denoise.build(studio)
             with gr.Tab("Voices", id="voices-tab"):

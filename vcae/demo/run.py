@@ -98,6 +98,7 @@ def _serve(
 ) -> None:
     try:
         from vcae.demo.http import service_routes
+        from vcae.demo.live import LiveSessions
         from vcae.demo.meters import Meters
         from vcae.demo.page import build_page, build_service
         from vcae.demo.served import add_routes, routes
@@ -110,11 +111,12 @@ def _serve(
         ) from error
     port = free_port(address.host, address.port)
     studio = Studio(limits, device, voices, root, address.local and not api_only)
+    sessions = LiveSessions(studio)
     loading: threading.Thread | None = None
     try:
         if done.is_set():
             return
-        page = build_service(studio) if api_only else build_page(studio)
+        page = build_service(studio) if api_only else build_page(studio, sessions)
         # Closed API, so that nobody can bypass the queue.
         page.queue(max_size=limits.queue, default_concurrency_limit=limits.jobs, api_open=False)
         # Load the model now, so that the first visitor does not wait for it.
@@ -122,12 +124,13 @@ def _serve(
         loading.start()
         meters = Meters() if api_only else None
         app, url, public = page.launch(**_settings(studio, address, port, meters))
-        add_routes(app, routes(studio) if meters is None else service_routes(studio, meters))
+        add_routes(app, routes(studio, sessions) if meters is None else service_routes(studio, meters))
         say(f"vcae: {url}" + (f" and {public}" if public else "") + "   (Ctrl-C ends it)")
         while not done.wait(0.5):
             pass
         page.close(verbose=False)
     finally:
+        sessions.close()
         studio.close()
         if loading is not None:
             # A thread inside torch at the interpreter's end would abort the process.

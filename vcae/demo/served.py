@@ -17,14 +17,15 @@ from vcae import VcaeError, read_sound, write_sound
 from vcae.audio.io import read_comment
 from vcae.demo.cards import SAMPLE, own_sample, sample_file
 from vcae.demo.compare import FORMATS
+from vcae.demo.live import LiveSessions
 from vcae.demo.studio import PREFIX, SAVED, Studio, plain
 
-SCRIPTS = ("studio.js",)
+SCRIPTS = ("studio.js", "live.js", "worklet.js")
 TYPES = {".wav": "audio/wav", ".flac": "audio/flac", ".mp3": "audio/mpeg", ".m4a": "audio/mp4"}
 TOKEN = re.compile(r"[A-Za-z0-9_-]{20,40}")
 
 
-def routes(studio: Studio) -> list[Route]:
+def routes(studio: Studio, sessions: LiveSessions) -> list[Route]:
     """Return the routes of the page's own parts, all below `PREFIX`."""
 
     async def script(request: Request) -> Response:
@@ -43,7 +44,19 @@ def routes(studio: Studio) -> list[Route]:
         found = await _answer(lambda: studio.do(lambda: sample_file(studio, request.query_params.get("card", ""))))
         return found if isinstance(found, Response) else FileResponse(found, media_type=TYPES[found.suffix])
 
+    async def live(request: Request) -> Response:
+        name = request.path_params["name"]
+        if request.method == "DELETE":
+            sessions.end(name)
+            return Response(status_code=204)
+        data = await request.body()
+        try:
+            return Response(await run_in_threadpool(sessions.convert, name, data), media_type="application/octet-stream")
+        except VcaeError as error:
+            return PlainTextResponse(str(error), status_code=409)
+
     return [
+        Route(f"{PREFIX}/live/{{name}}", live, methods=["POST", "DELETE"]),
         Route(f"{PREFIX}/assets/{{name}}", script),
         Route(f"{PREFIX}/made/{{token}}/{{name}}", made),
         Route(f"{PREFIX}/sample", sample),

@@ -186,6 +186,20 @@ document.addEventListener("click", (event) => {
   sample.play().catch(settle);
 });
 
+/* <vcae-shelf chosen>: cards of voices. Gradio reuses elements, whose state a new attribute does not change, so it is set here. */
+class Shelf extends HTMLElement {
+  static observedAttributes = ["chosen"];
+  connectedCallback() { this.choose(); }
+  attributeChangedCallback() { this.choose(); }
+  choose() {
+    setTimeout(() => {
+      const card = [...this.querySelectorAll("input[type=radio]")].find((input) => input.value === this.getAttribute("chosen"));
+      if (card) card.checked = true;
+    });
+  }
+}
+if (!customElements.get("vcae-shelf")) customElements.define("vcae-shelf", Shelf);
+
 /* The chosen voice card, for what is sent with a click. */
 window.vcaeVoice = (place) => document.querySelector(`#${place} input[type=radio]:checked`)?.value ?? "";
 /* An error goes when its cause was changed. */
