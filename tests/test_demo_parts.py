@@ -438,3 +438,50 @@ def test_what_the_browser_remembered_wrongly_is_not_used():
 
     assert _restore([False, 99, 50, True]) == [False, 18, 50, True]
     assert _restore("x") == _restore(None) == [True, 0, 100, False]
+
+
+def test_live_blocks_are_those_of_the_library(studio, model, speech):
+    """Block by block as a browser sends them: the same as `LiveConverter`, and no session outlives its end."""
+    from vcae import LiveConverter, load_voice
+    from vcae.demo.cards import card_file
+    from vcae.demo.live import MAX_LIVE, LiveSessions, live_html
+
+    sessions = LiveSessions(studio)
+    try:
+        name, converter = sessions.start({}, "clip:reference")
+        assert f'session="{name}"' in live_html(name, converter)
+        own = studio.model()
+        voice = load_voice(card_file(studio, {}, "clip:reference"), own)
+        direct = LiveConverter(own, voice, own.analyse_sound(read_sound(CLIPS / "reference.flac")))
+        size = converter.block_samples
+        pcm = np.round(speech[: 20 * size] * 32767).astype("<i2")
+        blocks = [pcm[at : at + size] for at in range(0, len(pcm), size)]
+        got = np.concatenate([np.frombuffer(sessions.convert(name, block.tobytes()), "<i2") for block in blocks])
+        wanted = np.concatenate([direct(block.astype(np.float32) / 32767) for block in blocks])
+        assert np.abs(got / 32767 - wanted).max() < 1e-3
+        assert np.abs(got).max() > 1000
+        with pytest.raises(ConfigError, match=r"a block has 3 bytes; \d+ are needed"):
+            sessions.convert(name, b"abc")
+        for _ in range(MAX_LIVE - 1):
+            sessions.start({}, "clip:reference2")
+        with pytest.raises(ConfigError, match="which is the limit"):
+            sessions.start({}, "clip:reference")
+        sessions.end(name)
+        with pytest.raises(ConfigError, match="this live conversion has ended"):
+            sessions.convert(name, blocks[0].tobytes())
+    finally:
+        sessions.close()
+
+
+def test_a_picture_beside_itself_has_the_same_scale(speech, monkeypatch):
+    """A recording among its own neighbours was counted twice, so that two pictures of a pair had two scales."""
+    from vcae import Sound
+    from vcae.figures import plot
+
+    low, high = (view_sound(Sound(speech, rate), "a") for rate in (16000, 20000))
+    real, limits = plot.f0_limits, []
+    monkeypatch.setattr(plot, "f0_limits", lambda scale: limits.append(real(scale)) or limits[-1])
+    for view in (low, high):
+        plot.draw_views([view], beside=[low, high], width_in=4.0)
+    assert limits[0] == pytest.approx(limits[1], rel=1e-6)
+    assert limits[0] == pytest.approx(real([low, high]), rel=1e-6)

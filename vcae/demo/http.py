@@ -188,7 +188,7 @@ def build_api(studio: Studio, meters: Meters) -> FastAPI:
         format: Annotated[Format, Form(description="Format of the answer.")] = "wav",
     ) -> Response:
         """Convert a recording to another voice."""
-        clean = AUTO if denoise == "auto" else denoise == "yes"
+        clean: bool | str = AUTO if denoise == "auto" else denoise == "yes"
         return service.convert(
             source, reference or [], voice.strip(), ConvertOptions(pitch, strength, seed=seed, denoise=clean), format
         )

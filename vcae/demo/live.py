@@ -99,7 +99,7 @@ class LiveSessions:
                 return found.converter(block)
 
         out = self._pool.submit(work).result()
-        return np.round(np.clip(out, -1, 1) * FULL_SCALE).astype("<i2").tobytes()
+        return bytes(np.round(np.clip(out, -1, 1) * FULL_SCALE).astype("<i2").tobytes())
 
     def end(self, name: str) -> None:
         """End a conversion, if it is running."""

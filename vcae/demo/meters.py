@@ -39,4 +39,4 @@ class Meters:
 
     def text(self) -> str:
         """Return all counts."""
-        return generate_latest(self._registry).decode()
+        return str(generate_latest(self._registry).decode())
