@@ -28,6 +28,7 @@ BUNDLED = {"reference": "Woman 1", "reference2": "Woman 2", "source": "Man 1"}
 SEEDS = (2, 5, 3, 36)
 # Upper ends in Hz of what is called a low and a medium voice.
 LOW_HZ, MEDIUM_HZ = 135.0, 185.0
+WHOLE_NOTES = {"low": "low voice", "medium": "medium voice", "high": "high voice"}
 # Most saved voices that are shown.
 MAX_SAVED = 40
 NEW = "new"
@@ -60,7 +61,9 @@ class Card:
     def note(self) -> str:
         """Range of the voice and its origin, for the card's second line."""
         kind = range_of(self.f0_hz)
-        return " · ".join(filter(None, [f"{kind} voice" if kind and not self.origin else kind, self.origin]))
+        if not kind or not self.origin:
+            return self.origin or WHOLE_NOTES.get(kind, "")
+        return f"{kind} · {self.origin}"
 
 
 def range_of(f0_hz: float) -> str:

@@ -17,6 +17,7 @@ from vcae.demo.cards import NEW, card_file, shelf_html
 from vcae.demo.clips import clip
 from vcae.demo.compare import compare, downloads_html, player_html
 from vcae.demo.keeping import save_here
+from vcae.demo.many import batch_html, convert_many
 from vcae.demo.pictures import note_html, views_html
 from vcae.demo.studio import Studio, session_of, shows_errors
 from vcae.demo.voices import Shelf
@@ -25,8 +26,8 @@ from vcae.demo.work import convert_files, hertz
 from vcae.figures.plot import view_sound
 from vcae.options import AUTO, ConvertOptions
 
-WAITING = "The result appears here."
-CONSENT = "Convert only voices whose owners agreed, and say that the result is synthetic."
+WAITING = "The result appears here. Convert only voices whose owners agreed, and say that the result is synthetic."
+NAME_HERE, NAME_FOR_NOW = "Name, to keep it on this computer", "Name, to keep it until you close the page"
 EXAMPLE_CARD = "clip:reference"
 # Semitones of the chips, and the largest shift of the slider.
 STEP, MAX_SHIFT = 2.0, 18
@@ -58,6 +59,9 @@ class _Parts:
     drawing: gr.Accordion
     pictures: gr.HTML
     last: gr.State
+    sources: gr.File
+    go_many: gr.Button
+    many: gr.HTML
 
 
 def _layout(studio: Studio) -> _Parts:
@@ -82,18 +86,25 @@ def _layout(studio: Studio) -> _Parts:
                     label="A clip of the voice: 5 to 30 s of clear speech",
                 )
                 with gr.Row(elem_classes="vcae-beside"):
-                    where = "on this computer" if studio.local else "until you close the page"
                     name = gr.Textbox(
-                        label=f"Name, to keep it {where}", placeholder="alice", max_length=64, scale=3, elem_id="new-name"
+                        label=NAME_HERE if studio.local else NAME_FOR_NOW,
+                        placeholder="alice",
+                        max_length=64,
+                        scale=3,
+                        elem_id="new-name",
                     )
                     save = gr.Button("Keep this voice", scale=1, min_width=130, elem_id="new-save")
     with gr.Accordion("Settings", open=False, elem_id="convert-settings"):
         chosen = _settings()
+    with gr.Accordion("Several recordings at once", open=False, elem_id="many"):
+        several = gr.File(file_count="multiple", label="Recordings", height=150, elem_id="many-sources")
+        go_many = gr.Button("Convert all", elem_id="many-go")
+        many = gr.HTML(padding=False, elem_id="many-results")
     with gr.Row(elem_classes="vcae-actions"):
         go = gr.Button("Convert", variant="primary", elem_id="convert", scale=3)
         example = gr.Button("Try an example", elem_id="example", scale=2)
         stop = gr.Button("Stop", elem_id="stop", elem_classes="vcae-stop", scale=1, min_width=100)
-    status = gr.HTML(note_html(WAITING + " " + CONSENT), padding=False, elem_id="convert-status", elem_classes="vcae-status")
+    status = gr.HTML(note_html(WAITING), padding=False, elem_id="convert-status", elem_classes="vcae-status")
     with gr.Column(visible=False, elem_id="convert-result", elem_classes="vcae-result") as result:
         player = gr.HTML(padding=False, elem_id="player")
         with gr.Row(elem_classes="vcae-chips"):
@@ -126,6 +137,9 @@ def _layout(studio: Studio) -> _Parts:
         drawing,
         pictures,
         last,
+        several,
+        go_many,
+        many,
     )
 
 
@@ -268,22 +282,19 @@ def _add_conversion(studio: Studio, shelf: Shelf, parts: _Parts) -> list[Any]:
         request: gr.Request,
         progress: Any = gr.Progress(),  # noqa: B008
     ) -> list[Any]:
-        options = ConvertOptions(AUTO if automatic else semitones, strength / 100, denoise=True if cleaned else AUTO)
+        options = _options(automatic, semitones, strength, cleaned)
         start = time.perf_counter()
         with studio.job(session_of(request)) as check:
             if source is None:
                 raise AudioError("your recording is missing; upload one, record yourself, or try the example")
-            if card == NEW and not new_clip:
-                raise AudioError("the clip of the new voice is missing; upload or record one, or choose another card")
-            clips = [new_clip] if card == NEW and new_clip else []
-            files = [] if card == NEW else [card_file(studio, visitor, card or EXAMPLE_CARD)]
+            clips, files = _voice(studio, card, new_clip, visitor)
             done = convert_files(studio, source, clips, files, options, check, timed(progress))
             progress(0.95, desc="preparing the player")
             made = compare(done.path.with_name("compare.flac"), done.source, done.sound)
         took = time.perf_counter() - start
         shift = _shift(done.made.source_f0_hz, done.made.output_f0_hz)
-        pitch = f"Pitch {hertz(done.made.source_f0_hz)} before, {hertz(done.made.output_f0_hz)} after."
-        text = f"Done: {done.sound.duration_s:.1f} s in {took:.1f} s. {pitch}"
+        before, after = hertz(done.made.source_f0_hz), hertz(done.made.output_f0_hz)
+        text = f"Done: {done.sound.duration_s:.1f} s in {took:.1f} s. Pitch {before} before, {after} after."
         last = {
             "source": source,
             "path": str(done.path),
@@ -300,9 +311,31 @@ def _add_conversion(studio: Studio, shelf: Shelf, parts: _Parts) -> list[Any]:
         "api_visibility": "private",
         "show_progress_on": parts.status,
     }
+
+    @shows_errors(studio, parts.status)
+    def work_many(
+        sources: list[str] | None,
+        card: str,
+        new_clip: str | None,
+        automatic: bool,
+        semitones: float,
+        strength: float,
+        cleaned: bool,
+        visitor: dict[str, str],
+        request: gr.Request,
+        progress: Any = gr.Progress(),  # noqa: B008
+    ) -> list[Any]:
+        options = _options(automatic, semitones, strength, cleaned)
+        with studio.job(session_of(request)) as check:
+            clips, files = _voice(studio, card, new_clip, visitor)
+            done = convert_many(studio, sources or [], clips, files, options, check, timed(progress))
+        text = f"Done: {len(done.rows) - done.failed} of {len(done.rows)} recordings."
+        return [note_html(text, "done" if not done.failed else "hint"), batch_html(studio, done)]
+
     inputs = [parts.source, parts.card, parts.clip, *parts.settings, shelf.visitor]
     outputs = [parts.status, parts.result, parts.player, parts.drawing, parts.pictures, parts.last]
     runs = [parts.go.click(work, inputs, outputs, js=CHOSEN, **options)]
+    runs.append(parts.go_many.click(work_many, [parts.sources, *inputs[1:]], [parts.status, parts.many], js=CHOSEN, **options))
     quick: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
     filled = parts.example.click(lambda: str(clip("source.flac")), None, parts.source, js=EXAMPLE, **quick)
     runs.append(filled.then(work, inputs, outputs, js=CHOSEN, **options))
@@ -310,6 +343,25 @@ def _add_conversion(studio: Studio, shelf: Shelf, parts: _Parts) -> list[Any]:
         changed = chip.click(change, [*parts.settings, parts.last], parts.settings, **quick)
         runs.append(changed.then(work, inputs, outputs, js=CHOSEN, **options))
     return runs
+
+
+def _options(automatic: bool, semitones: float, strength: float, cleaned: bool) -> ConvertOptions:
+    """Return the options for the page's settings."""
+    return ConvertOptions(AUTO if automatic else semitones, strength / 100, denoise=True if cleaned else AUTO)
+
+
+def _voice(studio: Studio, card: str, new_clip: str | None, visitor: Mapping[str, str]) -> tuple[list[str], list[Path]]:
+    """Return the clips and the saved voices of the chosen card.
+
+    Raises:
+        AudioError: If the clip of a new voice is missing.
+        ConfigError: If the card's voice is not there any more.
+    """
+    if card != NEW:
+        return [], [card_file(studio, visitor, card or EXAMPLE_CARD)]
+    if not new_clip:
+        raise AudioError("the clip of the new voice is missing; upload or record one, or choose another card")
+    return [new_clip], []
 
 
 def _shift(source_hz: float, output_hz: float) -> float:

@@ -8,7 +8,9 @@ from vcae.demo import about, anomaly, api, codec, convert, denoise, features, ge
 from vcae.demo.studio import Studio
 
 TITLE = "vcae: voice conversion"
-HEAD = "<h1>vcae</h1><p>Say it in another voice. Nothing leaves this computer's server.</p>"
+HEAD = """<h1>vcae</h1><p>Say it in another voice. Nothing leaves this computer's server.</p>
+<select id="vcae-language" aria-label="Language"><option value="en" lang="en">English</option>
+<option value="de" lang="de">Deutsch</option><option value="zh" lang="zh">中文</option></select>"""
 
 
 def build_page(studio: Studio, sessions: live.LiveSessions) -> gr.Blocks:

@@ -20,7 +20,9 @@ from vcae.demo.compare import FORMATS
 from vcae.demo.live import LiveSessions
 from vcae.demo.studio import PREFIX, SAVED, Studio, plain
 
-SCRIPTS = ("studio.js", "live.js", "worklet.js")
+SCRIPTS = dict.fromkeys(("studio.js", "live.js", "words.js", "worklet.js"), "text/javascript") | {
+    "words.json": "application/json"
+}
 TYPES = {".wav": "audio/wav", ".flac": "audio/flac", ".mp3": "audio/mpeg", ".m4a": "audio/mp4"}
 TOKEN = re.compile(r"[A-Za-z0-9_-]{20,40}")
 
@@ -33,7 +35,7 @@ def routes(studio: Studio, sessions: LiveSessions) -> list[Route]:
         if name not in SCRIPTS:
             return _missing()
         text = (resources.files("vcae.demo") / "assets" / name).read_text(encoding="utf-8")
-        return Response(text, media_type="text/javascript")
+        return Response(text, media_type=SCRIPTS[name])
 
     async def made(request: Request) -> Response:
         token, name = request.path_params["token"], request.path_params["name"]
