@@ -360,7 +360,7 @@ def test_a_local_page_keeps_voices_in_the_users_folder(tmp_path, monkeypatch, st
         assert (key, visitor) == ("saved:dora", {})
         assert card_file(local, {}, key) == tmp_path / "voices" / "dora.safetensors"
         (card,) = [card for card in all_cards(local, {}) if card.key == key]
-        assert (card.name, card.note) == ("dora", "high · saved")
+        assert (card.name, card.note) == ("dora", "medium · saved")
         with pytest.raises(ConfigError, match="a voice called dora is saved already"):
             save_here(local, "dora", CLIPS / "reference2.flac", {})
         with pytest.raises(ConfigError, match="there is no voice"):
