@@ -194,7 +194,7 @@ class ConversionRecipe:
 
 @dataclass(frozen=True)
 class RobustRecipe:
-    """Settings of `recipes/conversion/robust.py`: the content encoder learns to hear through noise, rooms and codecs."""
+    """Settings of `recipes/conversion/robust.py`: the content encoder learns to ignore noise, rooms and codecs."""
 
     # Degradations, milder than the denoiser's.
     noising: NoisingConfig = field(
@@ -213,7 +213,7 @@ class RobustRecipe:
     started: str | None = None
     # Fraction of the crops that are not degraded.
     clean_share: float = 0.15
-    # The end of each crop that the encoder does not hear, in seconds; the target's does. The last steps that it hears weigh more.
+    # The end of each crop that the encoder does not get, in seconds; the target includes it. The last steps of its input weigh more.
     hidden_end_s: float = 0.5
     edge_steps: int = 8
     edge_weight: float = 3.0

@@ -107,19 +107,19 @@ class RobustObjective(Objective):
         with torch.no_grad(), torch.autocast(wav.device.type, enabled=False):
             mel = self.log_mel(wav)
             wanted = self._teacher[0].to(wav.device)(self.model.normalize(mel), active_frames(mel), None)
-            heard = self.perturb(self.log_mel(self.degrade(wav, batch["reference"], Draws.of(batch, 1))), Draws.of(batch, 2))
-            heard = heard[..., : heard.shape[-1] - self.hidden * self.stride]
-        content = self._student(heard, active_frames(heard)).float()
+            seen = self.perturb(self.log_mel(self.degrade(wav, batch["reference"], Draws.of(batch, 1))), Draws.of(batch, 2))
+            seen = seen[..., : seen.shape[-1] - self.hidden * self.stride]
+        content = self._student(seen, active_frames(seen)).float()
         wanted = wanted[..., : content.shape[-1]]
         difference = self.importance @ (content - wanted)
         errors = F.smooth_l1_loss(difference, torch.zeros_like(difference), beta=ROUND_BELOW, reduction="none").mean(dim=1)
         distances = (content - wanted).detach().abs().mean(dim=1)
-        heard_steps = self._recorded(wav)[:, : content.shape[-1]]
-        weight, edge = heard_steps.clone(), heard_steps[:, -r.edge_steps :]
+        recorded = self._recorded(wav)[:, : content.shape[-1]]
+        weight, edge = recorded.clone(), recorded[:, -r.edge_steps :]
         weight[:, -r.edge_steps :] *= r.edge_weight
         return {
             "loss": (errors * weight).sum() / weight.sum(),
-            "distance": (distances * heard_steps).sum() / heard_steps.sum(),
+            "distance": (distances * recorded).sum() / recorded.sum(),
             "edge": (distances[:, -r.edge_steps :] * edge).sum() / edge.sum().clamp(min=1),
         }
 
