@@ -193,6 +193,44 @@ class ConversionRecipe:
 
 
 @dataclass(frozen=True)
+class RobustRecipe:
+    """Settings of `recipes/conversion/robust.py`: the encoders learn to ignore noise, rooms and codecs."""
+
+    # Degradations, milder than the denoiser's.
+    noising: NoisingConfig = field(
+        default_factory=lambda: NoisingConfig(
+            snr_min_db=5.0, snr_max_db=40.0, no_noise=0.1, room=0.5, codec=0.3, band_limit=0.15
+        )
+    )
+    perturb: PerturbConfig = field(default_factory=lambda: PerturbConfig(warp=0.0, noise_db=60.0, mask_probability=0.0))
+    data: DataConfig = field(
+        default_factory=lambda: DataConfig(crop_s=3.968, reference_s=2.0, batch_size=16, length_exponent=0.5)
+    )
+    train: TrainConfig = field(default_factory=TrainConfig)
+    # The checkpoint whose encoder is trained, and whose content of clean recordings is the target.
+    initial: str = "default"
+    # A checkpoint of this recipe whose encoders go on learning; null begins with those of `initial`.
+    started: str | None = None
+    # What is learned: "content", "voice" (the speaker encoder, and that of the reference), or both.
+    parts: tuple[str, ...] = ("content",)
+    # Fraction of the crops that are not degraded.
+    clean_share: float = 0.15
+    # The end of each crop that the encoder does not get, in seconds; the target includes it. The last steps of its input weigh more.
+    hidden_end_s: float = 0.5
+    edge_steps: int = 8
+    edge_weight: float = 3.0
+
+    def __post_init__(self) -> None:
+        within(self, 0, 1, "clean_share")
+        at_least(self, 0, "hidden_end_s", "edge_weight")
+        positive(self, "edge_steps")
+        require(
+            bool(self.parts) and set(self.parts) <= {"content", "voice"},
+            f"parts is {list(self.parts)}; allowed are content, voice or both",
+        )
+
+
+@dataclass(frozen=True)
 class DiscoveryRecipe:
     """Settings of `recipes/discovery/train.py`: masked prediction of clusters, before the codes are learned."""
 
