@@ -133,4 +133,7 @@ def test_the_recipes_steps(tmp_path):
     found = json.loads(results.read_text())
     assert found["dev"]["recordings"] == 3
     assert found["held_out"]["recordings"] == 2
-    assert 0 < found["dev"]["phone_errors"] <= 1.5
+    # Two epochs of one clip teach nothing, which the evaluation says.
+    assert found["dev"]["phone_errors"] > 0.5
+    assert set(found["dev"]["word_errors"]) == {"0.8/0.5"}
+    assert found["dev"]["words_not_in_lexicon"] < 0.3
