@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vcae.config import at_least, within
+from vcae.text.ctc import LANGUAGE_WEIGHT, WORD_SCORE
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,6 @@ class TranscriberTestRecipe:
     # Largest number of recordings of each set.
     n_recordings: int = 400
     # Weights of the language model and of each word to be tried on the held-out speakers.
-    language_weights: tuple[float, ...] = (0.8,)
-    word_scores: tuple[float, ...] = (0.5,)
+    language_weights: tuple[float, ...] = (LANGUAGE_WEIGHT,)
+    word_scores: tuple[float, ...] = (WORD_SCORE,)
     output: str = "out/transcribe/results.json"

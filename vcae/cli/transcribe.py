@@ -66,7 +66,8 @@ def transcribe(
 ) -> None:
     """Write what is spoken in SOURCES, with times in all formats but text.
 
-    The recogniser is small: clear English, read by one voice. It makes errors in every sentence; for the best transcripts use Whisper.
+    The recogniser is small and learned English from few voices: it gets about half of the words of a new voice wrong. For transcripts
+    to read, use Whisper; this is for phones with times, and for comparing recordings.
 
     Example: vcae transcribe talk.wav -o talk.srt
     """

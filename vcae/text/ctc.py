@@ -10,11 +10,11 @@ import numpy as np
 from vcae.text.lexicon import Lexicon
 
 # Hypotheses that are kept after each step, and how far (in nats) one may be behind the best.
-BEAM, BEHIND = 64, 14.0
+BEAM, BEHIND = 200, 14.0
 # A symbol less likely than this (log-probability) in a step starts no hypothesis there.
 UNLIKELY = -9.0
 # Weight of the language model, and what each word costs or gains besides, in nats.
-LANGUAGE_WEIGHT, WORD_SCORE = 0.8, 0.5
+LANGUAGE_WEIGHT, WORD_SCORE = 0.7, -0.5
 
 
 def collapse(log_probs: np.ndarray) -> list[tuple[int, int, int]]:
