@@ -43,6 +43,21 @@ SpeakerOption = Annotated[
         help="Target voice: an audio clip or the name of a saved voice; repeat it for more clips, or mix voices with weights: a.wav:0.7.",
     ),
 ]
+# Group of the options of delivery in --help.
+MANNER = "How it is said"
+SpeedOption = Annotated[
+    float, typer.Option("--speed", metavar="0.5..2", help="Factor on the speed; the pitch is kept.", rich_help_panel=MANNER)
+]
+FormantOption = Annotated[
+    float,
+    typer.Option(
+        "--formant", metavar="SEMITONES", help="Shift of the formants: 3 sounds smaller, -3 larger.", rich_help_panel=MANNER
+    ),
+]
+ExpressionOption = Annotated[
+    float,
+    typer.Option("--expression", metavar="0..2", help="0: monotone, 1: as it is, 2: twice the melody.", rich_help_panel=MANNER),
+]
 # Options without effect, accepted until version 0.3.
 MatchOption = Annotated[str | None, typer.Option("--match", hidden=True)]
 DetailOption = Annotated[str | None, typer.Option("--detail", hidden=True)]
@@ -88,6 +103,9 @@ def convert(
             show_default=False,
         ),
     ] = None,
+    speed: SpeedOption = 1.0,
+    formant: FormantOption = 0.0,
+    expression: ExpressionOption = 1.0,
     device: DeviceOption = Device.auto,
     seed: SeedOption = 0,
     checkpoint: CheckpointOption = "default",
@@ -107,7 +125,8 @@ def convert(
 
     Example: vcae convert talk.mp3 --speaker friend.wav -o talk-as-friend.wav
     """
-    options = ConvertOptions(pitch, strength, loudness.value, seed, AUTO if denoise is None else denoise)
+    cleaned = AUTO if denoise is None else denoise
+    options = ConvertOptions(pitch, strength, loudness.value, seed, cleaned, speed, formant, expression)
     tell_ignored(match=match, detail=detail)
     voices = tuple(speaker or ())
     if not voices and not is_table(sources):

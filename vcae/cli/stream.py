@@ -22,11 +22,11 @@ from vcae.cli.common import (
     say,
     user_errors,
 )
-from vcae.cli.convert import DetailOption, Loudness, MatchOption, tell_ignored
+from vcae.cli.convert import DetailOption, ExpressionOption, FormantOption, Loudness, MatchOption, tell_ignored
 from vcae.cli.devices import device_of, need_sounddevice
 from vcae.errors import AudioError, ConfigError
 from vcae.model_file import find
-from vcae.options import ConvertOptions
+from vcae.options import ConvertOptions, check_live
 from vcae.voice.speakers import find_voice, parse_speaker, read_clips
 
 if TYPE_CHECKING:
@@ -82,6 +82,9 @@ def stream(
     denoise: Annotated[
         bool, typer.Option("--denoise", help="Denoise the input, and the clips of --speaker, first; 16 ms more latency.")
     ] = False,
+    formant: FormantOption = 0.0,
+    expression: ExpressionOption = 1.0,
+    speed: Annotated[float, typer.Option("--speed", hidden=True)] = 1.0,
     seed: SeedOption = 0,
     checkpoint: CheckpointOption = "default",
     device: DeviceOption = Device.cpu,
@@ -94,7 +97,8 @@ def stream(
 
     Example: vcae stream --speaker friend.wav --rate 16000 < in.pcm > out.pcm
     """
-    options = ConvertOptions(pitch, 1.0, loudness.value, seed)
+    options = ConvertOptions(pitch, 1.0, loudness.value, seed, speed=speed, formant=formant, expression=expression)
+    check_live(options)
     tell_ignored(match=match, detail=detail)
     find(checkpoint)
     from vcae.audio.io import read_sound

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from vcae.audio.f0 import log_f0_statistics
+from vcae.audio.frames import n_frames
 from vcae.audio.loudness import LevelMeter, follow_envelope_sections, set_level_sections
 from vcae.audio.sections import SectionRunner, Sections, StoredSections
+from vcae.audio.stretch import stretch_content, stretch_f0
 from vcae.engine.denoise import shared_cleaner
 from vcae.engine.engine import DECODED_CORRECTIONS, Engine
 from vcae.engine.listening import (
@@ -24,7 +26,8 @@ from vcae.engine.listening import (
     encode_content_sections,
 )
 from vcae.options import ConvertOptions
-from vcae.voice.pitch import convert_f0
+from vcae.voice.formant import shift_formants
+from vcae.voice.pitch import convert_f0, scale_f0
 from vcae.voice.speaking import speak_sections
 from vcae.voice.speech import is_noisy
 from vcae.voice.voice import MAX_REFERENCE_S, Voice, describe_voice, interpolate_voices
@@ -64,7 +67,7 @@ class LongConversion:
         blocks: The sound, (n,) float32 each, at the model's rate; can be iterated over once.
         f0: As in `Conversion`, as are the other numbers.
         mel: The mel that is synthesised.
-        duration_s: Length of the source in seconds.
+        duration_s: Length of the sound in seconds.
     """
 
     blocks: Iterator[np.ndarray]
@@ -94,7 +97,7 @@ def convert(
         progress: Called with the fraction of the sound that is done, 0 to 1; an exception that it raises ends the work.
 
     Returns:
-        The sound, as long as the source at the model's rate, with the source's level.
+        The sound at the model's rate with the source's level, as long as the source divided by the speed, to the sample.
 
     Raises:
         AudioError: For unusable audio.
@@ -143,18 +146,30 @@ def convert_long(
     if options.strength < 1:
         voice = interpolate_voices(describe_voice(model, [_beginning(model, heard)]), voice, options.strength)
     notify(0.0)
-    f0 = convert_f0(heard.f0, voice, options.pitch)
-    mel = speak_sections(model, latent, f0, voice, runner)
+    n = round(heard.wav.n / options.speed)
+    f0, latent = _manner(model, heard, latent, voice, options, n)
+    mel = shift_formants(speak_sections(model, latent, f0, voice, runner), f0, model.mel_config, options.formant)
     return LongConversion(
-        _sound(model, mel, f0, heard, options, runner, notify),
+        _sound(model, mel, f0, heard, n, options, runner, notify),
         f0.cpu(),
         mel,
         math.exp(log_f0_statistics(heard.f0[0])[0]),
         math.exp(log_f0_statistics(f0[0])[0]),
         voice.speech_s,
         denoised,
-        heard.duration_s,
+        heard.duration_s / options.speed,
     )
+
+
+def _manner(
+    model: Engine, heard: SectionedAnalysis, latent: Sections, voice: Voice, options: ConvertOptions, n: int
+) -> tuple[Tensor, Sections]:
+    """Return F0 and content of `n` samples, at the pitch, expression and speed asked for."""
+    f0 = scale_f0(convert_f0(heard.f0, voice, options.pitch), options.expression)
+    if options.speed == 1:
+        return f0, latent
+    stride, frames = model.autoencoder.config.content.stride, n_frames(n, model.mel_config.hop_length)
+    return stretch_f0(f0, frames, options.speed), stretch_content(latent, -(-frames // stride), options.speed, stride)
 
 
 def _analyse(model: Engine, source: Source, step: int, denoise: bool | str) -> tuple[SectionedAnalysis, SectionRunner, bool]:
@@ -181,21 +196,23 @@ def _sound(
     mel: Sections,
     f0: Tensor,
     heard: SectionedAnalysis,
+    n: int,
     options: ConvertOptions,
     runner: SectionRunner,
     notify: Callable[[float], object],
 ) -> Iterator[np.ndarray]:
     meter, wav = LevelMeter(), StoredSections(runner.on_disk, torch.device("cpu"))
-    for section in model.vocode_sections(mel, f0, heard.wav.n, options.seed, DECODED_CORRECTIONS, runner):
+    for section in model.vocode_sections(mel, f0, n, options.seed, DECODED_CORRECTIONS, runner):
         meter.add(section[0].numpy())
         wav.append(section[None])
-        notify(wav.n / heard.wav.n)
+        notify(wav.n / n)
 
     def read(start: int, stop: int) -> np.ndarray:
         return wav.read(start, stop)[0, 0].numpy()
 
     samples = runner.step * model.mel_config.hop_length
     if options.loudness == "source":
-        yield from follow_envelope_sections(read, meter, heard.meter, heard.level, samples)
+        wanted = heard.meter if options.speed == 1 else heard.meter.stretched(n, options.speed)
+        yield from follow_envelope_sections(read, meter, wanted, heard.level, samples)
     else:
         yield from set_level_sections(read, meter, heard.level, samples)
