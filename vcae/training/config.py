@@ -193,6 +193,36 @@ class ConversionRecipe:
 
 
 @dataclass(frozen=True)
+class RobustRecipe:
+    """Settings of `recipes/conversion/robust.py`: the content encoder learns to hear through noise, rooms and codecs."""
+
+    # Degradations, milder than the denoiser's.
+    noising: NoisingConfig = field(
+        default_factory=lambda: NoisingConfig(
+            snr_min_db=5.0, snr_max_db=40.0, no_noise=0.1, room=0.5, codec=0.3, band_limit=0.15
+        )
+    )
+    perturb: PerturbConfig = field(default_factory=lambda: PerturbConfig(warp=0.0, noise_db=60.0, mask_probability=0.0))
+    data: DataConfig = field(
+        default_factory=lambda: DataConfig(crop_s=3.968, reference_s=2.0, batch_size=16, length_exponent=0.5)
+    )
+    train: TrainConfig = field(default_factory=TrainConfig)
+    # The checkpoint whose encoder is trained, and whose content of clean recordings is the target.
+    initial: str = "default"
+    # Fraction of the crops that are not degraded.
+    clean_share: float = 0.15
+    # The end of each crop that the encoder does not hear, in seconds; the target's does. The last steps that it hears weigh more.
+    hidden_end_s: float = 0.5
+    edge_steps: int = 8
+    edge_weight: float = 3.0
+
+    def __post_init__(self) -> None:
+        within(self, 0, 1, "clean_share")
+        at_least(self, 0, "hidden_end_s", "edge_weight")
+        positive(self, "edge_steps")
+
+
+@dataclass(frozen=True)
 class DiscoveryRecipe:
     """Settings of `recipes/discovery/train.py`: masked prediction of clusters, before the codes are learned."""
 

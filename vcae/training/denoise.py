@@ -76,7 +76,7 @@ class Noising:
         noisy, clean = self._in_rooms(wav, chance[:, 0] < c.room, draws)
         snr = c.snr_min_db + draws.uniform(n_batch, 1).to(wav.device) * (c.snr_max_db - c.snr_min_db)
         noise = self._noises(n, others, draws).to(wav.device)
-        gain = _active_rms(noisy) / noise.square().mean(dim=1, keepdim=True).sqrt().clamp(min=1e-5) * 10 ** (-snr / 20)
+        gain = active_rms(noisy) / noise.square().mean(dim=1, keepdim=True).sqrt().clamp(min=1e-5) * 10 ** (-snr / 20)
         noisy = noisy + noise * gain * (chance[:, 1:2] >= c.no_noise)
         limited = chance[:, 2] < c.band_limit
         cut = self._band_limits(n, n_batch, draws).to(wav.device)
@@ -94,7 +94,7 @@ class Noising:
                 rows[row] = torch.from_numpy(codec_damage(rows[row].cpu().numpy(), int(which[row]))).to(wav.device)
         noisy = torch.stack(rows)
         louder = draws.uniform(n_batch, 1).to(wav.device) * (LOUDER_DB + QUIETER_DB) - QUIETER_DB
-        level = TARGET_LEVEL * 10 ** (louder / 20) / _active_rms(noisy).clamp(min=1e-4)
+        level = TARGET_LEVEL * 10 ** (louder / 20) / active_rms(noisy).clamp(min=1e-4)
         return noisy * level, clean * level
 
     def _in_rooms(self, wav: Tensor, inside: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
@@ -163,7 +163,7 @@ class Noising:
         return torch.sigmoid((top - hz) / 60) * torch.where(bottom > 0, torch.sigmoid((hz - bottom) / 20), torch.ones(()))
 
 
-def _active_rms(wav: Tensor) -> Tensor:
+def active_rms(wav: Tensor) -> Tensor:
     """Return the RMS (B, 1) over the frames within 30 dB of the loudest."""
     frames = wav[:, : wav.shape[1] // 256 * 256].reshape(len(wav), -1, 256).square().mean(dim=-1)
     top = frames.quantile(0.98, dim=1, keepdim=True)
@@ -236,7 +236,7 @@ class DenoiseObjective(Objective):
             noisy, clean = self.noising(batch["wav"], batch["reference"], Draws.of(batch, 1))
             spectrum = self.model.analyse(noisy)
             compressed = compress_spectrum(spectrum)
-            scale = TARGET_LEVEL / _active_rms(clean).clamp(min=1e-5)
+            scale = TARGET_LEVEL / active_rms(clean).clamp(min=1e-5)
             clean = clean * scale
             target = compress_spectrum(self.model.analyse(clean))
         masks, _ = self.model.masks(compressed)
