@@ -52,10 +52,12 @@ def main() -> None:
     parser.add_argument("--speed", type=float, default=1.0, help="as these options of `vcae convert`")
     parser.add_argument("--formant", type=float, default=0.0)
     parser.add_argument("--expression", type=float, default=1.0)
+    parser.add_argument("--no-watermark", action="store_true")
     parser.add_argument("--label", default="vcae")
     parser.add_argument("--out", type=Path, default=Path("out/pairs"))
     args = parser.parse_args()
-    options = ConvertOptions(speed=args.speed, formant=args.formant, expression=args.expression)
+    manner = {"speed": args.speed, "formant": args.formant, "expression": args.expression}
+    options = ConvertOptions(**manner, watermark=not args.no_watermark)
     model = vcae.load(args.checkpoint)
     root = args.manifest.parent
     args.out.mkdir(parents=True, exist_ok=True)

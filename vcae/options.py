@@ -96,6 +96,7 @@ class ConvertOptions:
         speed: Factor on the speed, 0.5 to 2; pitch is kept.
         formant: Shift of the formants in semitones, -12 to 12; F0 is kept.
         expression: Factor on the deviation of log-F0 from its mean, 0 (monotone) to 2.
+        watermark: Mark the sound inaudibly as made by vcae.
 
     Raises:
         ConfigError: For a value that is not allowed.
@@ -109,6 +110,7 @@ class ConvertOptions:
     speed: float = 1.0
     formant: float = 0.0
     expression: float = 1.0
+    watermark: bool = True
 
     def __post_init__(self) -> None:
         parse_pitch(self.pitch)
@@ -144,6 +146,7 @@ class SpeakOptions:
         speed: As in `ConvertOptions`, as are the other two.
         formant: Shift of the formants in semitones.
         expression: Factor on the deviation of log-F0 from its mean.
+        watermark: Mark the sound inaudibly as made by vcae.
 
     Raises:
         ConfigError: For a value that is not allowed.
@@ -155,6 +158,7 @@ class SpeakOptions:
     speed: float = 1.0
     formant: float = 0.0
     expression: float = 1.0
+    watermark: bool = True
 
     def __post_init__(self) -> None:
         if self.pitch == "keep":
@@ -177,6 +181,7 @@ class BabbleOptions:
         speed: As in `ConvertOptions`, as are the other two.
         formant: Shift of the formants in semitones.
         expression: Factor on the deviation of log-F0 from its mean.
+        watermark: Mark the sound inaudibly as made by vcae.
 
     Raises:
         ConfigError: For a value that is not allowed.
@@ -189,6 +194,7 @@ class BabbleOptions:
     speed: float = 1.0
     formant: float = 0.0
     expression: float = 1.0
+    watermark: bool = True
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.seconds <= MAX_BABBLE_S:

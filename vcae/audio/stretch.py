@@ -1,4 +1,4 @@
-"""Time stretching of the sequences that speech is decoded from, content and F0, instead of sound: pitch is kept, and nothing has to be glued."""
+"""Time stretching of the sequences that sound is synthesised from, mel and F0, instead of sound: pitch is kept, and nothing has to be glued."""
 
 from __future__ import annotations
 
@@ -8,31 +8,28 @@ from torch import Tensor
 from vcae.audio.sections import LazySections, Sections
 
 
-def stretch_content(content: Sections, n: int, speed: float, stride: int) -> Sections:
-    """Resample content in time by linear interpolation between its steps.
+def stretch_mel(mel: Sections, n: int, speed: float) -> Sections:
+    """Resample a mel in time by linear interpolation between its frames.
 
     Args:
-        content: Content code, one step for `stride` frames.
-        n: Number of steps wanted.
+        mel: Natural log magnitude, read by sections.
+        n: Number of frames wanted.
         speed: Frames of the source for each frame of the result.
-        stride: Frames per step.
 
     Returns:
-        The content of `n` steps; unchanged at speed 1.
+        The mel of `n` frames; unchanged at speed 1.
     """
     if speed == 1:
-        return content
-    # A step describes the middle of its frames.
-    offset = (speed - 1) * (stride - 1) / (2 * stride)
+        return mel
 
     def compute(start: int, stop: int) -> Tensor:
-        at = (torch.arange(start, stop, dtype=torch.float64) * speed + offset).clamp(0, content.n - 1)
+        at = (torch.arange(start, stop, dtype=torch.float64) * speed).clamp(0, mel.n - 1)
         left = at.long()
-        first, last = int(left[0]), min(int(left[-1]) + 2, content.n)
-        steps = content.read(first, last)
-        left = left.to(steps.device) - first
+        first, last = int(left[0]), min(int(left[-1]) + 2, mel.n)
+        frames = mel.read(first, last)
+        left = left.to(frames.device) - first
         right = (left + 1).clamp(max=last - first - 1)
-        return torch.lerp(steps[..., left], steps[..., right], (at % 1).to(steps))
+        return torch.lerp(frames[..., left], frames[..., right], (at % 1).to(frames))
 
     return LazySections(n, compute)
 

@@ -58,6 +58,13 @@ ExpressionOption = Annotated[
     float,
     typer.Option("--expression", metavar="0..2", help="0: monotone, 1: as it is, 2: twice the melody.", rich_help_panel=MANNER),
 ]
+WatermarkOption = Annotated[
+    bool,
+    typer.Option(
+        "--watermark/--no-watermark",
+        help="Mark the sound inaudibly as made by vcae, which `vcae info` finds, or not.",
+    ),
+]
 # Options without effect, accepted until version 0.3.
 MatchOption = Annotated[str | None, typer.Option("--match", hidden=True)]
 DetailOption = Annotated[str | None, typer.Option("--detail", hidden=True)]
@@ -106,6 +113,7 @@ def convert(
     speed: SpeedOption = 1.0,
     formant: FormantOption = 0.0,
     expression: ExpressionOption = 1.0,
+    watermark: WatermarkOption = True,
     device: DeviceOption = Device.auto,
     seed: SeedOption = 0,
     checkpoint: CheckpointOption = "default",
@@ -126,7 +134,7 @@ def convert(
     Example: vcae convert talk.mp3 --speaker friend.wav -o talk-as-friend.wav
     """
     cleaned = AUTO if denoise is None else denoise
-    options = ConvertOptions(pitch, strength, loudness.value, seed, cleaned, speed, formant, expression)
+    options = ConvertOptions(pitch, strength, loudness.value, seed, cleaned, speed, formant, expression, watermark)
     tell_ignored(match=match, detail=detail)
     voices = tuple(speaker or ())
     if not voices and not is_table(sources):

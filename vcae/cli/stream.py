@@ -22,11 +22,11 @@ from vcae.cli.common import (
     say,
     user_errors,
 )
-from vcae.cli.convert import DetailOption, ExpressionOption, FormantOption, Loudness, MatchOption, tell_ignored
+from vcae.cli.convert import DetailOption, ExpressionOption, FormantOption, Loudness, MatchOption, WatermarkOption, tell_ignored
 from vcae.cli.devices import device_of, need_sounddevice
 from vcae.errors import AudioError, ConfigError
 from vcae.model_file import find
-from vcae.options import ConvertOptions, check_live
+from vcae.options import AUTO, ConvertOptions, check_live
 from vcae.voice.speakers import find_voice, parse_speaker, read_clips
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ def stream(
     ] = False,
     formant: FormantOption = 0.0,
     expression: ExpressionOption = 1.0,
+    watermark: WatermarkOption = True,
     speed: Annotated[float, typer.Option("--speed", hidden=True)] = 1.0,
     seed: SeedOption = 0,
     checkpoint: CheckpointOption = "default",
@@ -97,8 +98,7 @@ def stream(
 
     Example: vcae stream --speaker friend.wav --rate 16000 < in.pcm > out.pcm
     """
-    options = ConvertOptions(pitch, 1.0, loudness.value, seed, speed=speed, formant=formant, expression=expression)
-    check_live(options)
+    options = check_live(ConvertOptions(pitch, 1.0, loudness.value, seed, AUTO, speed, formant, expression, watermark))
     tell_ignored(match=match, detail=detail)
     find(checkpoint)
     from vcae.audio.io import read_sound

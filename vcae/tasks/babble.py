@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -118,5 +119,6 @@ def babble(model: Engine, voice: Voice, options: BabbleOptions | None = None) ->
     """
     options = options or BabbleOptions()
     spoken = SpeakOptions(seed=options.seed, speed=options.speed, formant=options.formant, expression=options.expression)
+    spoken = replace(spoken, watermark=options.watermark)
     n_samples = round(options.seconds * model.sample_rate)
     return speak_units(model, sample_units(model, options), voice, spoken, n_samples)

@@ -14,7 +14,8 @@ from vcae.audio.f0 import log_f0_statistics
 from vcae.audio.frames import n_frames
 from vcae.audio.loudness import LevelMeter, follow_envelope_sections, set_level_sections
 from vcae.audio.sections import SectionRunner, Sections, StoredSections
-from vcae.audio.stretch import stretch_content, stretch_f0
+from vcae.audio.stretch import stretch_f0, stretch_mel
+from vcae.audio.watermark import mark_blocks
 from vcae.engine.denoise import shared_cleaner
 from vcae.engine.engine import DECODED_CORRECTIONS, Engine
 from vcae.engine.listening import (
@@ -146,11 +147,15 @@ def convert_long(
     if options.strength < 1:
         voice = interpolate_voices(describe_voice(model, [_beginning(model, heard)]), voice, options.strength)
     notify(0.0)
-    n = round(heard.wav.n / options.speed)
-    f0, latent = _manner(model, heard, latent, voice, options, n)
+    f0 = scale_f0(convert_f0(heard.f0, voice, options.pitch), options.expression)
     mel = shift_formants(speak_sections(model, latent, f0, voice, runner), f0, model.mel_config, options.formant)
+    n = round(heard.wav.n / options.speed)
+    if options.speed != 1:
+        frames = n_frames(n, model.mel_config.hop_length)
+        f0, mel = stretch_f0(f0, frames, options.speed), stretch_mel(mel, frames, options.speed)
+    sound = _sound(model, mel, f0, heard, n, options, runner, notify)
     return LongConversion(
-        _sound(model, mel, f0, heard, n, options, runner, notify),
+        mark_blocks(sound, model.sample_rate) if options.watermark else sound,
         f0.cpu(),
         mel,
         math.exp(log_f0_statistics(heard.f0[0])[0]),
@@ -159,17 +164,6 @@ def convert_long(
         denoised,
         heard.duration_s / options.speed,
     )
-
-
-def _manner(
-    model: Engine, heard: SectionedAnalysis, latent: Sections, voice: Voice, options: ConvertOptions, n: int
-) -> tuple[Tensor, Sections]:
-    """Return F0 and content of `n` samples, at the pitch, expression and speed asked for."""
-    f0 = scale_f0(convert_f0(heard.f0, voice, options.pitch), options.expression)
-    if options.speed == 1:
-        return f0, latent
-    stride, frames = model.autoencoder.config.content.stride, n_frames(n, model.mel_config.hop_length)
-    return stretch_f0(f0, frames, options.speed), stretch_content(latent, -(-frames // stride), options.speed, stride)
 
 
 def _analyse(model: Engine, source: Source, step: int, denoise: bool | str) -> tuple[SectionedAnalysis, SectionRunner, bool]:

@@ -18,6 +18,7 @@ from vcae.audio.channels import RunningMixer
 from vcae.audio.f0 import F0_MIN_HZ, continuous_log_f0, estimate_f0_sections, log_f0_statistics
 from vcae.audio.frames import ACTIVE_RANGE
 from vcae.audio.loudness import MAX_CUT_DB, MAX_RAISE_DB, PEAK_LIMIT, SMOOTH_FRAMES, TARGET_LEVEL
+from vcae.audio.watermark import mark_window
 from vcae.engine.decoding import decode_voice
 from vcae.engine.engine import DECODED_CORRECTIONS, Engine
 from vcae.engine.listening import Analysis
@@ -366,7 +367,10 @@ class LiveConverter:
         end = self._taken + (HISTORY - 2) * hop
         noise = white_noise(self._options.seed, 1, end - (width - 1) * hop, end).to(self._model.device)
         wav = self._vocoder.synthesise(past.final[..., -width:], pitch, noise, DECODED_CORRECTIONS)
-        return np.asarray(wav[0].cpu().numpy())
+        made = wav[0].cpu().numpy()
+        if self._options.watermark:
+            made = mark_window(made, self._taken - 2 * hop - len(made), rate)
+        return np.asarray(made)
 
     def _shape(self, wav: np.ndarray, gain: float, fresh: int) -> np.ndarray:
         """Give the newest sound the input's loudness, cross-fade it with the last block, and return the samples that are ready."""

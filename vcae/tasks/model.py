@@ -137,6 +137,7 @@ class Model(Engine):
         speed: float = 1.0,
         formant: float = 0.0,
         expression: float = 1.0,
+        watermark: bool = True,
         **removed: Any,
     ) -> Sound:
         """Convert `wav` to the voice of `reference`.
@@ -154,6 +155,7 @@ class Model(Engine):
             speed: Factor on the speed, 0.5 to 2; pitch is kept.
             formant: Shift of the formants in semitones, -12 to 12; F0 is kept.
             expression: Factor on the deviation of log-F0 from its mean, 0 (monotone) to 2.
+            watermark: Mark the sound inaudibly as made by vcae.
             removed: `match` and `detail` are accepted until version 0.3, without effect.
 
         Returns:
@@ -166,7 +168,7 @@ class Model(Engine):
         """
         warn_of_ignored(removed, ("match", "detail"), "convert")
         given = {"pitch": pitch, "strength": strength, "loudness": loudness, "seed": seed, "denoise": denoise}
-        given |= {"speed": speed, "formant": formant, "expression": expression}
+        given |= {"speed": speed, "formant": formant, "expression": expression, "watermark": watermark}
         chosen = from_dict(ConvertOptions, given, "convert")
         if reference is None:
             raise ConfigError("reference is None; give a clip of the target voice, or a voice from model.voice(...)")
@@ -231,6 +233,7 @@ class Model(Engine):
         speed: float = 1.0,
         formant: float = 0.0,
         expression: float = 1.0,
+        watermark: bool = True,
         **removed: Any,
     ) -> Sound:
         """Speak units in the voice of `reference`.
@@ -245,6 +248,7 @@ class Model(Engine):
             speed: Factor on the speed, as for `convert`; so are the other two.
             formant: Shift of the formants in semitones.
             expression: Factor on the deviation of log-F0 from its mean.
+            watermark: Mark the sound inaudibly as made by vcae.
             removed: `match` is accepted until version 0.3, without effect.
 
         Returns:
@@ -258,7 +262,7 @@ class Model(Engine):
         """
         warn_of_ignored(removed, ("match",), "speak")
         given = {"pitch": pitch, "durations": durations, "seed": seed}
-        given |= {"speed": speed, "formant": formant, "expression": expression}
+        given |= {"speed": speed, "formant": formant, "expression": expression, "watermark": watermark}
         chosen = from_dict(SpeakOptions, given, "speak")
         if not isinstance(reference, Voice):
             reference = self.voice(reference, reference_sample_rate)

@@ -14,7 +14,8 @@ from vcae.audio.frames import gaussian_smooth, n_frames
 from vcae.audio.io import Sound
 from vcae.audio.loudness import TARGET_LEVEL, active_level, set_level
 from vcae.audio.sections import LazySections
-from vcae.audio.stretch import stretch_content, stretch_f0
+from vcae.audio.stretch import stretch_f0, stretch_mel
+from vcae.audio.watermark import mark
 from vcae.engine.engine import DECODED_CORRECTIONS, Engine
 from vcae.engine.listening import Analysis, analyse
 from vcae.errors import CheckpointError, ConfigError, DataError
@@ -190,15 +191,15 @@ def contour_f0(contour: Contour, voice: Voice, semitones: float = 0.0) -> Tensor
     return torch.where(voiced, log_f0.exp().clamp(F0_MIN_HZ, F0_MAX_HZ), torch.zeros_like(relative))[None]
 
 
-def _delivered(model: Engine, content: Tensor, f0: Tensor, n: int, options: SpeakOptions) -> tuple[Tensor, Tensor]:
-    """Return content and F0 of `n` samples, at the expression and speed asked for."""
-    f0 = scale_f0(f0, options.expression)
+def _deliver(model: Engine, mel: Tensor, f0: Tensor, n: int, options: SpeakOptions) -> tuple[Tensor, Tensor]:
+    """Return mel and F0 of `n` samples, at the formants and the speed asked for."""
+    if options.formant:
+        mel = FormantShift(model.mel_config, options.formant)(mel, f0)
     if options.speed == 1:
-        return content, f0
-    stride, frames = model.autoencoder.config.content.stride, n_frames(n, model.mel_config.hop_length)
-    whole = LazySections(content.shape[-1], lambda start, stop: content[..., start:stop])
-    steps = -(-frames // stride)
-    return stretch_content(whole, steps, options.speed, stride).read(0, steps), stretch_f0(f0, frames, options.speed)
+        return mel, f0
+    frames = n_frames(n, model.mel_config.hop_length)
+    whole = LazySections(mel.shape[-1], lambda start, stop: mel[..., start:stop])
+    return stretch_mel(whole, frames, options.speed).read(0, frames), stretch_f0(f0, frames, options.speed)
 
 
 @torch.inference_mode()
@@ -238,13 +239,14 @@ def speak_units(
     n_all = max(n, natural_samples(least, step_s))
     semitones = 0.0 if options.pitch == "auto" else float(options.pitch)
     f0 = contour_f0(prosody.contour(content, n_frames(n_all, model.mel_config.hop_length)), voice, semitones)
-    content, f0 = _delivered(model, content, f0, round(n_all / options.speed), options)
-    mel = speak(model, content, f0, voice)
-    if options.formant:
-        mel = FormantShift(model.mel_config, options.formant)(mel, f0)
+    f0 = scale_f0(f0, options.expression)
+    n_made = round(n_all / options.speed)
+    mel, f0 = _deliver(model, speak(model, content, f0, voice), f0, n_made, options)
     n_out = round(n / options.speed) if n_samples is None else n_samples
-    wav = model.vocode(mel, f0, round(n_all / options.speed), options.seed, DECODED_CORRECTIONS)[0, :n_out].numpy()
+    wav = model.vocode(mel, f0, n_made, options.seed, DECODED_CORRECTIONS)[0, :n_out].numpy()
     levelled = set_level(wav, min(TARGET_LEVEL, MAX_GAIN * active_level(wav)))
+    if options.watermark:
+        levelled = mark(levelled, model.sample_rate)
     kept = n_frames(n_out, model.mel_config.hop_length)
     f0, mel = f0[:, :kept].cpu(), mel[..., :kept].cpu()
     return Speech(torch.from_numpy(levelled), f0, mel, replace(units, n_samples=n), math.exp(log_f0_statistics(f0[0])[0]))
