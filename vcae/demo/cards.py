@@ -144,7 +144,8 @@ def sample_file(studio: Studio, key: str) -> Path | None:
         model = studio.model()
         voice = load_voice(voice_file, model)
         if kind == "seed":
-            spoken = convert(model, read_upload(clip("source.flac"), "the clip", math.inf), voice, ConvertOptions())
+            options = ConvertOptions(rate=model.sample_rate)
+            spoken = convert(model, read_upload(clip("source.flac"), "the clip", math.inf), voice, options)
             write_sound(path, Sound(spoken.wav.numpy()[: round(SAMPLE_S * model.sample_rate)], model.sample_rate), "")
         else:
             write_sound(path, voice_sample(model, voice, name, SAMPLE_S), "")
