@@ -9,6 +9,7 @@ from vcae.errors import ConfigError
 
 LOUDNESS = ("source", "flat")
 AUTO = "auto"
+CHANNELS = ("keep", "mono", "separate")
 MIN_RATE, MAX_RATE = 8000, 192000
 DURATIONS = ("auto", "file", "predicted")
 MAX_BABBLE_S = 600.0
@@ -81,6 +82,8 @@ class ConvertOptions:
         denoise: Denoise the source first: True, False, or `auto`, which does if it is noisy. References are denoised when they are
             measured, see `measure_voice`.
         rate: Sample rate of the result in Hz; None for that of the source, and at least the model's.
+        channels: `keep` converts the mix of the channels and places the result among them as the source's voice was, `mono` leaves it mono,
+            `separate` converts each channel by itself, for recordings with a speaker on each.
 
     Raises:
         ConfigError: For a value that is not allowed.
@@ -92,6 +95,7 @@ class ConvertOptions:
     seed: int = 0
     denoise: bool | str = AUTO
     rate: int | None = None
+    channels: str = "keep"
 
     def __post_init__(self) -> None:
         parse_pitch(self.pitch)
@@ -102,6 +106,8 @@ class ConvertOptions:
         if self.denoise != AUTO and not isinstance(self.denoise, bool):
             raise ConfigError(f"denoise is {self.denoise!r}; allowed are True, False and {AUTO}")
         check_rate(self.rate)
+        if self.channels not in CHANNELS:
+            raise ConfigError(f"channels is {self.channels!r}; allowed are {', '.join(CHANNELS)}")
 
 
 @dataclass(frozen=True)

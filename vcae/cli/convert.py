@@ -27,6 +27,14 @@ class Loudness(str, Enum):
     flat = "flat"
 
 
+class Channels(str, Enum):
+    """Channels of the result."""
+
+    keep = "keep"
+    mono = "mono"
+    separate = "separate"
+
+
 class Engine(str, Enum):
     """Engines for many conversions."""
 
@@ -89,6 +97,14 @@ def convert(
         ),
     ] = None,
     rate: RateOption = None,
+    channels: Annotated[
+        Channels,
+        typer.Option(
+            metavar=choices(Channels),
+            help="keep: the mix is converted and placed as the source's voice was; mono; separate: each channel by itself.",
+        ),
+    ] = Channels.keep,
+    mono: Annotated[bool, typer.Option("--mono", help="The same as --channels mono.")] = False,
     device: DeviceOption = Device.auto,
     seed: SeedOption = 0,
     checkpoint: CheckpointOption = "default",
@@ -108,7 +124,10 @@ def convert(
 
     Example: vcae convert talk.mp3 --speaker friend.wav -o talk-as-friend.wav
     """
-    options = ConvertOptions(pitch, strength, loudness.value, seed, AUTO if denoise is None else denoise, rate)
+    if mono and channels == Channels.separate:
+        raise ConfigError("--mono and --channels separate contradict each other; give one of the two")
+    kept = Channels.mono.value if mono else channels.value
+    options = ConvertOptions(pitch, strength, loudness.value, seed, AUTO if denoise is None else denoise, rate, kept)
     tell_ignored(match=match, detail=detail)
     voices = tuple(speaker or ())
     if not voices and not is_table(sources):

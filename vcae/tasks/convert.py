@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vcae.audio.f0 import log_f0_statistics
-from vcae.audio.loudness import LevelMeter, follow_envelope_sections, set_level_sections
+from vcae.audio.io import MAX_CHANNELS, resample_blocks
+from vcae.audio.loudness import SILENCE_LEVEL, LevelMeter, follow_envelope_sections, set_level_sections
 from vcae.audio.output_rate import OutputRate, change_rate
+from vcae.audio.placement import Taker, place
 from vcae.audio.sections import SectionRunner, Sections, StoredSections
 from vcae.engine.denoise import shared_cleaner
 from vcae.engine.engine import DECODED_CORRECTIONS, Engine
@@ -20,6 +22,8 @@ from vcae.engine.listening import (
     MIN_SOURCE_S,
     Analysis,
     MeasuredSource,
+    MultichannelSource,
+    OneChannel,
     SectionedAnalysis,
     Source,
     analyse_sections,
@@ -41,7 +45,7 @@ class Conversion:
     """Result of a conversion.
 
     Attributes:
-        wav: (N,), at `sample_rate`.
+        wav: (N,), or (N, channels) if the source has several and they are not mixed, at `sample_rate`.
         sample_rate: Hz.
         f0: (1, T) the F0 that was synthesised, in Hz.
         mel: (1, n_mels, T) the mel that was synthesised.
@@ -66,8 +70,9 @@ class LongConversion:
     """Conversion whose sound is synthesised section by section during iteration.
 
     Attributes:
-        blocks: The sound, (n,) float32 each, at `sample_rate`; can be iterated over once.
+        blocks: The sound, (n,) or (n, channels) float32 each, at `sample_rate`; can be iterated over once.
         sample_rate: Hz.
+        channels: Number of channels.
         f0: As in `Conversion`, as are the other numbers.
         mel: The mel that is synthesised.
         duration_s: Length of the source in seconds.
@@ -75,6 +80,7 @@ class LongConversion:
 
     blocks: Iterator[np.ndarray]
     sample_rate: int
+    channels: int
     f0: Tensor
     mel: Sections
     source_f0_hz: float
@@ -86,7 +92,7 @@ class LongConversion:
 
 def convert(
     model: Engine,
-    source: Source,
+    source: MultichannelSource,
     voice: Voice,
     options: ConvertOptions | None = None,
     progress: Callable[[float], object] | None = None,
@@ -118,7 +124,7 @@ def convert(
 @torch.inference_mode()
 def convert_long(
     model: Engine,
-    source: Source,
+    source: MultichannelSource,
     voice: Voice,
     options: ConvertOptions | None = None,
     section_s: float = SECTION_S,
@@ -145,6 +151,9 @@ def convert_long(
         ConfigError: For a checkpoint without a speaker part.
     """
     options = options or ConvertOptions()
+    n_channels = source.channels if source.channels <= MAX_CHANNELS and options.channels != "mono" else 1
+    if n_channels > 1 and options.channels == "separate":
+        return _convert_separately(model, source, voice, options, section_s, progress)
     step = max(round(section_s * model.mel_config.frame_rate), 1)
     notify = progress or (lambda share: None)
     measured = MeasuredSource(source)
@@ -158,13 +167,16 @@ def convert_long(
     rate = output_rate(source.sample_rate, options.rate, model.sample_rate)
     blocks = _sound(model, mel, f0, heard, options, runner, notify)
     if rate != model.sample_rate:
-        change = OutputRate(
-            model.sample_rate, source.sample_rate, rate, None if denoised else measured.profile(), voice.bands, options.seed
-        )
+        levels = None if denoised else measured.profile()
+        change = OutputRate(model.sample_rate, source.sample_rate, rate, levels, voice.bands, options.seed)
         blocks = change_rate(change, blocks, (_cleaned(model, source, source.sample_rate) if denoised else source).blocks())
+    if n_channels > 1:
+        mix, channels = (resample_blocks(x, source.sample_rate, rate) for x in (source.blocks(), source.channel_blocks()))
+        blocks = place(blocks, mix, channels, rate, n_channels)
     return LongConversion(
         blocks,
         rate,
+        n_channels,
         f0.cpu(),
         mel,
         math.exp(log_f0_statistics(heard.f0[0])[0]),
@@ -173,6 +185,49 @@ def convert_long(
         denoised,
         heard.duration_s,
     )
+
+
+def _convert_separately(
+    model: Engine,
+    source: MultichannelSource,
+    voice: Voice,
+    options: ConvertOptions,
+    section_s: float,
+    progress: Callable[[float], object] | None,
+) -> LongConversion:
+    """Convert each channel by itself; silent ones stay silent. The numbers and the mel are those of the loudest channel."""
+    meters = [LevelMeter(source.sample_rate) for _ in range(source.channels)]
+    for block in source.channel_blocks():
+        for meter, samples in zip(meters, block.T, strict=True):
+            meter.add(samples)
+    levels = [meter.level() for meter in meters]
+    loudest = int(np.argmax(levels))
+    shares = dict[int, float]()
+
+    def part(index: int) -> Callable[[float], object]:
+        def notify(share: float) -> None:
+            shares[index] = share
+            if progress is not None:
+                progress(sum(shares.values()) / len(active))
+
+        return notify
+
+    active = [index for index, level in enumerate(levels) if level >= SILENCE_LEVEL or index == loudest]
+    alone = replace(options, channels="mono")
+    made = {n: convert_long(model, OneChannel(source, n), voice, alone, section_s, part(n)) for n in active}
+    first = made[loudest]
+    takers = {n: Taker(done.blocks) for n, done in made.items() if n != loudest}
+
+    def joined() -> Iterator[np.ndarray]:
+        for block in first.blocks:
+            columns = [np.zeros(len(block), np.float32)] * source.channels
+            columns[loudest] = block
+            for n, taker in takers.items():
+                columns[n] = taker(len(block))
+            yield np.stack(columns, axis=1)
+
+    denoised = any(done.denoised for done in made.values())
+    return replace(first, blocks=joined(), channels=source.channels, denoised=denoised)
 
 
 def _analyse(model: Engine, source: Source, step: int, denoise: bool | str) -> tuple[SectionedAnalysis, SectionRunner, bool]:

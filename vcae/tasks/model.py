@@ -135,6 +135,7 @@ class Model(Engine):
         seed: int = 0,
         denoise: bool | str = AUTO,
         rate: int | None = None,
+        channels: str = "keep",
         **removed: Any,
     ) -> Sound:
         """Convert `wav` to the voice of `reference`.
@@ -150,10 +151,12 @@ class Model(Engine):
             seed: Seed of the vocoder's noise.
             denoise: Denoise source and clips first: True, False, or `auto`, which denoises a noisy source only.
             rate: Sample rate of the result in Hz; None for that of the source, and at least the model's.
+            channels: `keep` places the converted mix of the channels among them as the source's voice was, `mono` leaves it mono, `separate`
+                converts each channel by itself.
             removed: `match` and `detail` are accepted until version 0.3, without effect.
 
         Returns:
-            The sound, as long as the source; `save(path)` writes it.
+            The sound, (N,) or (N, channels), as long as the source; `save(path)` writes it.
 
         Raises:
             AudioError: For unusable audio.
@@ -161,11 +164,19 @@ class Model(Engine):
             CheckpointError: For a voice that another checkpoint measured and that has no recordings to measure again.
         """
         warn_of_ignored(removed, ("match", "detail"), "convert")
-        given = {"pitch": pitch, "strength": strength, "loudness": loudness, "seed": seed, "denoise": denoise, "rate": rate}
+        given = {
+            "pitch": pitch,
+            "strength": strength,
+            "loudness": loudness,
+            "seed": seed,
+            "denoise": denoise,
+            "rate": rate,
+            "channels": channels,
+        }
         chosen = from_dict(ConvertOptions, given, "convert")
         if reference is None:
             raise ConfigError("reference is None; give a clip of the target voice, or a voice from model.voice(...)")
-        source = as_sound(wav, sample_rate, "source")
+        source = as_sound(wav, sample_rate, "source", mixed=False)
         if not isinstance(reference, Voice):
             reference = self.voice(reference, reference_sample_rate or sample_rate, denoise is True)
         made = convert(self, source, fit_voice(self, reference), chosen)
