@@ -682,11 +682,18 @@ def test_anomaly(visit, tmp_path):
     visitor.upload("anomaly-others", CLIPS / "source.flac", tmp_path / "clicks.wav")
     visitor.page.click("#anomaly-score")
     visitor.page.wait_for_selector("#anomaly-results table", timeout=WAIT_MS)
-    rows = visitor.page.locator("#anomaly-results tbody tr")
+    rows = visitor.page.locator("#anomaly-results table").first.locator("tbody tr")
     cells = [rows.nth(n).locator("td").all_inner_texts() for n in range(2)]
-    assert [row[0] for row in cells] == ["source.flac", "clicks.wav"]
-    assert float(cells[1][2]) > float(cells[0][2])
-    assert "click" in cells[1][4]
+    # The highest score first, and no verdict without a threshold.
+    assert [row[0] for row in cells] == ["clicks.wav", "source.flac"]
+    assert [row[1] for row in cells] == ["no threshold", "no threshold"]
+    assert float(cells[0][2]) > float(cells[1][2])
+    assert "click" in cells[0][4]
+    set_number(visitor, "anomaly-alarms", 5)
+    rows.first.get_by_text("anomalous").wait_for(timeout=WAIT_MS)
+    assert rows.nth(1).locator("td").nth(1).inner_text() == "normal"
+    with urllib.request.urlopen(f"{server_of(visitor)}/{rows.first.locator('button').get_attribute('data-src')}") as answer:
+        assert answer.read(4) == b"RIFF"
     assert visitor.page.locator("#anomaly-results img").count() == 2
     from vcae import Detector
 

@@ -507,3 +507,28 @@ def test_translations_are_of_texts_that_the_page_has():
             words = part.strip(" .·:")
             lower = words[:1].lower() + words[1:]
             assert words in sources or lower in sources or text in gradio_own, (text, words)
+
+
+def test_scores_are_sorted_and_verdicts_follow_the_slider():
+    from vcae.demo.anomaly import ALARMS, Judged, Row, judged_html, unique_names
+
+    rows = tuple(Row(name, score, 0.1, "-", f"/x/{name}", "") for name, score in (("a<b>.wav", 3.0), ("c.wav", 1.0)))
+    made = Judged(rows, None, {each: 10 / each for each in ALARMS})
+    silent = judged_html(made, 0)
+    assert silent.count("<td>no threshold</td>") == 2
+    assert "a&lt;b&gt;.wav" in silent
+    told = judged_html(made, 5.0)
+    assert (told.count("<td>anomalous</td>"), told.count("<td>normal</td>")) == (1, 1)
+    # At ten alarms in a hundred both are anomalous, at five one is.
+    assert "<td>10</td><td>1</td><td>2</td>" in told
+    assert "<td>5</td><td>2</td><td>1</td>" in told
+    assert judged_html(Judged(rows, 2.0, made.thresholds), 0).count("<td>anomalous</td>") == 1
+    assert unique_names(["/p/a.wav", "/q/a.wav", "/q/b.wav"]) == ["a.wav (1)", "a.wav (2)", "b.wav"]
+
+
+def test_the_anomaly_example_is_one_machine_and_others(tmp_path):
+    from vcae.demo.anomaly import EXAMPLE_S, N_NORMAL, write_example
+
+    normal, others = write_example(tmp_path)
+    assert (len(normal), [path.stem for path in others]) == (N_NORMAL, ["normal", "knocking", "another"])
+    assert all(read_sound(path).duration_s == pytest.approx(EXAMPLE_S) for path in (*normal, *others))

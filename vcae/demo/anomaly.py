@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import html
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import gradio as gr
+import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from vcae import AnomalyConfig, CheckpointError, ConfigError, DataError, Detector, resample
-from vcae.anomaly.detector import Threshold
+from vcae import AnomalyConfig, CheckpointError, ConfigError, DataError, Detector, Sound, resample, write_sound
 from vcae.anomaly.locate import locate
 from vcae.anomaly.plot import draw_anomaly
+from vcae.anomaly.synthetic import SAMPLE_RATE, synthesize
+from vcae.demo.cards import ICON
 from vcae.demo.limits import MAX_FILES, read_uploads
 from vcae.demo.pictures import figure_html, note_html, table_html
 from vcae.demo.studio import Studio, session_of, shows_errors
@@ -24,7 +29,54 @@ MAX_PLACES = 3
 # Largest sizes of the networks in an uploaded detector.
 MOST = {"width": 1024, "code": 256, "n_blocks": 16, "folds": 20, "context": 63}
 MOST_MEL = {"n_fft": 8192, "n_mels": 512, "sample_rate": 192000}
-HEAD = ("Recording", "Verdict", "Score", "Normal ones as high (p)", "Stands out")
+HEAD = ("Recording", "Verdict", "Score", "Normal ones as high (p)", "Stands out", "Play")
+# Largest number of alarms in 100 normal recordings that the slider offers, and its step.
+MAX_ALARMS, ALARM_STEP = 20.0, 0.5
+# Rows of the table of alarms.
+ALARMS = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
+# Seconds of the example's sounds, and their seeds: those of one sound are normal.
+EXAMPLE_S, NORMAL_SEED, OTHER_SEED = 4.0, 5, 11
+N_NORMAL = 5
+
+
+@dataclass(frozen=True)
+class Row:
+    """Score of a recording.
+
+    Attributes:
+        name: Name; with its number if several recordings have it, as browsers do not tell folders.
+        score: Score; higher is less normal.
+        p_value: Fraction of normal recordings with a score as high.
+        places: Where it differs, in words.
+        source: The recording's file.
+        picture: HTML of its picture; empty if it was not drawn.
+    """
+
+    name: str
+    score: float
+    p_value: float
+    places: str
+    source: str
+    picture: str
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Scores of recordings, from the highest, and what is needed to choose a threshold.
+
+    Attributes:
+        rows: Scores.
+        own: The detector's own threshold; None if it has none.
+        thresholds: Threshold for each number of alarms in 100 normal recordings that the slider offers.
+    """
+
+    rows: tuple[Row, ...]
+    own: float | None
+    thresholds: Mapping[float, float]
+
+    def threshold(self, alarms: float) -> float | None:
+        """Return the threshold for a position of the slider; at 0 it is the detector's own, or None."""
+        return self.thresholds[alarms] if alarms else self.own
 
 
 def build(studio: Studio) -> None:
@@ -51,15 +103,27 @@ def build(studio: Studio) -> None:
             label="Detector (.safetensors), from here or from `vcae anomaly fit`", height=170, elem_id="anomaly-file"
         )
     with gr.Row(elem_classes="vcae-actions"):
+        example = gr.Button("Try an example", elem_id="anomaly-example", scale=1)
         stop = gr.Button("Stop", elem_id="anomaly-stop", elem_classes="vcae-stop", scale=0, min_width=140)
         download = gr.DownloadButton("Download the detector", visible=False, elem_id="anomaly-download", scale=1)
     status = gr.HTML(
-        note_html(f"Recordings of one kind, {limits.total_seconds:g} s together at most."),
+        note_html("Recordings of one kind: a machine, a room, a voice."),
         padding=False,
         elem_id="anomaly-status",
         elem_classes="vcae-status",
     )
-    results = gr.HTML(padding=False, elem_id="anomaly-results")
+    judged = gr.State(None, time_to_live=60 * limits.minutes * 4)
+    with gr.Column(visible=False, elem_id="anomaly-found") as found:
+        alarms = gr.Slider(
+            0,
+            MAX_ALARMS,
+            0,
+            step=ALARM_STEP,
+            label="Of 100 normal recordings, this many may raise an alarm",
+            info="More alarms miss fewer anomalies. At 0 the detector's own threshold counts, and without one there is no verdict.",
+            elem_id="anomaly-alarms",
+        )
+        results = gr.HTML(padding=False, elem_id="anomaly-results")
 
     @shows_errors(studio, status)
     def fit_work(normal: list[str] | None, request: gr.Request, progress: Any = gr.Progress()) -> list[Any]:  # noqa: B008
@@ -89,24 +153,30 @@ def build(studio: Studio) -> None:
         with studio.job(session_of(request)) as check:
             detector = _detector(studio, file, fitted)
             sounds = _read(studio, others or [], "the recordings to judge", detector.config.mel.sample_rate)
-            at = detector.decide()
-            rows: list[tuple[str, ...]] = []
-            pictures: list[str] = []
+            rows: list[Row] = []
             for n, (name, wav) in enumerate(sounds):
                 check()
                 progress(n / len(sounds), desc=f"judging {n + 1} of {len(sounds)}")
-                row, picture = _judge(studio, detector, name, wav, at, len(pictures) < MAX_PICTURES)
-                rows.append(row)
-                pictures += picture
-        if at.chosen:
-            said = (
-                f"Judged {len(rows)}: {sum(row[1] == 'anomalous' for row in rows)} anomalous, by a threshold of {at.value:.3g}."
-            )
+                rows.append(_judge(studio, detector, name, wav, (others or [])[n], n < MAX_PICTURES))
+            own = detector.decide()
+            steps = np.arange(ALARM_STEP, MAX_ALARMS + ALARM_STEP / 2, ALARM_STEP)
+            thresholds = {float(step): detector.score_at(float(step) / 100) for step in steps}
+            made = Judged(tuple(sorted(rows, key=lambda row: -row.score)), own.value if own.chosen else None, thresholds)
+        said = f"Scored {len(rows)}."
+        if own.chosen:
+            said += f" The detector's own threshold is {own.value:.3g}."
         else:
-            said = f"Scored {len(rows)}. This detector has no threshold, so there are no verdicts; vcae anomaly threshold chooses one."
-        if len(pictures) < len(rows):
-            said += f" The first {len(pictures)} are drawn."
-        return [note_html(said, "done"), table_html(HEAD, rows) + "".join(pictures)]
+            said += " This detector has no threshold of its own; choose how many alarms you accept."
+        if len(rows) > MAX_PICTURES:
+            said += f" The first {MAX_PICTURES} are drawn."
+        return [note_html(said, "done"), gr.update(visible=True), 0, judged_html(made, 0), made]
+
+    def choose(made: Judged | None, alarms: float) -> str:
+        return "" if made is None else judged_html(made, alarms)
+
+    def example_files() -> list[list[str]]:
+        folder = studio.new_file("example").parent
+        return [[str(path) for path in paths] for paths in write_example(folder)]
 
     def stop_work(request: gr.Request) -> str:
         studio.stop(session_of(request))
@@ -119,9 +189,20 @@ def build(studio: Studio) -> None:
         "api_visibility": "private",
     }
     fitting = fit.click(fit_work, normal, [status, download, fitted, file], **options)
-    scoring = score.click(score_work, [others, file, fitted], [status, results], **options)
+    scoring = score.click(score_work, [others, file, fitted], [status, found, alarms, results, judged], **options)
+    quick: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
+    alarms.change(choose, [judged, alarms], results, **quick)
+    filled = example.click(example_files, None, [normal, others], **quick)
+    learned = filled.then(fit_work, normal, [status, download, fitted, file], **options)
+    judging = learned.then(score_work, [others, file, fitted], [status, found, alarms, results, judged], **options)
     stop.click(
-        stop_work, None, status, cancels=[fitting, scoring], queue=False, api_visibility="private", show_progress="hidden"
+        stop_work,
+        None,
+        status,
+        cancels=[fitting, scoring, learned, judging],
+        queue=False,
+        api_visibility="private",
+        show_progress="hidden",
     )
 
 
@@ -131,7 +212,14 @@ def _read(studio: Studio, paths: Sequence[str], what: str, sample_rate: int) -> 
         raise DataError(f"{what} are missing; upload some")
     limits = studio.limits
     sounds = read_uploads(paths, what, MAX_FILES, limits.seconds, limits.total_seconds)
-    return [(Path(path).name, resample(s.wav, s.sample_rate, sample_rate)) for path, s in zip(paths, sounds, strict=True)]
+    wavs = [resample(sound.wav, sound.sample_rate, sample_rate) for sound in sounds]
+    return list(zip(unique_names(paths), wavs, strict=True))
+
+
+def unique_names(paths: Sequence[str]) -> list[str]:
+    """Return the names of files; of those with the same name, also the position in the list."""
+    names = [Path(path).name for path in paths]
+    return [f"{name} ({n})" if names.count(name) > 1 else name for n, name in enumerate(names, 1)]
 
 
 def _detector(studio: Studio, file: str | None, fitted: str) -> Detector:
@@ -167,19 +255,61 @@ def _percent(share: float) -> str:
     return "under 0.1 %" if share < 0.001 else f"{100 * share:.1f} %"
 
 
-def _judge(
-    studio: Studio, detector: Detector, name: str, wav: Any, threshold: Threshold, draw: bool
-) -> tuple[tuple[str, ...], list[str]]:
-    """Return a recording's row of the table, and its picture if `draw` is set."""
+def _judge(studio: Studio, detector: Detector, name: str, wav: Any, source: str, draw: bool) -> Row:
+    """Return the score of a recording, with its picture if `draw` is set."""
     found = detector.score(wav, detector.config.mel.sample_rate)
     spots = locate(wav, detector.config.mel.sample_rate, found.frame_scores, found.hop_s, limits=detector.limits)
     where = ", ".join(f"{spot.kind} at {spot.time_s:.1f} s" for spot in spots[:MAX_PLACES]) or "-"
-    verdict = {True: "anomalous", False: "normal", None: "no threshold"}[threshold.verdict(found.score)]
-    row = (name, verdict, f"{found.score:.2f}", _percent(found.p_value), where)
-    if not draw:
-        return row, []
-    path = studio.new_file("picture.png")
-    draw_anomaly(path, found, detector.config.mel, name, [(spot.start_s, spot.end_s) for spot in spots])
-    picture = figure_html(path.read_bytes(), f"Mel, reconstruction, error and score over time of {name}: {verdict}", card=True)
-    studio.forget(path)
-    return row, [picture]
+    picture = ""
+    if draw:
+        path = studio.new_file("picture.png")
+        draw_anomaly(path, found, detector.config.mel, name, [(spot.start_s, spot.end_s) for spot in spots])
+        picture = figure_html(path.read_bytes(), f"Mel, reconstruction, error and score over time of {name}", card=True)
+        studio.forget(path)
+    return Row(name, found.score, found.p_value, where, source, picture)
+
+
+def judged_html(made: Judged, alarms: float) -> str:
+    """Return the HTML of the scores, of the verdicts for a number of alarms, and of the table of alarms."""
+    at = made.threshold(alarms)
+    body = "".join(_row_html(row, at) for row in made.rows)
+    head = "".join(f"<th scope='col'>{cell}</th>" for cell in HEAD)
+    table = f'<div class="vcae-table" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    rows = [
+        (f"{each:g}", f"{made.thresholds[each]:.3g}", str(sum(row.score >= made.thresholds[each] for row in made.rows)))
+        for each in ALARMS
+    ]
+    costs = table_html(("Alarms in 100 normal ones", "Threshold", f"Of these {len(made.rows)}, anomalous"), rows)
+    return table + f"<h4>What a threshold costs</h4>{costs}" + "".join(row.picture for row in made.rows)
+
+
+def _row_html(row: Row, at: float | None) -> str:
+    verdict = "no threshold" if at is None else "anomalous" if row.score >= at else "normal"
+    cells = (row.name, verdict, f"{row.score:.2f}", _percent(row.p_value), row.places)
+    shown = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
+    address = html.escape(f"gradio_api/file={quote(row.source)}")
+    name = html.escape(row.name)
+    play = f'<button type="button" class="vcae-voice-play" aria-pressed="false" aria-label="Play {name}" data-src="{address}">{ICON}</button>'
+    return f"<tr>{shown}<td>{play}</td></tr>"
+
+
+def write_example(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Write synthetic sounds into a folder: those of one machine, and one of it and two of another to judge.
+
+    Returns:
+        Files of normal recordings, and of recordings to judge.
+    """
+    rng = np.random.default_rng(0)
+    normal = synthesize(NORMAL_SEED, EXAMPLE_S * (N_NORMAL + 1))
+    step = len(normal) // (N_NORMAL + 1)
+    pieces = [normal[n * step : (n + 1) * step] for n in range(N_NORMAL + 1)]
+    knocking = pieces[-1].copy()
+    knocking[rng.integers(0, step, 12)] += 0.9
+    others = {"normal": pieces[-1], "knocking": np.clip(knocking, -1, 1), "another": synthesize(OTHER_SEED, EXAMPLE_S)}
+    learned = [_write(folder / f"machine-{n}.wav", wav) for n, wav in enumerate(pieces[:-1], 1)]
+    return learned, [_write(folder / f"{name}.wav", wav) for name, wav in others.items()]
+
+
+def _write(path: Path, wav: np.ndarray) -> Path:
+    write_sound(path, Sound(wav.astype(np.float32), SAMPLE_RATE), "")
+    return path
