@@ -55,7 +55,7 @@ def main() -> None:
                 page.wait_for_timeout(500)
                 delay, lost = map(int, re.search(r"Delay (\d+) ms, gaps in the sound: (\d+)", told.inner_text()).groups())
                 delays.append(delay)
-                levels.append(page.locator(".vcae-levels meter").nth(1).evaluate("meter => meter.value"))
+                levels.append(page.locator(".vcae-levels [role=meter]").nth(1).evaluate("meter => Number(meter.ariaValueNow)"))
                 gaps = lost
             browser.close()
     finally:

@@ -185,14 +185,15 @@ def shelf_html(studio: Studio, visitor: Mapping[str, str], chosen: str = "", sta
         visitor: Voices of the visitor.
         chosen: Key of the chosen card; the first bundled one if it is not there.
         status: Id of the place whose error goes when another voice is chosen.
-        group: Prefix of ids.
+        group: Prefix of ids; only the shelf `voice` has a card for a new voice.
     """
     cards = all_cards(studio, visitor)
-    if chosen not in {NEW, *(card.key for card in cards)}:
+    if chosen not in {NEW if group == "voice" else "", *(card.key for card in cards)} or not chosen:
         chosen = "clip:reference"
     shown = "".join(_card_html(card, card.key == chosen, group, _sample_url(card, visitor)) for card in cards)
-    new = Card(NEW, "New voice", math.nan, "from your clip")
-    shown += _card_html(new, chosen == NEW, group, "")
+    if group == "voice":
+        new = Card(NEW, "New voice", math.nan, "from your clip")
+        shown += _card_html(new, chosen == NEW, group, "")
     return (
         f'<vcae-shelf class="vcae-shelf" role="radiogroup" aria-label="Voices" data-status="{status}" '
         f'chosen="{html.escape(chosen)}">{shown}</vcae-shelf>'

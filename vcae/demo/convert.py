@@ -96,10 +96,6 @@ def _layout(studio: Studio) -> _Parts:
                     save = gr.Button("Keep this voice", scale=1, min_width=130, elem_id="new-save")
     with gr.Accordion("Settings", open=False, elem_id="convert-settings"):
         chosen = _settings()
-    with gr.Accordion("Several recordings at once", open=False, elem_id="many"):
-        several = gr.File(file_count="multiple", label="Recordings", height=150, elem_id="many-sources")
-        go_many = gr.Button("Convert all", elem_id="many-go")
-        many = gr.HTML(padding=False, elem_id="many-results")
     with gr.Row(elem_classes="vcae-actions"):
         go = gr.Button("Convert", variant="primary", elem_id="convert", scale=3)
         example = gr.Button("Try an example", elem_id="example", scale=2)
@@ -119,6 +115,10 @@ def _layout(studio: Studio) -> _Parts:
             ]
         with gr.Accordion("Picture", open=False, elem_id="drawing") as drawing:
             pictures = gr.HTML(padding=False, elem_id="pictures")
+    with gr.Accordion("Several recordings at once", open=False, elem_id="many"):
+        several = gr.File(file_count="multiple", label="Recordings", height=150, elem_id="many-sources")
+        go_many = gr.Button("Convert all", elem_id="many-go")
+        many = gr.HTML(padding=False, elem_id="many-results")
     return _Parts(
         source,
         card,
