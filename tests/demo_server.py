@@ -20,6 +20,9 @@ ARGUMENTS = [
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
 START_S = 90.0
+# Proxies that answer nobody: a server that asked them would fail.
+DEAD_PROXIES = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "all_proxy": "socks5://127.0.0.1:9"}
+DEAD_PROXIES |= {name.upper(): value for name, value in DEAD_PROXIES.items()}
 
 
 def find_chromium():

@@ -15,7 +15,7 @@ import torch
 
 import vcae
 from tests.conftest import CLIPS, ROOT
-from tests.demo_server import ARGUMENTS, find_chromium, serving
+from tests.demo_server import ARGUMENTS, DEAD_PROXIES, find_chromium, serving
 from vcae import Sound, compress, decompress
 from vcae.audio.f0 import estimate_f0
 from vcae.audio.io import read_comment
@@ -34,8 +34,10 @@ LAB = ("Units", "Codec", "Generate", "Features", "Anomaly")
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("demo"), "--public") as running:
+    """The page's server, which asks no proxies, and ends in order."""
+    with serving(tmp_path_factory.mktemp("demo"), "--public", more=DEAD_PROXIES) as running:
         yield running
+        assert running.stop() == 0
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ import torch
 
 import vcae
 from tests.conftest import CLIPS
+from tests.forked import python
 from vcae.audio.f0 import estimate_f0
 from vcae.audio.loudness import active_level
 from vcae.audio.pcm import PcmReader, QuickResampler, to_pcm, wav_header
@@ -181,7 +182,7 @@ def test_what_is_no_stream(data, message):
 
 
 def _stream(*args, stdin):
-    command = [sys.executable, "-m", "vcae", "stream", "-s", REFERENCE, *args]
+    command = [*python(), "-m", "vcae", "stream", "-s", REFERENCE, *args]
     return subprocess.run(command, input=stdin, capture_output=True)
 
 

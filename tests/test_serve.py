@@ -17,7 +17,8 @@ import soundfile
 
 import vcae
 from tests.conftest import CLIPS, ROOT
-from tests.demo_server import serving
+from tests.demo_server import DEAD_PROXIES, serving
+from tests.forked import python
 from vcae import compress, decompress
 
 pytest.importorskip("gradio", reason="gradio is not installed: pip install 'vcae[demo]'")
@@ -67,7 +68,7 @@ def test_convert(client):
 def test_the_service_equals_the_command(client, tmp_path):
     out = tmp_path / "out.wav"
     words = ["convert", CLIPS / "source.flac", "-s", CLIPS / "reference.flac", "-o", out, "--pitch", "2", "--device", "cpu"]
-    subprocess.run([sys.executable, "-m", "vcae", *map(str, words)], check=True, capture_output=True, cwd=ROOT)
+    subprocess.run([*python(), "-m", "vcae", *map(str, words)], check=True, capture_output=True, cwd=ROOT)
     got = client.predict(clip("source"), [clip("reference")], pitch="2", api_name="/convert")
     difference = soundfile.read(out)[0] - soundfile.read(got)[0]
     assert np.abs(difference).max() < 1e-3
@@ -268,9 +269,16 @@ def _environment(tmp_path):
     return os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
 
 
-def test_old_files_are_removed_while_it_runs(tmp_path):
-    with serving(tmp_path, "--keep-minutes", 0.05, command="serve") as running:
-        client = gradio_client.Client(running.url, verbose=False, download_files=str(tmp_path / "got"))
+def test_passwords_proxies_and_old_files(tmp_path):
+    """One server for three: who has no password is refused; proxies are not asked, neither by gradio's own request to its server nor, one for
+    SOCKS, by its import; and old files are removed while it runs.
+    """
+    arguments = ("--auth", "ann:secret", "--keep-minutes", 0.05)
+    with serving(tmp_path, *arguments, command="serve", more=DEAD_PROXIES) as running:
+        assert get(f"{running.url}/config")[0] == 401
+        assert get(f"{running.url}/gradio_api/upload", b"", {"Content-Type": "text/plain"})[0] in (401, 411)
+        client = gradio_client.Client(running.url, auth=("ann", "secret"), verbose=False, download_files=str(tmp_path / "got"))
+        assert client.predict(api_name="/limits")["seconds"] == 180
         client.predict(clip("source"), [clip("reference")], api_name="/convert")
         (root,) = tmp_path.glob("vcae-demo-*")
         deadline = time.monotonic() + 40
@@ -279,26 +287,6 @@ def test_old_files_are_removed_while_it_runs(tmp_path):
         assert [p for p in root.rglob("*") if p.is_file()] == []
         assert running.stop() == 0
     assert not list(tmp_path.glob("vcae-demo-*"))
-
-
-@pytest.mark.parametrize("command", ["demo", "serve"])
-def test_proxies_are_not_asked(tmp_path, command):
-    """Gradio's own request to its server went to the proxy, and one for SOCKS stopped its import."""
-    dead = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "all_proxy": "socks5://127.0.0.1:9"}
-    dead |= {name.upper(): value for name, value in dead.items()}
-    with serving(tmp_path, command=command, more=dead) as running:
-        if command == "serve":
-            client = gradio_client.Client(running.url, verbose=False)
-            assert client.predict(api_name="/limits")["seconds"] == 180
-        assert running.stop() == 0
-
-
-def test_auth(tmp_path):
-    with serving(tmp_path, "--auth", "ann:secret", command="serve") as running:
-        assert get(f"{running.url}/config")[0] == 401
-        assert get(f"{running.url}/gradio_api/upload", b"", {"Content-Type": "text/plain"})[0] in (401, 411)
-        limits = gradio_client.Client(running.url, auth=("ann", "secret"), verbose=False).predict(api_name="/limits")
-        assert limits["seconds"] == 180
 
 
 @pytest.mark.parametrize(
