@@ -532,3 +532,19 @@ def test_the_anomaly_example_is_one_machine_and_others(tmp_path):
     normal, others = write_example(tmp_path)
     assert (len(normal), [path.stem for path in others]) == (N_NORMAL, ["normal", "knocking", "another"])
     assert all(read_sound(path).duration_s == pytest.approx(EXAMPLE_S) for path in (*normal, *others))
+
+
+def test_samples_need_the_pages_password():
+    from types import SimpleNamespace
+
+    from vcae.demo.served import signed_in
+
+    def request(auth, cookies):
+        app = SimpleNamespace(auth=auth, cookie_id="id", tokens={"good": "ann"})
+        return SimpleNamespace(app=app, cookies=cookies)
+
+    assert signed_in(request(None, {}))
+    assert signed_in(request({"ann": "x"}, {"access-token-id": "good"}))
+    assert signed_in(request({"ann": "x"}, {"access-token-unsecure-id": "good"}))
+    for cookies in ({}, {"access-token-id": "bad"}, {"access-token-other": "good"}):
+        assert not signed_in(request({"ann": "x"}, cookies))

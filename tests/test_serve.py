@@ -1,5 +1,6 @@
 """`vcae serve` as clients meet it: gradio's client, plain HTTP, refusals, and nothing left behind."""
 
+import base64
 import json
 import os
 import re
@@ -276,6 +277,10 @@ def test_passwords_proxies_and_old_files(tmp_path):
     arguments = ("--auth", "ann:secret", "--keep-minutes", 0.05)
     with serving(tmp_path, *arguments, command="serve", more=DEAD_PROXIES) as running:
         assert get(f"{running.url}/config")[0] == 401
+        basic = {"Authorization": "Basic " + base64.b64encode(b"ann:secret").decode()}
+        assert get(f"{running.url}/v1/voices")[0] == 401
+        assert get(f"{running.url}/v1/voices", headers={"Authorization": "Basic " + "YW5uOng="})[0] == 401
+        assert get(f"{running.url}/v1/voices", headers=basic)[0] == 200
         assert get(f"{running.url}/gradio_api/upload", b"", {"Content-Type": "text/plain"})[0] in (401, 411)
         client = gradio_client.Client(running.url, auth=("ann", "secret"), verbose=False, download_files=str(tmp_path / "got"))
         assert client.predict(api_name="/limits")["seconds"] == 180
