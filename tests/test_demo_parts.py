@@ -510,7 +510,7 @@ def test_translations_are_of_texts_that_the_page_has():
 
 
 def test_scores_are_sorted_and_verdicts_follow_the_slider():
-    from vcae.demo.anomaly import ALARMS, Judged, Row, judged_html, unique_names
+    from vcae.demo.anomaly_rows import ALARMS, Judged, Row, judged_html, unique_names
 
     rows = tuple(Row(name, score, 0.1, "-", f"/x/{name}", "") for name, score in (("a<b>.wav", 3.0), ("c.wav", 1.0)))
     made = Judged(rows, None, {each: 10 / each for each in ALARMS})
@@ -527,7 +527,7 @@ def test_scores_are_sorted_and_verdicts_follow_the_slider():
 
 
 def test_the_anomaly_example_is_one_machine_and_others(tmp_path):
-    from vcae.demo.anomaly import EXAMPLE_S, N_NORMAL, write_example
+    from vcae.demo.anomaly_rows import EXAMPLE_S, N_NORMAL, write_example
 
     normal, others = write_example(tmp_path)
     assert (len(normal), [path.stem for path in others]) == (N_NORMAL, ["normal", "knocking", "another"])

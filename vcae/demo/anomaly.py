@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import html
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import gradio as gr
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from vcae import AnomalyConfig, CheckpointError, ConfigError, DataError, Detector, Sound, resample, write_sound
+from vcae import AnomalyConfig, CheckpointError, ConfigError, DataError, Detector, resample
 from vcae.anomaly.locate import locate
 from vcae.anomaly.plot import draw_anomaly
-from vcae.anomaly.synthetic import SAMPLE_RATE, synthesize
-from vcae.demo.cards import ICON
+from vcae.demo.anomaly_rows import ALARM_STEP, MAX_ALARMS, Judged, Row, judged_html, unique_names, write_example
 from vcae.demo.limits import MAX_FILES, read_uploads
-from vcae.demo.pictures import figure_html, note_html, table_html
+from vcae.demo.pictures import figure_html, note_html
 from vcae.demo.studio import Studio, session_of, shows_errors
 
 # Most pictures per run; the table lists all recordings.
@@ -29,58 +26,29 @@ MAX_PLACES = 3
 # Largest sizes of the networks in an uploaded detector.
 MOST = {"width": 1024, "code": 256, "n_blocks": 16, "folds": 20, "context": 63}
 MOST_MEL = {"n_fft": 8192, "n_mels": 512, "sample_rate": 192000}
-HEAD = ("Recording", "Verdict", "Score", "Normal ones as high (p)", "Stands out", "Play")
-# Largest number of alarms in 100 normal recordings that the slider offers, and its step.
-MAX_ALARMS, ALARM_STEP = 20.0, 0.5
-# Rows of the table of alarms.
-ALARMS = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
-# Seconds of the example's sounds, and their seeds: those of one sound are normal.
-EXAMPLE_S, NORMAL_SEED, OTHER_SEED = 4.0, 5, 11
-N_NORMAL = 5
 
 
 @dataclass(frozen=True)
-class Row:
-    """Score of a recording.
+class _Parts:
+    """Components of the tab."""
 
-    Attributes:
-        name: Name; with its number if several recordings have it, as browsers do not tell folders.
-        score: Score; higher is less normal.
-        p_value: Fraction of normal recordings with a score as high.
-        places: Where it differs, in words.
-        source: The recording's file.
-        picture: HTML of its picture; empty if it was not drawn.
-    """
-
-    name: str
-    score: float
-    p_value: float
-    places: str
-    source: str
-    picture: str
-
-
-@dataclass(frozen=True)
-class Judged:
-    """Scores of recordings, from the highest, and what is needed to choose a threshold.
-
-    Attributes:
-        rows: Scores.
-        own: The detector's own threshold; None if it has none.
-        thresholds: Threshold for each number of alarms in 100 normal recordings that the slider offers.
-    """
-
-    rows: tuple[Row, ...]
-    own: float | None
-    thresholds: Mapping[float, float]
-
-    def threshold(self, alarms: float) -> float | None:
-        """Return the threshold for a position of the slider; at 0 it is the detector's own, or None."""
-        return self.thresholds[alarms] if alarms else self.own
+    fitted: gr.State
+    normal: gr.File
+    fit: gr.Button
+    others: gr.File
+    score: gr.Button
+    file: gr.File
+    example: gr.Button
+    stop: gr.Button
+    download: gr.DownloadButton
+    status: gr.HTML
+    judged: gr.State
+    found: gr.Column
+    alarms: gr.Slider
+    results: gr.HTML
 
 
-def build(studio: Studio) -> None:
-    """Add the tab's contents and its events."""
+def _layout(studio: Studio) -> _Parts:
     limits = studio.limits
     gr.Markdown(
         "Learn from normal recordings only - machines, rooms, voices - then see how much others differ from them, and where.",
@@ -124,8 +92,29 @@ def build(studio: Studio) -> None:
             elem_id="anomaly-alarms",
         )
         results = gr.HTML(padding=False, elem_id="anomaly-results")
+    return _Parts(
+        fitted,
+        normal,
+        fit,
+        others,
+        score,
+        file,
+        example,
+        stop,
+        download,
+        status,
+        judged,
+        found,
+        alarms,
+        results,
+    )
 
-    @shows_errors(studio, status)
+
+def build(studio: Studio) -> None:
+    """Add the tab's contents and its events."""
+    parts = _layout(studio)
+
+    @shows_errors(studio, parts.status)
     def fit_work(normal: list[str] | None, request: gr.Request, progress: Any = gr.Progress()) -> list[Any]:  # noqa: B008
         with studio.job(session_of(request)) as check:
             config = AnomalyConfig()
@@ -142,7 +131,7 @@ def build(studio: Studio) -> None:
         said = f"Learned from {len(wavs)} recordings, {detector.info['seconds']:.0f} s. Now give it recordings to judge."
         return [note_html(said, "done"), gr.update(value=str(path), visible=True), str(path), None]
 
-    @shows_errors(studio, status)
+    @shows_errors(studio, parts.status)
     def score_work(
         others: list[str] | None,
         file: str | None,
@@ -153,22 +142,7 @@ def build(studio: Studio) -> None:
         with studio.job(session_of(request)) as check:
             detector = _detector(studio, file, fitted)
             sounds = _read(studio, others or [], "the recordings to judge", detector.config.mel.sample_rate)
-            rows: list[Row] = []
-            for n, (name, wav) in enumerate(sounds):
-                check()
-                progress(n / len(sounds), desc=f"judging {n + 1} of {len(sounds)}")
-                rows.append(_judge(studio, detector, name, wav, (others or [])[n], n < MAX_PICTURES))
-            own = detector.decide()
-            steps = np.arange(ALARM_STEP, MAX_ALARMS + ALARM_STEP / 2, ALARM_STEP)
-            thresholds = {float(step): detector.score_at(float(step) / 100) for step in steps}
-            made = Judged(tuple(sorted(rows, key=lambda row: -row.score)), own.value if own.chosen else None, thresholds)
-        said = f"Scored {len(rows)}."
-        if own.chosen:
-            said += f" The detector's own threshold is {own.value:.3g}."
-        else:
-            said += " This detector has no threshold of its own; choose how many alarms you accept."
-        if len(rows) > MAX_PICTURES:
-            said += f" The first {MAX_PICTURES} are drawn."
+            made, said = _score_all(studio, detector, sounds, others or [], check, progress)
         return [note_html(said, "done"), gr.update(visible=True), 0, judged_html(made, 0), made]
 
     def choose(made: Judged | None, alarms: float) -> str:
@@ -183,27 +157,64 @@ def build(studio: Studio) -> None:
         return note_html("Stopped.")
 
     options: dict[str, Any] = {
-        "show_progress_on": status,
+        "show_progress_on": parts.status,
         "concurrency_id": "work",
-        "concurrency_limit": limits.jobs,
+        "concurrency_limit": studio.limits.jobs,
         "api_visibility": "private",
     }
-    fitting = fit.click(fit_work, normal, [status, download, fitted, file], **options)
-    scoring = score.click(score_work, [others, file, fitted], [status, found, alarms, results, judged], **options)
+    fitting = parts.fit.click(fit_work, parts.normal, [parts.status, parts.download, parts.fitted, parts.file], **options)
+    scoring = parts.score.click(
+        score_work,
+        [parts.others, parts.file, parts.fitted],
+        [parts.status, parts.found, parts.alarms, parts.results, parts.judged],
+        **options,
+    )
     quick: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
-    alarms.change(choose, [judged, alarms], results, **quick)
-    filled = example.click(example_files, None, [normal, others], **quick)
-    learned = filled.then(fit_work, normal, [status, download, fitted, file], **options)
-    judging = learned.then(score_work, [others, file, fitted], [status, found, alarms, results, judged], **options)
-    stop.click(
+    parts.alarms.change(choose, [parts.judged, parts.alarms], parts.results, **quick)
+    filled = parts.example.click(example_files, None, [parts.normal, parts.others], **quick)
+    learned = filled.then(fit_work, parts.normal, [parts.status, parts.download, parts.fitted, parts.file], **options)
+    judging = learned.then(
+        score_work,
+        [parts.others, parts.file, parts.fitted],
+        [parts.status, parts.found, parts.alarms, parts.results, parts.judged],
+        **options,
+    )
+    parts.stop.click(
         stop_work,
         None,
-        status,
+        parts.status,
         cancels=[fitting, scoring, learned, judging],
         queue=False,
         api_visibility="private",
         show_progress="hidden",
     )
+
+
+def _score_all(
+    studio: Studio,
+    detector: Detector,
+    sounds: Sequence[tuple[str, Any]],
+    sources: Sequence[str],
+    check: Callable[[], None],
+    progress: Any,
+) -> tuple[Judged, str]:
+    """Return the scores of recordings, and a sentence about them."""
+    rows: list[Row] = []
+    for n, (name, wav) in enumerate(sounds):
+        check()
+        progress(n / len(sounds), desc=f"judging {n + 1} of {len(sounds)}")
+        rows.append(_judge(studio, detector, name, wav, sources[n], n < MAX_PICTURES))
+    own = detector.decide()
+    steps = np.arange(ALARM_STEP, MAX_ALARMS + ALARM_STEP / 2, ALARM_STEP)
+    thresholds = {float(step): detector.score_at(float(step) / 100) for step in steps}
+    said = f"Scored {len(rows)}."
+    if own.chosen:
+        said += f" The detector's own threshold is {own.value:.3g}."
+    else:
+        said += " This detector has no threshold of its own; choose how many alarms you accept."
+    if len(rows) > MAX_PICTURES:
+        said += f" The first {MAX_PICTURES} are drawn."
+    return Judged(tuple(sorted(rows, key=lambda row: -row.score)), own.value if own.chosen else None, thresholds), said
 
 
 def _read(studio: Studio, paths: Sequence[str], what: str, sample_rate: int) -> list[tuple[str, Any]]:
@@ -214,12 +225,6 @@ def _read(studio: Studio, paths: Sequence[str], what: str, sample_rate: int) -> 
     sounds = read_uploads(paths, what, MAX_FILES, limits.seconds, limits.total_seconds)
     wavs = [resample(sound.wav, sound.sample_rate, sample_rate) for sound in sounds]
     return list(zip(unique_names(paths), wavs, strict=True))
-
-
-def unique_names(paths: Sequence[str]) -> list[str]:
-    """Return the names of files; of those with the same name, also the position in the list."""
-    names = [Path(path).name for path in paths]
-    return [f"{name} ({n})" if names.count(name) > 1 else name for n, name in enumerate(names, 1)]
 
 
 def _detector(studio: Studio, file: str | None, fitted: str) -> Detector:
@@ -251,10 +256,6 @@ def check_size(path: Path) -> None:
         )
 
 
-def _percent(share: float) -> str:
-    return "under 0.1 %" if share < 0.001 else f"{100 * share:.1f} %"
-
-
 def _judge(studio: Studio, detector: Detector, name: str, wav: Any, source: str, draw: bool) -> Row:
     """Return the score of a recording, with its picture if `draw` is set."""
     found = detector.score(wav, detector.config.mel.sample_rate)
@@ -267,49 +268,3 @@ def _judge(studio: Studio, detector: Detector, name: str, wav: Any, source: str,
         picture = figure_html(path.read_bytes(), f"Mel, reconstruction, error and score over time of {name}", card=True)
         studio.forget(path)
     return Row(name, found.score, found.p_value, where, source, picture)
-
-
-def judged_html(made: Judged, alarms: float) -> str:
-    """Return the HTML of the scores, of the verdicts for a number of alarms, and of the table of alarms."""
-    at = made.threshold(alarms)
-    body = "".join(_row_html(row, at) for row in made.rows)
-    head = "".join(f"<th scope='col'>{cell}</th>" for cell in HEAD)
-    table = f'<div class="vcae-table" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-    rows = [
-        (f"{each:g}", f"{made.thresholds[each]:.3g}", str(sum(row.score >= made.thresholds[each] for row in made.rows)))
-        for each in ALARMS
-    ]
-    costs = table_html(("Alarms in 100 normal ones", "Threshold", f"Of these {len(made.rows)}, anomalous"), rows)
-    return table + f"<h4>What a threshold costs</h4>{costs}" + "".join(row.picture for row in made.rows)
-
-
-def _row_html(row: Row, at: float | None) -> str:
-    verdict = "no threshold" if at is None else "anomalous" if row.score >= at else "normal"
-    cells = (row.name, verdict, f"{row.score:.2f}", _percent(row.p_value), row.places)
-    shown = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
-    address = html.escape(f"gradio_api/file={quote(row.source)}")
-    name = html.escape(row.name)
-    play = f'<button type="button" class="vcae-voice-play" aria-pressed="false" aria-label="Play {name}" data-src="{address}">{ICON}</button>'
-    return f"<tr>{shown}<td>{play}</td></tr>"
-
-
-def write_example(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Write synthetic sounds into a folder: those of one machine, and one of it and two of another to judge.
-
-    Returns:
-        Files of normal recordings, and of recordings to judge.
-    """
-    rng = np.random.default_rng(0)
-    normal = synthesize(NORMAL_SEED, EXAMPLE_S * (N_NORMAL + 1))
-    step = len(normal) // (N_NORMAL + 1)
-    pieces = [normal[n * step : (n + 1) * step] for n in range(N_NORMAL + 1)]
-    knocking = pieces[-1].copy()
-    knocking[rng.integers(0, step, 12)] += 0.9
-    others = {"normal": pieces[-1], "knocking": np.clip(knocking, -1, 1), "another": synthesize(OTHER_SEED, EXAMPLE_S)}
-    learned = [_write(folder / f"machine-{n}.wav", wav) for n, wav in enumerate(pieces[:-1], 1)]
-    return learned, [_write(folder / f"{name}.wav", wav) for name, wav in others.items()]
-
-
-def _write(path: Path, wav: np.ndarray) -> Path:
-    write_sound(path, Sound(wav.astype(np.float32), SAMPLE_RATE), "")
-    return path
