@@ -61,7 +61,7 @@ def main() -> None:
     for n, pair in enumerate(choose_own_pairs(*which) if args.self else choose_pairs(*which, pool_s)):
         source, judged = (root / row["path"] for row in (pair.source, pair.judged))
         sound, references = read_sound(source), read_references(root, pair, args.reference_s)
-        voice, options = voice_from_sounds(model, references), ConvertOptions()
+        voice, options = voice_from_sounds(model, references), ConvertOptions(rate=model.sample_rate)
         if args.live:
             wav = convert_live(LiveConverter(model, voice, model.analyse_sound(references[0]), options), sound)
         else:

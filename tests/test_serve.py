@@ -64,6 +64,9 @@ def test_convert(client):
     assert np.array_equal(wav, soundfile.read(again)[0])
     other = client.predict(clip("source"), [clip("reference")], pitch="keep", strength=0.5, api_name="/convert")
     assert not np.array_equal(wav, soundfile.read(other)[0])
+    full = client.predict(clip("source"), [clip("reference")], rate=44100, api_name="/convert")
+    assert soundfile.info(full).samplerate == 44100
+    assert soundfile.info(full).duration == pytest.approx(soundfile.info(path).duration, abs=1e-4)
 
 
 def test_the_service_equals_the_command(client, tmp_path):
@@ -141,7 +144,7 @@ def test_documented_endpoints_are_all_there_are(client):
         *("/convert", "/denoise", "/units", "/compress", "/decompress", "/limits")
     }
     names = [p["parameter_name"] for p in client.view_api(return_format="dict")["named_endpoints"]["/convert"]["parameters"]]
-    assert names == ["source", "references", "pitch", "strength", "match", "detail", "seed", "voice", "denoise"]
+    assert names == ["source", "references", "pitch", "strength", "match", "detail", "seed", "voice", "denoise", "rate"]
 
 
 def test_the_documented_example(server, tmp_path):
@@ -201,7 +204,7 @@ def test_plain_http_as_documented(server):
         status, answer = get(f"{server.url}/gradio_api/upload", body, kind)
         assert status == 200
         paths.append({"path": json.loads(answer)[0], "meta": {"_type": "gradio.FileData"}})
-    data = {"data": [paths[0], [paths[1]], "auto", 1.0, "auto", "auto", 0, "", False]}
+    data = {"data": [paths[0], [paths[1]], "auto", 1.0, "auto", "auto", 0, "", False, 0]}
     kind = {"Content-Type": "application/json"}
     status, answer = get(f"{server.url}/gradio_api/call/convert", json.dumps(data).encode(), kind)
     assert status == 200

@@ -9,6 +9,7 @@ from vcae.errors import ConfigError
 
 LOUDNESS = ("source", "flat")
 AUTO = "auto"
+MIN_RATE, MAX_RATE = 8000, 192000
 DURATIONS = ("auto", "file", "predicted")
 MAX_BABBLE_S = 600.0
 MIN_KBPS, MAX_KBPS = 0.6, 6.0
@@ -46,6 +47,17 @@ def check_strength(strength: float) -> float:
     return strength
 
 
+def check_rate(rate: int | None) -> int | None:
+    """Check the sample rate of an output in Hz and return it; None is that of the source.
+
+    Raises:
+        ConfigError: If it is not within 8000 to 192000.
+    """
+    if rate is not None and not MIN_RATE <= rate <= MAX_RATE:
+        raise ConfigError(f"rate is {rate}; allowed are {MIN_RATE} to {MAX_RATE} Hz")
+    return rate
+
+
 def check_kbps(kbps: float) -> float:
     """Check the codec's bit rate in kbit/s and return it.
 
@@ -68,6 +80,7 @@ class ConvertOptions:
         seed: Seed of the vocoder's noise.
         denoise: Denoise the source first: True, False, or `auto`, which does if it is noisy. References are denoised when they are
             measured, see `measure_voice`.
+        rate: Sample rate of the result in Hz; None for that of the source, and at least the model's.
 
     Raises:
         ConfigError: For a value that is not allowed.
@@ -78,6 +91,7 @@ class ConvertOptions:
     loudness: str = "source"
     seed: int = 0
     denoise: bool | str = AUTO
+    rate: int | None = None
 
     def __post_init__(self) -> None:
         parse_pitch(self.pitch)
@@ -87,6 +101,7 @@ class ConvertOptions:
             raise ConfigError(f"loudness is {self.loudness!r}; allowed are {' and '.join(LOUDNESS)}")
         if self.denoise != AUTO and not isinstance(self.denoise, bool):
             raise ConfigError(f"denoise is {self.denoise!r}; allowed are True, False and {AUTO}")
+        check_rate(self.rate)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import typer
 
 from vcae.batch.jobs import is_table
 from vcae.batch.workers import Converter
-from vcae.cli.common import CheckpointOption, Device, DeviceOption, OutputOption, SeedOption, choices, say
+from vcae.cli.common import CheckpointOption, Device, DeviceOption, OutputOption, RateOption, SeedOption, choices, say
 from vcae.cli.run import work
 from vcae.cli.sources import MANY, Run, takes_many
 from vcae.errors import ConfigError
@@ -88,6 +88,7 @@ def convert(
             show_default=False,
         ),
     ] = None,
+    rate: RateOption = None,
     device: DeviceOption = Device.auto,
     seed: SeedOption = 0,
     checkpoint: CheckpointOption = "default",
@@ -107,7 +108,7 @@ def convert(
 
     Example: vcae convert talk.mp3 --speaker friend.wav -o talk-as-friend.wav
     """
-    options = ConvertOptions(pitch, strength, loudness.value, seed, AUTO if denoise is None else denoise)
+    options = ConvertOptions(pitch, strength, loudness.value, seed, AUTO if denoise is None else denoise, rate)
     tell_ignored(match=match, detail=detail)
     voices = tuple(speaker or ())
     if not voices and not is_table(sources):

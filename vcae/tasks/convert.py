@@ -12,16 +12,19 @@ from torch import Tensor
 
 from vcae.audio.f0 import log_f0_statistics
 from vcae.audio.loudness import LevelMeter, follow_envelope_sections, set_level_sections
+from vcae.audio.output_rate import OutputRate, change_rate
 from vcae.audio.sections import SectionRunner, Sections, StoredSections
 from vcae.engine.denoise import shared_cleaner
 from vcae.engine.engine import DECODED_CORRECTIONS, Engine
 from vcae.engine.listening import (
     MIN_SOURCE_S,
     Analysis,
+    MeasuredSource,
     SectionedAnalysis,
     Source,
     analyse_sections,
     encode_content_sections,
+    output_rate,
 )
 from vcae.options import ConvertOptions
 from vcae.voice.pitch import convert_f0
@@ -38,7 +41,8 @@ class Conversion:
     """Result of a conversion.
 
     Attributes:
-        wav: (N,), at the model's rate.
+        wav: (N,), at `sample_rate`.
+        sample_rate: Hz.
         f0: (1, T) the F0 that was synthesised, in Hz.
         mel: (1, n_mels, T) the mel that was synthesised.
         source_f0_hz: Median F0 of the source; nan if nothing is voiced.
@@ -48,6 +52,7 @@ class Conversion:
     """
 
     wav: Tensor
+    sample_rate: int
     f0: Tensor
     mel: Tensor
     source_f0_hz: float
@@ -61,13 +66,15 @@ class LongConversion:
     """Conversion whose sound is synthesised section by section during iteration.
 
     Attributes:
-        blocks: The sound, (n,) float32 each, at the model's rate; can be iterated over once.
+        blocks: The sound, (n,) float32 each, at `sample_rate`; can be iterated over once.
+        sample_rate: Hz.
         f0: As in `Conversion`, as are the other numbers.
         mel: The mel that is synthesised.
         duration_s: Length of the source in seconds.
     """
 
     blocks: Iterator[np.ndarray]
+    sample_rate: int
     f0: Tensor
     mel: Sections
     source_f0_hz: float
@@ -94,7 +101,7 @@ def convert(
         progress: Called with the fraction of the sound that is done, 0 to 1; an exception that it raises ends the work.
 
     Returns:
-        The sound, as long as the source at the model's rate, with the source's level.
+        The sound, as long as the source, with its level, at the rate of the options.
 
     Raises:
         AudioError: For unusable audio.
@@ -103,7 +110,9 @@ def convert(
     done = convert_long(model, source, voice, options, progress=progress)
     wav = torch.from_numpy(np.concatenate(list(done.blocks)))
     mel = done.mel.read(0, done.mel.n).cpu()
-    return Conversion(wav, done.f0, mel, done.source_f0_hz, done.output_f0_hz, done.reference_speech_s, done.denoised)
+    return Conversion(
+        wav, done.sample_rate, done.f0, mel, done.source_f0_hz, done.output_f0_hz, done.reference_speech_s, done.denoised
+    )
 
 
 @torch.inference_mode()
@@ -138,15 +147,24 @@ def convert_long(
     options = options or ConvertOptions()
     step = max(round(section_s * model.mel_config.frame_rate), 1)
     notify = progress or (lambda share: None)
-    heard, runner, denoised = _analyse(model, source, step, options.denoise)
+    measured = MeasuredSource(source)
+    heard, runner, denoised = _analyse(model, measured, step, options.denoise)
     latent = encode_content_sections(model, heard.mel, heard.active, runner)
     if options.strength < 1:
         voice = interpolate_voices(describe_voice(model, [_beginning(model, heard)]), voice, options.strength)
     notify(0.0)
     f0 = convert_f0(heard.f0, voice, options.pitch)
     mel = speak_sections(model, latent, f0, voice, runner)
+    rate = output_rate(source.sample_rate, options.rate, model.sample_rate)
+    blocks = _sound(model, mel, f0, heard, options, runner, notify)
+    if rate != model.sample_rate:
+        change = OutputRate(
+            model.sample_rate, source.sample_rate, rate, None if denoised else measured.profile(), voice.bands, options.seed
+        )
+        blocks = change_rate(change, blocks, (_cleaned(model, source, source.sample_rate) if denoised else source).blocks())
     return LongConversion(
-        _sound(model, mel, f0, heard, options, runner, notify),
+        blocks,
+        rate,
         f0.cpu(),
         mel,
         math.exp(log_f0_statistics(heard.f0[0])[0]),
@@ -167,7 +185,11 @@ def _analyse(model: Engine, source: Source, step: int, denoise: bool | str) -> t
         heard, runner = analysed(source)
         if not denoise or not is_noisy(_beginning(model, heard), model.mel_config.frame_rate):
             return heard, runner, False
-    return *analysed(shared_cleaner(model.device.type).clean_mono(source)), True
+    return *analysed(_cleaned(model, source)), True
+
+
+def _cleaned(model: Engine, source: Source, sample_rate: int | None = None) -> Source:
+    return shared_cleaner(model.device.type).clean_mono(source, sample_rate=sample_rate)
 
 
 def _beginning(model: Engine, heard: SectionedAnalysis) -> Analysis:
