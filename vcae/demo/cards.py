@@ -145,7 +145,8 @@ def sample_file(studio: Studio, key: str) -> Path | None:
         voice = load_voice(voice_file, model)
         if kind == "seed":
             spoken = convert(model, read_upload(clip("source.flac"), "the clip", math.inf), voice, ConvertOptions())
-            write_sound(path, Sound(spoken.wav.numpy()[: round(SAMPLE_S * model.sample_rate)], model.sample_rate), "")
+            rate = spoken.sample_rate
+            write_sound(path, Sound(spoken.wav.numpy()[: round(SAMPLE_S * rate)], rate), "")
         else:
             write_sound(path, voice_sample(model, voice, name, SAMPLE_S), "")
     return path
