@@ -360,7 +360,7 @@ def test_live_in_the_browser(chromium, server, tmp_path):
         visitor = Visitor(opened, server.url, permissions=["microphone"], locale="en-US")
         visitor.open_tab("Live")
         visitor.page.click("#live-start")
-        visitor.page.locator(".vcae-live-told", has_text="Delay").wait_for(timeout=WAIT_MS)
+        visitor.page.locator(".vcae-live-told", has_text=re.compile(r"Live\. Delay")).wait_for(timeout=WAIT_MS)
         delay_ms = int(re.search(r"Delay (\d+) ms", visitor.page.inner_text(".vcae-live-told"))[1])
         assert delay_ms > 200
         visitor.page.wait_for_function(

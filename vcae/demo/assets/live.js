@@ -77,7 +77,9 @@ class LiveCard extends HTMLElement {
     this.node?.port.postMessage("stop");
     this.stream?.getTracks().forEach((track) => track.stop());
     this.context?.close();
-    fetch(`studio/live/${this.getAttribute("session")}`, { method: "DELETE" }).catch(() => {});
+    /* After the block that is on its way. */
+    const end = () => fetch(`studio/live/${this.getAttribute("session")}`, { method: "DELETE" }).catch(() => {});
+    (this.chain ?? Promise.resolve()).then(end, end);
   }
 
   disconnectedCallback() { this.stop(); }
