@@ -49,10 +49,16 @@ def main() -> None:
     )
     parser.add_argument("--self", action="store_true", help="convert speakers to themselves")
     parser.add_argument("--live", action="store_true", help="as `vcae stream` does: in blocks, with running statistics")
+    parser.add_argument("--speed", type=float, default=1.0, help="as these options of `vcae convert`")
+    parser.add_argument("--formant", type=float, default=0.0)
+    parser.add_argument("--expression", type=float, default=1.0)
+    parser.add_argument("--no-watermark", action="store_true")
     parser.add_argument("--label", default="vcae")
     parser.add_argument("--out", type=Path, default=Path("out/pairs"))
     args = parser.parse_args()
+    manner = {"speed": args.speed, "formant": args.formant, "expression": args.expression}
     model = vcae.load(args.checkpoint)
+    options = ConvertOptions(**manner, watermark=not args.no_watermark, rate=model.sample_rate)
     root = args.manifest.parent
     args.out.mkdir(parents=True, exist_ok=True)
     lines, audio_s, started = [], 0.0, time.perf_counter()
@@ -61,14 +67,14 @@ def main() -> None:
     for n, pair in enumerate(choose_own_pairs(*which) if args.self else choose_pairs(*which, pool_s)):
         source, judged = (root / row["path"] for row in (pair.source, pair.judged))
         sound, references = read_sound(source), read_references(root, pair, args.reference_s)
-        voice, options = voice_from_sounds(model, references), ConvertOptions(rate=model.sample_rate)
+        voice = voice_from_sounds(model, references)
         if args.live:
             wav = convert_live(LiveConverter(model, voice, model.analyse_sound(references[0]), options), sound)
         else:
             wav = convert(model, sound, voice, options).wav.numpy()
         path = args.out / f"{n:03d}_{pair.source['speaker']}_to_{pair.judged['speaker']}.wav"
         write_sound(path, Sound(wav, model.sample_rate), "converted by vcae", force=True)
-        difference = abs(soundfile.info(path).duration - sound.duration_s)
+        difference = abs(soundfile.info(path).duration - sound.duration_s / args.speed)
         if difference > model.mel_config.hop_length / model.sample_rate:
             raise SystemExit(f"{path} is {difference:.3f} s longer or shorter than {source}")
         audio_s += sound.duration_s

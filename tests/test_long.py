@@ -36,7 +36,7 @@ def _far_db(a, b):
 
 
 @pytest.mark.parametrize("name", ["default", "vq"])
-@pytest.mark.parametrize("options", [ConvertOptions(), ConvertOptions(strength=0.6, loudness="flat", pitch=2)])
+@pytest.mark.parametrize("options", [ConvertOptions(), ConvertOptions(2, 0.6, "flat", speed=1.3, formant=-3, expression=0.7)])
 def test_sections_give_what_the_whole_gives(half_a_minute, clips, name, options):
     model = vcae.load(name, device="cpu")
     voice = model.voice(read_sound(clips["reference"]).wav, 16000)

@@ -14,6 +14,10 @@ WRONG = {
     "convert": ("convert x.wav -s y.wav --pitch foo", "pitch is 'foo'; allowed are auto, keep, or semitones from -36 to 36"),
     "strength": ("convert . -s y.wav --strength nan --out-dir out", "strength is nan; allowed are 0 to 1"),
     "stream": ("stream -s y.wav --pitch much", "pitch is 'much'; allowed are auto, keep, or semitones from -36 to 36"),
+    "speed": ("convert x.wav -s y.wav --speed 3", "speed is 3.0; allowed are 0.5 to 2"),
+    "formant": ("speak u.txt -s y.wav --formant -13", "formant is -13.0; allowed are -12 to 12 semitones"),
+    "expression": ("generate speech -s y.wav --expression nan", "expression is nan; allowed are 0 to 2"),
+    "live": ("stream -s y.wav --speed 1.25", "speed is 1.25; live it can only be 1"),
     "speak": ("speak u.txt -s y.wav --pitch keep", "units have none to keep"),
     "babble": ("generate speech -s y.wav --seconds 1000", "seconds is 1000; allowed are 0.5 to 600"),
     "denoise": ("denoise x.wav --strength 3", "strength is 3.0; allowed are 0"),
@@ -40,6 +44,8 @@ def test_a_wrong_option_is_refused_before_torch_is_imported(case, tmp_path):
         (ConvertOptions, {"pitch": float("nan")}),
         (SpeakOptions, {"durations": "mine"}),
         (BabbleOptions, {"top_p": 0.0}),
+        (ConvertOptions, {"speed": "2"}),
+        (SpeakOptions, {"expression": True}),
     ],
 )
 def test_options_check_themselves(options, values):

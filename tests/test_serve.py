@@ -145,7 +145,21 @@ def test_documented_endpoints_are_all_there_are(client):
         *("/convert", "/denoise", "/units", "/compress", "/decompress", "/limits")
     }
     names = [p["parameter_name"] for p in client.view_api(return_format="dict")["named_endpoints"]["/convert"]["parameters"]]
-    assert names == ["source", "references", "pitch", "strength", "match", "detail", "seed", "voice", "denoise", "rate"]
+    assert names == [
+        "source",
+        "references",
+        "pitch",
+        "strength",
+        "match",
+        "detail",
+        "seed",
+        "voice",
+        "denoise",
+        "speed",
+        "formant",
+        "expression",
+        "rate",
+    ]
 
 
 def test_the_documented_example(server, tmp_path):

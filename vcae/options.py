@@ -12,6 +12,9 @@ AUTO = "auto"
 MIN_RATE, MAX_RATE = 8000, 192000
 DURATIONS = ("auto", "file", "predicted")
 MAX_BABBLE_S = 600.0
+SPEEDS = (0.5, 2.0)
+MAX_FORMANT = 12.0
+MAX_EXPRESSION = 2.0
 MIN_KBPS, MAX_KBPS = 0.6, 6.0
 
 
@@ -30,6 +33,28 @@ def parse_pitch(pitch: str | float) -> str | float:
     if not abs(semitones) <= 36:
         raise ConfigError(f"pitch is {pitch!r}; allowed are auto, keep, or semitones from -36 to 36")
     return semitones
+
+
+def check_within(name: str, value: float, low: float, high: float, meaning: str = "") -> float:
+    """Check that the option `name` is from `low` to `high`, and return it; `meaning` follows the range in the message.
+
+    Raises:
+        ConfigError: If it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise ConfigError(f"{name} is {value!r}; allowed are {low:g} to {high:g}{meaning and ' ' + meaning}")
+    return value
+
+
+def check_manner(speed: float, formant: float, expression: float) -> None:
+    """Check speed, shift of the formants and expression.
+
+    Raises:
+        ConfigError: For one that is not allowed.
+    """
+    check_within("speed", speed, *SPEEDS)
+    check_within("formant", formant, -MAX_FORMANT, MAX_FORMANT, "semitones")
+    check_within("expression", expression, 0, MAX_EXPRESSION)
 
 
 # Default strength of denoising. More removes more noise, and costs a recogniser words: recipes/denoise/README.md has both.
@@ -80,6 +105,10 @@ class ConvertOptions:
         seed: Seed of the vocoder's noise.
         denoise: Denoise the source first: True, False, or `auto`, which does if it is noisy. References are denoised when they are
             measured, see `measure_voice`.
+        speed: Factor on the speed, 0.5 to 2; pitch is kept.
+        formant: Shift of the formants in semitones, -12 to 12; F0 is kept.
+        expression: Factor on the deviation of log-F0 from its mean, 0 (monotone) to 2.
+        watermark: Mark the sound inaudibly as made by vcae.
         rate: Sample rate of the result in Hz; None for that of the source, and at least the model's.
 
     Raises:
@@ -91,6 +120,10 @@ class ConvertOptions:
     loudness: str = "source"
     seed: int = 0
     denoise: bool | str = AUTO
+    speed: float = 1.0
+    formant: float = 0.0
+    expression: float = 1.0
+    watermark: bool = True
     rate: int | None = None
 
     def __post_init__(self) -> None:
@@ -102,6 +135,19 @@ class ConvertOptions:
         if self.denoise != AUTO and not isinstance(self.denoise, bool):
             raise ConfigError(f"denoise is {self.denoise!r}; allowed are True, False and {AUTO}")
         check_rate(self.rate)
+        check_manner(self.speed, self.formant, self.expression)
+
+
+def check_live(options: ConvertOptions) -> ConvertOptions:
+    """Check that a conversion with these options can be live, and return them.
+
+    Raises:
+        ConfigError: For an option that needs the whole recording.
+    """
+    for name in ("strength", "speed"):
+        if getattr(options, name) != 1:
+            raise ConfigError(f"{name} is {getattr(options, name):g}; live it can only be 1")
+    return options
 
 
 @dataclass(frozen=True)
@@ -112,6 +158,10 @@ class SpeakOptions:
         pitch: `auto` uses the voice's own range, a number shifts it by semitones.
         durations: `file` uses the units' own, `predicted` the model's, `auto` the units' own if they have them.
         seed: Seed of the vocoder's noise.
+        speed: As in `ConvertOptions`, as are the other two.
+        formant: Shift of the formants in semitones.
+        expression: Factor on the deviation of log-F0 from its mean.
+        watermark: Mark the sound inaudibly as made by vcae.
 
     Raises:
         ConfigError: For a value that is not allowed.
@@ -120,6 +170,10 @@ class SpeakOptions:
     pitch: str | float = "auto"
     durations: str = "auto"
     seed: int = 0
+    speed: float = 1.0
+    formant: float = 0.0
+    expression: float = 1.0
+    watermark: bool = True
 
     def __post_init__(self) -> None:
         if self.pitch == "keep":
@@ -127,6 +181,7 @@ class SpeakOptions:
         parse_pitch(self.pitch)
         if self.durations not in DURATIONS:
             raise ConfigError(f"durations is {self.durations!r}; allowed are {', '.join(DURATIONS)}")
+        check_manner(self.speed, self.formant, self.expression)
 
 
 @dataclass(frozen=True)
@@ -134,10 +189,14 @@ class BabbleOptions:
     """Options of babble.
 
     Attributes:
-        seconds: Duration.
+        seconds: Duration, at any speed.
         seed: The same seed gives the same babble.
         temperature: Below 1 likely units become more frequent, above 1 less.
         top_p: Units are sampled from the most likely ones that together have this probability.
+        speed: As in `ConvertOptions`, as are the other two.
+        formant: Shift of the formants in semitones.
+        expression: Factor on the deviation of log-F0 from its mean.
+        watermark: Mark the sound inaudibly as made by vcae.
 
     Raises:
         ConfigError: For a value that is not allowed.
@@ -147,6 +206,10 @@ class BabbleOptions:
     seed: int = 0
     temperature: float = 1.0
     top_p: float = 0.9
+    speed: float = 1.0
+    formant: float = 0.0
+    expression: float = 1.0
+    watermark: bool = True
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.seconds <= MAX_BABBLE_S:
@@ -157,3 +220,4 @@ class BabbleOptions:
             raise ConfigError(f"temperature is {self.temperature:g}; allowed are more than 0, to 3")
         if not 0 < self.top_p <= 1:
             raise ConfigError(f"top_p is {self.top_p:g}; allowed are more than 0, to 1")
+        check_manner(self.speed, self.formant, self.expression)

@@ -120,6 +120,24 @@ class LevelMeter:
         meter._powers, meter._peaks = [gain**2 * x for x in self._powers], [np.minimum(gain * x, most) for x in self._peaks]
         return meter
 
+    def stretched(self, n: int, speed: float) -> LevelMeter:
+        """Return the measurements of the same signal said faster: `n` samples, each for `speed` of these; powers and peaks are interpolated."""
+        meter, powers = LevelMeter(self._sample_rate), self.powers()
+        peaks = np.concatenate(self._peaks) if self._peaks else np.zeros(0)
+        meter.n, meter.low, meter.high = n, self.low, self.high
+        meter._sum, meter._squares = self._sum / speed, self._squares / speed
+
+        def resampled(x: np.ndarray, n: int) -> np.ndarray:
+            return np.interp((np.arange(n) + 0.5) * speed - 0.5, np.arange(len(x)), x) if len(x) else np.zeros(n)
+
+        frames, rest = divmod(n, FRAME)
+        spoken = resampled(powers, frames + (rest > 0))
+        meter._powers, meter._peaks = [spoken[:frames]], [resampled(peaks, frames)]
+        if rest:
+            # The last frame's power counts its missing samples as zeros.
+            meter._rest = np.full(rest, math.sqrt(float(spoken[-1]) * FRAME / rest))
+        return meter
+
     def powers(self) -> np.ndarray:
         """Return the mean square of each frame of 256 samples, the last frame zero-padded."""
         if len(self._powers) > 1:

@@ -6,18 +6,18 @@ import json
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from vcae.batch.jobs import Job
 from vcae.batch.worker import EngineWorker, Made, Talk, Worker
+from vcae.errors import AudioError
 from vcae.files import hash_file, write_file
 from vcae.model_file import DEFAULT, FoundFile, find
 from vcae.options import DENOISE_STRENGTH, ConvertOptions
 from vcae.voice.speakers import find_voice, parse_speaker, read_clips
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from vcae.audio.io import Sound, SoundReader
     from vcae.codec.codec import Codec
     from vcae.engine.denoise import Cleaner
@@ -109,8 +109,13 @@ class Converter(EngineWorker):
     def make(self, job: Job, source: SoundReader, talk: Talk) -> Made:
         """Convert."""
         from vcae.audio.io import rate_of, write_blocks
+        from vcae.audio.media import VIDEO_FORMATS
         from vcae.tasks.convert import convert_long
 
+        if self._options.speed != 1 and Path(job.output).suffix.lower() in VIDEO_FORMATS:
+            raise AudioError(
+                f"speed is {self._options.speed:g}, and {job.output} would keep the pictures' speed; take a sound file's suffix, such as .m4a"
+            )
         voice = self._voices.find(self.engine, job.speakers)
         rate = rate_of(job.output, max(source.sample_rate, self.engine.sample_rate), self._options.rate)
         done = convert_long(self.engine, source, voice, replace(self._options, rate=rate), progress=talk.tell)

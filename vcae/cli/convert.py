@@ -43,6 +43,28 @@ SpeakerOption = Annotated[
         help="Target voice: an audio clip or the name of a saved voice; repeat it for more clips, or mix voices with weights: a.wav:0.7.",
     ),
 ]
+# Group of the options of delivery in --help.
+MANNER = "How it is said"
+SpeedOption = Annotated[
+    float, typer.Option("--speed", metavar="0.5..2", help="Factor on the speed; the pitch is kept.", rich_help_panel=MANNER)
+]
+FormantOption = Annotated[
+    float,
+    typer.Option(
+        "--formant", metavar="SEMITONES", help="Shift of the formants: 3 sounds smaller, -3 larger.", rich_help_panel=MANNER
+    ),
+]
+ExpressionOption = Annotated[
+    float,
+    typer.Option("--expression", metavar="0..2", help="0: monotone, 1: as it is, 2: twice the melody.", rich_help_panel=MANNER),
+]
+WatermarkOption = Annotated[
+    bool,
+    typer.Option(
+        "--watermark/--no-watermark",
+        help="Mark the sound inaudibly as made by vcae, which `vcae info` finds, or not.",
+    ),
+]
 # Options without effect, accepted until version 0.3.
 MatchOption = Annotated[str | None, typer.Option("--match", hidden=True)]
 DetailOption = Annotated[str | None, typer.Option("--detail", hidden=True)]
@@ -89,6 +111,10 @@ def convert(
         ),
     ] = None,
     rate: RateOption = None,
+    speed: SpeedOption = 1.0,
+    formant: FormantOption = 0.0,
+    expression: ExpressionOption = 1.0,
+    watermark: WatermarkOption = True,
     device: DeviceOption = Device.auto,
     seed: SeedOption = 0,
     checkpoint: CheckpointOption = "default",
@@ -108,7 +134,8 @@ def convert(
 
     Example: vcae convert talk.mp3 --speaker friend.wav -o talk-as-friend.wav
     """
-    options = ConvertOptions(pitch, strength, loudness.value, seed, AUTO if denoise is None else denoise, rate)
+    cleaned = AUTO if denoise is None else denoise
+    options = ConvertOptions(pitch, strength, loudness.value, seed, cleaned, speed, formant, expression, watermark, rate)
     tell_ignored(match=match, detail=detail)
     voices = tuple(speaker or ())
     if not voices and not is_table(sources):

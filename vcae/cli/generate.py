@@ -24,6 +24,7 @@ from vcae.cli.common import (
     report,
     user_errors,
 )
+from vcae.cli.convert import ExpressionOption, FormantOption, SpeedOption, WatermarkOption
 from vcae.cli.help import App
 from vcae.errors import ConfigError
 from vcae.files import check_target, provenance
@@ -114,6 +115,10 @@ def speech(
         float,
         typer.Option("--top-p", metavar="0..1", help="Sample only from the most likely units with this total probability."),
     ] = 0.9,
+    speed: SpeedOption = 1.0,
+    formant: FormantOption = 0.0,
+    expression: ExpressionOption = 1.0,
+    watermark: WatermarkOption = True,
     output: OutputOption = None,
     device: DeviceOption = Device.auto,
     force: ForceOption = False,
@@ -124,7 +129,7 @@ def speech(
 
     Example: vcae generate speech --seed 2 --speaker nova -o babble.wav
     """
-    options = BabbleOptions(seconds, seed, temperature, top_p)
+    options = BabbleOptions(seconds, seed, temperature, top_p, speed, formant, expression, watermark)
     from vcae.audio.io import Sound, check_output, write_sound
 
     speakers = [parse_speaker(text) for text in speaker]
@@ -150,6 +155,10 @@ def speech(
         "seed": seed,
         "temperature": temperature,
         "top_p": top_p,
+        "speed": speed,
+        "formant": formant,
+        "expression": expression,
+        "watermark": watermark,
         "n_units": len(done.units.units),
         "output_f0_hz": done.output_f0_hz,
         "elapsed_s": round(elapsed, 3),

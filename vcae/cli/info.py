@@ -141,11 +141,14 @@ def _describe_sound(name: str) -> dict[str, Any]:
     from vcae.audio.f0 import SAMPLE_RATE, estimate_f0
     from vcae.audio.io import read_comment, read_sound, resample
     from vcae.audio.loudness import active_level
+    from vcae.audio.watermark import find_watermark
 
     sound = read_sound(name)
     header = soundfile.info(name)
     f0 = estimate_f0(resample(sound.wav, sound.sample_rate, SAMPLE_RATE))
     voiced = f0[f0 > 0]
+    mark = find_watermark(sound.wav, sound.sample_rate)
+    version = mark.version or "of an unknown version"
     level, peak = active_level(sound.wav, sound.sample_rate), float(np.abs(sound.wav).max())
     return {
         "file": name,
@@ -158,4 +161,6 @@ def _describe_sound(name: str) -> dict[str, Any]:
         "voiced_share": round(len(voiced) / max(len(f0), 1), 3),
         "median_f0_hz": round(float(np.median(voiced)), 1) if len(voiced) else None,
         "comment": read_comment(name),
+        "watermark": f"vcae {version}" if mark.found else None,
+        "watermark_p_value": float(f"{mark.p_value:.2g}"),
     }

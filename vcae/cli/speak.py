@@ -16,7 +16,15 @@ import typer
 from vcae.batch.jobs import is_table, name_targets
 from vcae.batch.unit_speaker import UnitSpeaker
 from vcae.cli.common import CheckpointOption, Device, DeviceOption, SeedOption, choices
-from vcae.cli.convert import MatchOption, SpeakerOption, tell_ignored
+from vcae.cli.convert import (
+    ExpressionOption,
+    FormantOption,
+    MatchOption,
+    SpeakerOption,
+    SpeedOption,
+    WatermarkOption,
+    tell_ignored,
+)
 from vcae.cli.run import work
 from vcae.cli.sources import Run, takes_many
 from vcae.errors import ConfigError
@@ -67,6 +75,10 @@ def speak(
             help="auto: the units' own times if they have them; file: only these; predicted: the model's.",
         ),
     ] = Durations.auto,
+    speed: SpeedOption = 1.0,
+    formant: FormantOption = 0.0,
+    expression: ExpressionOption = 1.0,
+    watermark: WatermarkOption = True,
     match: MatchOption = None,
     device: DeviceOption = Device.auto,
     seed: SeedOption = 0,
@@ -76,7 +88,7 @@ def speak(
 
     Example: vcae speak talk.jsonl --speaker friend.wav -o said.wav
     """
-    options = SpeakOptions(pitch, durations.value, seed)
+    options = SpeakOptions(pitch, durations.value, seed, speed, formant, expression, watermark)
     tell_ignored(match=match)
     voices = tuple(speaker or ())
     if not voices and not is_table(sources):

@@ -22,11 +22,11 @@ from vcae.cli.common import (
     say,
     user_errors,
 )
-from vcae.cli.convert import DetailOption, Loudness, MatchOption, tell_ignored
+from vcae.cli.convert import DetailOption, ExpressionOption, FormantOption, Loudness, MatchOption, WatermarkOption, tell_ignored
 from vcae.cli.devices import device_of, list_devices, need_sounddevice
 from vcae.errors import AudioError, ConfigError
 from vcae.model_file import find
-from vcae.options import ConvertOptions
+from vcae.options import AUTO, ConvertOptions, check_live
 from vcae.voice.speakers import find_voice, parse_speaker, read_clips
 
 if TYPE_CHECKING:
@@ -91,6 +91,10 @@ def stream(
     denoise: Annotated[
         bool, typer.Option("--denoise", help="Denoise the input, and the clips of --speaker, first; 16 ms more latency.")
     ] = False,
+    formant: FormantOption = 0.0,
+    expression: ExpressionOption = 1.0,
+    watermark: WatermarkOption = True,
+    speed: Annotated[float, typer.Option("--speed", hidden=True)] = 1.0,
     seed: SeedOption = 0,
     checkpoint: CheckpointOption = "default",
     device: DeviceOption = Device.cpu,
@@ -103,7 +107,7 @@ def stream(
 
     Example: vcae stream --speaker friend.wav --rate 16000 < in.pcm > out.pcm
     """
-    options = ConvertOptions(pitch, 1.0, loudness.value, seed)
+    options = check_live(ConvertOptions(pitch, 1.0, loudness.value, seed, AUTO, speed, formant, expression, watermark))
     tell_ignored(match=match, detail=detail)
     find(checkpoint)
     from vcae.audio.io import read_sound

@@ -144,9 +144,9 @@ def sample_file(studio: Studio, key: str) -> Path | None:
         model = studio.model()
         voice = load_voice(voice_file, model)
         if kind == "seed":
-            spoken = convert(model, read_upload(clip("source.flac"), "the clip", math.inf), voice, ConvertOptions())
-            rate = spoken.sample_rate
-            write_sound(path, Sound(spoken.wav.numpy()[: round(SAMPLE_S * rate)], rate), "")
+            options = ConvertOptions(rate=model.sample_rate)
+            spoken = convert(model, read_upload(clip("source.flac"), "the clip", math.inf), voice, options)
+            write_sound(path, Sound(spoken.wav.numpy()[: round(SAMPLE_S * model.sample_rate)], model.sample_rate), "")
         else:
             write_sound(path, voice_sample(model, voice, name, SAMPLE_S), "")
     return path
@@ -186,15 +186,14 @@ def shelf_html(studio: Studio, visitor: Mapping[str, str], chosen: str = "", sta
         visitor: Voices of the visitor.
         chosen: Key of the chosen card; the first bundled one if it is not there.
         status: Id of the place whose error goes when another voice is chosen.
-        group: Prefix of ids; only the shelf `voice` has a card for a new voice.
+        group: Prefix of ids.
     """
     cards = all_cards(studio, visitor)
-    if chosen not in {NEW if group == "voice" else "", *(card.key for card in cards)} or not chosen:
+    if chosen not in {NEW, *(card.key for card in cards)}:
         chosen = "clip:reference"
     shown = "".join(_card_html(card, card.key == chosen, group, _sample_url(card, visitor)) for card in cards)
-    if group == "voice":
-        new = Card(NEW, "New voice", math.nan, "from your clip")
-        shown += _card_html(new, chosen == NEW, group, "")
+    new = Card(NEW, "New voice", math.nan, "from your clip")
+    shown += _card_html(new, chosen == NEW, group, "")
     return (
         f'<vcae-shelf class="vcae-shelf" role="radiogroup" aria-label="Voices" data-status="{status}" '
         f'chosen="{html.escape(chosen)}">{shown}</vcae-shelf>'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -98,7 +99,7 @@ def sample_units(model: Engine, options: BabbleOptions) -> Units:
         raise CheckpointError(
             f"the prior of babble belongs to the units of the checkpoint vq, not of {where.path.stem}; use vq"
         )
-    n_samples = round(options.seconds * model.sample_rate)
+    n_samples = math.ceil(options.seconds * options.speed * model.sample_rate) + 1
     n = math.ceil(n_samples / (STEP_S * model.sample_rate)) + 1
     drawn = prior.sample(n, options.seed, options.temperature, options.top_p)
     return Units("babble", tuple(drawn), (1,) * n, n_samples, STEP_S, prior.n_units, where.path.stem, where.sha256)
@@ -117,4 +118,7 @@ def babble(model: Engine, voice: Voice, options: BabbleOptions | None = None) ->
         CheckpointError: As `sample_units`.
     """
     options = options or BabbleOptions()
-    return speak_units(model, sample_units(model, options), voice, SpeakOptions(seed=options.seed))
+    spoken = SpeakOptions(seed=options.seed, speed=options.speed, formant=options.formant, expression=options.expression)
+    spoken = replace(spoken, watermark=options.watermark)
+    n_samples = round(options.seconds * model.sample_rate)
+    return speak_units(model, sample_units(model, options), voice, spoken, n_samples)

@@ -11,9 +11,13 @@ import torch
 from torch import Tensor
 
 from vcae.audio.f0 import log_f0_statistics
+from vcae.audio.frames import n_frames
+from vcae.audio.high_band import BandProfile
 from vcae.audio.loudness import LevelMeter, follow_envelope_sections, set_level_sections
 from vcae.audio.output_rate import OutputRate, change_rate
 from vcae.audio.sections import SectionRunner, Sections, StoredSections
+from vcae.audio.stretch import stretch_f0, stretch_mel
+from vcae.audio.watermark import mark_blocks
 from vcae.engine.denoise import shared_cleaner
 from vcae.engine.engine import DECODED_CORRECTIONS, Engine
 from vcae.engine.listening import (
@@ -27,7 +31,8 @@ from vcae.engine.listening import (
     output_rate,
 )
 from vcae.options import ConvertOptions
-from vcae.voice.pitch import convert_f0
+from vcae.voice.formant import shift_formants
+from vcae.voice.pitch import convert_f0, scale_f0
 from vcae.voice.speaking import speak_sections
 from vcae.voice.speech import is_noisy
 from vcae.voice.voice import MAX_REFERENCE_S, Voice, describe_voice, interpolate_voices
@@ -70,7 +75,7 @@ class LongConversion:
         sample_rate: Hz.
         f0: As in `Conversion`, as are the other numbers.
         mel: The mel that is synthesised.
-        duration_s: Length of the source in seconds.
+        duration_s: Length of the sound in seconds.
     """
 
     blocks: Iterator[np.ndarray]
@@ -101,7 +106,7 @@ def convert(
         progress: Called with the fraction of the sound that is done, 0 to 1; an exception that it raises ends the work.
 
     Returns:
-        The sound, as long as the source, with its level, at the rate of the options.
+        The sound, as long as the source divided by the speed, with its level, at the rate of the options.
 
     Raises:
         AudioError: For unusable audio.
@@ -153,17 +158,18 @@ def convert_long(
     if options.strength < 1:
         voice = interpolate_voices(describe_voice(model, [_beginning(model, heard)]), voice, options.strength)
     notify(0.0)
-    f0 = convert_f0(heard.f0, voice, options.pitch)
-    mel = speak_sections(model, latent, f0, voice, runner)
+    f0 = scale_f0(convert_f0(heard.f0, voice, options.pitch), options.expression)
+    mel = shift_formants(speak_sections(model, latent, f0, voice, runner), f0, model.mel_config, options.formant)
+    n = round(heard.wav.n / options.speed)
+    if options.speed != 1:
+        frames = n_frames(n, model.mel_config.hop_length)
+        f0, mel = stretch_f0(f0, frames, options.speed), stretch_mel(mel, frames, options.speed)
     rate = output_rate(source.sample_rate, options.rate, model.sample_rate)
-    blocks = _sound(model, mel, f0, heard, options, runner, notify)
+    blocks = _sound(model, mel, f0, heard, n, options, runner, notify)
     if rate != model.sample_rate:
-        change = OutputRate(
-            model.sample_rate, source.sample_rate, rate, None if denoised else measured.profile(), voice.bands, options.seed
-        )
-        blocks = change_rate(change, blocks, (_cleaned(model, source, source.sample_rate) if denoised else source).blocks())
+        blocks = _at_rate(model, measured, voice, options, blocks, rate, denoised, heard.duration_s)
     return LongConversion(
-        blocks,
+        mark_blocks(blocks, rate) if options.watermark else blocks,
         rate,
         f0.cpu(),
         mel,
@@ -171,8 +177,32 @@ def convert_long(
         math.exp(log_f0_statistics(f0[0])[0]),
         voice.speech_s,
         denoised,
-        heard.duration_s,
+        heard.duration_s / options.speed,
     )
+
+
+def _at_rate(
+    model: Engine,
+    source: MeasuredSource,
+    voice: Voice,
+    options: ConvertOptions,
+    blocks: Iterator[np.ndarray],
+    rate: int,
+    denoised: bool,
+    duration_s: float,
+) -> Iterator[np.ndarray]:
+    """Yield the sound at another rate than the model's.
+
+    At another speed the source's band above the model's does not fit, and noise takes its place.
+    """
+    if options.speed != 1:
+        change = OutputRate(model.sample_rate, rate, rate, BandProfile((), 0.0), voice.bands, options.seed)
+        n = round(duration_s * rate / options.speed)
+        silence = (np.zeros(min(rate, n - start), np.float32) for start in range(0, n, rate))
+        return change_rate(change, blocks, silence)
+    profile = None if denoised else source.profile()
+    change = OutputRate(model.sample_rate, source.sample_rate, rate, profile, voice.bands, options.seed)
+    return change_rate(change, blocks, (_cleaned(model, source, source.sample_rate) if denoised else source).blocks())
 
 
 def _analyse(model: Engine, source: Source, step: int, denoise: bool | str) -> tuple[SectionedAnalysis, SectionRunner, bool]:
@@ -203,21 +233,23 @@ def _sound(
     mel: Sections,
     f0: Tensor,
     heard: SectionedAnalysis,
+    n: int,
     options: ConvertOptions,
     runner: SectionRunner,
     notify: Callable[[float], object],
 ) -> Iterator[np.ndarray]:
     meter, wav = LevelMeter(), StoredSections(runner.on_disk, torch.device("cpu"))
-    for section in model.vocode_sections(mel, f0, heard.wav.n, options.seed, DECODED_CORRECTIONS, runner):
+    for section in model.vocode_sections(mel, f0, n, options.seed, DECODED_CORRECTIONS, runner):
         meter.add(section[0].numpy())
         wav.append(section[None])
-        notify(wav.n / heard.wav.n)
+        notify(wav.n / n)
 
     def read(start: int, stop: int) -> np.ndarray:
         return wav.read(start, stop)[0, 0].numpy()
 
     samples = runner.step * model.mel_config.hop_length
     if options.loudness == "source":
-        yield from follow_envelope_sections(read, meter, heard.meter, heard.level, samples)
+        wanted = heard.meter if options.speed == 1 else heard.meter.stretched(n, options.speed)
+        yield from follow_envelope_sections(read, meter, wanted, heard.level, samples)
     else:
         yield from set_level_sections(read, meter, heard.level, samples)

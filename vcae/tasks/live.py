@@ -18,16 +18,18 @@ from vcae.audio.channels import RunningMixer
 from vcae.audio.f0 import F0_MIN_HZ, continuous_log_f0, estimate_f0_sections, log_f0_statistics
 from vcae.audio.frames import ACTIVE_RANGE
 from vcae.audio.loudness import MAX_CUT_DB, MAX_RAISE_DB, PEAK_LIMIT, SMOOTH_FRAMES, TARGET_LEVEL
+from vcae.audio.watermark import mark_window
 from vcae.engine.decoding import decode_voice
 from vcae.engine.engine import DECODED_CORRECTIONS, Engine
 from vcae.engine.listening import Analysis
 from vcae.errors import ConfigError
 from vcae.model.content import ContentEncoder
-from vcae.options import ConvertOptions
+from vcae.options import ConvertOptions, check_live
 from vcae.vocoder.excitation import PitchTrack, white_noise
 from vcae.voice.fitting import fit_voice
+from vcae.voice.formant import FormantShift
 from vcae.voice.matching import FULL_MATCH_S, Quantiles, correct_errors, frame_quantiles, map_quantiles
-from vcae.voice.pitch import move_f0
+from vcae.voice.pitch import move_f0, scale_f0
 from vcae.voice.speaking import DISTRIBUTION, DISTRIBUTION_S
 from vcae.voice.voice import Voice
 
@@ -183,7 +185,7 @@ class LiveConverter:
         model: Model with a vocoder and an autoencoder that has a speaker part.
         voice: Target voice.
         prior: Recording that gives the initial statistics: of the source speaker, or else the reference.
-        options: As for `convert`; `strength` must be 1.
+        options: As for `convert`; `strength` and `speed` must be 1.
         block_ms: Length of a block, rounded to 16 ms.
 
     Raises:
@@ -194,7 +196,7 @@ class LiveConverter:
     def __init__(
         self, model: Engine, voice: Voice, prior: Analysis, options: ConvertOptions | None = None, block_ms: float = 80.0
     ) -> None:
-        self._model, self._voice, self._options = model, fit_voice(model, voice), options or ConvertOptions()
+        self._model, self._voice, self._options = model, fit_voice(model, voice), check_live(options or ConvertOptions())
         self._hop = model.mel_config.hop_length
         frame_ms = 1000 * self._hop / model.sample_rate
         self._n = max(round(block_ms / frame_ms), 1)
@@ -207,8 +209,8 @@ class LiveConverter:
             raise ConfigError(
                 f"a block of {block_ms:g} ms gives a latency of {self.latency_ms:.0f} ms; allowed are blocks up to {most:.0f} ms"
             )
-        if self._options.strength != 1:
-            raise ConfigError(f"strength is {self._options.strength}; live it can only be 1")
+        formant = self._options.formant
+        self._shift = FormantShift(model.mel_config, formant) if formant else None
         self._vocoder = model.the_vocoder()
         self._mixer: RunningMixer | None = None
         with torch.inference_mode():
@@ -306,9 +308,10 @@ class LiveConverter:
         trust = min(len(heard) / (2 * PRIOR), 1.0)
         spread = self._voice.log_f0_spread * (1 - trust) + spread * trust if len(heard) else spread
         moved = move_f0(past.f0[:, -fresh:], self._voice, self._options.pitch, (median, spread))
-        past.moved_f0 = torch.cat([past.moved_f0[:, n:-LOOK_AHEAD], moved], dim=1)
         voiced = move_f0(heard[None], self._voice, self._options.pitch, (median, spread))[0] if len(heard) else heard
         mean = float(voiced.clamp(min=F0_MIN_HZ).log().mean()) if len(voiced) else 0.0
+        moved = scale_f0(moved, self._options.expression, mean)
+        past.moved_f0 = torch.cat([past.moved_f0[:, n:-LOOK_AHEAD], moved], dim=1)
         return torch.full((1, 1), mean, device=self._model.device)
 
     def _window(self, frames: int) -> int:
@@ -344,6 +347,8 @@ class LiveConverter:
         distribution = DISTRIBUTION * trust * min(1.0, heard_s / DISTRIBUTION_S)
         have = self._quantiles.add(past.corrected[..., known], f0[:, known], active[..., known])
         mel = map_quantiles(past.corrected[..., -fresh:], f0[:, -fresh:], have, voice.quantiles, distribution)
+        if self._shift is not None:
+            mel = self._shift(mel, f0[:, -fresh:])
         past.final = torch.cat([past.final[..., n:-LOOK_AHEAD], mel], dim=-1)
 
     def _synthesise(self, fresh: int) -> np.ndarray:
@@ -362,7 +367,10 @@ class LiveConverter:
         end = self._taken + (HISTORY - 2) * hop
         noise = white_noise(self._options.seed, 1, end - (width - 1) * hop, end).to(self._model.device)
         wav = self._vocoder.synthesise(past.final[..., -width:], pitch, noise, DECODED_CORRECTIONS)
-        return np.asarray(wav[0].cpu().numpy())
+        made = wav[0].cpu().numpy()
+        if self._options.watermark:
+            made = mark_window(made, self._taken - 2 * hop - len(made), rate)
+        return np.asarray(made)
 
     def _shape(self, wav: np.ndarray, gain: float, fresh: int) -> np.ndarray:
         """Give the newest sound the input's loudness, cross-fade it with the last block, and return the samples that are ready."""

@@ -134,6 +134,10 @@ class Model(Engine):
         loudness: str = "source",
         seed: int = 0,
         denoise: bool | str = AUTO,
+        speed: float = 1.0,
+        formant: float = 0.0,
+        expression: float = 1.0,
+        watermark: bool = True,
         rate: int | None = None,
         **removed: Any,
     ) -> Sound:
@@ -149,11 +153,15 @@ class Model(Engine):
             loudness: `source` follows the source's loudness envelope; `flat` only its level.
             seed: Seed of the vocoder's noise.
             denoise: Denoise source and clips first: True, False, or `auto`, which denoises a noisy source only.
+            speed: Factor on the speed, 0.5 to 2; pitch is kept.
+            formant: Shift of the formants in semitones, -12 to 12; F0 is kept.
+            expression: Factor on the deviation of log-F0 from its mean, 0 (monotone) to 2.
+            watermark: Mark the sound inaudibly as made by vcae.
             rate: Sample rate of the result in Hz; None for that of the source, and at least the model's.
             removed: `match` and `detail` are accepted until version 0.3, without effect.
 
         Returns:
-            The sound, as long as the source; `save(path)` writes it.
+            The sound, as long as the source divided by the speed; `save(path)` writes it.
 
         Raises:
             AudioError: For unusable audio.
@@ -162,6 +170,7 @@ class Model(Engine):
         """
         warn_of_ignored(removed, ("match", "detail"), "convert")
         given = {"pitch": pitch, "strength": strength, "loudness": loudness, "seed": seed, "denoise": denoise, "rate": rate}
+        given |= {"speed": speed, "formant": formant, "expression": expression, "watermark": watermark}
         chosen = from_dict(ConvertOptions, given, "convert")
         if reference is None:
             raise ConfigError("reference is None; give a clip of the target voice, or a voice from model.voice(...)")
@@ -233,6 +242,10 @@ class Model(Engine):
         pitch: str | float = "auto",
         durations: str = "auto",
         seed: int = 0,
+        speed: float = 1.0,
+        formant: float = 0.0,
+        expression: float = 1.0,
+        watermark: bool = True,
         **removed: Any,
     ) -> Sound:
         """Speak units in the voice of `reference`.
@@ -244,6 +257,10 @@ class Model(Engine):
             pitch: `auto` uses the voice's own range, a number shifts it by semitones.
             durations: `file` uses the units' own, `predicted` the model's, `auto` the units' own if they have them.
             seed: Seed of the vocoder's noise.
+            speed: Factor on the speed, as for `convert`; so are the other two.
+            formant: Shift of the formants in semitones.
+            expression: Factor on the deviation of log-F0 from its mean.
+            watermark: Mark the sound inaudibly as made by vcae.
             removed: `match` is accepted until version 0.3, without effect.
 
         Returns:
@@ -256,7 +273,9 @@ class Model(Engine):
             DataError: For units that this checkpoint does not have.
         """
         warn_of_ignored(removed, ("match",), "speak")
-        chosen = from_dict(SpeakOptions, {"pitch": pitch, "durations": durations, "seed": seed}, "speak")
+        given = {"pitch": pitch, "durations": durations, "seed": seed}
+        given |= {"speed": speed, "formant": formant, "expression": expression, "watermark": watermark}
+        chosen = from_dict(SpeakOptions, given, "speak")
         if not isinstance(reference, Voice):
             reference = self.voice(reference, reference_sample_rate)
         return self._result(speak_units(self, units, fit_voice(self, reference), chosen).wav, "spoken", units.name)

@@ -13,12 +13,17 @@ from vcae.audio.f0 import F0_MAX_HZ, F0_MIN_HZ, log_f0_statistics
 from vcae.audio.frames import gaussian_smooth, n_frames
 from vcae.audio.io import Sound
 from vcae.audio.loudness import TARGET_LEVEL, active_level, set_level
+from vcae.audio.sections import LazySections
+from vcae.audio.stretch import stretch_f0, stretch_mel
+from vcae.audio.watermark import mark
 from vcae.engine.engine import DECODED_CORRECTIONS, Engine
 from vcae.engine.listening import Analysis, analyse
 from vcae.errors import CheckpointError, ConfigError, DataError
 from vcae.model.prosody import Contour, Prosody
 from vcae.options import SpeakOptions
 from vcae.tasks.unit_files import Units, natural_samples
+from vcae.voice.formant import FormantShift
+from vcae.voice.pitch import scale_f0
 from vcae.voice.speaking import speak
 from vcae.voice.voice import Voice
 
@@ -186,15 +191,29 @@ def contour_f0(contour: Contour, voice: Voice, semitones: float = 0.0) -> Tensor
     return torch.where(voiced, log_f0.exp().clamp(F0_MIN_HZ, F0_MAX_HZ), torch.zeros_like(relative))[None]
 
 
+def _deliver(model: Engine, mel: Tensor, f0: Tensor, n: int, options: SpeakOptions) -> tuple[Tensor, Tensor]:
+    """Return mel and F0 of `n` samples, at the formants and the speed asked for."""
+    if options.formant:
+        mel = FormantShift(model.mel_config, options.formant)(mel, f0)
+    if options.speed == 1:
+        return mel, f0
+    frames = n_frames(n, model.mel_config.hop_length)
+    whole = LazySections(mel.shape[-1], lambda start, stop: mel[..., start:stop])
+    return stretch_mel(whole, frames, options.speed).read(0, frames), stretch_f0(f0, frames, options.speed)
+
+
 @torch.inference_mode()
-def speak_units(model: Engine, units: Units, voice: Voice, options: SpeakOptions | None = None) -> Speech:
+def speak_units(
+    model: Engine, units: Units, voice: Voice, options: SpeakOptions | None = None, n_samples: int | None = None
+) -> Speech:
     """Speak units in a voice.
 
     Args:
         model: Model with a discrete code, a prosody predictor and a speaker part.
-        units: The units; the sound is as long as their recording, or as their predicted durations.
+        units: The units; the sound is as long as their recording, or as their predicted durations, divided by the speed.
         voice: Target voice, from `measure_voice`, `mix_voices` or `load_voice`.
         options: Options; the defaults when None.
+        n_samples: Length of the sound, if it shall be another.
 
     Returns:
         The sound, at the models' level.
@@ -213,15 +232,21 @@ def speak_units(model: Engine, units: Units, voice: Voice, options: SpeakOptions
     _check_total(sum(units.lengths), step_s, units.where or units.name)
     n = natural_samples(sum(units.lengths), step_s) if units.n_samples is None else units.n_samples
     lengths = torch.tensor(units.lengths, device=model.device)
-    lengths[-1] += max(MIN_STEPS - sum(units.lengths), 0)
+    least = math.ceil(MIN_STEPS * max(options.speed, 1.0))
+    lengths[-1] += max(least - sum(units.lengths), 0)
     codes = torch.tensor(units.units, device=model.device).repeat_interleave(lengths)[None, None]
     content = model.autoencoder.decode_units(codes)
-    n_all = max(n, natural_samples(MIN_STEPS, step_s))
+    n_all = max(n, natural_samples(least, step_s))
     semitones = 0.0 if options.pitch == "auto" else float(options.pitch)
     f0 = contour_f0(prosody.contour(content, n_frames(n_all, model.mel_config.hop_length)), voice, semitones)
-    mel = speak(model, content, f0, voice)
-    wav = model.vocode(mel, f0, n_all, options.seed, DECODED_CORRECTIONS)[0, :n].numpy()
+    f0 = scale_f0(f0, options.expression)
+    n_made = round(n_all / options.speed)
+    mel, f0 = _deliver(model, speak(model, content, f0, voice), f0, n_made, options)
+    n_out = round(n / options.speed) if n_samples is None else n_samples
+    wav = model.vocode(mel, f0, n_made, options.seed, DECODED_CORRECTIONS)[0, :n_out].numpy()
     levelled = set_level(wav, min(TARGET_LEVEL, MAX_GAIN * active_level(wav)))
-    kept = n_frames(n, model.mel_config.hop_length)
+    if options.watermark:
+        levelled = mark(levelled, model.sample_rate)
+    kept = n_frames(n_out, model.mel_config.hop_length)
     f0, mel = f0[:, :kept].cpu(), mel[..., :kept].cpu()
     return Speech(torch.from_numpy(levelled), f0, mel, replace(units, n_samples=n), math.exp(log_f0_statistics(f0[0])[0]))

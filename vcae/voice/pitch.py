@@ -42,6 +42,26 @@ def convert_f0(f0: Tensor, voice: Voice, pitch: str | float = "auto") -> Tensor:
     return move_f0(f0, voice, pitch, log_f0_statistics(f0[0]))
 
 
+def scale_f0(f0: Tensor, expression: float, mean: float | None = None) -> Tensor:
+    """Scale the deviation of log-F0 from its mean over voiced frames.
+
+    Args:
+        f0: (1, T) in Hz, 0 where unvoiced.
+        expression: Factor; 1 leaves it unchanged, 0 makes it monotone.
+        mean: Mean of log-F0, natural log of Hz; that of `f0` when None.
+
+    Returns:
+        (1, T) in Hz, 0 where unvoiced.
+    """
+    voiced = f0 > 0
+    if expression == 1 or not bool(voiced.any()):
+        return f0
+    log_f0 = torch.log(f0.clamp(min=F0_MIN_HZ))
+    centre = float(log_f0[voiced].mean()) if mean is None else mean
+    scaled = torch.exp(centre + (log_f0 - centre) * expression).clamp(F0_MIN_HZ, F0_MAX_HZ)
+    return torch.where(voiced, scaled, torch.zeros_like(f0))
+
+
 def move_f0(f0: Tensor, voice: Pitched, pitch: str | float, statistics: tuple[float, float]) -> Tensor:
     """Apply `convert_f0` to F0 (1, T) with given median and standard deviation of the recording's log-F0."""
     pitch = parse_pitch(pitch)
