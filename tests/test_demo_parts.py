@@ -436,8 +436,18 @@ def test_time_left_is_said_when_it_is_known(monkeypatch):
 def test_what_the_browser_remembered_wrongly_is_not_used():
     from vcae.demo.convert import _restore
 
-    assert _restore([False, 99, 50, True]) == [False, 18, 50, True]
-    assert _restore("x") == _restore(None) == [True, 0, 100, False]
+    assert _restore([False, 99, 50, True, 10, 300, -9]) == [False, 18, 50, True, 50, 200, -6]
+    assert _restore("x") == _restore(None) == _restore([True, 0]) == [True, 0, 100, False, 100, 100, 0]
+
+
+def test_chips_change_one_setting():
+    from vcae.demo.convert import CHIPS, USUAL
+
+    made = [change(*USUAL, {"shift": 7.3}) for change in CHIPS]
+    assert made[0] == [False, 9.5, *USUAL[2:]]
+    assert made[1] == [False, 5.5, *USUAL[2:]]
+    assert made[2] == [*USUAL[:2], 75, *USUAL[3:]]
+    assert made[3] == [*USUAL[:3], True, *USUAL[4:]]
 
 
 def test_live_blocks_are_those_of_the_library(studio, model, speech):

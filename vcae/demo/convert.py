@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ CHOSEN = "(...given) => { given[1] = window.vcaeVoice('shelf'); return given; }"
 FORGIVE = "() => window.vcaeForgive('convert-status')"
 EXAMPLE = f"() => {{ document.getElementById('voice-{EXAMPLE_CARD.replace(':', '-')}').checked = true; }}"
 REMEMBERED = "vcae-settings"
+# Automatic pitch, semitones, percent of the new voice, cleaning, percent of speed and of expression, semitones of the formants.
+USUAL = (True, 0, 100, False, 100, 100, 0)
 
 
 def build(studio: Studio, shelf: Shelf, page: gr.Blocks) -> None:
@@ -96,9 +98,9 @@ def _newest(visitor: Mapping[str, str]) -> str:
 
 def _add_settings(page: gr.Blocks, parts: Parts) -> None:
     """Keep the settings over a reload, in the browser."""
-    automatic, semitones, _, _ = parts.settings
+    automatic, semitones = parts.settings[:2]
     semitones.input(lambda: False, None, automatic, queue=False, show_progress="hidden", api_visibility="private")
-    remembered = gr.BrowserState([True, 0, 100, False], storage_key=REMEMBERED, secret=REMEMBERED)
+    remembered = gr.BrowserState(list(USUAL), storage_key=REMEMBERED, secret=REMEMBERED)
     gr.on(
         [part.change for part in parts.settings],
         lambda *values: list(values),
@@ -114,15 +116,20 @@ def _add_settings(page: gr.Blocks, parts: Parts) -> None:
 def _restore(values: Any) -> list[Any]:
     """Return remembered settings, or the usual ones if what the browser kept is not valid."""
     try:
-        automatic, semitones, strength, cleaned = values
-        return [
-            bool(automatic),
-            max(-MAX_SHIFT, min(MAX_SHIFT, float(semitones))),
-            max(0, min(100, float(strength))),
-            bool(cleaned),
+        automatic, semitones, strength, cleaned, speed, expression, formant = values
+        numbers = [
+            max(low, min(high, float(value)))
+            for value, low, high in (
+                (semitones, -MAX_SHIFT, MAX_SHIFT),
+                (strength, 0, 100),
+                (speed, 50, 200),
+                (expression, 0, 200),
+                (formant, -6, 6),
+            )
         ]
+        return [bool(automatic), *numbers[:2], bool(cleaned), *numbers[2:]]
     except (TypeError, ValueError):
-        return [True, 0, 100, False]
+        return list(USUAL)
 
 
 def _add_conversion(studio: Studio, shelf: Shelf, parts: Parts) -> list[Any]:
@@ -137,11 +144,14 @@ def _add_conversion(studio: Studio, shelf: Shelf, parts: Parts) -> list[Any]:
         semitones: float,
         strength: float,
         cleaned: bool,
+        speed: float,
+        expression: float,
+        formant: float,
         visitor: dict[str, str],
         request: gr.Request,
         progress: Any = gr.Progress(),  # noqa: B008
     ) -> list[Any]:
-        options = _options(automatic, semitones, strength, cleaned)
+        options = _options(automatic, semitones, strength, cleaned, speed, expression, formant)
         start = time.perf_counter()
         with studio.job(session_of(request)) as check:
             if source is None:
@@ -180,11 +190,14 @@ def _add_conversion(studio: Studio, shelf: Shelf, parts: Parts) -> list[Any]:
         semitones: float,
         strength: float,
         cleaned: bool,
+        speed: float,
+        expression: float,
+        formant: float,
         visitor: dict[str, str],
         request: gr.Request,
         progress: Any = gr.Progress(),  # noqa: B008
     ) -> list[Any]:
-        options = _options(automatic, semitones, strength, cleaned)
+        options = _options(automatic, semitones, strength, cleaned, speed, expression, formant)
         with studio.job(session_of(request)) as check:
             clips, files = _voice(studio, card, new_clip, visitor)
             done = convert_many(studio, sources or [], clips, files, options, check, timed(progress))
@@ -204,9 +217,13 @@ def _add_conversion(studio: Studio, shelf: Shelf, parts: Parts) -> list[Any]:
     return runs
 
 
-def _options(automatic: bool, semitones: float, strength: float, cleaned: bool) -> ConvertOptions:
-    """Return the options for the page's settings."""
-    return ConvertOptions(AUTO if automatic else semitones, strength / 100, denoise=True if cleaned else AUTO)
+def _options(
+    automatic: bool, semitones: float, strength: float, cleaned: bool, speed: float, expression: float, formant: float
+) -> ConvertOptions:
+    """Return the options for the page's settings, which are in percent and semitones."""
+    pitch, denoise = AUTO if automatic else semitones, True if cleaned else AUTO
+    manner = {"speed": speed / 100, "formant": formant, "expression": expression / 100}
+    return ConvertOptions(pitch, strength / 100, denoise=denoise, **manner)
 
 
 def _voice(studio: Studio, card: str, new_clip: str | None, visitor: Mapping[str, str]) -> tuple[list[str], list[Path]]:
@@ -230,27 +247,31 @@ def _shift(source_hz: float, output_hz: float) -> float:
     return 12 * math.log2(output_hz / source_hz)
 
 
-def _move_pitch(step: float, automatic: bool, semitones: float, last: Mapping[str, Any]) -> list[Any]:
+def _move_pitch(step: float, settings: Sequence[Any], last: Mapping[str, Any]) -> list[Any]:
+    automatic, semitones, *rest = settings
     start = last.get("shift", 0.0) if automatic else semitones
-    return [False, max(-MAX_SHIFT, min(MAX_SHIFT, round(2 * (start + step)) / 2))]
+    return [False, max(-MAX_SHIFT, min(MAX_SHIFT, round(2 * (start + step)) / 2)), *rest]
 
 
-def _higher(automatic: bool, semitones: float, strength: float, cleaned: bool, last: dict[str, Any]) -> list[Any]:
-    return [*_move_pitch(STEP, automatic, semitones, last), strength, cleaned]
+def _higher(*given: Any) -> list[Any]:
+    return _move_pitch(STEP, given[:-1], given[-1])
 
 
-def _lower(automatic: bool, semitones: float, strength: float, cleaned: bool, last: dict[str, Any]) -> list[Any]:
-    return [*_move_pitch(-STEP, automatic, semitones, last), strength, cleaned]
+def _lower(*given: Any) -> list[Any]:
+    return _move_pitch(-STEP, given[:-1], given[-1])
 
 
-def _own(automatic: bool, semitones: float, strength: float, cleaned: bool, last: dict[str, Any]) -> list[Any]:
-    return [automatic, semitones, max(0, strength - 25), cleaned]
+def _own(*given: Any) -> list[Any]:
+    automatic, semitones, strength, *rest = given[:-1]
+    return [automatic, semitones, max(0, strength - 25), *rest]
 
 
-def _clean(automatic: bool, semitones: float, strength: float, cleaned: bool, last: dict[str, Any]) -> list[Any]:
-    return [automatic, semitones, strength, True]
+def _clean(*given: Any) -> list[Any]:
+    automatic, semitones, strength, _, *rest = given[:-1]
+    return [automatic, semitones, strength, True, *rest]
 
 
+# Each takes the settings and the last result, and returns the settings to try.
 CHIPS = (_higher, _lower, _own, _clean)
 
 

@@ -124,7 +124,7 @@ def lay_out(studio: Studio) -> Parts:
 
 
 def _settings() -> list[gr.components.Component]:
-    """Add the settings: automatic pitch, semitones, strength, cleaning."""
+    """Add the settings: automatic pitch, semitones, strength, cleaning, speed, expression, formants."""
     with gr.Row():
         automatic = gr.Checkbox(
             True, label="Pitch of the chosen voice", info="Off: set the pitch yourself.", elem_id="pitch-auto"
@@ -154,4 +154,14 @@ def _settings() -> list[gr.components.Component]:
             info="From your recording and the clip. Very noisy recordings always are. The tab Clean up lets you compare.",
             elem_id="convert-denoise",
         )
-    return [automatic, semitones, strength, cleaned]
+    with gr.Row():
+        speed = gr.Slider(
+            50, 200, 100, step=5, label="Speed, in percent", info="100 keeps the duration; the pitch stays.", elem_id="speed"
+        )
+        expression = gr.Slider(
+            0, 200, 100, step=10, label="Expression, in percent", info="0 is monotone, 200 very lively.", elem_id="expression"
+        )
+        size = gr.Slider(
+            -6, 6, 0, step=0.5, label="Larger or smaller speaker", info="Left sounds larger, right smaller.", elem_id="formant"
+        )
+    return [automatic, semitones, strength, cleaned, speed, expression, size]
