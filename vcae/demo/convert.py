@@ -222,8 +222,9 @@ def _options(
 ) -> ConvertOptions:
     """Return the options for the page's settings, which are in percent and semitones."""
     pitch, denoise = AUTO if automatic else semitones, True if cleaned else AUTO
-    manner = {"speed": speed / 100, "formant": formant, "expression": expression / 100}
-    return ConvertOptions(pitch, strength / 100, denoise=denoise, **manner)
+    return ConvertOptions(
+        pitch, strength / 100, denoise=denoise, speed=speed / 100, formant=formant, expression=expression / 100
+    )
 
 
 def _voice(studio: Studio, card: str, new_clip: str | None, visitor: Mapping[str, str]) -> tuple[list[str], list[Path]]:

@@ -193,8 +193,9 @@ def build_api(studio: Studio, meters: Meters) -> FastAPI:
     ) -> Response:
         """Convert a recording to another voice."""
         clean: bool | str = AUTO if denoise == "auto" else denoise == "yes"
-        manner = {"speed": speed, "formant": formant, "expression": expression}
-        options = ConvertOptions(pitch, strength, seed=seed, denoise=clean, rate=rate, **manner)
+        options = ConvertOptions(
+            pitch, strength, seed=seed, denoise=clean, speed=speed, formant=formant, expression=expression, rate=rate
+        )
         return service.convert(source, reference or [], voice.strip(), options, format)
 
     @app.post("/denoise", response_class=FileResponse, responses=sound)
