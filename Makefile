@@ -44,7 +44,7 @@ demo: $(VENV)/.installed-demo
 judges: $(VENV)/.installed-eval
 
 # These measure time or memory, or start servers and clusters, and need the machine for themselves. The others run a file to a core.
-ALONE := $(addprefix tests/test_,$(addsuffix .py,batch bitstream cli cluster demo demo_parts house long live ray serve training vocoder))
+ALONE := $(addprefix tests/test_,$(addsuffix .py,cluster demo demo_parts ray serve start))
 
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(addprefix --ignore=,$(ALONE))

@@ -57,8 +57,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/pairs"))
     args = parser.parse_args()
     manner = {"speed": args.speed, "formant": args.formant, "expression": args.expression}
-    options = ConvertOptions(**manner, watermark=not args.no_watermark)
     model = vcae.load(args.checkpoint)
+    options = ConvertOptions(**manner, watermark=not args.no_watermark, rate=model.sample_rate)
     root = args.manifest.parent
     args.out.mkdir(parents=True, exist_ok=True)
     lines, audio_s, started = [], 0.0, time.perf_counter()

@@ -46,7 +46,7 @@ def main() -> None:
             found |= _weigh(requests, "page")
             before = time.perf_counter()
             page.click("#example")
-            page.wait_for_selector("#download", timeout=120_000)
+            page.wait_for_selector("#download-wav", timeout=120_000)
             found["click_to_clip_s"] = time.perf_counter() - before
             found["start_to_clip_s"] = found["server_ready_s"] + found["page_s"] + found["click_to_clip_s"]
             page.wait_for_timeout(1000)

@@ -182,11 +182,11 @@ def convert_pair(
     """Convert one pair under a condition and return the path of the result."""
     references = [of_reference(clip, rng) for clip in read_references(root, pair, reference_s)]
     source = of_source(read_sound(root / pair.source["path"]), rng)
-    wav = convert(model, source, voice_from_sounds(model, references)).wav.numpy()
+    done = convert(model, source, voice_from_sounds(model, references))
     folder = out / "".join(c if c.isalnum() else "_" for c in name)
     folder.mkdir(exist_ok=True)
     path = folder / f"{Path(pair.source['path']).stem}_to_{pair.judged['speaker']}.wav"
-    write_sound(path, Sound(wav, model.sample_rate), "converted by vcae", force=True)
+    write_sound(path, Sound(done.wav.numpy(), done.sample_rate), "converted by vcae", force=True)
     return path
 
 

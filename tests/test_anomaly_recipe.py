@@ -12,6 +12,7 @@ import soundfile
 import torch
 
 from tests.conftest import CLIPS, ROOT, settings_of
+from tests.forked import python
 from vcae.anomaly import metrics
 from vcae.anomaly.metrics import CostTable
 from vcae.anomaly.plot import draw_anomaly
@@ -236,7 +237,7 @@ def test_the_recipe_runs_resumes_and_names_what_it_skips(data, tmp_path):
     settings += ["threshold_splits=5", "robust=[none]", "pollution=[0.0, 0.2]", "classes.max_steps=3", "classes.width=8"]
     settings += ["n_unknown=1", "model.folds=2", "model.max_steps=5", "sound_classes=[low, high]", "sound_others=2"]
     command = [
-        sys.executable,
+        *python(),
         str(ROOT / "recipes/anomaly/evaluate.py"),
         str(ROOT / "recipes/anomaly/conf/quick.yaml"),
         *settings,
@@ -318,7 +319,7 @@ def test_a_scored_recording_is_drawn(tmp_path):
 
 def test_clips_of_the_demo_give_faults_from_the_command_line(tmp_path):
     out = tmp_path / "clicked.wav"
-    command = [sys.executable, str(ROOT / "recipes/anomaly/faults.py"), str(CLIPS / "source.flac"), "click", str(out)]
+    command = [*python(), str(ROOT / "recipes/anomaly/faults.py"), str(CLIPS / "source.flac"), "click", str(out)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     assert "click from " in done.stdout
@@ -341,7 +342,7 @@ def test_a_bank_of_other_sounds_is_made_and_counted(tmp_path, speech_manifest):
     from safetensors.numpy import load_file
 
     command = [
-        sys.executable,
+        *python(),
         ROOT / "recipes/anomaly/others.py",
         ROOT / "recipes/anomaly/conf/others.yaml",
         f"speech={speech_manifest}",

@@ -16,6 +16,7 @@ import pytest
 import soundfile
 
 from tests.conftest import CLIPS
+from tests.forked import python
 from vcae.batch.jobs import Job, plan, plan_table, read_report, unique_names
 from vcae.batch.pool import TRIES, _receive, _Worker, run_jobs
 from vcae.batch.workers import Converter
@@ -26,7 +27,7 @@ REFERENCE = str(CLIPS / "reference.flac")
 
 
 def vcae(*args):
-    return subprocess.run([sys.executable, "-m", "vcae", *map(str, args)], capture_output=True, text=True)
+    return subprocess.run([*python(), "-m", "vcae", *map(str, args)], capture_output=True, text=True)
 
 
 @pytest.fixture
@@ -232,10 +233,10 @@ def test_options_of_many_are_refused_without_a_folder_for_the_outputs(tmp_path):
 
 
 @pytest.fixture
-def sixty(tmp_path, speech):
-    root = tmp_path / "sixty"
+def thirty(tmp_path, speech):
+    root = tmp_path / "thirty"
     root.mkdir()
-    for n in range(60):
+    for n in range(30):
         soundfile.write(root / f"{n:02d}.wav", speech[n * 1500 : n * 1500 + 8200], 16000)
     return root
 
@@ -253,26 +254,26 @@ def _started(folder, out, enough):
 
 
 @pytest.mark.slow
-def test_kill_9_in_the_middle_and_resume(sixty, tmp_path):
+def test_kill_9_in_the_middle_and_resume(thirty, tmp_path):
     out = tmp_path / "out"
-    run = _started(sixty, out, 8)
+    run = _started(thirty, out, 8)
     os.killpg(run.pid, signal.SIGKILL)
     run.communicate()
     made = sorted(out.glob("*.wav"))
-    assert 8 <= len(made) < 60
+    assert 8 <= len(made) < 30
     for path in made:
         assert soundfile.info(path).frames == 8200
     (out / ".vcae-999999999-half.part").write_bytes(b"half")
-    done = vcae("convert", sixty, "-s", REFERENCE, "--out-dir", out, "--resume", "--json")
+    done = vcae("convert", thirty, "-s", REFERENCE, "--out-dir", out, "--resume", "--json")
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
-    assert said["converted"] + said["skipped"] == 60
+    assert said["converted"] + said["skipped"] == 30
     assert said["skipped"] >= 6
-    assert _files(out) == [f"{n:02d}.wav" for n in range(60)]
+    assert _files(out) == [f"{n:02d}.wav" for n in range(30)]
     report = read_report(out / "report.jsonl")
-    assert len(report) == 60
+    assert len(report) == 30
     fresh = tmp_path / "fresh"
-    jobs = [Job(str(sixty / path.name), (REFERENCE,), str(fresh / path.name)) for path in (made[0], out / "59.wav")]
+    jobs = [Job(str(thirty / path.name), (REFERENCE,), str(fresh / path.name)) for path in (made[0], out / "29.wav")]
     for job, outcome in zip(
         jobs, sorted(run_jobs(jobs, partial(Converter, ConvertOptions()), 1), key=lambda o: o.output), strict=True
     ):
@@ -281,9 +282,9 @@ def test_kill_9_in_the_middle_and_resume(sixty, tmp_path):
 
 
 @pytest.mark.slow
-def test_ctrl_c_leaves_whole_files_and_says_how_to_go_on(sixty, tmp_path):
+def test_ctrl_c_leaves_whole_files_and_says_how_to_go_on(thirty, tmp_path):
     out = tmp_path / "out"
-    run = _started(sixty, out, 4)
+    run = _started(thirty, out, 4)
     os.killpg(run.pid, signal.SIGINT)
     said = run.communicate(timeout=60)
     assert run.returncode == 130
@@ -296,8 +297,8 @@ def test_ctrl_c_leaves_whole_files_and_says_how_to_go_on(sixty, tmp_path):
     assert all(soundfile.info(out / name).frames == 8200 for name in made)
 
 
-def test_a_worker_that_dies_loses_nothing(sixty, tmp_path):
-    jobs = [Job(str(sixty / f"{n:02d}.wav"), (REFERENCE,), str(tmp_path / "o" / f"{n}.wav")) for n in range(12)]
+def test_a_worker_that_dies_loses_nothing(thirty, tmp_path):
+    jobs = [Job(str(thirty / f"{n:02d}.wav"), (REFERENCE,), str(tmp_path / "o" / f"{n}.wav")) for n in range(12)]
     outcomes = []
     for outcome in run_jobs(jobs, partial(Converter, ConvertOptions()), 2):
         if not outcomes:

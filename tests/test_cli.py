@@ -5,18 +5,18 @@ import json
 import os
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 import soundfile
 
+from tests.forked import python
 from vcae.audio.io import read_comment
 from vcae.model_file import find
 
 
 def vcae(*args, cwd=None, stdin=None):
-    return subprocess.run([sys.executable, "-m", "vcae", *map(str, args)], cwd=cwd, input=stdin, capture_output=True)
+    return subprocess.run([*python(), "-m", "vcae", *map(str, args)], cwd=cwd, input=stdin, capture_output=True)
 
 
 def test_convert_writes_a_tagged_file_and_says_so(tmp_path, clips):
@@ -89,21 +89,6 @@ def test_info(clips, tiny_checkpoint, tmp_path):
     assert shipped["parameters"]["autoencoder"] > 5e6
     assert shipped["info"]["license"]
     assert b"a test" in vcae("info", tiny_checkpoint).stdout
-
-
-def test_help_and_version_answer_at_once():
-    """Best of three, so that a busy machine does not decide."""
-    best = 9.0
-    for _ in range(3):
-        start = time.perf_counter()
-        done = vcae("--help")
-        best = min(best, time.perf_counter() - start)
-        assert done.returncode == 0
-    assert b"convert" in done.stdout
-    assert best < 0.5
-    assert vcae("--version").stdout.startswith(b"vcae 0.")
-    code = "import sys, vcae.cli.app; sys.exit(any(m in sys.modules for m in ('torch', 'torchaudio', 'librosa', 'numpy')))"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_converting_does_not_need_torchaudio(tmp_path, clips):
@@ -235,4 +220,7 @@ def test_any_rate(tmp_path, clips, speech, rate):
     _wav(tmp_path / "s.wav", np.stack([resample(speech[:24000], 16000, rate)] * 2, axis=1), rate, "PCM_24")
     done = vcae("convert", tmp_path / "s.wav", "-s", clips["reference"], "-o", tmp_path / "o.mp3")
     assert done.returncode == 0, done.stderr
-    assert soundfile.info(tmp_path / "o.mp3").duration == pytest.approx(1.5, abs=0.1)
+    info = soundfile.info(tmp_path / "o.mp3")
+    assert info.duration == pytest.approx(1.5, abs=0.1)
+    # An mp3 has at most 48 kHz.
+    assert info.samplerate == min(max(rate, 16000), 48000)

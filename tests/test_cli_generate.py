@@ -3,19 +3,19 @@
 import json
 import os
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 import soundfile
 
 from tests.conftest import CLIPS, ROOT
+from tests.forked import python
 
 
 def vcae(*args, folder):
     environment = dict(os.environ, PYTHONPATH=str(ROOT), VCAE_VOICES=str(folder / "kept"), OMP_NUM_THREADS="1")
     return subprocess.run(
-        [sys.executable, "-m", "vcae", *map(str, args)], cwd=folder, env=environment, capture_output=True, text=True
+        [*python(), "-m", "vcae", *map(str, args)], cwd=folder, env=environment, capture_output=True, text=True
     )
 
 

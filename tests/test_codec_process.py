@@ -4,13 +4,13 @@ import io
 import json
 import os
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 import soundfile
 
 from tests.conftest import CLIPS, ROOT
+from tests.forked import python
 from vcae.audio.io import read_comment
 from vcae.codec.bitstream import Reader
 
@@ -18,7 +18,7 @@ SOURCE = CLIPS / "source.flac"
 
 
 def vcae(*args, cwd=None, stdin=None):
-    command = [sys.executable, "-m", "vcae", *map(str, args)]
+    command = [*python(), "-m", "vcae", *map(str, args)]
     return subprocess.run(command, cwd=cwd, input=stdin, capture_output=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
 
 

@@ -2,12 +2,12 @@
 
 import json
 import subprocess
-import sys
 
 import pytest
 import torch
 
 from tests.conftest import CLIPS, ROOT
+from tests.forked import python
 from vcae.audio.io import read_sound
 from vcae.codec import files
 from vcae.codec.codec import Codec
@@ -36,7 +36,7 @@ def _recipe(cls, name, cache):
 
 
 def _run(script, *settings):
-    command = [sys.executable, str(ROOT / "recipes/codec" / script), *map(str, settings)]
+    command = [*python(), str(ROOT / "recipes/codec" / script), *map(str, settings)]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
 
 

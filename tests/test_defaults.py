@@ -11,6 +11,7 @@ import soundfile
 from typer.testing import CliRunner
 
 from tests.conftest import CLIPS, ROOT
+from tests.forked import python
 from vcae.cli import doctor
 from vcae.cli.app import app
 
@@ -91,7 +92,7 @@ def test_a_wrong_default_is_one_clear_line(config, text, env, message):
 
 def test_verbose_says_what_is_done_and_where_an_error_is_from(tmp_path):
     level = logging.getLogger("vcae").level
-    words = [sys.executable, "-m", "vcae", "convert", str(CLIPS / "noisy.flac"), "-s"]
+    words = [*python(), "-m", "vcae", "convert", str(CLIPS / "noisy.flac"), "-s"]
     done = subprocess.run(
         [*words, str(CLIPS / "reference.flac"), "-o", str(tmp_path / "x.wav"), "-v"], capture_output=True, text=True, cwd=ROOT
     )

@@ -4,6 +4,7 @@ import io
 import math
 import re
 import time
+import urllib.error
 import urllib.request
 from urllib.parse import urlparse
 
@@ -14,10 +15,11 @@ import torch
 
 import vcae
 from tests.conftest import CLIPS, ROOT
-from tests.demo_server import ARGUMENTS, find_chromium, serving
+from tests.demo_server import ARGUMENTS, DEAD_PROXIES, find_chromium, serving
 from vcae import Sound, compress, decompress
 from vcae.audio.f0 import estimate_f0
 from vcae.audio.io import read_comment
+from vcae.audio.loudness import active_level
 from vcae.tasks.copy import reconstruct
 from vcae.voice.new import priors
 
@@ -26,13 +28,16 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is no
 CHROMIUM = find_chromium()
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian: apt-get install chromium)")
 WAIT_MS = 90_000
-PHONE = {"width": 390, "height": 844}
+DESK, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+LAB = ("Units", "Codec", "Generate", "Features", "Anomaly")
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("demo")) as running:
+    """The page's server, which asks no proxies, and ends in order."""
+    with serving(tmp_path_factory.mktemp("demo"), "--public", more=DEAD_PROXIES) as running:
         yield running
+        assert running.stop() == 0
 
 
 @pytest.fixture(scope="module")
@@ -73,11 +78,20 @@ class Visitor:
         self.page.wait_for_timeout(500)
 
     def open_tab(self, name):
-        tab = self.page.get_by_role("tab", name=name).first
+        place = self.page.locator("body")
+        if name in LAB:
+            self.open_tab("Lab")
+            place = self.page.locator("#lab")
+        tab = place.get_by_role("tab", name=name, exact=True).first
         if not tab.is_visible():
-            self.page.locator(".overflow-menu button").first.click()
-            tab = self.page.locator(".overflow-dropdown button", has_text=name)
+            place.locator(".overflow-menu button").first.click()
+            tab = place.locator(".overflow-dropdown button", has_text=name).first
         tab.click()
+
+    def in_view(self, place):
+        return self.page.locator(place).evaluate(
+            "e => { const box = e.getBoundingClientRect(); return box.top >= 0 && box.bottom <= innerHeight }"
+        )
 
     def told(self):
         """Return what is said in red: under the button, or by gradio at the top for what never reached the server."""
@@ -124,8 +138,8 @@ def check_no_traces(text):
 def test_the_bundled_pair_in_one_click(visit, tmp_path):
     visitor = visit()
     visitor.page.click("#example")
-    visitor.page.wait_for_selector("#download", timeout=WAIT_MS)
-    path = visitor.download("download", tmp_path)
+    visitor.page.wait_for_selector("#download-wav", timeout=WAIT_MS)
+    path = visitor.download("download-wav", tmp_path)
     assert path.name == "source.converted.wav"
     wav, rate = soundfile.read(path)
     assert rate == 16000
@@ -135,8 +149,10 @@ def test_the_bundled_pair_in_one_click(visit, tmp_path):
     assert 0.1 < np.abs(wav).max() <= 1
     assert np.quantile(frames, 0.9) > 10 * np.quantile(frames, 0.1)
     assert read_comment(path).startswith("converted by vcae 0.")
+    assert visitor.page.locator("#pictures img").count() == 0
+    visitor.page.get_by_role("button", name="Picture").first.click()
+    visitor.page.locator("#pictures img").nth(1).wait_for(timeout=WAIT_MS)
     pictures = visitor.page.locator("#pictures img")
-    assert pictures.count() == 2
     assert all("median F0" in pictures.nth(n).get_attribute("alt") for n in range(2))
     said = visitor.page.inner_text("#convert-status")
     source_hz, made_hz = map(int, re.findall(r"(\d+) Hz", said))
@@ -147,16 +163,105 @@ def test_the_bundled_pair_in_one_click(visit, tmp_path):
     assert len(visitor.requests) > 20
 
 
-def test_settings_and_several_references(visit, tmp_path):
-    visitor = visit()
+PLACE = "() => document.querySelector('#player vcae-player').audio.currentTime"
+
+
+def test_one_player_compares_at_the_same_place(visit):
+    visitor = visit(viewport=DESK)
+    visitor.page.click("#example")
+    visitor.page.wait_for_selector("#download-wav", timeout=WAIT_MS)
+    visitor.page.wait_for_timeout(1000)
+    assert visitor.in_view("#player vcae-player")
+    assert not visitor.page.locator("#stop").is_visible()
+    original, new = (visitor.page.get_by_role("button", name=name, exact=True) for name in ("Original", "New"))
+    assert [each.get_attribute("aria-pressed") for each in (original, new)] == ["false", "true"]
+    visitor.page.locator("#player").get_by_role("button", name="Play", exact=True).click()
+    visitor.page.locator("#player").get_by_role("button", name="Pause", exact=True).wait_for(timeout=WAIT_MS)
+    # The place goes on with the clock over a switch: both sounds are channels of one stream.
+    kept = visitor.page.evaluate(
+        """async () => {
+            const player = document.querySelector("#player vcae-player");
+            while (!player.audio.currentTime) await new Promise(done => setTimeout(done, 20));
+            const before = player.audio.currentTime, start = performance.now();
+            player.querySelectorAll(".vcae-sides button")[0].click();
+            const jump = Math.abs(player.audio.currentTime - before - (performance.now() - start) / 1000);
+            await new Promise(done => setTimeout(done, 300));
+            return [jump, player.gains.map(gain => gain.gain.value)];
+        }"""
+    )
+    assert kept[0] < 0.05
+    assert kept[1][0] > 0.99
+    assert kept[1][1] < 0.01
+    assert original.get_attribute("aria-pressed") == "true"
+    wave = visitor.page.get_by_role("slider", name="Place in the recording")
+    wave.press("Home")
+    wave.press("PageUp")
+    assert visitor.page.evaluate(PLACE) >= 5
+    # One stream has both at one level.
+    source = visitor.page.locator("#player vcae-player").get_attribute("src")
+    with urllib.request.urlopen(f"{visitor.page.url.rstrip('/')}/{source}") as answer:
+        both, rate = soundfile.read(io.BytesIO(answer.read()), dtype="float32")
+    assert active_level(both[:, 0], rate) == pytest.approx(active_level(both[:, 1], rate), rel=0.02)
+    for form, codec in (("mp3", b"ID3"), ("m4a", b"ftyp")):
+        link = visitor.page.locator(f"#download-{form}").evaluate("e => e.href")
+        with urllib.request.urlopen(link) as answer:
+            assert codec in answer.read()[:16]
+    assert visitor.errors == []
+
+
+def test_settings_are_kept_and_chips_try_again(visit):
+    visitor = visit(viewport=PHONE, is_mobile=True, has_touch=True)
     visitor.upload("source", CLIPS / "source.flac")
-    visitor.upload("reference", CLIPS / "reference.flac")
-    visitor.page.get_by_text("Settings", exact=True).click()
-    visitor.page.get_by_label("as it is").check()
+    visitor.page.get_by_role("button", name="Settings").click()
+    visitor.page.uncheck("#pitch-auto input")
     visitor.page.click("#convert")
-    visitor.page.wait_for_selector("#download", timeout=WAIT_MS)
+    visitor.page.wait_for_selector("#download-wav", timeout=WAIT_MS)
     source_hz, made_hz = map(int, re.findall(r"(\d+) Hz", visitor.page.inner_text("#convert-status")))
     assert abs(source_hz - made_hz) <= 1
+    visitor.page.wait_for_timeout(1000)
+    assert visitor.in_view("#player vcae-player")
+    visitor.page.click("#chip-higher")
+    visitor.page.locator(
+        "#convert-status", has_text=f"Pitch {source_hz} Hz before, {round(source_hz * 2 ** (1 / 6))} Hz"
+    ).wait_for(timeout=WAIT_MS)
+    visitor.page.reload()
+    visitor.page.get_by_role("button", name="Settings").click()
+    visitor.page.wait_for_function("document.querySelector('#pitch input[type=number]').value == 2", timeout=WAIT_MS)
+    assert not visitor.page.is_checked("#pitch-auto input")
+
+
+def test_voice_cards_play_and_convert(visit):
+    visitor = visit()
+    # A sample of an invented voice; it is made once.
+    button = visitor.page.get_by_role("button", name="Play Invented 2")
+    button.click()
+    with urllib.request.urlopen(f"{server_of(visitor)}/{button.get_attribute('data-src')}", timeout=90) as answer:
+        wav, rate = soundfile.read(io.BytesIO(answer.read()), dtype="float32")
+    assert len(wav) == 5 * rate
+    assert np.abs(wav).max() > 0.1
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(f"{server_of(visitor)}/studio/sample?card=saved:../../x")
+    visitor.upload("source", CLIPS / "source.flac")
+    visitor.page.get_by_label("Invented 2").first.check(force=True)
+    visitor.page.click("#convert")
+    visitor.page.wait_for_selector("#download-wav", timeout=WAIT_MS)
+    _, made_hz = map(int, re.findall(r"(\d+) Hz", visitor.page.inner_text("#convert-status")))
+    assert 140 < made_hz < 165
+    # A voice of one's own, from a clip, and kept.
+    assert not visitor.page.locator("#new-clip").is_visible()
+    visitor.page.get_by_label("New voice").first.check(force=True)
+    visitor.upload("new-clip", CLIPS / "reference.flac")
+    visitor.page.fill("#new-name textarea, #new-name input", "dora")
+    visitor.page.click("#new-save")
+    visitor.page.locator("#convert-status .vcae-done", has_text="Kept dora").wait_for(timeout=WAIT_MS)
+    visitor.page.locator("#voice-mine-dora:checked").wait_for(state="attached", timeout=WAIT_MS)
+    visitor.page.click("#convert")
+    visitor.page.locator("#convert-status .vcae-done", has_text="Pitch").wait_for(timeout=WAIT_MS)
+    assert visitor.errors == []
+
+
+def server_of(visitor):
+    return visitor.page.url.rstrip("/")
 
 
 @pytest.fixture(scope="module")
@@ -184,11 +289,14 @@ REFUSALS = {
 def test_bad_files_are_refused_with_a_sentence_each(visit, server, bad_files):
     visitor = visit()
     visitor.page.click("#convert")
-    assert "The recording to convert is missing" in visitor.told()
+    assert "Your recording is missing" in visitor.told()
     visitor.upload("source", CLIPS / "source.flac")
+    # The error goes with its cause.
+    assert not visitor.page.locator("#convert-status .vcae-error").is_visible()
+    visitor.page.get_by_label("New voice").first.check(force=True)
     visitor.page.click("#convert")
-    visitor.page.locator("#convert-status .vcae-error", has_text="voice is missing").wait_for(timeout=WAIT_MS)
-    visitor.upload("reference", CLIPS / "reference.flac")
+    visitor.page.locator("#convert-status .vcae-error", has_text="clip of the new voice is missing").wait_for(timeout=WAIT_MS)
+    visitor.page.get_by_label("Woman 1").first.check(force=True)
     for name, message in REFUSALS.items():
         visitor.page.locator("#source button[aria-label=Clear]").click()
         visitor.upload("source", bad_files / name)
@@ -201,7 +309,7 @@ def test_bad_files_are_refused_with_a_sentence_each(visit, server, bad_files):
     check_no_traces(server.log.read_text())
     # The page is none the worse for it.
     visitor.page.click("#example")
-    visitor.page.wait_for_selector("#download", timeout=WAIT_MS)
+    visitor.page.wait_for_selector("#download-wav", timeout=WAIT_MS)
 
 
 def test_a_file_that_is_too_large_is_refused_before_it_is_sent(visit, server, tmp_path):
@@ -226,7 +334,6 @@ def test_the_microphone(chromium, server, tmp_path):
     opened = chromium.launch(executable_path=CHROMIUM, args=[*ARGUMENTS, *fake, heard])
     try:
         visitor = Visitor(opened, server.url, permissions=["microphone"])
-        visitor.upload("reference", CLIPS / "reference.flac")
         visitor.page.locator("#source [aria-label='Record audio']").click()
         visitor.page.locator("#source .record-button").click()
         visitor.page.wait_for_timeout(4000)
@@ -234,7 +341,7 @@ def test_the_microphone(chromium, server, tmp_path):
         visitor.page.locator("#source #waveform, #source .component-wrapper").first.wait_for(timeout=WAIT_MS)
         visitor.page.wait_for_timeout(1000)
         visitor.page.click("#convert")
-        visitor.page.wait_for_selector("#download, .vcae-error", timeout=WAIT_MS)
+        visitor.page.wait_for_selector("#download-wav, .vcae-error", timeout=WAIT_MS)
         said = visitor.page.inner_text("#convert-status")
     finally:
         opened.close()
@@ -246,16 +353,16 @@ def test_stop_ends_the_work(visit, tmp_path):
     wav, rate = soundfile.read(CLIPS / "source.flac", dtype="int16")
     soundfile.write(tmp_path / "talk.flac", np.tile(wav, 26), rate)
     visitor = visit()
-    visitor.upload("reference", CLIPS / "reference.flac")
     visitor.upload("source", tmp_path / "talk.flac")
     visitor.page.click("#convert")
-    visitor.page.wait_for_timeout(1200)
+    visitor.page.locator("#stop").wait_for(timeout=WAIT_MS)
+    visitor.page.wait_for_timeout(1000)
     visitor.page.click("#stop")
     visitor.page.locator("#convert-status", has_text="Stopped.").wait_for(timeout=5000)
-    assert not visitor.page.locator("#download").is_visible()
+    assert not visitor.page.locator("#download-wav").is_visible()
     visitor.page.click("#example")
-    visitor.page.wait_for_selector("#download", timeout=WAIT_MS)
-    assert "Done: 6.7 s of speech" in visitor.page.inner_text("#convert-status")
+    visitor.page.wait_for_selector("#download-wav", timeout=WAIT_MS)
+    assert "Done: 6.7 s in" in visitor.page.inner_text("#convert-status")
 
 
 def test_two_visitors_see_only_their_own_voices(visit, tmp_path):
@@ -271,31 +378,26 @@ def test_two_visitors_see_only_their_own_voices(visit, tmp_path):
     assert file.name == "alice.safetensors"
     # At once: one converts with it, the other has never heard of it.
     for visitor in (first, second):
-        visitor.open_tab("Convert")
-        visitor.page.get_by_text("More clips of the voice, or saved voices").click()
+        visitor.open_tab("Studio")
         visitor.upload("source", CLIPS / "source.flac")
-    first.page.get_by_label("Saved voices (with a clip").click()
-    first.page.get_by_role("option", name="alice").click()
+    first.page.check("#voice-mine-alice", force=True)
     first.page.click("#convert")
-    second.page.click("#example")
-    for visitor in (first, second):
-        visitor.page.wait_for_selector("#download", timeout=WAIT_MS)
-    speech = [float(re.search(r"from ([\d.]+) s", v.page.inner_text("#convert-status"))[1]) for v in (first, second)]
-    assert speech[0] > 1.5 * speech[1]
-    second.page.get_by_label("Saved voices (with a clip").click()
-    assert second.page.get_by_role("option", name="alice").count() == 0
+    first.page.wait_for_selector("#download-wav", timeout=WAIT_MS)
+    assert second.page.locator("#voice-mine-alice").count() == 0
     # The codec, which stands on another checkpoint, knows her too.
     first.open_tab("Codec")
     first.upload("codec-source", CLIPS / "source.flac")
     first.page.get_by_label("0.6", exact=True).check()
     first.page.click("#codec-go")
     first.page.wait_for_selector("#codec-facts dl", timeout=WAIT_MS)
-    first.page.get_by_label("Saved voices (with a clip").last.click()
+    first.page.get_by_label("Saved voices (with a clip").first.click()
     first.page.get_by_role("option", name="alice").last.click()
     first.page.click("#codec-say")
     first.page.locator("#codec-said-note .vcae-done").wait_for(timeout=WAIT_MS)
     said = first.page.inner_text("#codec-said-note")
-    assert float(re.search(r"and ([\d.]+) s of the voice", said)[1]) == pytest.approx(speech[0], abs=0.06), said
+    assert float(re.search(r"and ([\d.]+) s of the voice", said)[1]) == pytest.approx(
+        vcae.load_voice(file).speech_s, abs=0.06
+    ), said
     # Her file brings her back on another day.
     third = visit()
     third.open_tab("Voices")
@@ -329,6 +431,12 @@ def source_of(visitor, place):
         return soundfile.read(io.BytesIO(answer.read()), dtype="float32")
 
 
+def linked(visitor, place):
+    """Return the samples behind a link of the page."""
+    with urllib.request.urlopen(visitor.page.locator(f"#{place}").evaluate("e => e.href")) as answer:
+        return soundfile.read(io.BytesIO(answer.read()), dtype="float32")
+
+
 def median_hz(wav, rate):
     f0 = estimate_f0(wav, rate)
     return float(np.median(f0[f0 > 0]))
@@ -336,10 +444,10 @@ def median_hz(wav, rate):
 
 def test_denoise_before_and_after(visit, speech):
     visitor = visit()
-    visitor.open_tab("Denoise")
+    visitor.open_tab("Clean up")
     visitor.page.click("#denoise-example")
     visitor.page.locator("#denoise-status .vcae-done").wait_for(timeout=WAIT_MS)
-    made, rate = source_of(visitor, "denoise-after")
+    made, rate = linked(visitor, "denoise-download-wav")
     noisy = soundfile.read(CLIPS / "noisy.flac", dtype="float32")[0]
     assert (rate, len(made)) == (16000, len(noisy))
     assert np.abs(made - vcae.denoise(noisy, 16000).wav).max() < 2e-3
@@ -348,16 +456,14 @@ def test_denoise_before_and_after(visit, speech):
         return float(np.dot(wav, speech) / np.linalg.norm(wav) / np.linalg.norm(speech))
 
     assert nearness(made) > nearness(noisy)
-    assert visitor.page.locator("#denoise-pictures img").count() == 2
     visitor.page.fill("#denoise-strength input[type=number]", "0")
     visitor.page.keyboard.press("Tab")
+    before = visitor.page.locator("#denoise-download-wav").get_attribute("href")
     visitor.page.click("#denoise-go")
     visitor.page.wait_for_function(
-        "before => document.querySelector('#denoise-after [data-testid=download-link]').href != before",
-        arg=visitor.page.locator("#denoise-after [data-testid=download-link]").first.get_attribute("href"),
-        timeout=WAIT_MS,
+        "before => document.querySelector('#denoise-download-wav').getAttribute('href') != before", arg=before, timeout=WAIT_MS
     )
-    same, _ = source_of(visitor, "denoise-after")
+    same, _ = linked(visitor, "denoise-download-wav")
     assert np.abs(same - noisy).max() < 1e-3
     assert visitor.errors == []
 
@@ -445,14 +551,12 @@ def test_generate_a_voice_and_keep_it(visit, tmp_path, model, speech):
     assert "Kept new-1" in press_and_wait(visitor, "generate-keep", "generate-kept")
     visitor.open_tab("Voices")
     assert re.search(r"new-1\s.*nobody: seed 1", visitor.page.inner_text("#voice-list"))
-    visitor.open_tab("Convert")
-    visitor.page.get_by_text("More clips of the voice, or saved voices").click()
+    visitor.open_tab("Studio")
     visitor.upload("source", CLIPS / "source.flac")
-    visitor.page.get_by_label("Saved voices (with a clip").first.click()
-    visitor.page.get_by_role("option", name="new-1").first.click()
+    visitor.page.check("#voice-mine-new-1", force=True)
     visitor.page.click("#convert")
-    visitor.page.wait_for_selector("#download", timeout=WAIT_MS)
-    converted, _ = soundfile.read(visitor.download("download", tmp_path), dtype="float32")
+    visitor.page.wait_for_selector("#download-wav", timeout=WAIT_MS)
+    converted, _ = soundfile.read(visitor.download("download-wav", tmp_path), dtype="float32")
     assert np.abs(converted - voices[1]).max() < 1e-3
     assert visitor.other_hosts() == []
     assert visitor.errors == []
@@ -595,9 +699,9 @@ def test_anomaly(visit, tmp_path):
 def test_phone_width_and_themes(visit, tmp_path, scheme):
     visitor = visit(viewport=PHONE, color_scheme=scheme, is_mobile=True, has_touch=True)
     visitor.page.click("#example")
-    visitor.page.wait_for_selector("#download", timeout=WAIT_MS)
+    visitor.page.wait_for_selector("#download-wav", timeout=WAIT_MS)
     visitor.page.wait_for_timeout(500)
-    for name in ("Convert", "Units", "Codec", "Denoise", "Generate", "Features", "Anomaly", "Voices", "About"):
+    for name in ("Studio", "Clean up", "Voices", *LAB, "About"):
         visitor.open_tab(name)
         visitor.page.wait_for_timeout(300)
         assert visitor.overflow() <= 0, name
@@ -605,8 +709,8 @@ def test_phone_width_and_themes(visit, tmp_path, scheme):
     text = visitor.page.locator("body").inner_text()
     for needed in ("owners agreed", "MIT", "CC BY 4.0", "Model card: default", "Model card: vq", "180 s and 30 MB"):
         assert needed in text, needed
-    visitor.open_tab("Convert")
-    for button in ("#convert", "#example", "#stop"):
+    visitor.open_tab("Studio")
+    for button in ("#convert", "#example", "#player .vcae-player-play"):
         box = visitor.page.locator(button).bounding_box()
         assert box["height"] >= 36
         assert box["x"] >= 0
@@ -632,7 +736,7 @@ def test_keyboard_alone(visit):
     assert "convert" in seen
     assert seen.index("convert") < seen.index("example")
     visitor.page.keyboard.press("Enter")
-    visitor.page.wait_for_selector("#download", timeout=WAIT_MS)
+    visitor.page.wait_for_selector("#download-wav", timeout=WAIT_MS)
 
 
 def test_the_page_names_no_other_host(server):
@@ -653,6 +757,7 @@ def test_demo_uses_public_names_only():
     import ast
 
     rooms = (
+        "audio",
         "engine",
         "voice",
         "codec",

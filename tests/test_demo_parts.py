@@ -347,3 +347,163 @@ def test_a_denoised_upload_keeps_its_rate_and_channels(studio, tmp_path):
     assert (info.samplerate, info.channels, info.frames) == (22050, 2, len(left))
     assert done.source.shape == done.sound.shape == (len(left), 2)
     assert view_sound(done.sound).mel.shape == view_sound(done.source).mel.shape
+
+
+def test_a_local_page_keeps_voices_in_the_users_folder(tmp_path, monkeypatch, studio):
+    from vcae.demo.cards import all_cards, card_file
+    from vcae.demo.keeping import save_here
+
+    monkeypatch.setenv("VCAE_VOICES", str(tmp_path / "voices"))
+    local = Studio(Limits(), root=_empty(tmp_path / "local"), local=True)
+    try:
+        key, visitor = save_here(local, "dora", CLIPS / "reference.flac", {})
+        assert (key, visitor) == ("saved:dora", {})
+        assert card_file(local, {}, key) == tmp_path / "voices" / "dora.safetensors"
+        (card,) = [card for card in all_cards(local, {}) if card.key == key]
+        assert (card.name, card.note) == ("dora", "medium · saved")
+        with pytest.raises(ConfigError, match="a voice called dora is saved already"):
+            save_here(local, "dora", CLIPS / "reference2.flac", {})
+        with pytest.raises(ConfigError, match="there is no voice"):
+            card_file(local, {}, "saved:../voices/dora")
+    finally:
+        local.close()
+    # Strangers neither see nor use them.
+    assert key not in {card.key for card in all_cards(studio, {})}
+    with pytest.raises(ConfigError, match="there is no voice 'dora' any more"):
+        card_file(studio, {}, key)
+
+
+def _empty(folder):
+    folder.mkdir()
+    return folder
+
+
+def test_two_sounds_are_compared_in_one_file_at_one_level(studio, speech):
+    from vcae import Sound
+    from vcae.audio.loudness import active_level
+    from vcae.demo.compare import N_BARS, compare, player_html
+
+    first, second = Sound(np.repeat(speech, 2), 32000), Sound(0.1 * speech[::-1].copy(), 16000)
+    made = compare(studio.new_file("compare.flac"), first, second)
+    both, rate = soundfile.read(made.path, dtype="float32")
+    assert (rate, both.shape) == (32000, (2 * len(speech), 2))
+    assert active_level(both[:, 0], rate) == pytest.approx(active_level(both[:, 1], rate), rel=0.02)
+    # The quieter one is not made louder.
+    assert np.abs(both[:, 1]).max() == pytest.approx(np.abs(second.wav).max(), rel=0.1)
+    assert [len(peaks) for peaks in made.peaks] == [N_BARS, N_BARS]
+    assert max(made.peaks[0]) == 100
+    assert "&lt;b&gt;" in player_html(studio, made, ("<b>", "New"))
+
+
+def test_results_in_other_formats_and_nothing_else(studio, speech):
+    from vcae import Sound, write_sound
+    from vcae.demo.served import made_file
+
+    path = studio.new_file("talk.converted.wav")
+    write_sound(path, Sound(speech, 16000), "converted by vcae")
+    token = path.parent.name
+    made = made_file(studio, token, "talk.converted.m4a")
+    assert read_sound(made).duration_s == pytest.approx(len(speech) / 16000, abs=0.1)
+    for place, name in ((token, "talk.converted.exe"), (token, "../x.wav"), ("..", "private"), (token[:-1] + "!", path.name)):
+        assert made_file(studio, place, name) is None
+
+
+def test_recordings_of_any_length_on_a_local_page():
+    import math
+
+    from vcae.demo.run import Address
+
+    assert "any length" in Limits(seconds=math.inf).sentence
+    assert Limits(seconds=math.inf).code_bytes < 1 << 32
+    assert Address().local
+    for strangers in (Address(host="0.0.0.0"), Address(share=True), Address(public=True), Address(auth="a:b")):
+        assert not strangers.local
+
+
+def test_time_left_is_said_when_it_is_known(monkeypatch):
+    from vcae.demo.waiting import duration, timed
+
+    now, said = [0.0], []
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    report = timed(lambda share, desc: said.append(desc))
+    for at, share in ((0.0, 0.4), (0.5, 0.41), (10.0, 0.5)):
+        now[0] = at
+        report(share, "speaking")
+    assert said == ["speaking", "speaking", "speaking, about 40 s left"]
+    assert [duration(s) for s in (5, 200, 9000)] == ["5 s", "3 min", "2.5 h"]
+
+
+def test_what_the_browser_remembered_wrongly_is_not_used():
+    from vcae.demo.convert import _restore
+
+    assert _restore([False, 99, 50, True]) == [False, 18, 50, True]
+    assert _restore("x") == _restore(None) == [True, 0, 100, False]
+
+
+def test_live_blocks_are_those_of_the_library(studio, model, speech):
+    """Block by block as a browser sends them: the same as `LiveConverter`, and no session outlives its end."""
+    from vcae import LiveConverter, load_voice
+    from vcae.demo.cards import card_file
+    from vcae.demo.live import MAX_LIVE, LiveSessions, live_html
+
+    sessions = LiveSessions(studio)
+    try:
+        name, converter = sessions.start({}, "clip:reference")
+        assert f'session="{name}"' in live_html(name, converter)
+        own = studio.model()
+        voice = load_voice(card_file(studio, {}, "clip:reference"), own)
+        direct = LiveConverter(own, voice, own.analyse_sound(read_sound(CLIPS / "reference.flac")))
+        size = converter.block_samples
+        pcm = np.round(speech[: 20 * size] * 32767).astype("<i2")
+        blocks = [pcm[at : at + size] for at in range(0, len(pcm), size)]
+        got = np.concatenate([np.frombuffer(sessions.convert(name, block.tobytes()), "<i2") for block in blocks])
+        wanted = np.concatenate([direct(block.astype(np.float32) / 32767) for block in blocks])
+        assert np.abs(got / 32767 - wanted).max() < 1e-3
+        assert np.abs(got).max() > 1000
+        with pytest.raises(ConfigError, match=r"a block has 3 bytes; \d+ are needed"):
+            sessions.convert(name, b"abc")
+        for _ in range(MAX_LIVE - 1):
+            sessions.start({}, "clip:reference2")
+        with pytest.raises(ConfigError, match="which is the limit"):
+            sessions.start({}, "clip:reference")
+        sessions.end(name)
+        with pytest.raises(ConfigError, match="this live conversion has ended"):
+            sessions.convert(name, blocks[0].tobytes())
+    finally:
+        sessions.close()
+
+
+def test_a_picture_beside_itself_has_the_same_scale(speech, monkeypatch):
+    """A recording among its own neighbours was counted twice, so that two pictures of a pair had two scales."""
+    from vcae import Sound
+    from vcae.figures import plot
+
+    low, high = (view_sound(Sound(speech, rate), "a") for rate in (16000, 20000))
+    real, limits = plot.f0_limits, []
+    monkeypatch.setattr(plot, "f0_limits", lambda scale: limits.append(real(scale)) or limits[-1])
+    for view in (low, high):
+        plot.draw_views([view], beside=[low, high], width_in=4.0)
+    assert limits[0] == pytest.approx(limits[1], rel=1e-6)
+    assert limits[0] == pytest.approx(real([low, high]), rel=1e-6)
+
+
+def test_translations_are_of_texts_that_the_page_has():
+    """One file has the page's words in other languages; each English text is in the sources, or gradio's own."""
+    import json
+    from pathlib import Path
+
+    import vcae.demo
+
+    folder = Path(vcae.demo.__file__).parent
+    found = json.loads((folder / "assets" / "words.json").read_text(encoding="utf-8"))
+    languages = set(found["languages"]) - {"en"}
+    sources = re.sub(r"\s+", " ", " ".join(p.read_text(encoding="utf-8") for p in sorted(folder.glob("*.py"))))
+    sources = re.sub(r"[\"'] f?[\"']", "", sources)
+    gradio_own = {"Drop Audio Here", "Drop File Here", "- or -", "Click to Upload", "Language"}
+    for text, to in found["texts"].items():
+        assert set(to) == languages, text
+        assert all(each.count("{}") == text.count("{}") for each in to.values()), text
+        for part in text.split("{}"):
+            words = part.strip(" .·:")
+            lower = words[:1].lower() + words[1:]
+            assert words in sources or lower in sources or text in gradio_own, (text, words)

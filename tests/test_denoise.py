@@ -4,7 +4,6 @@ import dataclasses
 import io
 import json
 import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 
 import vcae
 from tests.conftest import CLIPS, ROOT
+from tests.forked import python
 from vcae import checkpoint
 from vcae.audio.io import Sound, read_comment, read_sound
 from vcae.cli.stream import _denoise, _Tally
@@ -46,7 +46,7 @@ def ratio_db(clean, heard):
 
 
 def run(*args, cwd=None, stdin=None):
-    return subprocess.run([sys.executable, "-m", "vcae", *map(str, args)], cwd=cwd, input=stdin, capture_output=True)
+    return subprocess.run([*python(), "-m", "vcae", *map(str, args)], cwd=cwd, input=stdin, capture_output=True)
 
 
 def small_network(seed=0):

@@ -3,7 +3,6 @@
 import csv
 import json
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ import soundfile
 import torch
 
 from tests.conftest import CLIPS, ROOT
+from tests.forked import python
 from vcae.audio.config import MelConfig
 from vcae.audio.f0 import SAMPLE_RATE
 from vcae.audio.mel import LogMel
@@ -174,7 +174,7 @@ def test_from_sounds_to_a_table(cache, tmp_path):
         csv.writer(opened).writerows([("path", "class", "fold"), *rows])
 
     def run(script, conf, *settings):
-        command = [sys.executable, str(ROOT / "recipes/denoise" / script), str(ROOT / "recipes/denoise/conf" / conf), *settings]
+        command = [*python(), str(ROOT / "recipes/denoise" / script), str(ROOT / "recipes/denoise/conf" / conf), *settings]
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -186,7 +186,7 @@ def test_from_sounds_to_a_table(cache, tmp_path):
     run("train.py", "debug.yaml", *data)
     release = tmp_path / "own.safetensors"
     done = subprocess.run(
-        [sys.executable, str(ROOT / "recipes/denoise/release.py"), str(own), str(release)],
+        [*python(), str(ROOT / "recipes/denoise/release.py"), str(own), str(release)],
         capture_output=True,
         text=True,
         cwd=ROOT,

@@ -12,6 +12,7 @@ import soundfile
 import torch
 
 from tests.conftest import CLIPS, ROOT, TINY
+from tests.forked import python
 from vcae.audio.io import Sound, SoundReader
 from vcae.errors import AudioError, ConfigError
 from vcae.tasks import embed as module
@@ -23,7 +24,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def command(*args, cwd=None, stdin=None):
-    line = [sys.executable, "-m", "vcae", *map(str, args)]
+    line = [*python(), "-m", "vcae", *map(str, args)]
     return subprocess.run(line, cwd=cwd, input=stdin, capture_output=True, env=ENVIRONMENT)
 
 

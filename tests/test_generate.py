@@ -4,7 +4,6 @@ import json
 import math
 import os
 import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 
 import vcae
 from tests.conftest import CLIPS, ROOT
+from tests.forked import python
 from vcae import load_voice, save_voice
 from vcae.audio.io import read_sound
 from vcae.errors import CheckpointError, ConfigError
@@ -205,7 +205,7 @@ def test_the_recipe_runs_from_a_cache_to_a_file_and_its_conversions(tmp_path):
     folder, output = tmp_path / "out", tmp_path / "out" / "v.safetensors"
     settings = [f"data={tmp_path / 'cache'}", f"held_data={tmp_path / 'cache'}", f"output_dir={folder}", f"output={output}"]
     for script in ("describe", "units", "train", "map"):
-        command = [sys.executable, f"recipes/generator/{script}.py", "recipes/generator/conf/debug.yaml", *settings]
+        command = [*python(), f"recipes/generator/{script}.py", "recipes/generator/conf/debug.yaml", *settings]
         environment = dict(os.environ, PYTHONPATH=str(ROOT))
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

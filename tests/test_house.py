@@ -23,6 +23,7 @@ LAYERS = [
     ["voice"],
     ["codec"],
     ["tasks"],
+    ["text"],
     ["figures"],
     ["anomaly"],
     ["batch"],

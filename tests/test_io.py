@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from vcae.audio.io import FORMATS, Sound, check_output, read_comment, read_sound, resample, write_sound
+from vcae.audio.io import FORMAT_RATES, FORMATS, Sound, check_output, rate_of, read_comment, read_sound, resample, write_sound
 from vcae.audio.media import VIDEO_FORMATS
 from vcae.errors import AudioError
 
@@ -82,3 +82,16 @@ def test_silence_is_never_written(tmp_path):
     with pytest.raises(AudioError, match="is silent"):
         write_sound(tmp_path / "a.wav", Sound(np.zeros(16000, np.float32), 16000), "x")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_format_without_the_rate_gets_the_next_higher_one(tmp_path):
+    assert [rate_of(tmp_path / name, 44100) for name in ("a.wav", "a.opus", "a.mp3", "a.m4a")] == [44100, 48000, 44100, 44100]
+    assert rate_of("a.mp3", 96000) == 48000
+    assert rate_of("a.opus", 44100, 24000) == 24000
+    with pytest.raises(AudioError, match=r"\.opus has no sample rate of 44100 Hz; it has 8000, 12000"):
+        rate_of("a.opus", 48000, 44100)
+    wav = np.random.default_rng(0).uniform(-0.1, 0.1, 9600).astype(np.float32)
+    for suffix in FORMAT_RATES:
+        if suffix not in VIDEO_FORMATS:
+            for rate in FORMAT_RATES[suffix]:
+                write_sound(tmp_path / f"{rate}{suffix}", Sound(wav, rate))

@@ -14,6 +14,7 @@ import torch
 
 import vcae
 from tests.conftest import CLIPS, ROOT, settings_of
+from tests.forked import python
 from tests.test_cli import vcae as command
 from tests.test_hostile import invoke, refused
 from vcae import checkpoint
@@ -218,12 +219,12 @@ def test_the_recipe_from_training_to_the_picture(tmp_path):
     base = "recipes/ladder"
 
     def run(script, *settings):
-        words = [sys.executable, f"{base}/{script}.py", f"{base}/conf/debug.yaml", *settings]
+        words = [*python(), f"{base}/{script}.py", f"{base}/conf/debug.yaml", *settings]
         done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, env=ENVIRONMENT)
         assert done.returncode == 0, done.stderr
         return done
 
-    words = [sys.executable, "recipes/prepare/cache.py", str(CLIPS / "manifest.csv"), str(tmp_path / "cache")]
+    words = [*python(), "recipes/prepare/cache.py", str(CLIPS / "manifest.csv"), str(tmp_path / "cache")]
     subprocess.run(words, cwd=ROOT, check=True, capture_output=True, env=ENVIRONMENT)
     caches = [f"autoencoder.data.{name}={tmp_path / 'cache'}" for name in ("cache", "validation_cache")]
     settings = [*caches, f"autoencoder.train.output_dir={tmp_path / 'runs'}"]

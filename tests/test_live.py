@@ -1,6 +1,7 @@
 """Live conversion: blocks in, blocks out, from pipes and devices."""
 
 import io
+import re
 import struct
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import torch
 
 import vcae
 from tests.conftest import CLIPS
+from tests.forked import python
 from vcae.audio.f0 import estimate_f0
 from vcae.audio.loudness import active_level
 from vcae.audio.pcm import PcmReader, QuickResampler, to_pcm, wav_header
@@ -180,7 +182,7 @@ def test_what_is_no_stream(data, message):
 
 
 def _stream(*args, stdin):
-    command = [sys.executable, "-m", "vcae", "stream", "-s", REFERENCE, *args]
+    command = [*python(), "-m", "vcae", "stream", "-s", REFERENCE, *args]
     return subprocess.run(command, input=stdin, capture_output=True)
 
 
@@ -249,6 +251,16 @@ def test_sound_devices(monkeypatch, speech, tmp_path):
     assert [how["device"] for how in opened] == [None, 3]
     assert sum(map(len, played)) == 10 * 1280
     assert "1 missed by a device" in done.stderr
+    rows = [("Headset", 1, 0), ("Speakers", 0, 2)]
+    names = ("name", "max_input_channels", "max_output_channels")
+    found = [dict(zip(names, row, strict=True)) | {"default_samplerate": 48000.0} for row in rows]
+    card.query_devices, card.default = lambda: found, types.SimpleNamespace(device=[0, 1])
+    listed = CliRunner().invoke(app, ["stream", "--list-devices"])
+    assert listed.exit_code == 0, listed.output
+    assert re.search(r"0 +1 +0 +48000 Hz  Headset   \(the usual microphone\)", listed.stdout)
+    assert re.search(r"1 +0 +2 +48000 Hz  Speakers   \(the usual loudspeaker\)", listed.stdout)
+    found.clear()
+    assert "no sound device was found" in CliRunner().invoke(app, ["stream", "--list-devices"]).stderr
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     missing = CliRunner().invoke(app, ["stream", "-s", REFERENCE, "--device-in", "default"])
     assert missing.exit_code == 2

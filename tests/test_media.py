@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from tests.conftest import CLIPS
+from tests.forked import python
 from tests.media import KINDS, make_media, pictures_of
 from vcae.audio.io import Sound, SoundReader, read_comment, read_sound, resample, write_blocks, write_sound
 from vcae.errors import AudioError
 
 
 def vcae(*args, **options):
-    return subprocess.run([sys.executable, "-m", "vcae", *map(str, args)], capture_output=True, text=True, **options)
+    return subprocess.run([*python(), "-m", "vcae", *map(str, args)], capture_output=True, text=True, **options)
 
 
 def level_db(wav):

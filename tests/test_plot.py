@@ -3,13 +3,13 @@
 import json
 import re
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 
 from tests.conftest import ROOT
+from tests.forked import python
 from vcae.audio.io import Sound, read_sound
 from vcae.errors import DataError
 from vcae.figures.plot import F0_RANGE_HZ, draw_views, f0_limits, picture_format, view_sound
@@ -18,7 +18,7 @@ PIL = pytest.importorskip("PIL.Image")
 
 
 def vcae(*args, cwd=None):
-    words = [sys.executable, "-m", "vcae", "plot", *map(str, args)]
+    words = [*python(), "-m", "vcae", "plot", *map(str, args)]
     import os
 
     return subprocess.run(words, cwd=cwd, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})

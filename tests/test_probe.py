@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 from tests.conftest import CLIPS, ROOT, settings_of
+from tests.forked import python
 from vcae.config import from_dict
 from vcae.errors import ConfigError, DataError
 from vcae.evaluation.alignment import Alignment, Interval
@@ -208,7 +209,7 @@ def test_the_recipe_on_the_bundled_clips(tmp_path, manifest):
         "tasks=[verification,identification,matrix]",
         "others=[ladder:16]",
     ]
-    command = [sys.executable, str(RECIPE / "evaluate.py"), str(RECIPE / "conf/quick.yaml"), *settings]
+    command = [*python(), str(RECIPE / "evaluate.py"), str(RECIPE / "conf/quick.yaml"), *settings]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     tables = json.loads((tmp_path / "out/results.json").read_text())["tables"]
@@ -229,7 +230,7 @@ def test_the_recipe_on_the_bundled_clips(tmp_path, manifest):
 
 def test_a_manifest_without_speakers_is_refused(tmp_path, manifest):
     command = [
-        sys.executable,
+        *python(),
         str(RECIPE / "evaluate.py"),
         str(RECIPE / "conf/quick.yaml"),
         f"manifest={manifest}",

@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from tests.conftest import CLIPS
+from tests.forked import python
 from vcae.batch.jobs import Job
 from vcae.batch.ray_pool import MAX_BATCH, make_batches, run_jobs_on_ray
 from vcae.batch.workers import Converter
@@ -30,7 +31,7 @@ def folder(tmp_path, speech):
 
 
 def _vcae(*args):
-    return subprocess.run([sys.executable, "-m", "vcae", "convert", *map(str, args)], capture_output=True, text=True)
+    return subprocess.run([*python(), "-m", "vcae", "convert", *map(str, args)], capture_output=True, text=True)
 
 
 def test_batches_are_alike(tmp_path):

@@ -1,18 +1,18 @@
 import csv
 import json
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 import soundfile
 
 from tests.conftest import CLIPS, ROOT
+from tests.forked import python
 from tests.test_cli import vcae as command
 
 
 def run(script, *args):
-    command = [sys.executable, str(ROOT / script), *map(str, args)]
+    command = [*python(), str(ROOT / script), *map(str, args)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 

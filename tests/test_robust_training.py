@@ -122,13 +122,30 @@ def test_only_the_encoder_learns_and_the_distance_falls(recipe):
     before = float(trainer.objective(batch)["distance"].detach())
     assert trainer.run()
     path = f"{recipe.train.output_dir}/last.safetensors"
-    after = RobustObjective(changed(recipe, initial=path))
-    # The target is still that of the first encoder.
-    after._teacher = RobustObjective(recipe)._teacher
+    after = RobustObjective(changed(recipe, started=path))
     assert float(after(batch)["distance"]) < before
     old, new = checkpoint.load("default").autoencoder.state_dict(), checkpoint.load(path).autoencoder.state_dict()
     moved = {name.split(".")[0] for name in old if not torch.equal(old[name], new[name])}
     assert moved == {"content_encoder"}
+
+
+def test_the_voice_alone_learns(recipe, tmp_path):
+    train = to_dict(recipe)["train"] | {"output_dir": str(tmp_path)}
+    voice = changed(recipe, parts=["voice"], train=train)
+
+    def save(objective, path, step):
+        checkpoint.save(path, autoencoder=objective.model, info={"step": step})
+
+    batch = batch_of(voice, 3)
+    before = RobustObjective(voice)(batch)
+    assert Trainer(lambda n: RobustObjective(voice), voice.data, voice.train, to_dict(voice), save).run()
+    path = str(tmp_path / "last.safetensors")
+    after = RobustObjective(changed(voice, started=path))(batch)
+    assert after["voice"].item() < before["voice"].item()
+    assert "distance" not in after
+    old, new = checkpoint.load("default").autoencoder.state_dict(), checkpoint.load(path).autoencoder.state_dict()
+    moved = {name.rsplit("encoder.", 1)[0] for name in old if not torch.equal(old[name], new[name])}
+    assert moved == {"speaker_", "decoder.reference_"}
 
 
 def test_wrong_settings_are_told(recipe):
@@ -136,3 +153,5 @@ def test_wrong_settings_are_told(recipe):
         RobustObjective(changed(recipe, hidden_end_s=0.7))
     with pytest.raises(ConfigError, match="clean_share"):
         changed(recipe, clean_share=1.5)
+    with pytest.raises(ConfigError, match="allowed are content, voice or both"):
+        changed(recipe, parts=["decoder"])

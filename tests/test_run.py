@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from tests.conftest import CLIPS
+from tests.forked import python
 from vcae import AudioError, ConfigError, DataError
 from vcae.batch.jobs import (
     Job,
@@ -67,7 +68,7 @@ def five(tmp_path_factory, speech):
 
 
 def vcae(*args, stdin=None):
-    line = [sys.executable, "-m", "vcae", *map(str, args)]
+    line = [*python(), "-m", "vcae", *map(str, args)]
     return subprocess.run(line, capture_output=True, input=stdin, text=stdin is None)
 
 

@@ -1,7 +1,9 @@
 """`vcae serve` as clients meet it: gradio's client, plain HTTP, refusals, and nothing left behind."""
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -15,7 +17,8 @@ import soundfile
 
 import vcae
 from tests.conftest import CLIPS, ROOT
-from tests.demo_server import serving
+from tests.demo_server import DEAD_PROXIES, serving
+from tests.forked import python
 from vcae import compress, decompress
 
 pytest.importorskip("gradio", reason="gradio is not installed: pip install 'vcae[demo]'")
@@ -60,12 +63,15 @@ def test_convert(client):
     assert np.array_equal(wav, soundfile.read(again)[0])
     other = client.predict(clip("source"), [clip("reference")], pitch="keep", strength=0.5, api_name="/convert")
     assert not np.array_equal(wav, soundfile.read(other)[0])
+    full = client.predict(clip("source"), [clip("reference")], rate=44100, api_name="/convert")
+    assert soundfile.info(full).samplerate == 44100
+    assert soundfile.info(full).duration == pytest.approx(soundfile.info(path).duration, abs=1e-4)
 
 
 def test_the_service_equals_the_command(client, tmp_path):
     out = tmp_path / "out.wav"
     words = ["convert", CLIPS / "source.flac", "-s", CLIPS / "reference.flac", "-o", out, "--pitch", "2", "--device", "cpu"]
-    subprocess.run([sys.executable, "-m", "vcae", *map(str, words)], check=True, capture_output=True, cwd=ROOT)
+    subprocess.run([*python(), "-m", "vcae", *map(str, words)], check=True, capture_output=True, cwd=ROOT)
     got = client.predict(clip("source"), [clip("reference")], pitch="2", api_name="/convert")
     difference = soundfile.read(out)[0] - soundfile.read(got)[0]
     assert np.abs(difference).max() < 1e-3
@@ -150,6 +156,7 @@ def test_documented_endpoints_are_all_there_are(client):
         "speed",
         "formant",
         "expression",
+        "rate",
     ]
 
 
@@ -210,7 +217,7 @@ def test_plain_http_as_documented(server):
         status, answer = get(f"{server.url}/gradio_api/upload", body, kind)
         assert status == 200
         paths.append({"path": json.loads(answer)[0], "meta": {"_type": "gradio.FileData"}})
-    data = {"data": [paths[0], [paths[1]], "auto", 1.0, "auto", "auto", 0, "", False]}
+    data = {"data": [paths[0], [paths[1]], "auto", 1.0, "auto", "auto", 0, "", False, 0]}
     kind = {"Content-Type": "application/json"}
     status, answer = get(f"{server.url}/gradio_api/call/convert", json.dumps(data).encode(), kind)
     assert status == 200
@@ -236,7 +243,6 @@ def test_what_is_not_offered(server, folder):
         "monitoring",
         "gradio_api/runs",
         "gradio_api/vibe-code",
-        "docs",
         "gradio_api/deep_link",
     ):
         status, answer = get(f"{server.url}/{path}")
@@ -280,9 +286,16 @@ def _environment(tmp_path):
     return os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
 
 
-def test_old_files_are_removed_while_it_runs(tmp_path):
-    with serving(tmp_path, "--keep-minutes", 0.05, command="serve") as running:
-        client = gradio_client.Client(running.url, verbose=False, download_files=str(tmp_path / "got"))
+def test_passwords_proxies_and_old_files(tmp_path):
+    """One server for three: who has no password is refused; proxies are not asked, neither by gradio's own request to its server nor, one for
+    SOCKS, by its import; and old files are removed while it runs.
+    """
+    arguments = ("--auth", "ann:secret", "--keep-minutes", 0.05)
+    with serving(tmp_path, *arguments, command="serve", more=DEAD_PROXIES) as running:
+        assert get(f"{running.url}/config")[0] == 401
+        assert get(f"{running.url}/gradio_api/upload", b"", {"Content-Type": "text/plain"})[0] in (401, 411)
+        client = gradio_client.Client(running.url, auth=("ann", "secret"), verbose=False, download_files=str(tmp_path / "got"))
+        assert client.predict(api_name="/limits")["seconds"] == 180
         client.predict(clip("source"), [clip("reference")], api_name="/convert")
         (root,) = tmp_path.glob("vcae-demo-*")
         deadline = time.monotonic() + 40
@@ -291,26 +304,6 @@ def test_old_files_are_removed_while_it_runs(tmp_path):
         assert [p for p in root.rglob("*") if p.is_file()] == []
         assert running.stop() == 0
     assert not list(tmp_path.glob("vcae-demo-*"))
-
-
-@pytest.mark.parametrize("command", ["demo", "serve"])
-def test_proxies_are_not_asked(tmp_path, command):
-    """Gradio's own request to its server went to the proxy, and one for SOCKS stopped its import."""
-    dead = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "all_proxy": "socks5://127.0.0.1:9"}
-    dead |= {name.upper(): value for name, value in dead.items()}
-    with serving(tmp_path, command=command, more=dead) as running:
-        if command == "serve":
-            client = gradio_client.Client(running.url, verbose=False)
-            assert client.predict(api_name="/limits")["seconds"] == 180
-        assert running.stop() == 0
-
-
-def test_auth(tmp_path):
-    with serving(tmp_path, "--auth", "ann:secret", command="serve") as running:
-        assert get(f"{running.url}/config")[0] == 401
-        assert get(f"{running.url}/gradio_api/upload", b"", {"Content-Type": "text/plain"})[0] in (401, 411)
-        limits = gradio_client.Client(running.url, auth=("ann", "secret"), verbose=False).predict(api_name="/limits")
-        assert limits["seconds"] == 180
 
 
 @pytest.mark.parametrize(
@@ -347,3 +340,108 @@ def test_off_by_default():
         assert inspect.signature(command).parameters["auth"].default is None
     assert inspect.signature(demo).parameters["share"].default is False
     assert "share" not in inspect.signature(serve).parameters
+
+
+def post(server, path, headers=None, **fields):
+    """Return status, headers and body of a multipart request with files (paths) and texts."""
+    import httpx
+
+    files = [(name, (value.name, value.read_bytes())) for name, value in fields.items() if isinstance(value, Path)]
+    data = {name: value for name, value in fields.items() if not isinstance(value, Path)}
+    with httpx.Client(trust_env=False, timeout=120) as plain:
+        answer = plain.post(server.url + path, files=files, data=data, headers=headers or {})
+    return answer.status_code, answer.headers, answer.content
+
+
+SOURCE, REFERENCE = CLIPS / "source.flac", CLIPS / "reference.flac"
+
+
+def test_convert_and_denoise_by_plain_requests(server, tmp_path):
+    status, headers, wav = post(server, "/v1/convert", {"X-Request-ID": "mine-1"}, source=SOURCE, reference=REFERENCE)
+    assert (status, headers["content-type"], headers["x-request-id"]) == (200, "audio/wav", "mine-1")
+    assert 'filename="source.converted.wav"' in headers["content-disposition"]
+    (tmp_path / "a.wav").write_bytes(wav)
+    made = soundfile.read(tmp_path / "a.wav")[0]
+    assert len(made) == soundfile.info(SOURCE).frames
+    assert np.abs(made).max() > 0.1
+    status, headers, mp3 = post(server, "/v1/convert", source=SOURCE, voice="carol", format="mp3")
+    assert (status, headers["content-type"], mp3[:3]) == (200, "audio/mpeg", b"ID3")
+    status, _, clean = post(server, "/v1/denoise", source=CLIPS / "noisy.flac", strength="0")
+    (tmp_path / "b.wav").write_bytes(clean)
+    assert np.abs(soundfile.read(tmp_path / "b.wav")[0] - soundfile.read(CLIPS / "noisy.flac")[0]).max() < 1e-3
+    # Nothing is left of the requests but their lines in the log and their counts.
+    (root,) = server.log.parent.glob("vcae-demo-*")
+    assert not [p for p in (root / "private").rglob("*") if p.is_file()]
+    assert re.search(r"request mine-1: POST /v1/convert 200 in \d+ ms", server.log.read_text())
+    counts = get(f"{server.url}/metrics")[1]
+    assert 'vcae_requests_total{path="/v1/convert",status="200"} 2.0' in counts
+    assert re.search(r'vcae_sound_seconds_total\{task="convert"\} 13\.', counts)
+    assert "vcae_jobs 0.0" in counts
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "status", "message"),
+    [
+        ("convert", {"source": SOURCE}, 422, "The voice is missing"),
+        ("convert", {"source": SOURCE, "voice": "nobody"}, 422, "No voice is called 'nobody'"),
+        ("convert", {"source": SOURCE, "voice": "saved:../../x"}, 422, "No voice is called"),
+        ("convert", {"source": SOURCE, "reference": REFERENCE, "pitch": "loud"}, 422, "Pitch is 'loud'"),
+        ("denoise", {"source": CLIPS / "NOTICE.md"}, 422, "is not a sound file"),
+        ("denoise", {"strength": "1"}, 422, "source"),
+        ("nothing", {"source": SOURCE}, 404, "nothing here"),
+    ],
+)
+def test_mistakes_of_plain_requests_are_one_sentence(server, path, fields, status, message):
+    got, headers, body = post(server, f"/v1/{path}", **fields)
+    assert got == status, body
+    said = json.loads(body)
+    assert message in json.dumps(said)
+    if "error" in said:
+        assert "/" not in said["error"].replace("/v1/voices", "").replace("and/or", "")
+        assert said["request_id"] == headers["x-request-id"]
+
+
+def test_voices_health_and_manual(server):
+    voices = json.loads(get(f"{server.url}/v1/voices")[1])["voices"]
+    assert {"carol", "clip:reference", "seed:5"} <= {voice["id"] for voice in voices}
+    assert json.loads(get(f"{server.url}/health")[1]) == {"status": "ok", "version": vcae.__version__, "ready": True}
+    described = json.loads(get(f"{server.url}/openapi.json")[1])
+    assert set(described["paths"]) == {"/convert", "/denoise", "/voices"}
+    manual = get(f"{server.url}/docs")[1]
+    assert "POST /v1/convert" in manual
+    assert "<td>pitch</td>" in manual
+    assert "<script" not in manual
+
+
+def test_api_keys(tmp_path):
+    with serving(tmp_path, command="serve", more={"VCAE_API_KEYS": "first-secret-key second-secret-key"}) as running:
+        for path in ("/v1/voices", "/metrics", "/config", "/"):
+            assert get(running.url + path)[0] == 401, path
+        assert get(f"{running.url}/health")[0] == 200
+        assert get(f"{running.url}/v1/voices", headers={"X-API-Key": "first-secret-kez"})[0] == 401
+        for headers in ({"Authorization": "Bearer first-secret-key"}, {"X-API-Key": "second-secret-key"}):
+            assert get(f"{running.url}/v1/voices", headers=headers)[0] == 200
+        assert "secret" not in running.log.read_text()
+
+
+def examples():
+    text = (ROOT / "docs/serve.md").read_text()
+    return dict(re.findall(r"```(bash|python|javascript)\n(.*?)```", text, re.S))
+
+
+@pytest.mark.parametrize("language", ["bash", "python", "javascript"])
+def test_examples_of_the_page(server, tmp_path, language):
+    words = {
+        "bash": ["bash", "-c"],
+        "python": [sys.executable, "-c"],
+        "javascript": ["node", "--input-type=module", "-e"],
+    }[language]
+    if shutil.which(words[0]) is None or (language == "bash" and shutil.which("curl") is None):
+        pytest.skip(f"{words[0]} or curl is not installed")
+    for name, clip_name in (("talk.wav", "source"), ("friend.wav", "reference")):
+        (tmp_path / name).write_bytes((CLIPS / f"{clip_name}.flac").read_bytes())
+    code = examples()[language].replace("http://127.0.0.1:7861", server.url)
+    done = subprocess.run([*words, code], cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"no_proxy": "*"})
+    assert done.returncode == 0, done.stderr
+    (out,) = tmp_path.glob("out.*")
+    assert vcae.read_sound(out).duration_s == pytest.approx(soundfile.info(SOURCE).duration, abs=0.2)

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 
 import librosa
 import numpy as np
@@ -11,6 +10,7 @@ import scipy.signal
 import soundfile
 
 from tests.conftest import CLIPS
+from tests.forked import python
 from vcae.audio.io import Sound
 from vcae.errors import AudioError
 from vcae.voice.speakers import Speaker, read_clip, read_clips
@@ -135,7 +135,7 @@ def test_the_best_seconds_of_a_long_clip_are_read(tmp_path, speech):
 
 def test_the_command_says_it_and_so_does_the_json(tmp_path, other):
     soundfile.write(tmp_path / "friend.wav", other[9200:22000], 16000)
-    command = [sys.executable, "-m", "vcae", "convert", str(CLIPS / "source.flac"), "-s", str(tmp_path / "friend.wav")]
+    command = [*python(), "-m", "vcae", "convert", str(CLIPS / "source.flac"), "-s", str(tmp_path / "friend.wav")]
     done = subprocess.run([*command, "-o", str(tmp_path / "out.wav"), "--json"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (line,) = json.loads(done.stdout)["warnings"]

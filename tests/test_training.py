@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from tests.conftest import CLIPS, ROOT
+from tests.forked import python
 from vcae import checkpoint
 from vcae.audio.config import MelConfig
 from vcae.audio.mel import LogMel
@@ -377,7 +378,7 @@ def _command(name, cache, output, *more):
 @pytest.mark.parametrize("name", ["autoencoder", "vocoder", "discovery"])
 def test_debug_recipe_runs_and_its_checkpoint_works(cache, tmp_path, name, speech):
     start = time.monotonic()
-    done = subprocess.run([sys.executable, *_command(name, cache, tmp_path / "run")], capture_output=True, text=True)
+    done = subprocess.run([*python(), *_command(name, cache, tmp_path / "run")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert time.monotonic() - start < 60
     loaded = checkpoint.load(tmp_path / "run/best.safetensors")
@@ -405,7 +406,7 @@ def test_interrupt_saves_and_says_how_to_go_on(cache, tmp_path, number, code):
 
 
 def test_a_mistake_in_a_recipe_is_one_line(tmp_path):
-    command = [sys.executable, *_command("vocoder", tmp_path, tmp_path / "run")]
+    command = [*python(), *_command("vocoder", tmp_path, tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
     assert "no prepared cache in" in done.stderr

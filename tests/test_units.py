@@ -15,6 +15,7 @@ import torch
 from typer.testing import CliRunner
 
 from tests.conftest import CLIPS, TINY
+from tests.forked import python
 from vcae import checkpoint
 from vcae.audio.io import Sound, read_sound
 from vcae.config import from_dict
@@ -36,7 +37,7 @@ SHA = "ab" * 32
 
 
 def vcae(*args, cwd=None, stdin=None):
-    return subprocess.run([sys.executable, "-m", "vcae", *map(str, args)], cwd=cwd, input=stdin, capture_output=True)
+    return subprocess.run([*python(), "-m", "vcae", *map(str, args)], cwd=cwd, input=stdin, capture_output=True)
 
 
 def run(*args, stdin=None):

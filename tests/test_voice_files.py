@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from typer.testing import CliRunner
 
 import vcae
 from tests.conftest import CLIPS
+from tests.forked import python
 from vcae import AudioError, ConfigError, load_voice, read_sound, save_voice
 from vcae.cli.app import app
 from vcae.voice.sample import voice_sample
@@ -147,7 +147,7 @@ def test_play_writes_the_recordings(alice, tmp_path, model, voice):
 
 
 def test_play_without_a_loudspeaker_is_one_line(alice):
-    done = subprocess.run([sys.executable, "-m", "vcae", "voice", "play", "alice"], capture_output=True, text=True)
+    done = subprocess.run([*python(), "-m", "vcae", "voice", "play", "alice"], capture_output=True, text=True)
     if done.returncode == 0:
         pytest.skip("this machine has a loudspeaker")
     assert done.returncode == 2

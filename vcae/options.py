@@ -9,6 +9,7 @@ from vcae.errors import ConfigError
 
 LOUDNESS = ("source", "flat")
 AUTO = "auto"
+MIN_RATE, MAX_RATE = 8000, 192000
 DURATIONS = ("auto", "file", "predicted")
 MAX_BABBLE_S = 600.0
 SPEEDS = (0.5, 2.0)
@@ -71,6 +72,17 @@ def check_strength(strength: float) -> float:
     return strength
 
 
+def check_rate(rate: int | None) -> int | None:
+    """Check the sample rate of an output in Hz and return it; None is that of the source.
+
+    Raises:
+        ConfigError: If it is not within 8000 to 192000.
+    """
+    if rate is not None and not MIN_RATE <= rate <= MAX_RATE:
+        raise ConfigError(f"rate is {rate}; allowed are {MIN_RATE} to {MAX_RATE} Hz")
+    return rate
+
+
 def check_kbps(kbps: float) -> float:
     """Check the codec's bit rate in kbit/s and return it.
 
@@ -97,6 +109,7 @@ class ConvertOptions:
         formant: Shift of the formants in semitones, -12 to 12; F0 is kept.
         expression: Factor on the deviation of log-F0 from its mean, 0 (monotone) to 2.
         watermark: Mark the sound inaudibly as made by vcae.
+        rate: Sample rate of the result in Hz; None for that of the source, and at least the model's.
 
     Raises:
         ConfigError: For a value that is not allowed.
@@ -111,6 +124,7 @@ class ConvertOptions:
     formant: float = 0.0
     expression: float = 1.0
     watermark: bool = True
+    rate: int | None = None
 
     def __post_init__(self) -> None:
         parse_pitch(self.pitch)
@@ -120,6 +134,7 @@ class ConvertOptions:
             raise ConfigError(f"loudness is {self.loudness!r}; allowed are {' and '.join(LOUDNESS)}")
         if self.denoise != AUTO and not isinstance(self.denoise, bool):
             raise ConfigError(f"denoise is {self.denoise!r}; allowed are True, False and {AUTO}")
+        check_rate(self.rate)
         check_manner(self.speed, self.formant, self.expression)
 
 

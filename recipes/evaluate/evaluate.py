@@ -21,6 +21,7 @@ from vcae.evaluation.report import table
 from vcae.evaluation.run import judge_table
 from vcae.evaluation.scores import load_wav
 from vcae.evaluation.tables import Conversion, write_table
+from vcae.options import ConvertOptions
 from vcae.tasks.convert import convert
 from vcae.voice.voice import voice_from_sounds
 
@@ -32,7 +33,8 @@ def make(system: str, recipe: EvaluateRecipe, model: vcae.Model, pair: Pair) -> 
     root = Path(recipe.manifest).parent
     references = read_references(root, pair, recipe.reference_s)
     if system == "vcae":
-        return convert(model, read_sound(root / pair.source["path"]), voice_from_sounds(model, references)).wav.numpy()
+        options = ConvertOptions(rate=model.sample_rate)
+        return convert(model, read_sound(root / pair.source["path"]), voice_from_sounds(model, references), options).wav.numpy()
     if system == "target":
         return load_wav(root / pair.references[0]["path"])
     clips = [r.wav for r in references if r.sample_rate == model.sample_rate]

@@ -56,8 +56,8 @@ def main() -> None:
         row, target = rng.choice(others), rng.choice(judged)
         for label, voice in voices.items():
             path = args.out / f"{args.speaker}_{n:02d}_{label}.wav"
-            wav = convert(model, read_sound(root / row["path"]), voice).wav
-            write_sound(path, Sound(wav.numpy(), model.sample_rate), "converted by vcae", force=True)
+            done = convert(model, read_sound(root / row["path"]), voice)
+            write_sound(path, Sound(done.wav.numpy(), done.sample_rate), "converted by vcae", force=True)
             conversions.append(Conversion(path, root / row["path"], target, row.get("transcript", ""), label))
     write_table(args.out / "pairs.csv", sorted(conversions, key=lambda c: c.label, reverse=True))
     print(f"wrote {args.out / 'pairs.csv'}: {len(conversions)} conversions; judge them: vcae evaluate {args.out / 'pairs.csv'}")

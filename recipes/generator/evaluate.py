@@ -52,7 +52,7 @@ def make(model: Model, voices: list[Voice], sources: list[Sound], folder: Path) 
     rows = []
     for n, voice in enumerate(voices):
         done, path = convert(model, sources[n % len(sources)], voice), folder / f"{n:03d}.wav"
-        write_sound(path, Sound(done.wav.numpy(), model.sample_rate), "converted by vcae", force=True)
+        write_sound(path, Sound(done.wav.numpy(), done.sample_rate), "converted by vcae", force=True)
         rows.append({"path": str(path), "source": n % len(sources), "f0_hz": done.output_f0_hz})
     return rows
 

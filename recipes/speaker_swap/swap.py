@@ -30,7 +30,7 @@ def main() -> None:
         for column, reference in enumerate(sounds):
             done = convert(model, source, voice_from_sounds(model, [reference]), options)
             path = output / f"content-{names[row]}_speaker-{names[column]}.wav"
-            write_sound(path, Sound(done.wav.numpy(), model.sample_rate), "converted by vcae", force=True)
+            write_sound(path, Sound(done.wav.numpy(), done.sample_rate), "converted by vcae", force=True)
             draw_mel(axes[row, column], done.mel[0], model.mel_config)
             axes[row, column].set_title(f"content {names[row]}, speaker {names[column]} ({done.output_f0_hz:.0f} Hz)")
             axes[row, column].set_xlabel("s")

@@ -37,6 +37,13 @@ SNDFILE_FORMATS = {
     ".aif": ("AIFF", "PCM_16"),
     ".mp3": ("MP3", "MPEG_LAYER_III"),
 }
+# Sample rates in Hz of the formats that do not have all.
+AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+FORMAT_RATES = {
+    ".opus": (8000, 12000, 16000, 24000, 48000),
+    ".mp3": (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000),
+    **dict.fromkeys((".m4a", ".mp4", ".mov", ".mkv"), AAC_RATES),
+}
 # Suffixes of outputs; a video output takes the pictures of its source.
 FORMATS = (*SNDFILE_FORMATS, *SOUND_FORMATS, *VIDEO_FORMATS)
 # With more channels than this, which is a damaged header as a rule, they are averaged without a look at each.
@@ -482,16 +489,20 @@ def resample(wav: np.ndarray, sample_rate: int, new_sample_rate: int) -> np.ndar
 
 
 def resample_blocks(blocks: Iterable[np.ndarray], sample_rate: int, new_sample_rate: int) -> Iterator[np.ndarray]:
-    """Apply `resample` to a signal in blocks, with bit-identical results."""
+    """Apply `resample` to a signal in blocks (n,) or (n, channels), with bit-identical results."""
     if sample_rate == new_sample_rate:
         yield from (block.astype(np.float32, copy=False) for block in blocks)
         return
     import soxr
 
-    stream = soxr.ResampleStream(sample_rate, new_sample_rate, 1, dtype="float32", quality="HQ")
+    stream, nothing = None, np.zeros(0, np.float32)
     for block in blocks:
-        yield stream.resample_chunk(block.astype(np.float32, copy=False))
-    yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
+        if stream is None:
+            nothing = np.zeros((0, *block.shape[1:]), np.float32)
+            channels = 1 if block.ndim == 1 else block.shape[1]
+            stream = soxr.ResampleStream(sample_rate, new_sample_rate, channels, dtype="float32", quality="HQ")
+        yield stream.resample_chunk(np.ascontiguousarray(block, dtype=np.float32))
+    yield nothing if stream is None else stream.resample_chunk(nothing, last=True)
 
 
 def check_output(path: str | Path, force: bool = False) -> None:
@@ -505,6 +516,28 @@ def check_output(path: str | Path, force: bool = False) -> None:
         AudioError: If the suffix is unknown, the file exists and `force` is off, it is a folder, or its folder is not writable.
     """
     check_target(path, force, FORMATS, AudioError)
+
+
+def rate_of(path: str | Path, rate: int, asked: int | None = None) -> int:
+    """Return the sample rate in Hz at which a sound is written to a file.
+
+    Args:
+        path: The file; `-` for a wav on standard output.
+        rate: Wanted rate; where the format lacks it, the next higher one of the format is used.
+        asked: Rate that the user asked for, which is used in place of `rate`; None without one.
+
+    Raises:
+        AudioError: If the format does not have the rate asked for.
+    """
+    suffix = ".wav" if str(path) == STDIO else Path(path).suffix.lower()
+    rates = FORMAT_RATES.get(suffix, ())
+    if asked is None:
+        return next((r for r in rates if r >= rate), rates[-1]) if rates else rate
+    if rates and asked not in rates:
+        raise AudioError(
+            f"{suffix} has no sample rate of {asked} Hz; it has {', '.join(map(str, rates))}: choose one, or another suffix"
+        )
+    return asked
 
 
 def channels_of(path: str | Path, channels: int) -> int:

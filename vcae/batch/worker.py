@@ -38,6 +38,7 @@ class Made:
         damage: Warnings about the source.
         value: Result to collect if no file is written.
         sample_rate: Sample rate of the written sound in Hz; None if no sound was written.
+        channels: Channels of the written sound.
     """
 
     duration_s: float
@@ -46,6 +47,7 @@ class Made:
     damage: tuple[str, ...] = ()
     value: Any = None
     sample_rate: int | None = None
+    channels: int = 1
 
     def of(self, source: Any) -> Made:
         """Return the same with what is to be said of its source: what was wrong with it, and what became of its form."""
@@ -54,11 +56,11 @@ class Made:
         if warnings:
             facts["warnings"] = [*facts.get("warnings", ()), *warnings]
         if self.sample_rate is not None and hasattr(source, "channels"):
-            form = {"sample_rate": self.sample_rate, "channels": 1}
+            form = {"sample_rate": self.sample_rate, "channels": self.channels}
             given = {"source_sample_rate": source.sample_rate, "source_channels": source.channels}
             facts |= form | given
-            if (source.sample_rate, source.channels) != (self.sample_rate, 1):
-                sentence += f", {_form(self.sample_rate, 1)} (source: {_form(source.sample_rate, source.channels)})"
+            if (source.sample_rate, source.channels) != (self.sample_rate, self.channels):
+                sentence += f", {_form(self.sample_rate, self.channels)} (source: {_form(source.sample_rate, source.channels)})"
         return replace(self, facts=facts, sentence=sentence)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -108,7 +108,7 @@ class Converter(EngineWorker):
 
     def make(self, job: Job, source: SoundReader, talk: Talk) -> Made:
         """Convert."""
-        from vcae.audio.io import write_blocks
+        from vcae.audio.io import rate_of, write_blocks
         from vcae.audio.media import VIDEO_FORMATS
         from vcae.tasks.convert import convert_long
 
@@ -117,14 +117,15 @@ class Converter(EngineWorker):
                 f"speed is {self._options.speed:g}, and {job.output} would keep the pictures' speed; take a sound file's suffix, such as .m4a"
             )
         voice = self._voices.find(self.engine, job.speakers)
-        done = convert_long(self.engine, source, voice, self._options, progress=talk.tell)
-        write_blocks(job.output, done.blocks, self.engine.sample_rate, self.comment(), True, talk.stdout, source)
+        rate = rate_of(job.output, max(source.sample_rate, self.engine.sample_rate), self._options.rate)
+        done = convert_long(self.engine, source, voice, replace(self._options, rate=rate), progress=talk.tell)
+        write_blocks(job.output, done.blocks, rate, self.comment(), True, talk.stdout, source)
         facts = {
             "speaker": list(job.speakers),
             "reference_speech_s": round(done.reference_speech_s, 2),
             "source_f0_hz": round(done.source_f0_hz, 1),
             "output_f0_hz": round(done.output_f0_hz, 1),
-            **asdict(self._options),
+            **asdict(replace(self._options, rate=rate)),
             "denoised": done.denoised,
             **({"warnings": list(voice.warnings)} if voice.warnings else {}),
         }
@@ -132,7 +133,7 @@ class Converter(EngineWorker):
         pitch = "no voiced sound in the source" if done.source_f0_hz != done.source_f0_hz else pitch
         sentence = f"{done.duration_s:.1f} s in the voice of {', '.join(job.speakers)} ({done.reference_speech_s:.1f} s of speech), {pitch}"
         sentence += ", denoised first" if done.denoised else ""
-        return Made(done.duration_s, sentence, facts, sample_rate=self.engine.sample_rate)
+        return Made(done.duration_s, sentence, facts, sample_rate=rate)
 
 
 class Denoiser(Worker):
@@ -141,13 +142,14 @@ class Denoiser(Worker):
     Args:
         strength: Strength from 0 (unchanged) to 1 (full denoising).
         device: As in `choose_device`.
+        rate: Sample rate of the results in Hz; None for that of each source.
     """
 
     verb, doing = "denoised", "denoising"
     file: FoundFile
 
-    def __init__(self, strength: float = DENOISE_STRENGTH, device: str = "auto") -> None:
-        self._strength, self._device = strength, device
+    def __init__(self, strength: float = DENOISE_STRENGTH, device: str = "auto", rate: int | None = None) -> None:
+        self._strength, self._device, self._rate = strength, device, rate
         self.file = FoundFile(find("denoiser"))
 
     @cached_property
@@ -166,22 +168,24 @@ class Denoiser(Worker):
         _ = self._cleaner
 
     def settings(self, job: Job) -> dict[str, Any]:
-        """Return the strength."""
-        return {"strength": self._strength}
+        """Return the strength and the rate."""
+        return {"strength": self._strength} | ({} if self._rate is None else {"rate": self._rate})
 
     def make(self, job: Job, source: SoundReader, talk: Talk) -> Made:
         """Denoise."""
-        from vcae.audio.io import channels_of, write_blocks
+        from vcae.audio.io import channels_of, rate_of, resample_blocks, write_blocks
 
+        rate = rate_of(job.output, source.sample_rate, self._rate)
         if channels_of(job.output, source.channels) == source.channels:
             cleaned = self._cleaner.clean(source, self._strength)
         else:
             cleaned = self._cleaner.clean_mono(source, self._strength, source.sample_rate)
-        rate, channels = cleaned.sample_rate, cleaned.n_channels
-        blocks = talk.counted(cleaned.channel_blocks(), cleaned.duration_s, rate)
+        channels = cleaned.n_channels
+        blocks = talk.counted(cleaned.channel_blocks(), cleaned.duration_s, cleaned.sample_rate)
+        blocks = resample_blocks(blocks, cleaned.sample_rate, rate)
         write_blocks(job.output, blocks, rate, self.comment(), True, talk.stdout, source, channels)
         said = f"{cleaned.duration_s:.1f} s denoised"
-        return Made(cleaned.duration_s, said, {"strength": self._strength}, sample_rate=rate)
+        return Made(cleaned.duration_s, said, {"strength": self._strength}, sample_rate=rate, channels=channels)
 
 
 class CodecWorker(Worker):
@@ -310,13 +314,21 @@ class Reconstructor(EngineWorker):
         code_dim: Values per step, one of the shipped ladder's sizes; None for the checkpoint's own autoencoder.
         seed: Seed of the vocoder's noise.
         checkpoint, device: As in `EngineWorker`.
+        rate: Sample rate of the results in Hz; None for that of each source, and at least the model's.
     """
 
     verb, doing = "reconstructed", "reconstructing"
 
-    def __init__(self, code_dim: int | None = None, seed: int = 0, checkpoint: str = DEFAULT, device: str = "auto") -> None:
+    def __init__(
+        self,
+        code_dim: int | None = None,
+        seed: int = 0,
+        checkpoint: str = DEFAULT,
+        device: str = "auto",
+        rate: int | None = None,
+    ) -> None:
         super().__init__(checkpoint, device)
-        self._code_dim, self._seed = code_dim, seed
+        self._code_dim, self._seed, self._rate = code_dim, seed, rate
 
     @property
     def _said(self) -> str:
@@ -324,8 +336,9 @@ class Reconstructor(EngineWorker):
         return self.verb if n is None else f"{self.verb} from {n} value{'s'[: n > 1]} per step"
 
     def settings(self, job: Job) -> dict[str, Any]:
-        """Return the seed and the size of the code."""
-        return {"seed": self._seed} | ({} if self._code_dim is None else {"code_dim": self._code_dim})
+        """Return the seed, the size of the code, and the rate."""
+        chosen = {"code_dim": self._code_dim, "rate": self._rate}
+        return {"seed": self._seed} | {name: value for name, value in chosen.items() if value is not None}
 
     def comment(self) -> str:
         """Return the provenance comment, with the size of the code."""
@@ -333,18 +346,18 @@ class Reconstructor(EngineWorker):
 
     def make(self, job: Job, source: SoundReader, talk: Talk) -> Made:
         """Copy a recording, all of it at once."""
-        from vcae.audio.io import write_blocks
+        from vcae.audio.io import rate_of, write_blocks
 
         sound = source.read()
-        made = self._copy(sound)
+        made = self._copy(sound, rate_of(job.output, max(sound.sample_rate, self.engine.sample_rate), self._rate))
         write_blocks(job.output, made.blocks(), made.sample_rate, self.comment(), True, talk.stdout, source)
         said = f"{sound.duration_s:.1f} s {self._said}"
         return Made(sound.duration_s, said, self.settings(job), sample_rate=made.sample_rate)
 
-    def _copy(self, sound: Sound) -> Sound:
+    def _copy(self, sound: Sound, rate: int) -> Sound:
         from vcae.tasks.copy import reconstruct
 
-        return reconstruct(self.engine, sound, self._seed, self._code_dim)
+        return reconstruct(self.engine, sound, self._seed, self._code_dim, rate)
 
 
 class Vocoder(Reconstructor):
@@ -352,7 +365,7 @@ class Vocoder(Reconstructor):
 
     verb, doing = "vocoded", "vocoding"
 
-    def _copy(self, sound: Sound) -> Sound:
+    def _copy(self, sound: Sound, rate: int) -> Sound:
         from vcae.tasks.copy import vocode
 
-        return vocode(self.engine, sound, self._seed)
+        return vocode(self.engine, sound, self._seed, rate)

@@ -57,6 +57,15 @@ SeedOption = Annotated[
     int, typer.Option(min=0, metavar="N", help="Seed of the vocoder's noise: the same seed gives the same file.")
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace an existing output file.")]
+RateOption = Annotated[
+    int | None,
+    typer.Option(
+        "--rate",
+        metavar="HZ",
+        help="Sample rate of the result; by default that of the source, and at least 16000.",
+        show_default=False,
+    ),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")]
 

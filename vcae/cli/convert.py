@@ -12,7 +12,7 @@ import typer
 
 from vcae.batch.jobs import is_table
 from vcae.batch.workers import Converter
-from vcae.cli.common import CheckpointOption, Device, DeviceOption, OutputOption, SeedOption, choices, say
+from vcae.cli.common import CheckpointOption, Device, DeviceOption, OutputOption, RateOption, SeedOption, choices, say
 from vcae.cli.run import work
 from vcae.cli.sources import MANY, Run, takes_many
 from vcae.errors import ConfigError
@@ -110,6 +110,7 @@ def convert(
             show_default=False,
         ),
     ] = None,
+    rate: RateOption = None,
     speed: SpeedOption = 1.0,
     formant: FormantOption = 0.0,
     expression: ExpressionOption = 1.0,
@@ -134,7 +135,7 @@ def convert(
     Example: vcae convert talk.mp3 --speaker friend.wav -o talk-as-friend.wav
     """
     cleaned = AUTO if denoise is None else denoise
-    options = ConvertOptions(pitch, strength, loudness.value, seed, cleaned, speed, formant, expression, watermark)
+    options = ConvertOptions(pitch, strength, loudness.value, seed, cleaned, speed, formant, expression, watermark, rate)
     tell_ignored(match=match, detail=detail)
     voices = tuple(speaker or ())
     if not voices and not is_table(sources):

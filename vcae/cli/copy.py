@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from vcae.batch.workers import Reconstructor, Vocoder
-from vcae.cli.common import CheckpointOption, Device, DeviceOption, OutputOption, SeedOption
+from vcae.cli.common import CheckpointOption, Device, DeviceOption, OutputOption, RateOption, SeedOption
 from vcae.cli.run import work
 from vcae.cli.sources import Run, SourcesArgument, takes_many
+from vcae.options import check_rate
 
 CodeDimOption = Annotated[
     int | None,
@@ -28,6 +29,7 @@ def reconstruct(
     run: Run,
     output: OutputOption = None,
     code_dim: CodeDimOption = None,
+    rate: RateOption = None,
     device: DeviceOption = Device.auto,
     seed: SeedOption = 0,
     checkpoint: CheckpointOption = "default",
@@ -36,7 +38,7 @@ def reconstruct(
 
     Example: vcae reconstruct talk.wav -o copy.wav
     """
-    work(partial(Reconstructor, code_dim, seed, checkpoint, device.value), sources, output, run)
+    work(partial(Reconstructor, code_dim, seed, checkpoint, device.value, check_rate(rate)), sources, output, run)
 
 
 @takes_many
@@ -44,6 +46,7 @@ def vocode(
     sources: SourcesArgument,
     run: Run,
     output: OutputOption = None,
+    rate: RateOption = None,
     device: DeviceOption = Device.auto,
     seed: SeedOption = 0,
     checkpoint: CheckpointOption = "default",
@@ -52,4 +55,4 @@ def vocode(
 
     Example: vcae vocode talk.wav -o copy.wav
     """
-    work(partial(Vocoder, None, seed, checkpoint, device.value), sources, output, run)
+    work(partial(Vocoder, None, seed, checkpoint, device.value, check_rate(rate)), sources, output, run)

@@ -23,7 +23,7 @@ from vcae.cli.common import (
     user_errors,
 )
 from vcae.cli.convert import DetailOption, ExpressionOption, FormantOption, Loudness, MatchOption, WatermarkOption, tell_ignored
-from vcae.cli.devices import device_of, need_sounddevice
+from vcae.cli.devices import device_of, list_devices, need_sounddevice
 from vcae.errors import AudioError, ConfigError
 from vcae.model_file import find
 from vcae.options import AUTO, ConvertOptions, check_live
@@ -75,6 +75,15 @@ def stream(
         str | None,
         typer.Option(metavar="DEVICE", help="Loudspeaker, by number or name, or 'default', in place of standard output."),
     ] = None,
+    list_devices: Annotated[
+        bool,
+        typer.Option(
+            "--list-devices",
+            is_eager=True,
+            callback=user_errors(list_devices),
+            help="Print the sound devices with their numbers, and end.",
+        ),
+    ] = False,
     pitch: Annotated[str, typer.Option(metavar="auto|keep|SEMITONES", help="As for convert.")] = "auto",
     match: MatchOption = None,
     detail: DetailOption = None,
@@ -237,7 +246,9 @@ def _open(opened: ExitStack, kind: str, name: str, rate: int, block: int) -> Any
         made = getattr(sounddevice, kind)(samplerate=rate, blocksize=block, device=device_of(name), channels=1, dtype="float32")
         return opened.enter_context(made)
     except (sounddevice.PortAudioError, ValueError) as error:
-        raise AudioError(f"the sound device {name!r} cannot be opened ({error}); python -m sounddevice lists them") from error
+        raise AudioError(
+            f"the sound device {name!r} cannot be opened ({error}); vcae stream --list-devices lists them"
+        ) from error
 
 
 class _Sink:

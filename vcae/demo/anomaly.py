@@ -51,12 +51,13 @@ def build(studio: Studio) -> None:
             label="Detector (.safetensors), from here or from `vcae anomaly fit`", height=170, elem_id="anomaly-file"
         )
     with gr.Row(elem_classes="vcae-actions"):
-        stop = gr.Button("Stop", elem_id="anomaly-stop", scale=0, min_width=140)
+        stop = gr.Button("Stop", elem_id="anomaly-stop", elem_classes="vcae-stop", scale=0, min_width=140)
         download = gr.DownloadButton("Download the detector", visible=False, elem_id="anomaly-download", scale=1)
     status = gr.HTML(
         note_html(f"Recordings of one kind, {limits.total_seconds:g} s together at most."),
         padding=False,
         elem_id="anomaly-status",
+        elem_classes="vcae-status",
     )
     results = gr.HTML(padding=False, elem_id="anomaly-results")
 

@@ -92,11 +92,11 @@ def _layout(studio: Studio, shelf: Shelf) -> _Parts:
     with gr.Row(elem_classes="vcae-actions"):
         go = gr.Button("Compress", variant="primary", elem_id="codec-go", scale=3)
         example = gr.Button("Try the bundled clip", elem_id="codec-example", scale=2)
-        stop = gr.Button("Stop", elem_id="codec-stop", scale=1)
+        stop = gr.Button("Stop", elem_id="codec-stop", elem_classes="vcae-stop", scale=1)
     with gr.Accordion("Decode a .vcz file", open=False, elem_id="codec-before"):
         file = gr.File(label="A .vcz, from here or the command line", height=170, elem_id="codec-file")
         decode = gr.Button("Decode it", elem_id="codec-decode")
-    status = gr.HTML(note_html(WAITING), padding=False, elem_id="codec-status")
+    status = gr.HTML(note_html(WAITING), padding=False, elem_id="codec-status", elem_classes="vcae-status")
     with gr.Column(visible=False, elem_id="codec-result") as result:
         facts = gr.HTML(padding=False, elem_id="codec-facts")
         with gr.Row():
@@ -108,7 +108,7 @@ def _layout(studio: Studio, shelf: Shelf) -> _Parts:
         saved = shelf.dropdown("Saved voices (with a clip, or several: mixed evenly)")
         with gr.Row(elem_classes="vcae-actions"):
             say = gr.Button("Decode in this voice", variant="primary", elem_id="codec-say", scale=3)
-            stop_saying = gr.Button("Stop", elem_id="codec-stop-saying", scale=1)
+            stop_saying = gr.Button("Stop", elem_id="codec-stop-saying", elem_classes="vcae-stop", scale=1)
         said_note = gr.HTML(note_html(OTHER), padding=False, elem_id="codec-said-note")
         said = gr.Audio(
             label="Decoded in this voice", interactive=False, visible=False, buttons=["download"], elem_id="codec-said"

@@ -95,9 +95,9 @@ def _voice_layout() -> _Parts:
         source = _audio("What is said; without it, the bundled clip", "generate-source")
     with gr.Row(elem_classes="vcae-actions"):
         go = gr.Button("Hear this voice", variant="primary", elem_id="generate-go", scale=3)
-        stop = gr.Button("Stop", elem_id="generate-stop", scale=1)
+        stop = gr.Button("Stop", elem_id="generate-stop", elem_classes="vcae-stop", scale=1)
     gr.HTML(note_html(CONSENT), padding=False)
-    status = gr.HTML(note_html(WAITING), padding=False, elem_id="generate-status")
+    status = gr.HTML(note_html(WAITING), padding=False, elem_id="generate-status", elem_classes="vcae-status")
     with gr.Column(visible=False, elem_id="generate-result") as result:
         facts = gr.HTML(padding=False, elem_id="generate-facts")
         said = gr.Audio(label="The new voice", interactive=False, buttons=["download"], elem_id="generate-said")
@@ -261,7 +261,7 @@ def _babble_section(studio: Studio, drawn: gr.State) -> None:
         )
         seed = gr.Number(1, precision=0, label="Seed", min_width=120, elem_id="generate-babble-seed")
     go = gr.Button("Babble", variant="primary", elem_id="generate-babble-go")
-    status = gr.HTML(note_html(BABBLED), padding=False, elem_id="generate-babble-status")
+    status = gr.HTML(note_html(BABBLED), padding=False, elem_id="generate-babble-status", elem_classes="vcae-status")
     said = gr.Audio(label="Babble", interactive=False, visible=False, buttons=["download"], elem_id="generate-babbled")
 
     @shows_errors(studio, status)
@@ -299,8 +299,8 @@ def _between_section(studio: Studio, shelf: Shelf, source: gr.Audio) -> None:
     with gr.Row(elem_classes="vcae-actions"):
         go = gr.Button("Hear the voice there", variant="primary", elem_id="generate-between-go", scale=3)
         example = gr.Button("Try the bundled clips", elem_id="generate-between-example", scale=2)
-        stop = gr.Button("Stop", elem_id="generate-between-stop", scale=1)
-    status = gr.HTML(note_html(BETWEEN), padding=False, elem_id="generate-between-status")
+        stop = gr.Button("Stop", elem_id="generate-between-stop", elem_classes="vcae-stop", scale=1)
+    status = gr.HTML(note_html(BETWEEN), padding=False, elem_id="generate-between-status", elem_classes="vcae-status")
     with gr.Column(visible=False) as result:
         said = gr.Audio(label="The voice between", interactive=False, buttons=["download"], elem_id="generate-between-said")
         voice_file = gr.DownloadButton("Download the voice", elem_id="generate-between-file")

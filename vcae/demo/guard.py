@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import hmac
 import json
+import logging
 import os
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+import secrets
+import time
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
+from vcae.demo.meters import Meters
 from vcae.demo.studio import Studio
+
+log = logging.getLogger(__name__)
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -18,9 +25,15 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 # editing of the app, a run's history) are not served.
 ROUTES = re.compile(
     r"/(config|theme\.css|favicon\.ico|manifest\.json|robots\.txt|login|logout|assets/.+|static/.+|svelte/.+)?/?"
+    r"|/studio/(assets/[\w.-]+|made/[\w-]+/[^/]+|sample|live/[\w-]+)"
     r"|/gradio_api/(info|openapi\.json|config|theme\.css|user|token|app_id|login_check|startup-events|reset|cancel|upload|upload_progress"
     r"|heartbeat/[^/]+|run/[^/]+|queue/(join|data|status)|call/[^/]+(/[^/]+)?|file=.+)/?"
 )
+# Routes of the HTTP service.
+SERVICE_ROUTES = re.compile(r"/v1/(convert|denoise|voices)|/health|/metrics|/openapi\.json|/docs")
+# Routes that need no key: gradio asks its own server for the second when it starts.
+OPEN_ROUTES = ("/health", "/gradio_api/startup-events")
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 FILE = "/gradio_api/file="
 # Largest body of a request other than an upload, in bytes.
 MAX_BODY = 1 << 20
@@ -43,35 +56,65 @@ CARDS = re.compile(rb'\s*<meta\s+(?:property="og:|name="twitter:)[^>]*>')
 
 
 class Guard:
-    """ASGI middleware that refuses what the page does not need."""
+    """ASGI middleware that refuses what the page does not need, and that names, counts and logs requests.
 
-    def __init__(self, app: Any, studio: Studio) -> None:
-        self._app, self._studio = app, studio
+    Args:
+        app: The app behind it.
+        studio: Limits and folders to use.
+        service: Counts of the HTTP service, whose routes are served then; None for the page.
+        keys: API keys, of which every request must give one; none when empty.
+    """
+
+    def __init__(self, app: Any, studio: Studio, service: Meters | None = None, keys: Sequence[str] = ()) -> None:
+        self._app, self._studio, self._service, self._keys = app, studio, service, tuple(keys)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on a request, or refuse it with a sentence."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        start = time.perf_counter()
+        given = _header(scope, b"x-request-id")
+        name = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        scope["vcae_request_id"] = name
+        answer = _Answer(send, scope["path"] == "/", name)
         refusal = self._refusal(scope)
-        if refusal is not None:
-            # A client that is still sending would not read the answer.
-            await _drain(receive, UPLOAD_FILES * self._studio.limits.max_bytes)
-            await _say(send, *refusal)
+        try:
+            if refusal is not None:
+                # A client that is still sending would not read the answer.
+                await _drain(receive, UPLOAD_FILES * self._studio.limits.max_bytes)
+                await _say(answer.send, *refusal, name)
+            else:
+                await self._app(scope, receive, answer.send)
+        finally:
+            self._record(scope, name, answer.status, time.perf_counter() - start)
+
+    def _record(self, scope: Scope, name: str, status: int, seconds: float) -> None:
+        """Count and log a request to the HTTP service."""
+        path = scope["path"]
+        if self._service is None:
             return
-        page = scope["path"] == "/"
-        await self._app(scope, receive, _Answer(send, page).send)
+        known = path if SERVICE_ROUTES.fullmatch(path) else "other"
+        self._service.add_request(known, status, seconds)
+        log.info("request %s: %s %s %d in %.0f ms", name, scope["method"], known, status, 1000 * seconds)
+
+    def _has_key(self, scope: Scope) -> bool:
+        given = _header(scope, b"authorization").removeprefix("Bearer ").strip() or _header(scope, b"x-api-key")
+        return any(hmac.compare_digest(given.encode(), key.encode()) for key in self._keys)
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         path = scope["path"]
-        if not ROUTES.fullmatch(path) or not self._servable(path):
+        service = self._service is not None and SERVICE_ROUTES.fullmatch(path) is not None
+        if not service and (not ROUTES.fullmatch(path) or not self._servable(path)):
             return 404, "there is nothing here"
+        if self._keys and path not in OPEN_ROUTES and not self._has_key(scope):
+            return 401, "a valid API key is missing; send the header Authorization: Bearer KEY"
         if scope["method"] != "POST":
             return None
-        length = dict(scope["headers"]).get(b"content-length", b"")
+        length = _header(scope, b"content-length")
         if not length.isdigit():
             return 411, "a request must say its length"
-        upload = path.rstrip("/").endswith("/upload")
+        upload = path.rstrip("/").endswith("/upload") or service
         limits = self._studio.limits
         most = UPLOAD_FILES * limits.max_bytes if upload else MAX_BODY
         if int(length) > most:
@@ -91,14 +134,16 @@ class Guard:
 class _Answer:
     """Sender of an answer with added headers and, for the page, without resources on other hosts."""
 
-    def __init__(self, send: Send, page: bool) -> None:
-        self._send, self._page = send, page
+    def __init__(self, send: Send, page: bool, name: str) -> None:
+        self._send, self._page, self._name = send, page, name.encode()
+        self.status = 500
         self._start: MutableMapping[str, Any] | None = None
         self._body = b""
 
     async def send(self, message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", []), *HEADERS]
+            self.status = message["status"]
+            message["headers"] = [*message.get("headers", []), *HEADERS, (b"x-request-id", self._name)]
             if self._page:
                 self._start = message
                 return
@@ -124,8 +169,15 @@ async def _drain(receive: Receive, most: int) -> None:
             return
 
 
-async def _say(send: Send, status: int, text: str) -> None:
-    body = json.dumps({"detail": text, "error": text}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *HEADERS]
+def _header(scope: Scope, name: bytes) -> str:
+    """Return a request's header, or an empty text."""
+    return str(dict(scope["headers"]).get(name, b"").decode("latin-1"))
+
+
+async def _say(send: Send, status: int, text: str, name: str) -> None:
+    body = json.dumps({"detail": text, "error": text, "request_id": name}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

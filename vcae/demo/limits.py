@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,10 @@ MAX_REFERENCES = 10
 MAX_VOICES = 8
 # Most bytes per second of compressed speech; real files need at most a tenth, and damaged parts are searched byte by byte.
 CODE_BYTES_A_SECOND = 10_000
+# Longest compressed speech in seconds where recordings have no limit.
+LONGEST_CODE_S = 100 * 3600.0
+# Largest file in megabytes on a page for the user of this machine only.
+LOCAL_MEGABYTES = 4000.0
 
 
 @dataclass(frozen=True)
@@ -20,7 +25,7 @@ class Limits:
     """Limits for a visitor.
 
     Attributes:
-        seconds: Longest recording, and longest total of all references, in seconds.
+        seconds: Longest recording, and longest total of all references, in seconds; infinite for no limit.
         megabytes: Largest file.
         queue: Most jobs that may wait; more are refused.
         jobs: Jobs that run at the same time.
@@ -41,7 +46,7 @@ class Limits:
     @property
     def code_bytes(self) -> int:
         """Largest compressed file, in bytes."""
-        return int(self.seconds * CODE_BYTES_A_SECOND)
+        return int(min(self.seconds, LONGEST_CODE_S) * CODE_BYTES_A_SECOND)
 
     @property
     def total_seconds(self) -> float:
@@ -51,6 +56,8 @@ class Limits:
     @property
     def sentence(self) -> str:
         """Description of the limits for the page."""
+        if math.isinf(self.seconds):
+            return "Recordings of any length. Results are removed when the server stops; voices that you keep stay in your folder of voices."
         return (
             f"Up to {self.seconds:g} s and {self.megabytes:g} MB a recording. {self.jobs} at a time, {self.queue} may wait. "
             f"Files are removed {self.minutes:g} minutes after their last use, and when the server stops."

@@ -19,6 +19,7 @@ from vcae.signals import NUMBERS
 
 # Most visitors whose state is kept; the oldest are forgotten first.
 SESSIONS = 200
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Address:
         auth: NAME:PASSWORD, or None.
         share: Ask gradio's service for a public link.
         open_browser: Open the page in a browser.
+        public: Treat visitors as strangers even if only this machine can connect, as behind a proxy.
+        keys: API keys, of which every request to the HTTP service must give one; none when empty.
     """
 
     host: str = "127.0.0.1"
@@ -38,6 +41,13 @@ class Address:
     auth: str | None = None
     share: bool = False
     open_browser: bool = False
+    public: bool = False
+    keys: tuple[str, ...] = ()
+
+    @property
+    def local(self) -> bool:
+        """Whether the page is for the user of this machine only."""
+        return self.host in LOOPBACK and not self.share and not self.public and self.auth is None
 
 
 def run(
@@ -87,7 +97,11 @@ def _serve(
     done: threading.Event,
 ) -> None:
     try:
+        from vcae.demo.http import service_routes
+        from vcae.demo.live import LiveSessions
+        from vcae.demo.meters import Meters
         from vcae.demo.page import build_page, build_service
+        from vcae.demo.served import add_routes, routes
         from vcae.demo.studio import Studio
     except ImportError as error:
         raise ConfigError(
@@ -96,23 +110,27 @@ def _serve(
             else f"the page cannot be loaded ({error})"
         ) from error
     port = free_port(address.host, address.port)
-    studio = Studio(limits, device, voices, root)
+    studio = Studio(limits, device, voices, root, address.local and not api_only)
+    sessions = LiveSessions(studio)
     loading: threading.Thread | None = None
     try:
         if done.is_set():
             return
-        page = build_service(studio) if api_only else build_page(studio)
+        page = build_service(studio) if api_only else build_page(studio, sessions)
         # Closed API, so that nobody can bypass the queue.
         page.queue(max_size=limits.queue, default_concurrency_limit=limits.jobs, api_open=False)
         # Load the model now, so that the first visitor does not wait for it.
         loading = threading.Thread(target=studio.model, daemon=True)
         loading.start()
-        _, url, public = page.launch(**_settings(studio, address, port))
+        meters = Meters() if api_only else None
+        app, url, public = page.launch(**_settings(studio, address, port, meters))
+        add_routes(app, routes(studio, sessions) if meters is None else service_routes(studio, meters))
         say(f"vcae: {url}" + (f" and {public}" if public else "") + "   (Ctrl-C ends it)")
         while not done.wait(0.5):
             pass
         page.close(verbose=False)
     finally:
+        sessions.close()
         studio.close()
         if loading is not None:
             # A thread inside torch at the interpreter's end would abort the process.
@@ -134,11 +152,11 @@ def proxy_settings(environment: Mapping[str, str], address: Address) -> dict[str
     return {"no_proxy": hosts, "NO_PROXY": hosts}
 
 
-def _settings(studio: Any, address: Address, port: int) -> dict[str, Any]:
+def _settings(studio: Any, address: Address, port: int, meters: Any) -> dict[str, Any]:
     from starlette.middleware import Middleware
 
     from vcae.demo.guard import Guard
-    from vcae.demo.look import CSS, DESCRIPTION, make_theme
+    from vcae.demo.look import CSS, HEAD, make_theme
 
     return {
         "server_name": address.host,
@@ -157,10 +175,12 @@ def _settings(studio: Any, address: Address, port: int) -> dict[str, Any]:
         "ssr_mode": False,
         "pwa": False,
         "mcp_server": False,
+        # Without gradio's request to its own page, which a busy machine answers too late: it would refuse to start.
+        "_frontend": False,
         "theme": make_theme(),
         "css": CSS,
-        "head": DESCRIPTION,
-        "app_kwargs": {"middleware": [Middleware(Guard, studio=studio)]},
+        "head": HEAD,
+        "app_kwargs": {"middleware": [Middleware(Guard, studio=studio, service=meters, keys=address.keys)]},
     }
 
 

@@ -18,6 +18,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
+from urllib.parse import quote
 
 import gradio as gr
 
@@ -35,6 +36,8 @@ ERROR_S = 20.0
 # Largest total of all visitors' files, in files of the largest size.
 MAX_KEPT_FILES = 60
 SAVED = ".safetensors"
+# Path of the routes of the page's own parts.
+PREFIX = "/studio"
 
 
 class StoppedError(Exception):
@@ -54,14 +57,27 @@ class Studio:
         device: See `vcae.load`.
         voices: Folder of saved voices that every visitor may use, or None.
         root: Empty folder for all files, which is removed at the end; a new temporary one when None.
+        local: The page is for the user of this machine only: it offers and saves the voices in the user's folder.
+
+    Attributes:
+        private: Folder of results, each in a folder with an unguessable name.
+        uploads: Folder of gradio's files.
+        cards: Folder of bundled and generated voices and of their samples, which are made once.
     """
 
-    def __init__(self, limits: Limits, device: str = "auto", voices: Path | None = None, root: Path | None = None) -> None:
-        self.limits, self.device, self.voices = limits, device, voices
+    def __init__(
+        self,
+        limits: Limits,
+        device: str = "auto",
+        voices: Path | None = None,
+        root: Path | None = None,
+        local: bool = False,
+    ) -> None:
+        self.limits, self.device, self.voices, self.local = limits, device, voices, local
         self.root = root or Path(tempfile.mkdtemp(prefix="vcae-demo-"))
-        self.uploads, self._private = self.root / "uploads", self.root / "private"
-        self.uploads.mkdir()
-        self._private.mkdir()
+        self.uploads, self.private, self.cards = self.root / "uploads", self.root / "private", self.root / "cards"
+        for folder in (self.uploads, self.private, self.cards):
+            folder.mkdir()
         self._models: dict[str, Model] = {}
         self._codec: Codec | None = None
         self._lock = threading.RLock()
@@ -78,6 +94,11 @@ class Studio:
                 self._models[name] = load(name, self.device)
             return self._models[name]
 
+    @property
+    def ready(self) -> bool:
+        """Whether the model is loaded."""
+        return "default" in self._models
+
     def codec(self) -> Codec:
         """Return the shipped codec, loaded once; its base layer is the checkpoint from `model`."""
         with self._lock:
@@ -87,9 +108,13 @@ class Studio:
 
     def new_file(self, name: str) -> Path:
         """Return a path with that name in a new folder with an unguessable name; it is removed some time after its last use."""
-        folder = self._private / secrets.token_urlsafe(18)
+        folder = self.private / secrets.token_urlsafe(18)
         folder.mkdir()
         return folder / name
+
+    def url(self, path: Path) -> str:
+        """Return the address of a file from `new_file`, relative to the page."""
+        return f"{PREFIX}/made/{path.parent.name}/{quote(path.name)}".lstrip("/")
 
     def kept(self, path: str | Path, what: str) -> Path:
         """Return a file created earlier, and extend its lifetime.
@@ -98,7 +123,7 @@ class Studio:
             ConfigError: If it was removed.
         """
         file = Path(path)
-        if not file.is_relative_to(self._private) or not file.exists():
+        if not file.is_relative_to(self.private) or not file.exists():
             raise ConfigError(f"{what} was removed after {self.limits.minutes:g} minutes without use; make or upload it again")
         os.utime(file)
         return file
@@ -106,7 +131,7 @@ class Studio:
     def forget(self, path: str | Path) -> None:
         """Remove a file created earlier."""
         file = Path(path)
-        if file.is_relative_to(self._private):
+        if file.is_relative_to(self.private):
             shutil.rmtree(file.parent, ignore_errors=True)
 
     def shared_voices(self) -> dict[str, Path]:
@@ -160,7 +185,7 @@ class Studio:
         Gradio removes its own uploads, but leaves copies of files that it already had and empty folders, which are removed here.
         """
         oldest = time.time() - 60 * self.limits.minutes
-        for folder in self._private.iterdir():
+        for folder in self.private.iterdir():
             with contextlib.suppress(OSError):
                 if max(p.stat().st_mtime for p in [folder, *folder.iterdir()]) < oldest:
                     shutil.rmtree(folder, ignore_errors=True)

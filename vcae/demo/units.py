@@ -40,7 +40,12 @@ def build(studio: Studio) -> None:
     with gr.Row(elem_classes="vcae-actions"):
         go = gr.Button("Find its units", variant="primary", elem_id="units-go", scale=3)
         example = gr.Button("Try the bundled clip", elem_id="units-example", scale=2)
-    status = gr.HTML(note_html("The units appear here, on the recording's mel."), padding=False, elem_id="units-status")
+    status = gr.HTML(
+        note_html("The units appear here, on the recording's mel."),
+        padding=False,
+        elem_id="units-status",
+        elem_classes="vcae-status",
+    )
     with gr.Column(visible=False) as found:
         pictures = gr.HTML(padding=False)
         numbers = gr.Textbox(label="The units, runs merged", lines=3, max_lines=6, interactive=False, buttons=["copy"])

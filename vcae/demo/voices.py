@@ -194,7 +194,9 @@ def build(studio: Studio, shelf: Shelf) -> None:
             with gr.Accordion("Bring a voice's file", open=False):
                 file = gr.File(label="A voice that was saved before (.safetensors)", height=170, elem_id="voice-file")
                 bring = gr.Button("Keep it here")
-    status = gr.HTML(note_html("Saved voices can be downloaded here."), padding=False, elem_id="voice-status")
+    status = gr.HTML(
+        note_html("Saved voices can be downloaded here."), padding=False, elem_id="voice-status", elem_classes="vcae-status"
+    )
     download = gr.DownloadButton("Download the voice", visible=False, elem_id="voice-download")
     shelf.table()
 

@@ -155,7 +155,7 @@ def convert_files(
         report(0.4 + 0.5 * share, "speaking")
 
     made = convert(model, sound, voice, options, progress)
-    result = Sound(made.wav.numpy(), model.sample_rate, "converted")
+    result = Sound(made.wav.numpy(), made.sample_rate, "converted")
     path = studio.new_file(f"{_stem(source)}.converted.wav")
     write_sound(path, result, provenance(model.checkpoint, "converted"))
     return Converted(path, sound, made, result)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vcae.audio.f0 import estimate_f0_sections
 from vcae.audio.frames import active_levels, n_frames
+from vcae.audio.high_band import BandMeter, BandProfile, has_high_band
 from vcae.audio.io import resample_blocks
 from vcae.audio.loudness import PEAK_LIMIT, SILENCE_LEVEL, LevelMeter, cut_reach, cut_rumble
 from vcae.audio.sections import LazySections, SectionRunner, Sections, StoredSections
@@ -38,6 +39,37 @@ class Source(Protocol):
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Yield mono samples (n,), float32."""
+
+
+class MeasuredSource:
+    """Source that measures its levels above the models' band when it is read.
+
+    Args:
+        source: The source.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.name, self.sample_rate, self._source = source.name, source.sample_rate, source
+        self._meter: BandMeter | None = None
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Yield mono samples (n,), float32."""
+        if not has_high_band(self.sample_rate):
+            yield from self._source.blocks()
+            return
+        self._meter = BandMeter(self.sample_rate)
+        for block in self._source.blocks():
+            self._meter.add(block)
+            yield block
+
+    def profile(self) -> BandProfile | None:
+        """Return the levels in the samples that were read last; None if its rate has no such band."""
+        return None if self._meter is None else self._meter.profile()
+
+
+def output_rate(source_rate: int, rate: int | None, model_rate: int) -> int:
+    """Return the sample rate of an output in Hz: the one asked for, or else the source's, and at least the model's."""
+    return max(source_rate, model_rate) if rate is None else rate
 
 
 @dataclass(frozen=True)

@@ -275,7 +275,9 @@ def draw_views(
     Raises:
         ConfigError: If matplotlib is missing.
     """
-    figure = _views_figure(views, side_by_side, [*views, *beside], width_in)
+    # A recording that is in both lists counts once.
+    scale = [*views, *(view for view in beside if not any(view is one for one in views))]
+    figure = _views_figure(views, side_by_side, scale, width_in)
     if neutral:
         for axes in figure.axes:
             axes.tick_params(colors=NEUTRAL)

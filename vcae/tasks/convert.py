@@ -12,7 +12,9 @@ from torch import Tensor
 
 from vcae.audio.f0 import log_f0_statistics
 from vcae.audio.frames import n_frames
+from vcae.audio.high_band import BandProfile
 from vcae.audio.loudness import LevelMeter, follow_envelope_sections, set_level_sections
+from vcae.audio.output_rate import OutputRate, change_rate
 from vcae.audio.sections import SectionRunner, Sections, StoredSections
 from vcae.audio.stretch import stretch_f0, stretch_mel
 from vcae.audio.watermark import mark_blocks
@@ -21,10 +23,12 @@ from vcae.engine.engine import DECODED_CORRECTIONS, Engine
 from vcae.engine.listening import (
     MIN_SOURCE_S,
     Analysis,
+    MeasuredSource,
     SectionedAnalysis,
     Source,
     analyse_sections,
     encode_content_sections,
+    output_rate,
 )
 from vcae.options import ConvertOptions
 from vcae.voice.formant import shift_formants
@@ -42,7 +46,8 @@ class Conversion:
     """Result of a conversion.
 
     Attributes:
-        wav: (N,), at the model's rate.
+        wav: (N,), at `sample_rate`.
+        sample_rate: Hz.
         f0: (1, T) the F0 that was synthesised, in Hz.
         mel: (1, n_mels, T) the mel that was synthesised.
         source_f0_hz: Median F0 of the source; nan if nothing is voiced.
@@ -52,6 +57,7 @@ class Conversion:
     """
 
     wav: Tensor
+    sample_rate: int
     f0: Tensor
     mel: Tensor
     source_f0_hz: float
@@ -65,13 +71,15 @@ class LongConversion:
     """Conversion whose sound is synthesised section by section during iteration.
 
     Attributes:
-        blocks: The sound, (n,) float32 each, at the model's rate; can be iterated over once.
+        blocks: The sound, (n,) float32 each, at `sample_rate`; can be iterated over once.
+        sample_rate: Hz.
         f0: As in `Conversion`, as are the other numbers.
         mel: The mel that is synthesised.
         duration_s: Length of the sound in seconds.
     """
 
     blocks: Iterator[np.ndarray]
+    sample_rate: int
     f0: Tensor
     mel: Sections
     source_f0_hz: float
@@ -98,7 +106,7 @@ def convert(
         progress: Called with the fraction of the sound that is done, 0 to 1; an exception that it raises ends the work.
 
     Returns:
-        The sound at the model's rate with the source's level, as long as the source divided by the speed, to the sample.
+        The sound, as long as the source divided by the speed, with its level, at the rate of the options.
 
     Raises:
         AudioError: For unusable audio.
@@ -107,7 +115,9 @@ def convert(
     done = convert_long(model, source, voice, options, progress=progress)
     wav = torch.from_numpy(np.concatenate(list(done.blocks)))
     mel = done.mel.read(0, done.mel.n).cpu()
-    return Conversion(wav, done.f0, mel, done.source_f0_hz, done.output_f0_hz, done.reference_speech_s, done.denoised)
+    return Conversion(
+        wav, done.sample_rate, done.f0, mel, done.source_f0_hz, done.output_f0_hz, done.reference_speech_s, done.denoised
+    )
 
 
 @torch.inference_mode()
@@ -142,7 +152,8 @@ def convert_long(
     options = options or ConvertOptions()
     step = max(round(section_s * model.mel_config.frame_rate), 1)
     notify = progress or (lambda share: None)
-    heard, runner, denoised = _analyse(model, source, step, options.denoise)
+    measured = MeasuredSource(source)
+    heard, runner, denoised = _analyse(model, measured, step, options.denoise)
     latent = encode_content_sections(model, heard.mel, heard.active, runner)
     if options.strength < 1:
         voice = interpolate_voices(describe_voice(model, [_beginning(model, heard)]), voice, options.strength)
@@ -153,9 +164,13 @@ def convert_long(
     if options.speed != 1:
         frames = n_frames(n, model.mel_config.hop_length)
         f0, mel = stretch_f0(f0, frames, options.speed), stretch_mel(mel, frames, options.speed)
-    sound = _sound(model, mel, f0, heard, n, options, runner, notify)
+    rate = output_rate(source.sample_rate, options.rate, model.sample_rate)
+    blocks = _sound(model, mel, f0, heard, n, options, runner, notify)
+    if rate != model.sample_rate:
+        blocks = _at_rate(model, measured, voice, options, blocks, rate, denoised, heard.duration_s)
     return LongConversion(
-        mark_blocks(sound, model.sample_rate) if options.watermark else sound,
+        mark_blocks(blocks, rate) if options.watermark else blocks,
+        rate,
         f0.cpu(),
         mel,
         math.exp(log_f0_statistics(heard.f0[0])[0]),
@@ -164,6 +179,30 @@ def convert_long(
         denoised,
         heard.duration_s / options.speed,
     )
+
+
+def _at_rate(
+    model: Engine,
+    source: MeasuredSource,
+    voice: Voice,
+    options: ConvertOptions,
+    blocks: Iterator[np.ndarray],
+    rate: int,
+    denoised: bool,
+    duration_s: float,
+) -> Iterator[np.ndarray]:
+    """Yield the sound at another rate than the model's.
+
+    At another speed the source's band above the model's does not fit, and noise takes its place.
+    """
+    if options.speed != 1:
+        change = OutputRate(model.sample_rate, rate, rate, BandProfile((), 0.0), voice.bands, options.seed)
+        n = round(duration_s * rate / options.speed)
+        silence = (np.zeros(min(rate, n - start), np.float32) for start in range(0, n, rate))
+        return change_rate(change, blocks, silence)
+    profile = None if denoised else source.profile()
+    change = OutputRate(model.sample_rate, source.sample_rate, rate, profile, voice.bands, options.seed)
+    return change_rate(change, blocks, (_cleaned(model, source, source.sample_rate) if denoised else source).blocks())
 
 
 def _analyse(model: Engine, source: Source, step: int, denoise: bool | str) -> tuple[SectionedAnalysis, SectionRunner, bool]:
@@ -176,7 +215,11 @@ def _analyse(model: Engine, source: Source, step: int, denoise: bool | str) -> t
         heard, runner = analysed(source)
         if not denoise or not is_noisy(_beginning(model, heard), model.mel_config.frame_rate):
             return heard, runner, False
-    return *analysed(shared_cleaner(model.device.type).clean_mono(source)), True
+    return *analysed(_cleaned(model, source)), True
+
+
+def _cleaned(model: Engine, source: Source, sample_rate: int | None = None) -> Source:
+    return shared_cleaner(model.device.type).clean_mono(source, sample_rate=sample_rate)
 
 
 def _beginning(model: Engine, heard: SectionedAnalysis) -> Analysis:

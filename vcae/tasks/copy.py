@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
+from vcae.audio.high_band import BandProfile, measure_bands
 from vcae.audio.io import Sound
 from vcae.audio.loudness import follow_envelope
+from vcae.audio.output_rate import OutputRate, change_rate
 from vcae.engine.engine import DECODED_CORRECTIONS, Engine
-from vcae.engine.listening import Analysis, analyse
+from vcae.engine.listening import Analysis, analyse, output_rate
 from vcae.errors import ConfigError
 from vcae.model.autoencoder import Autoencoder
 from vcae.model_file import DEFAULT, find
+from vcae.options import check_rate
 from vcae.tasks.ladder import load_rung
 
 
 @torch.inference_mode()
-def reconstruct(model: Engine, sound: Sound, seed: int = 0, code_dim: int | None = None) -> Sound:
+def reconstruct(model: Engine, sound: Sound, seed: int = 0, code_dim: int | None = None, rate: int | None = None) -> Sound:
     """Reconstruct a recording from its content, its own speaker embedding and its F0, or from a plain autoencoder's code.
 
     Args:
@@ -24,9 +28,10 @@ def reconstruct(model: Engine, sound: Sound, seed: int = 0, code_dim: int | None
         seed: Seed of the vocoder's noise.
         code_dim: Values per step of a plain autoencoder of the shipped ladder; None for the model's own autoencoder. The
             vocoder also uses the recording's F0 and pulse positions.
+        rate: Sample rate of the result in Hz; None for that of the recording, and at least the model's.
 
     Returns:
-        The copy at the model's rate, with the original's level.
+        The copy, as long as the original, with its level.
 
     Raises:
         AudioError: For unusable audio.
@@ -36,7 +41,7 @@ def reconstruct(model: Engine, sound: Sound, seed: int = 0, code_dim: int | None
     seen = analyse(model, sound)
     speaker = autoencoder.encode_speaker(seen.mel) if autoencoder.speaker_encoder is not None else None
     mel = autoencoder.decode(autoencoder.encode_content(seen.mel), seen.f0, speaker)
-    return resynthesise(model, seen, mel, sound.name, seed, DECODED_CORRECTIONS)
+    return _at_rate(model, resynthesise(model, seen, mel, sound.name, seed, DECODED_CORRECTIONS), sound, seed, rate)
 
 
 def _rung(model: Engine, code_dim: int) -> Autoencoder:
@@ -53,10 +58,21 @@ def _rung(model: Engine, code_dim: int) -> Autoencoder:
 
 
 @torch.inference_mode()
-def vocode(model: Engine, sound: Sound, seed: int = 0) -> Sound:
+def vocode(model: Engine, sound: Sound, seed: int = 0, rate: int | None = None) -> Sound:
     """Copy a recording from its mel and F0 (copy synthesis). Arguments and result as `reconstruct`."""
     seen = analyse(model, sound)
-    return resynthesise(model, seen, seen.mel, sound.name, seed)
+    return _at_rate(model, resynthesise(model, seen, seen.mel, sound.name, seed), sound, seed, rate)
+
+
+def _at_rate(model: Engine, made: Sound, sound: Sound, seed: int, rate: int | None) -> Sound:
+    """Return a copy at the rate asked for, with the band above the model's of its original."""
+    rate = output_rate(sound.sample_rate, check_rate(rate), model.sample_rate)
+    if rate == made.sample_rate:
+        return made
+    levels = measure_bands(sound.wav, sound.sample_rate) or BandProfile((), 0.0)
+    change = OutputRate(made.sample_rate, sound.sample_rate, rate, levels, seed=seed)
+    wav = np.concatenate(list(change_rate(change, made.blocks(), sound.blocks())))
+    return Sound(wav, rate, made.name)
 
 
 def resynthesise(

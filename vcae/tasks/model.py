@@ -138,6 +138,7 @@ class Model(Engine):
         formant: float = 0.0,
         expression: float = 1.0,
         watermark: bool = True,
+        rate: int | None = None,
         **removed: Any,
     ) -> Sound:
         """Convert `wav` to the voice of `reference`.
@@ -156,10 +157,11 @@ class Model(Engine):
             formant: Shift of the formants in semitones, -12 to 12; F0 is kept.
             expression: Factor on the deviation of log-F0 from its mean, 0 (monotone) to 2.
             watermark: Mark the sound inaudibly as made by vcae.
+            rate: Sample rate of the result in Hz; None for that of the source, and at least the model's.
             removed: `match` and `detail` are accepted until version 0.3, without effect.
 
         Returns:
-            The sound, at the model's `sample_rate` and as long as the source divided by the speed; `save(path)` writes it.
+            The sound, as long as the source divided by the speed; `save(path)` writes it.
 
         Raises:
             AudioError: For unusable audio.
@@ -167,7 +169,7 @@ class Model(Engine):
             CheckpointError: For a voice that another checkpoint measured and that has no recordings to measure again.
         """
         warn_of_ignored(removed, ("match", "detail"), "convert")
-        given = {"pitch": pitch, "strength": strength, "loudness": loudness, "seed": seed, "denoise": denoise}
+        given = {"pitch": pitch, "strength": strength, "loudness": loudness, "seed": seed, "denoise": denoise, "rate": rate}
         given |= {"speed": speed, "formant": formant, "expression": expression, "watermark": watermark}
         chosen = from_dict(ConvertOptions, given, "convert")
         if reference is None:
@@ -175,9 +177,18 @@ class Model(Engine):
         source = as_sound(wav, sample_rate, "source")
         if not isinstance(reference, Voice):
             reference = self.voice(reference, reference_sample_rate or sample_rate, denoise is True)
-        return self._result(convert(self, source, fit_voice(self, reference), chosen).wav, "converted", source.name)
+        made = convert(self, source, fit_voice(self, reference), chosen)
+        return self._result(made.wav, "converted", source.name, made.sample_rate)
 
-    def reconstruct(self, wav: Samples, sample_rate: int | None = None, *, seed: int = 0, code_dim: int | None = None) -> Sound:
+    def reconstruct(
+        self,
+        wav: Samples,
+        sample_rate: int | None = None,
+        *,
+        seed: int = 0,
+        code_dim: int | None = None,
+        rate: int | None = None,
+    ) -> Sound:
         """Copy `wav`, samples, a sound or a path of at least 0.5 s, through the autoencoder in its own voice.
 
         Args:
@@ -185,12 +196,13 @@ class Model(Engine):
             sample_rate: Sample rate of arrays, in Hz.
             seed: Seed of the vocoder's noise.
             code_dim: Values per step of a plain autoencoder to use instead: 1, 2, 4, 8, 16, 32 or 64; only with checkpoint `default`.
+            rate: Sample rate of the result in Hz; None for that of the recording, and at least the model's.
 
         Raises:
             AudioError: For unusable audio.
-            ConfigError: For a `code_dim` that is not available.
+            ConfigError: For a `code_dim` that is not available, or a rate that is not allowed.
         """
-        made = reconstruct(self, as_sound(wav, sample_rate), seed, code_dim)
+        made = reconstruct(self, as_sound(wav, sample_rate), seed, code_dim, rate)
         return replace(made, comment=provenance(self.checkpoint, "reconstructed"))
 
     def embed(
@@ -268,8 +280,8 @@ class Model(Engine):
             reference = self.voice(reference, reference_sample_rate)
         return self._result(speak_units(self, units, fit_voice(self, reference), chosen).wav, "spoken", units.name)
 
-    def _result(self, wav: Tensor, verb: str, name: str) -> Sound:
-        return Sound(wav.numpy(), self.sample_rate, name, provenance(self.checkpoint, verb))
+    def _result(self, wav: Tensor, verb: str, name: str, sample_rate: int | None = None) -> Sound:
+        return Sound(wav.numpy(), sample_rate or self.sample_rate, name, provenance(self.checkpoint, verb))
 
 
 def load(name: str | Path = DEFAULT, device: str = "auto") -> Model:

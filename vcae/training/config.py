@@ -194,7 +194,7 @@ class ConversionRecipe:
 
 @dataclass(frozen=True)
 class RobustRecipe:
-    """Settings of `recipes/conversion/robust.py`: the content encoder learns to hear through noise, rooms and codecs."""
+    """Settings of `recipes/conversion/robust.py`: the encoders learn to ignore noise, rooms and codecs."""
 
     # Degradations, milder than the denoiser's.
     noising: NoisingConfig = field(
@@ -209,9 +209,13 @@ class RobustRecipe:
     train: TrainConfig = field(default_factory=TrainConfig)
     # The checkpoint whose encoder is trained, and whose content of clean recordings is the target.
     initial: str = "default"
+    # A checkpoint of this recipe whose encoders go on learning; null begins with those of `initial`.
+    started: str | None = None
+    # What is learned: "content", "voice" (the speaker encoder, and that of the reference), or both.
+    parts: tuple[str, ...] = ("content",)
     # Fraction of the crops that are not degraded.
     clean_share: float = 0.15
-    # The end of each crop that the encoder does not hear, in seconds; the target's does. The last steps that it hears weigh more.
+    # The end of each crop that the encoder does not get, in seconds; the target includes it. The last steps of its input weigh more.
     hidden_end_s: float = 0.5
     edge_steps: int = 8
     edge_weight: float = 3.0
@@ -220,6 +224,10 @@ class RobustRecipe:
         within(self, 0, 1, "clean_share")
         at_least(self, 0, "hidden_end_s", "edge_weight")
         positive(self, "edge_steps")
+        require(
+            bool(self.parts) and set(self.parts) <= {"content", "voice"},
+            f"parts is {list(self.parts)}; allowed are content, voice or both",
+        )
 
 
 @dataclass(frozen=True)

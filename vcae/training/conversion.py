@@ -122,7 +122,7 @@ class ConversionObjective(Objective):
         teacher, group = self._teacher[0].to(mel.device), self.recipe.data.crops_a_speaker
         latent = teacher.encode_content(mel)
         speaker = teacher.encode_speaker(mel)
-        voice, reference = speaker.roll(group, dims=0), _roll(teacher.encode_reference(mel), group)
+        voice, reference = speaker.roll(group, dims=0), roll_reference(teacher.encode_reference(mel), group)
         other = teacher.decode(latent, _move_f0(f0, f0.roll(group, dims=0)), voice, reference=reference)
         if not self.recipe.add_change:
             return other
@@ -152,7 +152,8 @@ def _shared(x: Tensor, group: int) -> Tensor:
     return x.reshape(-1, group * x.shape[1], x.shape[2]).repeat_interleave(group, dim=0)
 
 
-def _roll(reference: Reference | None, n: int) -> Reference | None:
+def roll_reference(reference: Reference | None, n: int) -> Reference | None:
+    """Give each item of a batch the reference of the one `n` places before."""
     return None if reference is None else Reference(reference.keys.roll(n, dims=0), reference.values.roll(n, dims=0))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from vcae import checkpoint
 from vcae.audio.config import MelConfig
+from vcae.audio.high_band import BandProfile
 from vcae.config import from_dict, to_dict
 from vcae.engine.engine import Engine
 from vcae.errors import CheckpointError, ConfigError
@@ -95,6 +96,7 @@ def _write(path: Path, voice: Voice, origin: Origin, provenance: Mapping[str, An
         "log_f0_spread": None if math.isnan(voice.log_f0_spread) else voice.log_f0_spread,
         "speech_s": voice.speech_s,
         "error_bandwidth": voice.errors.bandwidth,
+        "bands": None if voice.bands is None else {"levels_db": voice.bands.levels_db, "seconds": voice.bands.seconds},
         "provenance": dict(provenance),
     }
     checkpoint.write_tensors(path, tensors, {"vcae_voice": json.dumps(facts)})
@@ -157,10 +159,16 @@ def _read(path: Path) -> Voice:
             float(facts["speech_s"]),
             recordings=tuple(Recording(tensors[f"recording_{k}_mel"], tensors[f"recording_{k}_f0"]) for k in range(n)),
             origin=Origin(str(facts["checkpoint"]), str(facts["sha256"]), _mel(facts)),
+            bands=_bands(facts.get("bands")),
             decoder_weights={k.removeprefix(DECODER): v for k, v in tensors.items() if k.startswith(DECODER)} or None,
         )
     except (ConfigError, SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"the voice {path} is damaged ({error}); save it again from its clips") from error
+
+
+def _bands(facts: Mapping[str, Any] | None) -> BandProfile | None:
+    # Files of earlier versions have none.
+    return None if facts is None else BandProfile(tuple(map(float, facts["levels_db"])), float(facts["seconds"]))
 
 
 def _mel(facts: Mapping[str, Any]) -> MelConfig:

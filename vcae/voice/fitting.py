@@ -36,7 +36,7 @@ def fit_voice(model: Engine, voice: Voice, name: str = "the voice") -> Voice:
     origin = voice.origin
     if origin is not None and origin.sha256 != model.checkpoint.sha256:
         if voice.recordings and origin.mel == model.mel_config:
-            return measure_again(model, voice.recordings)
+            return replace(measure_again(model, voice.recordings), bands=voice.bands)
         raise CheckpointError(
             f"{name} was measured by checkpoint {origin.checkpoint} ({origin.sha256[:12]}...), which is not the one in use "
             f"({model.checkpoint.sha256[:12]}...), and it has no recordings to measure it again; save it again from its clips, or give its checkpoint"

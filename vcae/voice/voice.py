@@ -14,6 +14,7 @@ from torch import Tensor
 from vcae.audio.config import MelConfig
 from vcae.audio.f0 import log_f0_statistics
 from vcae.audio.frames import active_frames
+from vcae.audio.high_band import BandProfile, mean_bands, measure_bands
 from vcae.audio.io import Sound
 from vcae.deprecation import renamed
 from vcae.engine.decoding import decode_voice
@@ -88,6 +89,7 @@ class Voice:
         decoder_weights: Weights of a fine-tuned decoder that `fit_voice` has not built yet; None otherwise.
         parts: The mixed voices with their weights; empty for a voice that is not mixed.
         warnings: Problems of its clips that do not prevent their use, a sentence each.
+        bands: Levels above the models' band; None if no clip has that band.
     """
 
     speaker_embedding: Tensor
@@ -103,6 +105,7 @@ class Voice:
     decoder_weights: Mapping[str, Tensor] | None = None
     parts: tuple[tuple[Voice, float], ...] = ()
     warnings: tuple[str, ...] = ()
+    bands: BandProfile | None = None
 
     def __repr__(self) -> str:
         pitch = "unvoiced" if math.isnan(self.log_f0_median) else f"{math.exp(self.log_f0_median):.0f} Hz"
@@ -177,7 +180,8 @@ def voice_from_sounds(model: Engine, references: Sequence[Sound], denoise: bool 
     seen = [analyse(model, cleaner.sound(r) if cleaner else r, MIN_REFERENCE_S) for r in references]
     speech, warnings = hear_speech(model, seen, references)
     known = [line for reference in references for line in reference.warnings]
-    return replace(describe_voice(model, speech), warnings=(*known, *warnings))
+    bands = mean_bands([(measure_bands(r.wav, r.sample_rate), r.duration_s) for r in references])
+    return replace(describe_voice(model, speech), warnings=(*known, *warnings), bands=bands)
 
 
 def measure_voice(
@@ -259,6 +263,7 @@ def mix_voices(voices: Sequence[Voice], weights: Sequence[float]) -> Voice:
         origin=kept[0][0].origin,
         parts=tuple(kept),
         warnings=tuple(dict.fromkeys(line for v, _ in kept for line in v.warnings)),
+        bands=mean_bands([(v.bands, w) for v, w in kept]),
     )
 
 
