@@ -99,10 +99,11 @@ def train_voice(
     seen = [analyse(model, clip, MIN_REFERENCE_S) for clip in clips]
     speech, warnings = hear_speech(model, seen, clips)
     pieces = _cut(model, speech)
-    held, used = pieces[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY], [p for n, p in enumerate(pieces, 1) if n % HELD_OUT_EVERY]
+    every = min(HELD_OUT_EVERY, len(pieces))
+    held, used = pieces[every - 1 :: every], [piece for n, piece in enumerate(pieces, 1) if n % every]
     used_s, held_s = (sum(piece.mel.shape[-1] for piece in part) / model.mel_config.frame_rate for part in (used, held))
     long = sum(piece.mel.shape[-1] >= CROP for piece in used)
-    if used_s + held_s < MIN_SPEECH_S or not held or long < 2:
+    if used_s + held_s < MIN_SPEECH_S or long < 2:
         raise AudioError(
             f"{used_s + held_s:.1f} s of speech found in {len(clips)} clips; training needs {MIN_SPEECH_S:g} s in "
             "clips of 2 s or more, and a minute is better"
