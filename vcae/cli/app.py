@@ -27,6 +27,7 @@ from vcae.cli import (
     shelf,
     speak,
     stream,
+    train,
     transcribe,
     units,
     voice,
@@ -64,6 +65,7 @@ app.command("demo", rich_help_panel=SERVING)(demo.demo)
 app.command("serve", rich_help_panel=SERVING)(demo.serve)
 app.command("evaluate", rich_help_panel=RESEARCH)(evaluate.evaluate)
 shelf.register(voice.app)
+train.register(voice.app)
 app.add_typer(voice.app, name="voice", rich_help_panel=MAIN)
 app.add_typer(generate.app, name="generate", rich_help_panel=MAIN)
 anomaly_classes.register(anomaly.app)
