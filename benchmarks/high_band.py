@@ -10,6 +10,7 @@ conversion to the next voice less those in that voice's own speech, in dB relati
 """
 
 import argparse
+import logging
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -91,6 +92,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0, help="seconds of each")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
+    # Some of these recordings end early or clip, which is no matter here.
+    logging.getLogger("vcae").setLevel(logging.ERROR)
     voices = {name: sound for name, sound in read_voices(args.folder).items() if measure_bands(sound.wav, sound.sample_rate)}
     profiles = {name: measure_bands(sound.wav, sound.sample_rate) for name, sound in voices.items()}
     medians = np.median([profile.levels_db for profile in profiles.values() if profile], axis=0)
@@ -122,6 +125,7 @@ def main() -> None:
         )
     mean = np.mean(rows, axis=0)
     print("mean:", *mean[:3].round(1), "|", *mean[3:-1].round(1), "|", mean[-1].round(1))
+    print("mean size of the levels' differences:", *np.abs(np.array(rows)[:, 3:-1]).mean(axis=0).round(1))
     print(f"lengths are exact; the band costs {work_s / audio_s:.3f} s per second of sound")
 
 
