@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0, help="seconds of each")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
-    # Some of these recordings end early or clip, which is no matter here.
+    # Warnings: some of these recordings end early.
     logging.getLogger("vcae").setLevel(logging.ERROR)
     voices = {name: sound for name, sound in read_voices(args.folder).items() if measure_bands(sound.wav, sound.sample_rate)}
     profiles = {name: measure_bands(sound.wav, sound.sample_rate) for name, sound in voices.items()}
