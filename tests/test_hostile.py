@@ -68,7 +68,7 @@ def _likeness(a, b):
 def _same(path, right, rate=16000):
     wav, own = soundfile.read(path)
     assert own == rate
-    wav = resample(wav, rate, 16000)
+    wav = resample(wav if wav.ndim == 1 else wav.mean(axis=1), rate, 16000)
     assert abs(len(wav) - len(right)) <= 1
     assert np.isfinite(wav).all()
     assert _likeness(wav, right) > 0.9
@@ -110,6 +110,7 @@ def test_every_sample_format(tmp_path, said, right, kind, subtype, near):
 def test_every_number_of_channels(tmp_path, said, right, channels):
     soundfile.write(tmp_path / "in.wav", np.repeat(said[:, None], channels, axis=1), 16000, subtype="FLOAT")
     assert convert(tmp_path / "in.wav", tmp_path / "out.wav").exit_code == 0
+    assert soundfile.info(tmp_path / "out.wav").channels == channels
     assert np.abs(_same(tmp_path / "out.wav", right) - right).max() < 1e-3
 
 

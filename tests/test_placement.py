@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 import vcae
-from vcae.audio.io import Sound, channels_of, read_sound, resample
+from vcae.audio.io import Sound, SoundReader, channels_of, read_sound, resample
 from vcae.audio.loudness import PEAK_LIMIT, RunningLimiter, limit_peaks
 from vcae.audio.placement import Placement, Taker, place
 from vcae.options import ConvertOptions
@@ -131,6 +131,16 @@ def test_stereo_at_48_khz_comes_back_as_stereo_at_48_khz(model, voice, speech, t
     # Frames of 10 ms are loud where the source's are.
     power = [np.log(np.square(x[: 200 * 480]).reshape(-1, 480).mean(axis=1) + 1e-7) for x in (made[:, 0], source.wav[:, 0])]
     assert np.corrcoef(*power)[0, 1] > 0.9
+
+
+def test_a_file_is_read_by_several_at_once_and_gives_what_its_samples_give(model, voice, speech, tmp_path):
+    wide = resample(speech[:24000], 16000, 44100)
+    channels = np.stack([wide, 0.5 * wide], axis=1)
+    soundfile.write(tmp_path / "a.wav", channels, 44100, subtype="FLOAT")
+    with SoundReader(tmp_path / "a.wav") as source:
+        made = np.concatenate(list(convert_long(model, source, voice, section_s=0.5).blocks))
+    wanted = np.concatenate(list(convert_long(model, Sound(channels, 44100), voice, section_s=0.5).blocks))
+    assert np.array_equal(made, wanted)
 
 
 def test_channels_with_a_speaker_each_are_converted_each(model, voice, speech):

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vcae.audio.loudness import PEAK_LIMIT
-
 # Hop between frames, and half a frame, in seconds: short enough for the pulses of a low voice.
 HOP_S = 0.004
 # Band of the new sound whose envelope the band above follows, in Hz; resampling filters pass all of it.
@@ -28,12 +26,12 @@ MIN_WIDTH_HZ = 500
 PRESENT_DB = -28.0
 # Largest changes of a band's level towards the reference's, in dB.
 MAX_CUT_DB, MAX_RAISE_DB = 20.0, 10.0
-# Seconds of a recording at which half of that change is made.
+# Seconds of a reference at which half of that change is made, and weight of the source's levels at the beginning.
 HALF_TRUST_S = 2.0
 # Largest power above the model's band in a frame, relative to that of the guide band: 18 dB.
 MAX_SHARE = 64.0
-# Levels without a source, in dB relative to the guide band: medians of 26 voices, by benchmarks/high_band.py.
-LIKELY_DB = (-5.3, -8.4, -10.9, -15.7, -17.9, -25.3, -45.4)
+# Levels without a source, in dB relative to the guide band: medians of 50 voices, by benchmarks/high_band.py.
+LIKELY_DB = (-6.3, -9.4, -12.9, -17.4, -21.6, -30.7, -51.6)
 # Samples that are processed at a time.
 PIECE = 1 << 18
 TINY = 1e-12
@@ -171,7 +169,9 @@ class HighBand:
         self.delay_ms = 1000 * 2 * self._bands.hop / sample_rate
         self._moved = source is None or source.present
         self._gain = _missing(lowpass, model_rate, sample_rate, self._bands.hertz)
-        self._gain *= self._correction(source, target)[self._bands.of_bin]
+        self._target, self._prior = target, source if self._moved else BandProfile(LIKELY_DB, HALF_TRUST_S)
+        # Frames so far, and sums of the power densities of the guide band and of the bands above.
+        self._sums = np.zeros(2 + len(self._bands.slices))
         hop = self._bands.hop
         # The hop before the first frame is silence, and its output is dropped.
         self._low, self._source = np.zeros(hop, np.float32), np.zeros(hop, np.float32)
@@ -190,9 +190,7 @@ class HighBand:
         early, late = frames[:, :hop], frames[:, hop:]
         made = early + np.concatenate([self._tail[None], late[:-1]])
         self._tail = late[-1]
-        low = self._low[: n * hop]
-        most = np.maximum(np.abs(low), PEAK_LIMIT)
-        out = np.clip(low + made.reshape(-1), -most, most)
+        out = self._low[: n * hop] + made.reshape(-1)
         self._low, self._source = self._low[n * hop :], self._source[n * hop :]
         first = hop if self._frames == 0 else 0
         self._frames += n
@@ -218,6 +216,8 @@ class HighBand:
             likely = 10 ** (np.array(LIKELY_DB) / 10)
             high = self._noise(len(power)) * np.sqrt(guide * likely[bands.of_bin])
         high = high * self._gain
+        if self._target is not None:
+            high = high * self._correction(guide, np.square(np.abs(high)), self._target)[:, bands.of_bin]
         total = np.square(np.abs(high)).sum(axis=1, keepdims=True)
         most = MAX_SHARE * guide * (bands.guide.stop - bands.guide.start)
         return np.asarray(high * np.sqrt(np.minimum(1.0, most / (total + TINY))))
@@ -230,18 +230,33 @@ class HighBand:
         ]
         return np.asarray(np.fft.rfft(np.stack(frames) * self._bands.window, axis=1) / np.sqrt(size / 2))
 
-    def _correction(self, source: BandProfile | None, target: BandProfile | None) -> np.ndarray:
-        """Return the gain of each band that brings the source's levels towards the reference's."""
+    def _correction(self, guide: np.ndarray, power: np.ndarray, target: BandProfile) -> np.ndarray:
+        """Return the gains (frames, bands) that bring the levels so far towards the reference's.
+
+        Levels are measured as they come out, because what a source's band becomes depends on the new sound, too. The source's levels
+        count at the beginning, with the weight of `HALF_TRUST_S`.
+
+        Args:
+            guide: (frames, 1), power density of the guide band.
+            power: (frames, bins) of the band above before the correction.
+            target: Levels of the reference.
+        """
         n = len(self._bands.slices)
-        if target is None or source is None:
-            return np.ones(n)
-        have, known_s = (source.levels_db, (source.seconds, target.seconds)) if self._moved else (LIKELY_DB, (target.seconds,))
-        trust = min(s / (s + HALF_TRUST_S) for s in known_s)
-        shared = min(n, len(have), len(target.levels_db))
-        change = trust * (np.array(target.levels_db[:shared]) - np.array(have[:shared]))
-        # A reference of a lower rate says nothing about the bands above.
-        change = np.pad(change, (0, n - shared), mode="edge")
-        return np.asarray(10 ** (np.clip(change, -MAX_CUT_DB, MAX_RAISE_DB) / 20))
+        rows = np.concatenate([np.ones_like(guide), guide, self._bands.densities(power, self._bands.slices)], axis=1)
+        sums = np.cumsum(np.concatenate([self._sums[None], rows]), axis=0)[1:]
+        self._sums = sums[-1]
+        wanted = _padded(target.levels_db, n)
+        prior = 10 ** (_padded((self._prior or target).levels_db, n) / 10)
+        weight = sums[:, 1:2] / sums[:, :1] * HALF_TRUST_S / HOP_S
+        have = 10 * np.log10((sums[:, 2:] + weight * prior + TINY) / (sums[:, 1:2] + weight + TINY))
+        trust = target.seconds / (target.seconds + HALF_TRUST_S)
+        return np.asarray(10 ** (np.clip(trust * (wanted - have), -MAX_CUT_DB, MAX_RAISE_DB) / 20))
+
+
+def _padded(levels_db: Sequence[float], n: int) -> np.ndarray:
+    """Return n levels; those of a recording with a lower rate go on as its last one."""
+    known = np.array(levels_db[:n])
+    return np.pad(known, (0, n - len(known)), mode="edge")
 
 
 def _missing(lowpass: Callable[[np.ndarray], np.ndarray], model_rate: int, sample_rate: int, hertz: np.ndarray) -> np.ndarray:

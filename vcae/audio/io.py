@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import shutil
@@ -165,15 +164,18 @@ class SoundReader:
     def _open(self, part: Part | None = None) -> Any:
         """Open the file, or a part of it, with a library that can read it."""
         part = part or self._layout.parts[0]
-        whole = part.patches == {} and part == Part(0, self.file.seek(0, 2))
-        self.file.seek(0)
         try:
-            return _forward((_descriptor(self.file) if whole else None) or PartFile(self.file, part))
+            # With a position of its own, as several readings may be under way at the same time.
+            return _forward(PartFile(self.file, part))
         except (OSError, RuntimeError, ValueError) as error:
             try:
-                return MediaFile(self.file, self.name)
+                return MediaFile(self.whole(), self.name)
             except OSError:
                 raise _unreadable(self.name, error) from error
+
+    def whole(self) -> BinaryIO:
+        """Return the file from its beginning, with a position of its own."""
+        return cast(BinaryIO, PartFile(self.file, Part(0, self.file.seek(0, 2))))
 
     def _decode(self) -> Iterator[np.ndarray]:
         """Yield the samples (n, channels) of all parts, float32, from the start. Can be called again."""
@@ -339,11 +341,6 @@ def _other_scale(meter: ChannelMeter) -> str:
     return f"has floats up to {meter.peak:.0f} where 1 is full scale; they were treated as integers of up to {scale} and divided by it"
 
 
-def _descriptor(file: BinaryIO) -> int | None:
-    """Return the descriptor of an open file on disk; None for one in memory."""
-    return file.fileno() if isinstance(file, io.BufferedReader) else None
-
-
 def _take_in(stdin: BinaryIO | None) -> BinaryIO:
     spool = tempfile.SpooledTemporaryFile(max_size=1 << 26, prefix="vcae-")  # noqa: SIM115, closed by its reader
     try:
@@ -386,7 +383,7 @@ def _open(file: Path, name: str) -> BinaryIO:
         raise AudioError(f"{name} cannot be read ({error.strerror}); check its permissions") from error
 
 
-def _forward(source: PartFile | int) -> Any:
+def _forward(source: PartFile) -> Any:
     import soundfile
 
     class Forward(soundfile.SoundFile):  # type: ignore[misc]
@@ -642,7 +639,7 @@ def write_blocks(
                 _encode(cast(BinaryIO, out), blocks, sample_rate, SNDFILE_FORMATS[suffix], comment, path, kept)
             return
         kind = SOUND_FORMATS.get(suffix) or VIDEO_FORMATS[suffix]
-        video = source.file if suffix in VIDEO_FORMATS and isinstance(source, SoundReader) else None
+        video = source.whole() if suffix in VIDEO_FORMATS and isinstance(source, SoundReader) else None
         peaks = [0.0]
         write_media(
             temporary,

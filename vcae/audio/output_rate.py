@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from vcae.audio.high_band import PIECE, BandProfile, HighBand, has_high_band
+from vcae.audio.loudness import RunningLimiter
 from vcae.audio.pcm import QuickResampler
 
 
@@ -85,6 +86,8 @@ class OutputRate:
             source = source if has_high_band(source_rate) else BandProfile((), 0.0)
             self._high = HighBand(sample_rate, lowpass, model_rate, source, target, seed)
             self.delay_ms += self._high.delay_ms
+        # The limiter takes longer than live sound can wait.
+        self._limiter = None if quick else RunningLimiter(1)
         self._low, self._source = np.zeros(0, np.float32), np.zeros(0, np.float32)
 
     @property
@@ -107,14 +110,21 @@ class OutputRate:
         self._source = np.concatenate([self._source, self._across.finish()])
         n = len(self._source)
         self._low = np.pad(self._low[:n], (0, max(n - len(self._low), 0)))
-        last = self._join(n)
-        return last if self._high is None else np.concatenate([last, self._high.finish()])
+        pieces = [self._join(n)]
+        if self._high is not None:
+            pieces.append(self._limited(self._high.finish()))
+        if self._limiter is not None:
+            pieces.append(self._limiter.finish()[:, 0])
+        return np.concatenate(pieces)
 
     def _join(self, n: int) -> np.ndarray:
         """Return the output for the next n samples of both."""
         low, source = self._low[:n], self._source[:n]
         self._low, self._source = self._low[n:], self._source[n:]
-        return low if self._high is None else self._high(low, source)
+        return self._limited(low if self._high is None else self._high(low, source))
+
+    def _limited(self, wav: np.ndarray) -> np.ndarray:
+        return wav if self._limiter is None else self._limiter(wav[:, None])[:, 0]
 
 
 def change_rate(output: OutputRate, blocks: Iterable[np.ndarray], source: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
