@@ -95,7 +95,9 @@ def judge_audibility(plain: list[np.ndarray], marked: list[np.ndarray]) -> None:
     from pesq import pesq
 
     scores = [pesq(RATE, a, b, "wb") for a, b in zip(plain, marked, strict=True)]
-    print(f"PESQ against the unmarked: mean {np.mean(scores):.2f}, smallest {min(scores):.2f}")
+    print(
+        f"PESQ against the unmarked: median {np.median(scores):.2f}, the smallest {np.round(np.sort(scores)[:3], 2).tolist()}"
+    )
     judge = distillmos.ConvTransformerSQAModel().eval()
     with torch.inference_mode():
         moved = [

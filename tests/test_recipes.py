@@ -55,8 +55,9 @@ def test_a_fine_tuned_voice_is_a_saved_voice(tmp_path, monkeypatch, clips):
     monkeypatch.setenv("VCAE_VOICES", str(tmp_path / "voices"))
     folder = tmp_path / "clips"
     folder.mkdir()
-    (folder / "a.flac").write_bytes(clips["reference"].read_bytes())
-    settings = [f"clips={folder}", "name=mine", f"train.output_dir={tmp_path / 'run'}"]
+    for name in "abcd":
+        (folder / f"{name}.flac").write_bytes(clips["reference"].read_bytes())
+    settings = [f"clips={folder}", "name=mine"]
     done = run("recipes/finetune/finetune.py", "recipes/finetune/conf/debug.yaml", *settings)
     assert done.returncode == 0, done.stderr
     assert "saved mine" in done.stdout
@@ -87,7 +88,7 @@ def test_a_fine_tuned_voice_is_a_saved_voice(tmp_path, monkeypatch, clips):
     assert "z has 0 recordings" in nobody.stderr
     empty = run("recipes/finetune/finetune.py", "recipes/finetune/conf/debug.yaml", f"clips={tmp_path / 'voices'}", "name=x")
     assert empty.returncode == 1
-    assert "has no sound files" in empty.stderr
+    assert "is a folder without sound files" in empty.stderr
 
 
 def test_evaluation_beside_the_classical_peers(tmp_path):

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-from vcae.training.config import PerturbConfig, TrainConfig
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class FinetuneRecipe:
-    """Settings of `recipes/finetune`."""
+    """Settings of `recipes/finetune`: a folder of recordings of one voice, and the name of the saved voice."""
 
-    # A folder of recordings of one voice, and the name of the saved voice.
     clips: str
     name: str
-    checkpoint: str = "default"
-    perturb: PerturbConfig = field(default_factory=PerturbConfig)
-    crop_s: float = 1.6
-    reference_s: float = 2.4
-    batch_size: int = 16
-    train: TrainConfig = field(default_factory=TrainConfig)
+    steps: int = 100
+    max_s: float = 150.0
+    seed: int = 0

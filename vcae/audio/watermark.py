@@ -22,7 +22,7 @@ import numpy as np
 from vcae.audio.loudness import PEAK_LIMIT
 from vcae.version import __version__
 
-CHANGE_DB = 1.5
+CHANGE_DB = 1.2
 # Edges of the bands in Hz.
 EDGES_HZ = np.concatenate([np.arange(250.0, 4000.0, 62.5), np.arange(4000.0, 7001.0, 125.0)])
 N_BANDS = len(EDGES_HZ) - 1
@@ -37,7 +37,7 @@ PER_CELL = round(CELL_S * SAMPLE_RATE / HOP)
 PERIOD = N_CELLS * PER_CELL
 # Frames over which a cell's power is averaged, bound of its deviation from the neighbours in dB, and range below the loudest within which
 # it counts.
-SMOOTH, MAX_DB, RANGE_DB = 6, 5.0, 70.0
+SMOOTH, MAX_DB, RANGE_DB = 6, 3.0, 80.0
 # A sound is taken for marked if chance alone would give such a correlation less often than this.
 P_VALUE = 1e-5
 # Most seconds in which a watermark is looked for.

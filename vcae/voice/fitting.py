@@ -46,7 +46,9 @@ def fit_voice(model: Engine, voice: Voice, name: str = "the voice") -> Voice:
     if voice.decoder_weights is not None:
         decoder = copy.deepcopy(model.autoencoder.decoder)
         try:
-            decoder.load_state_dict({key: value.float() for key, value in voice.decoder_weights.items()})
+            # A file may hold only those parameters that were trained.
+            given = {key: value.float() for key, value in voice.decoder_weights.items()}
+            decoder.load_state_dict({**decoder.state_dict(), **given})
         except RuntimeError as error:
             raise CheckpointError(
                 f"{name} has a decoder that does not match checkpoint {model.checkpoint.path.stem} "
