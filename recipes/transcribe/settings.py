@@ -41,7 +41,7 @@ class TranscriberTestRecipe:
     transcriber: str = "transcriber"
     lexicon: str = "words"
     # Largest number of recordings of each set.
-    n_recordings: int = 400
+    n_recordings: int = 80
     # Weights of the language model and of each word to be tried on the held-out speakers.
     language_weights: tuple[float, ...] = (LANGUAGE_WEIGHT,)
     word_scores: tuple[float, ...] = (WORD_SCORE,)
