@@ -6,6 +6,7 @@ memory over time. A client that is refused waits a second or two, as one would b
 """
 
 import argparse
+import io
 import json
 import random
 import socket
@@ -80,6 +81,34 @@ def visit(url: str, until: float, counts: Counts, seed: int, rest_s: float) -> N
             time.sleep(rest_s)
 
 
+def visit_plainly(url: str, until: float, counts: Counts, seed: int, rest_s: float) -> None:
+    """Convert the bundled pair until the time is over, by requests to /v1/convert."""
+    import httpx
+
+    rng = random.Random(seed)
+    time.sleep(rng.uniform(0, min(5.0, max(0.0, until - time.monotonic()) / 4)))
+    clips = {name: (CLIPS / f"{name}.flac").read_bytes() for name in ("source", "reference")}
+    frames = soundfile.info(CLIPS / "source.flac").frames
+    with httpx.Client(trust_env=False, timeout=300) as client:
+        while time.monotonic() < until:
+            start = time.monotonic()
+            files = {name: (f"{name}.flac", data) for name, data in clips.items()}
+            try:
+                answer = client.post(f"{url}/v1/convert", files=files, data={"seed": str(rng.randrange(1000))})
+                if answer.status_code == 503:
+                    counts.add("refused")
+                    time.sleep(rng.uniform(1.0, 2.0))
+                    continue
+                answer.raise_for_status()
+                wav, rate = soundfile.read(io.BytesIO(answer.content))
+                whole = rate == 16000 and abs(len(wav) - frames) < 2 and np.abs(wav).max() > 0.1
+                counts.add("ok" if whole else "failed", time.monotonic() - start, "no whole sound came back")
+            except httpx.HTTPError as error:
+                counts.add("failed", reason=f"{type(error).__name__}: {error}")
+                time.sleep(1.0)
+            time.sleep(rest_s)
+
+
 def memory_mb(process: psutil.Process) -> float:
     """Return the resident memory of a process and its children."""
     every = [process, *process.children(recursive=True)]
@@ -93,7 +122,7 @@ def start_server(queue: int, jobs: int) -> tuple[subprocess.Popen, str, IO[bytes
         port = free.getsockname()[1]
     log = tempfile.TemporaryFile()  # noqa: SIM115
     words = [sys.executable, "-m", "vcae", "serve", "--port", str(port), "--max-queue", str(queue), "--jobs", str(jobs)]
-    process = subprocess.Popen([*words, "--keep-minutes", "0.5"], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+    process = subprocess.Popen([*words, "--keep-minutes", "0.5", "--quiet"], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
     for _ in range(600):
         with socket.socket() as tried:
             if tried.connect_ex(("127.0.0.1", port)) == 0:
@@ -105,7 +134,7 @@ def start_server(queue: int, jobs: int) -> tuple[subprocess.Popen, str, IO[bytes
     raise SystemExit("the server did not start in two minutes")
 
 
-def run(clients: int, seconds: float, queue: int, jobs: int, rest_s: float) -> dict[str, Any]:
+def run(clients: int, seconds: float, queue: int, jobs: int, rest_s: float, plain: bool = False) -> dict[str, Any]:
     """Return the figures of a run."""
     process, url, log = start_server(queue, jobs)
     watched, counts, memory = psutil.Process(process.pid), Counts(), []
@@ -118,7 +147,10 @@ def run(clients: int, seconds: float, queue: int, jobs: int, rest_s: float) -> d
         start = time.monotonic()
         memory.append((0.0, memory_mb(watched)))
         until = start + seconds
-        threads = [threading.Thread(target=visit, args=(url, until, counts, n, rest_s)) for n in range(clients)]
+        threads = [
+            threading.Thread(target=visit_plainly if plain else visit, args=(url, until, counts, n, rest_s))
+            for n in range(clients)
+        ]
         for thread in threads:
             thread.start()
         while any(thread.is_alive() for thread in threads):
@@ -156,11 +188,12 @@ def main() -> None:
     parser.add_argument("--queue", type=int, default=20, help="jobs that may wait at the server")
     parser.add_argument("--jobs", type=int, default=1, help="that the server works on at once")
     parser.add_argument("--rest", type=float, default=0.0, help="seconds that a client rests after each call: the rate")
+    parser.add_argument("--plain", action="store_true", help="by requests to /v1/convert instead of gradio's client")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
     if not (1 <= args.clients <= MOST_CLIENTS and 1 <= args.seconds <= MOST_SECONDS):
         parser.error(f"1 to {MOST_CLIENTS} clients and 1 to {MOST_SECONDS} seconds are allowed")
-    found = run(args.clients, args.seconds, args.queue, args.jobs, args.rest)
+    found = run(args.clients, args.seconds, args.queue, args.jobs, args.rest, args.plain)
     if args.json:
         print(json.dumps(found))
     else:

@@ -47,7 +47,7 @@ def main() -> None:
             page.goto(f"http://127.0.0.1:{PORT}")
             page.get_by_role("tab", name="Live", exact=True).click()
             page.click("#live-start")
-            told = page.locator(".vcae-live-told", has_text="Delay")
+            told = page.locator(".vcae-live-told", has_text=re.compile(r"Live\. Delay"))
             told.wait_for(timeout=120_000)
             delays, levels, gaps = [], [], 0
             until = time.monotonic() + seconds
@@ -55,7 +55,7 @@ def main() -> None:
                 page.wait_for_timeout(500)
                 delay, lost = map(int, re.search(r"Delay (\d+) ms, gaps in the sound: (\d+)", told.inner_text()).groups())
                 delays.append(delay)
-                levels.append(page.locator(".vcae-levels meter").nth(1).evaluate("meter => meter.value"))
+                levels.append(page.locator(".vcae-levels [role=meter]").nth(1).evaluate("meter => Number(meter.ariaValueNow)"))
                 gaps = lost
             browser.close()
     finally:

@@ -6,6 +6,7 @@ import re
 import time
 import urllib.error
 import urllib.request
+import zipfile
 from urllib.parse import urlparse
 
 import numpy as np
@@ -57,7 +58,7 @@ class Visitor:
     """A page of its own, with everything it asked for and everything that went wrong."""
 
     def __init__(self, browser, url, **settings):
-        self.context = browser.new_context(accept_downloads=True, **settings)
+        self.context = browser.new_context(accept_downloads=True, **{"locale": "en-US", **settings})
         self.page = self.context.new_page()
         self.requests, self.errors = [], []
         self.page.on("request", lambda request: self.requests.append(request.url))
@@ -346,6 +347,61 @@ def test_the_microphone(chromium, server, tmp_path):
     finally:
         opened.close()
     assert 2.5 < float(re.search(r"Done: ([\d.]+) s", said)[1]) < 7, said
+
+
+def test_live_in_the_browser(chromium, server, tmp_path):
+    """What the microphone hears comes back as sound; the page says how late. How late depends on the machine, so that is measured elsewhere."""
+    wav, rate = soundfile.read(CLIPS / "source.flac", dtype="int16")
+    soundfile.write(tmp_path / "heard.wav", wav, rate)
+    fake = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
+    heard = f"--use-file-for-fake-audio-capture={tmp_path / 'heard.wav'}"
+    opened = chromium.launch(executable_path=CHROMIUM, args=[*ARGUMENTS, *fake, heard])
+    try:
+        visitor = Visitor(opened, server.url, permissions=["microphone"], locale="en-US")
+        visitor.open_tab("Live")
+        visitor.page.click("#live-start")
+        visitor.page.locator(".vcae-live-told", has_text=re.compile(r"Live\. Delay")).wait_for(timeout=WAIT_MS)
+        delay_ms = int(re.search(r"Delay (\d+) ms", visitor.page.inner_text(".vcae-live-told"))[1])
+        assert delay_ms > 200
+        visitor.page.wait_for_function(
+            "[...document.querySelectorAll('.vcae-levels [role=meter]')].every(meter => Number(meter.ariaValueNow) > -45)",
+            timeout=WAIT_MS,
+        )
+        visitor.page.click("#live-stop")
+        visitor.page.locator("#live-status", has_text="Stopped.").wait_for(timeout=WAIT_MS)
+        assert visitor.errors == []
+    finally:
+        opened.close()
+
+
+def test_the_page_speaks_german_and_chinese(visit):
+    visitor = visit(locale="de-DE")
+    visitor.page.get_by_role("button", name="Umwandeln", exact=True).wait_for(timeout=WAIT_MS)
+    visitor.page.click("#convert")
+    assert "Deine Aufnahme fehlt" in visitor.told()
+    visitor.page.select_option("#vcae-language", "zh")
+    visitor.page.get_by_role("button", name="转换", exact=True).wait_for(timeout=WAIT_MS)
+    assert visitor.page.evaluate("document.documentElement.lang") == "zh"
+    visitor.page.reload()
+    visitor.page.get_by_role("button", name="转换", exact=True).wait_for(timeout=WAIT_MS)
+    visitor.page.select_option("#vcae-language", "en")
+    visitor.page.get_by_role("button", name="Convert", exact=True).wait_for(timeout=WAIT_MS)
+    assert visitor.errors == []
+
+
+def test_several_recordings_become_one_zip(visit, bad_files, tmp_path):
+    visitor = visit()
+    visitor.page.get_by_role("button", name="Several recordings at once").click()
+    visitor.upload("many-sources", CLIPS / "source.flac", bad_files / "letter.wav", CLIPS / "reference2.flac")
+    visitor.page.click("#many-go")
+    visitor.page.locator("#convert-status", has_text="Done: 2 of 3 recordings.").wait_for(timeout=WAIT_MS)
+    rows = visitor.page.locator("#many-results tbody tr").all_inner_texts()
+    assert "not converted" in rows[1]
+    assert "is not a sound file" in rows[1]
+    with zipfile.ZipFile(visitor.download("many-download", tmp_path)) as packed:
+        assert packed.namelist() == ["source.converted.wav", "reference2.converted.wav"]
+        assert packed.testzip() is None
+    assert visitor.errors == []
 
 
 def test_stop_ends_the_work(visit, tmp_path):
@@ -684,11 +740,18 @@ def test_anomaly(visit, tmp_path):
     visitor.upload("anomaly-others", CLIPS / "source.flac", tmp_path / "clicks.wav")
     visitor.page.click("#anomaly-score")
     visitor.page.wait_for_selector("#anomaly-results table", timeout=WAIT_MS)
-    rows = visitor.page.locator("#anomaly-results tbody tr")
+    rows = visitor.page.locator("#anomaly-results table").first.locator("tbody tr")
     cells = [rows.nth(n).locator("td").all_inner_texts() for n in range(2)]
-    assert [row[0] for row in cells] == ["source.flac", "clicks.wav"]
-    assert float(cells[1][2]) > float(cells[0][2])
-    assert "click" in cells[1][4]
+    # The highest score first, and no verdict without a threshold.
+    assert [row[0] for row in cells] == ["clicks.wav", "source.flac"]
+    assert [row[1] for row in cells] == ["no threshold", "no threshold"]
+    assert float(cells[0][2]) > float(cells[1][2])
+    assert "click" in cells[0][4]
+    set_number(visitor, "anomaly-alarms", 5)
+    rows.first.get_by_text("anomalous").wait_for(timeout=WAIT_MS)
+    assert rows.nth(1).locator("td").nth(1).inner_text() == "normal"
+    with urllib.request.urlopen(f"{server_of(visitor)}/{rows.first.locator('button').get_attribute('data-src')}") as answer:
+        assert answer.read(4) == b"RIFF"
     assert visitor.page.locator("#anomaly-results img").count() == 2
     from vcae import Detector
 

@@ -436,8 +436,18 @@ def test_time_left_is_said_when_it_is_known(monkeypatch):
 def test_what_the_browser_remembered_wrongly_is_not_used():
     from vcae.demo.convert import _restore
 
-    assert _restore([False, 99, 50, True]) == [False, 18, 50, True]
-    assert _restore("x") == _restore(None) == [True, 0, 100, False]
+    assert _restore([False, 99, 50, True, 10, 300, -9]) == [False, 18, 50, True, 50, 200, -6]
+    assert _restore("x") == _restore(None) == _restore([True, 0]) == [True, 0, 100, False, 100, 100, 0]
+
+
+def test_chips_change_one_setting():
+    from vcae.demo.convert import CHIPS, USUAL
+
+    made = [change(*USUAL, {"shift": 7.3}) for change in CHIPS]
+    assert made[0] == [False, 9.5, *USUAL[2:]]
+    assert made[1] == [False, 5.5, *USUAL[2:]]
+    assert made[2] == [*USUAL[:2], 75, *USUAL[3:]]
+    assert made[3] == [*USUAL[:3], True, *USUAL[4:]]
 
 
 def test_live_blocks_are_those_of_the_library(studio, model, speech):
@@ -507,3 +517,44 @@ def test_translations_are_of_texts_that_the_page_has():
             words = part.strip(" .·:")
             lower = words[:1].lower() + words[1:]
             assert words in sources or lower in sources or text in gradio_own, (text, words)
+
+
+def test_scores_are_sorted_and_verdicts_follow_the_slider():
+    from vcae.demo.anomaly_rows import ALARMS, Judged, Row, judged_html, unique_names
+
+    rows = tuple(Row(name, score, 0.1, "-", f"/x/{name}", "") for name, score in (("a<b>.wav", 3.0), ("c.wav", 1.0)))
+    made = Judged(rows, None, {each: 10 / each for each in ALARMS})
+    silent = judged_html(made, 0)
+    assert silent.count("<td>no threshold</td>") == 2
+    assert "a&lt;b&gt;.wav" in silent
+    told = judged_html(made, 5.0)
+    assert (told.count("<td>anomalous</td>"), told.count("<td>normal</td>")) == (1, 1)
+    # At ten alarms in a hundred both are anomalous, at five one is.
+    assert "<td>10</td><td>1</td><td>2</td>" in told
+    assert "<td>5</td><td>2</td><td>1</td>" in told
+    assert judged_html(Judged(rows, 2.0, made.thresholds), 0).count("<td>anomalous</td>") == 1
+    assert unique_names(["/p/a.wav", "/q/a.wav", "/q/b.wav"]) == ["a.wav (1)", "a.wav (2)", "b.wav"]
+
+
+def test_the_anomaly_example_is_one_machine_and_others(tmp_path):
+    from vcae.demo.anomaly_rows import EXAMPLE_S, N_NORMAL, write_example
+
+    normal, others = write_example(tmp_path)
+    assert (len(normal), [path.stem for path in others]) == (N_NORMAL, ["normal", "knocking", "another"])
+    assert all(read_sound(path).duration_s == pytest.approx(EXAMPLE_S) for path in (*normal, *others))
+
+
+def test_samples_need_the_pages_password():
+    from types import SimpleNamespace
+
+    from vcae.demo.served import signed_in
+
+    def request(auth, cookies):
+        app = SimpleNamespace(auth=auth, cookie_id="id", tokens={"good": "ann"})
+        return SimpleNamespace(app=app, cookies=cookies)
+
+    assert signed_in(request(None, {}))
+    assert signed_in(request({"ann": "x"}, {"access-token-id": "good"}))
+    assert signed_in(request({"ann": "x"}, {"access-token-unsecure-id": "good"}))
+    for cookies in ({}, {"access-token-id": "bad"}, {"access-token-other": "good"}):
+        assert not signed_in(request({"ann": "x"}, cookies))

@@ -22,6 +22,7 @@ WRONG = {
     "babble": ("generate speech -s y.wav --seconds 1000", "seconds is 1000; allowed are 0.5 to 600"),
     "denoise": ("denoise x.wav --strength 3", "strength is 3.0; allowed are 0"),
     "rate": ("convert x.wav -s y.wav --rate 4000", "rate is 4000; allowed are 8000 to 192000"),
+    "channels": ("convert x.wav -s y.wav --mono --channels separate", "--mono and --channels separate contradict each other"),
     "rate of a copy": ("reconstruct x.wav --rate 1000000", "rate is 1000000; allowed are 8000 to 192000"),
     "rate of denoised": ("denoise x.wav --rate 0", "rate is 0; allowed are 8000 to 192000"),
     "compress": ("compress x.wav --kbps 99", "allowed are 0.6 to 6"),

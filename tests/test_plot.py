@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 from tests.forked import python
 from vcae.audio.io import Sound, read_sound
 from vcae.errors import DataError
-from vcae.figures.plot import F0_RANGE_HZ, draw_views, f0_limits, picture_format, view_sound
+from vcae.figures.plot import F0_RANGE_HZ, draw_views, f0_contour, f0_limits, picture_format, view_sound
 
 PIL = pytest.importorskip("PIL.Image")
 
@@ -110,3 +110,16 @@ def test_picture_format(tmp_path):
     assert picture_format(tmp_path / "a.SVG") == "svg"
     with pytest.raises(DataError, match="suffix ''"):
         picture_format(tmp_path / "a")
+
+
+def test_f0_of_a_long_recording_is_a_contour():
+    """Phrases with pauses: no gap at each consonant, a gap in a long pause, and the middle of the range of each part."""
+    f0 = np.tile(np.array([0, 0, 100, 110, 120, 0, 100, 110, 120, 0], np.float32), 1200)
+    f0[4000:5000] = 0
+    low, median, high = f0_contour(f0)
+    assert len(median) == 240
+    missing = np.isnan(median)
+    assert (missing.sum(), np.flatnonzero(missing).min(), np.flatnonzero(missing).max()) == (20, 80, 99)
+    assert np.nanmedian(median) == 110
+    assert np.nanmax(low) <= 110 <= np.nanmin(high)
+    assert f0_contour(f0[:7]).shape == (3, 7)

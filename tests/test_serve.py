@@ -1,5 +1,7 @@
 """`vcae serve` as clients meet it: gradio's client, plain HTTP, refusals, and nothing left behind."""
 
+import base64
+import io
 import json
 import os
 import re
@@ -293,6 +295,10 @@ def test_passwords_proxies_and_old_files(tmp_path):
     arguments = ("--auth", "ann:secret", "--keep-minutes", 0.05)
     with serving(tmp_path, *arguments, command="serve", more=DEAD_PROXIES) as running:
         assert get(f"{running.url}/config")[0] == 401
+        basic = {"Authorization": "Basic " + base64.b64encode(b"ann:secret").decode()}
+        assert get(f"{running.url}/v1/voices")[0] == 401
+        assert get(f"{running.url}/v1/voices", headers={"Authorization": "Basic " + "YW5uOng="})[0] == 401
+        assert get(f"{running.url}/v1/voices", headers=basic)[0] == 200
         assert get(f"{running.url}/gradio_api/upload", b"", {"Content-Type": "text/plain"})[0] in (401, 411)
         client = gradio_client.Client(running.url, auth=("ann", "secret"), verbose=False, download_files=str(tmp_path / "got"))
         assert client.predict(api_name="/limits")["seconds"] == 180
@@ -364,8 +370,9 @@ def test_convert_and_denoise_by_plain_requests(server, tmp_path):
     made = soundfile.read(tmp_path / "a.wav")[0]
     assert len(made) == soundfile.info(SOURCE).frames
     assert np.abs(made).max() > 0.1
-    status, headers, mp3 = post(server, "/v1/convert", source=SOURCE, voice="carol", format="mp3")
+    status, headers, mp3 = post(server, "/v1/convert", source=SOURCE, voice="carol", format="mp3", rate="22050")
     assert (status, headers["content-type"], mp3[:3]) == (200, "audio/mpeg", b"ID3")
+    assert soundfile.info(io.BytesIO(mp3)).samplerate == 22050
     status, _, clean = post(server, "/v1/denoise", source=CLIPS / "noisy.flac", strength="0")
     (tmp_path / "b.wav").write_bytes(clean)
     assert np.abs(soundfile.read(tmp_path / "b.wav")[0] - soundfile.read(CLIPS / "noisy.flac")[0]).max() < 1e-3

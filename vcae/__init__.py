@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from vcae.tasks.live import LiveConverter
     from vcae.tasks.model import Encoding, Model, load
     from vcae.tasks.unit_files import Units, read_units
+    from vcae.text.transcribe import transcribe
+    from vcae.text.transcript import Transcript
     from vcae.voice.file import load_voice, save_voice
     from vcae.voice.voice import Voice, mix_voices
 
@@ -42,6 +44,7 @@ __all__ = [
     "Model",
     "Sound",
     "SpeakOptions",
+    "Transcript",
     "Units",
     "VcaeError",
     "Voice",
@@ -56,6 +59,7 @@ __all__ = [
     "read_units",
     "resample",
     "save_voice",
+    "transcribe",
     "write_sound",
 ]
 # Modules of the names that are imported at their first use.
@@ -71,7 +75,9 @@ _ROOMS = {
     "AnomalyConfig": "anomaly.config",
     "Embedding": "tasks.embed",
     "LiveConverter": "tasks.live",
+    "Transcript": "text.transcript",
     "denoise": "engine.denoise",
+    "transcribe": "text.transcribe",
 }
 
 

@@ -9,6 +9,7 @@ from vcae.errors import ConfigError
 
 LOUDNESS = ("source", "flat")
 AUTO = "auto"
+CHANNELS = ("keep", "mono", "separate")
 MIN_RATE, MAX_RATE = 8000, 192000
 DURATIONS = ("auto", "file", "predicted")
 MAX_BABBLE_S = 600.0
@@ -110,6 +111,8 @@ class ConvertOptions:
         expression: Factor on the deviation of log-F0 from its mean, 0 (monotone) to 2.
         watermark: Mark the sound inaudibly as made by vcae.
         rate: Sample rate of the result in Hz; None for that of the source, and at least the model's.
+        channels: `keep` converts the mix of the channels and places the result among them as the source's voice was (mono at another
+            speed), `mono` leaves it mono, `separate` converts each channel by itself, for recordings with a speaker on each.
 
     Raises:
         ConfigError: For a value that is not allowed.
@@ -125,6 +128,7 @@ class ConvertOptions:
     expression: float = 1.0
     watermark: bool = True
     rate: int | None = None
+    channels: str = "keep"
 
     def __post_init__(self) -> None:
         parse_pitch(self.pitch)
@@ -135,6 +139,8 @@ class ConvertOptions:
         if self.denoise != AUTO and not isinstance(self.denoise, bool):
             raise ConfigError(f"denoise is {self.denoise!r}; allowed are True, False and {AUTO}")
         check_rate(self.rate)
+        if self.channels not in CHANNELS:
+            raise ConfigError(f"channels is {self.channels!r}; allowed are {', '.join(CHANNELS)}")
         check_manner(self.speed, self.formant, self.expression)
 
 

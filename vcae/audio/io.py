@@ -91,9 +91,19 @@ class Sound(SampleArray):
         """Length in seconds."""
         return len(self.wav) / self.sample_rate
 
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return 1 if self.wav.ndim == 1 else self.wav.shape[1]
+
     def blocks(self) -> Iterator[np.ndarray]:
-        """Yield the samples (N,), as a `SoundReader` does: the mean of the channels."""
-        yield self.wav if self.wav.ndim == 1 else self.wav.mean(axis=1)
+        """Yield the samples (N,), as a `SoundReader` does: the mean of the active channels, with inverted ones turned."""
+        if self.wav.ndim == 1:
+            yield self.wav
+            return
+        meter = ChannelMeter(self.channels)
+        meter.add(self.wav)
+        yield mix_down(self.wav, meter.weights())
 
     def channel_blocks(self) -> Iterator[np.ndarray]:
         """Yield the samples (N, channels), as a `SoundReader` does."""
@@ -541,10 +551,10 @@ def rate_of(path: str | Path, rate: int, asked: int | None = None) -> int:
 
 
 def channels_of(path: str | Path, channels: int) -> int:
-    """Return how many of `channels` a file keeps: 1 in formats of PyAV; 1 where the format takes fewer."""
+    """Return how many of `channels` a file keeps: all of them, or 1 where the format takes fewer."""
     suffix = ".wav" if str(path) == STDIO else Path(path).suffix.lower()
-    most = 2 if suffix == ".mp3" else MAX_CHANNELS
-    return channels if suffix in SNDFILE_FORMATS and channels <= most else 1
+    most = 2 if suffix == ".mp3" or suffix not in SNDFILE_FORMATS else MAX_CHANNELS
+    return channels if channels <= most else 1
 
 
 def check_pictures(path: str | Path, source: object) -> None:
@@ -635,7 +645,14 @@ def write_blocks(
         video = source.file if suffix in VIDEO_FORMATS and isinstance(source, SoundReader) else None
         peaks = [0.0]
         write_media(
-            temporary, blocks, sample_rate, kind, comment, video, lambda b: peaks.append(float(np.abs(b).max(initial=0.0)))
+            temporary,
+            blocks,
+            sample_rate,
+            kind,
+            comment,
+            video,
+            lambda b: peaks.append(float(np.abs(b).max(initial=0.0))),
+            kept,
         )
         _check_peak(max(peaks), path)
 

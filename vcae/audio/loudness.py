@@ -303,6 +303,11 @@ def limit_peaks(wav: np.ndarray, window: int = LIMITER_WINDOW) -> np.ndarray:
     magnitude = np.abs(wav)
     if magnitude.max(initial=0.0) <= PEAK_LIMIT:
         return wav
+    return np.asarray(wav * _limiter_gain(magnitude, window))
+
+
+def _limiter_gain(magnitude: np.ndarray, window: int) -> np.ndarray:
+    """Return the gain of each sample for `limit_peaks`."""
     from scipy.ndimage import minimum_filter1d
 
     needed = np.minimum(1.0, PEAK_LIMIT / np.maximum(magnitude, 1e-12))
@@ -313,4 +318,33 @@ def limit_peaks(wav: np.ndarray, window: int = LIMITER_WINDOW) -> np.ndarray:
     gain = np.convolve(lowest, weights / weights.sum(), mode="valid")
     # Rounding can leave the sum of weights slightly below 1; samples away from peaks must not change.
     gain[gain > 1 - 1e-9] = 1.0
-    return np.asarray(wav * gain)
+    return np.asarray(gain)
+
+
+class RunningLimiter:
+    """Limiter of the peaks of a stream by the rule of `limit_peaks`, with the same gain for all channels.
+
+    A sample is returned when the samples of the next `LIMITER_WINDOW` are there.
+
+    Args:
+        n_channels: Number of channels.
+    """
+
+    def __init__(self, n_channels: int) -> None:
+        self._wav, self._before = np.zeros((0, n_channels), np.float32), 0
+
+    def __call__(self, block: np.ndarray, ahead: int = LIMITER_WINDOW) -> np.ndarray:
+        """Add samples (n, channels) and return the output that is ready, all but the last `ahead` samples."""
+        self._wav = np.concatenate([self._wav, block])
+        stop = max(len(self._wav) - ahead, self._before)
+        magnitude = np.abs(self._wav).max(axis=1, initial=0.0)
+        limited = self._wav
+        if magnitude.max(initial=0.0) > PEAK_LIMIT:
+            limited = (self._wav * _limiter_gain(magnitude, LIMITER_WINDOW)[:, None]).astype(np.float32)
+        out, drop = limited[self._before : stop], max(stop - LIMITER_WINDOW, 0)
+        self._wav, self._before = self._wav[drop:], stop - drop
+        return np.asarray(out)
+
+    def finish(self) -> np.ndarray:
+        """Return the rest after the last input."""
+        return self(self._wav[:0], 0)

@@ -47,6 +47,7 @@ MAX_FILLING = 4096
 TOLERANCE_S = 0.15
 # Output formats: (container, codec, rate that the codec needs or None, bit/s).
 SOUND_FORMATS = {".m4a": ("ipod", "aac", None, 96_000)}
+LAYOUTS = {1: "mono", 2: "stereo"}
 VIDEO_FORMATS = {
     ".mp4": ("mp4", "aac", None, 96_000),
     ".mov": ("mov", "aac", None, 96_000),
@@ -205,17 +206,19 @@ def write_media(
     comment: str,
     video: BinaryIO | None = None,
     check: Callable[[np.ndarray], object] = lambda block: None,
+    channels: int = 1,
 ) -> None:
     """Write sound in a format of ffmpeg's libraries; with a video, its sound is replaced and its other streams are copied unchanged.
 
     Args:
         out: File to write.
-        blocks: Mono samples (n,), -1..1.
+        blocks: Samples (n,), or (n, 2) for two channels, -1..1.
         sample_rate: Hz.
         kind: Entry of `SOUND_FORMATS` or `VIDEO_FORMATS`.
         comment: Text of the comment tag.
         video: Video whose pictures are copied, or None.
         check: Called with each block.
+        channels: Number of channels, 1 or 2.
 
     Raises:
         AudioError: If PyAV is not installed, or the format does not support the pictures.
@@ -227,7 +230,7 @@ def write_media(
         with av.open(str(out), "w", format=kind[0]) as made:
             copied = {} if source is None else _copy_streams(source, made)
             track = made.add_stream(kind[1], rate=kind[2] or sample_rate)
-            track.layout, track.bit_rate = "mono", kind[3]
+            track.layout, track.bit_rate = LAYOUTS[channels], kind[3]
             made.metadata.update({} if source is None else dict(source.metadata))
             made.metadata["comment"] = comment
             try:
@@ -335,7 +338,8 @@ def _encoded(
         # One second at a time, to interleave the pictures.
         for begin in range(0, len(block), sample_rate):
             piece = np.clip(block[begin : begin + sample_rate], -1.0, 1.0).astype(np.float32)
-            frame = av.AudioFrame.from_ndarray(piece[None], format="fltp", layout="mono")
+            planes = np.ascontiguousarray(piece.reshape(len(piece), -1).T)
+            frame = av.AudioFrame.from_ndarray(planes, format="fltp", layout=LAYOUTS[len(planes)])
             frame.sample_rate, frame.pts = sample_rate, offset + n
             frame.time_base = _second(sample_rate)
             n += len(piece)

@@ -108,7 +108,7 @@ class Converter(EngineWorker):
 
     def make(self, job: Job, source: SoundReader, talk: Talk) -> Made:
         """Convert."""
-        from vcae.audio.io import rate_of, write_blocks
+        from vcae.audio.io import channels_of, rate_of, write_blocks
         from vcae.audio.media import VIDEO_FORMATS
         from vcae.tasks.convert import convert_long
 
@@ -118,14 +118,17 @@ class Converter(EngineWorker):
             )
         voice = self._voices.find(self.engine, job.speakers)
         rate = rate_of(job.output, max(source.sample_rate, self.engine.sample_rate), self._options.rate)
-        done = convert_long(self.engine, source, voice, replace(self._options, rate=rate), progress=talk.tell)
-        write_blocks(job.output, done.blocks, rate, self.comment(), True, talk.stdout, source)
+        options = replace(self._options, rate=rate)
+        if options.channels == "keep" and channels_of(job.output, source.channels) == 1:
+            options = replace(options, channels="mono")
+        done = convert_long(self.engine, source, voice, options, progress=talk.tell)
+        write_blocks(job.output, done.blocks, rate, self.comment(), True, talk.stdout, source, done.channels)
         facts = {
             "speaker": list(job.speakers),
             "reference_speech_s": round(done.reference_speech_s, 2),
             "source_f0_hz": round(done.source_f0_hz, 1),
             "output_f0_hz": round(done.output_f0_hz, 1),
-            **asdict(replace(self._options, rate=rate)),
+            **asdict(options),
             "denoised": done.denoised,
             **({"warnings": list(voice.warnings)} if voice.warnings else {}),
         }
@@ -133,7 +136,8 @@ class Converter(EngineWorker):
         pitch = "no voiced sound in the source" if done.source_f0_hz != done.source_f0_hz else pitch
         sentence = f"{done.duration_s:.1f} s in the voice of {', '.join(job.speakers)} ({done.reference_speech_s:.1f} s of speech), {pitch}"
         sentence += ", denoised first" if done.denoised else ""
-        return Made(done.duration_s, sentence, facts, sample_rate=rate)
+        channels = channels_of(job.output, done.channels)
+        return Made(done.duration_s, sentence, facts, sample_rate=rate, channels=channels)
 
 
 class Denoiser(Worker):

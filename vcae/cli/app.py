@@ -28,6 +28,7 @@ from vcae.cli import (
     speak,
     stream,
     train,
+    transcribe,
     units,
     voice,
 )
@@ -50,6 +51,7 @@ app.command("reconstruct", rich_help_panel=RESEARCH)(copy.reconstruct)
 app.command("vocode", rich_help_panel=RESEARCH)(copy.vocode)
 app.command("units", rich_help_panel=MAIN)(units.units)
 app.command("speak", rich_help_panel=MAIN)(speak.speak)
+app.command("transcribe", rich_help_panel=MAIN)(transcribe.transcribe)
 app.command("compress", rich_help_panel=MAIN)(codec.compress)
 app.command("decompress", rich_help_panel=MAIN)(codec.decompress)
 app.command("denoise", rich_help_panel=MAIN)(denoise.denoise)

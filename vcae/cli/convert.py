@@ -27,6 +27,14 @@ class Loudness(str, Enum):
     flat = "flat"
 
 
+class Channels(str, Enum):
+    """Channels of the result."""
+
+    keep = "keep"
+    mono = "mono"
+    separate = "separate"
+
+
 class Engine(str, Enum):
     """Engines for many conversions."""
 
@@ -111,6 +119,14 @@ def convert(
         ),
     ] = None,
     rate: RateOption = None,
+    channels: Annotated[
+        Channels,
+        typer.Option(
+            metavar=choices(Channels),
+            help="keep: the mix is converted and placed as the source's voice was; mono; separate: each channel by itself.",
+        ),
+    ] = Channels.keep,
+    mono: Annotated[bool, typer.Option("--mono", help="The same as --channels mono.")] = False,
     speed: SpeedOption = 1.0,
     formant: FormantOption = 0.0,
     expression: ExpressionOption = 1.0,
@@ -134,8 +150,11 @@ def convert(
 
     Example: vcae convert talk.mp3 --speaker friend.wav -o talk-as-friend.wav
     """
+    if mono and channels == Channels.separate:
+        raise ConfigError("--mono and --channels separate contradict each other; give one of the two")
+    kept = Channels.mono.value if mono else channels.value
     cleaned = AUTO if denoise is None else denoise
-    options = ConvertOptions(pitch, strength, loudness.value, seed, cleaned, speed, formant, expression, watermark, rate)
+    options = ConvertOptions(pitch, strength, loudness.value, seed, cleaned, speed, formant, expression, watermark, rate, kept)
     tell_ignored(match=match, detail=detail)
     voices = tuple(speaker or ())
     if not voices and not is_table(sources):

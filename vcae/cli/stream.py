@@ -32,6 +32,10 @@ from vcae.voice.speakers import find_voice, parse_speaker, read_clips
 if TYPE_CHECKING:
     import numpy as np
 
+    from vcae.audio.high_band import BandProfile
+    from vcae.audio.io import Sound
+    from vcae.audio.output_rate import OutputRate
+    from vcae.audio.pcm import QuickResampler
     from vcae.engine.denoise import RunningDenoiser
     from vcae.tasks.live import LiveConverter
 
@@ -55,10 +59,20 @@ def stream(
         typer.Option("--speaker", "-s", metavar="VOICE", help="Target voice: a clip or a saved voice; as for convert."),
     ],
     block_ms: Annotated[
-        float, typer.Option(metavar="MS", help="Length of a block; the total latency is 160 ms more, and at most 250 ms.")
+        float,
+        typer.Option(
+            metavar="MS", help="Length of a block; the latency is 160 ms more and at most 250 ms, and 13 ms more above 16 kHz."
+        ),
     ] = 80.0,
     rate: Annotated[
         int | None, typer.Option(metavar="HZ", help="Sample rate of raw PCM (16 bit, mono) on standard input; a wav states it.")
+    ] = None,
+    rate_out: Annotated[
+        int | None,
+        typer.Option(
+            metavar="HZ",
+            help="Sample rate of the output; by default that of the input. A microphone is opened at this rate too.",
+        ),
     ] = None,
     source_voice: Annotated[
         str | None,
@@ -102,12 +116,14 @@ def stream(
 ) -> None:
     """Convert live sound block by block: a wav or raw PCM from standard input to standard output, or with sound devices.
 
-    The output has 16 kHz; it is a wav if the input is a wav, and raw PCM otherwise. Underruns (blocks that took longer than their
+    The output has the input's sample rate; it is a wav if the input is a wav, and raw PCM otherwise. Underruns (blocks that took longer than their
     duration, or that a device missed) are reported at the end. A stream is one live sound: files and folders are for `vcae convert`.
 
     Example: vcae stream --speaker friend.wav --rate 16000 < in.pcm > out.pcm
     """
-    options = check_live(ConvertOptions(pitch, 1.0, loudness.value, seed, AUTO, speed, formant, expression, watermark))
+    options = check_live(
+        ConvertOptions(pitch, 1.0, loudness.value, seed, AUTO, speed, formant, expression, watermark, rate_out)
+    )
     tell_ignored(match=match, detail=detail)
     find(checkpoint)
     from vcae.audio.io import read_sound
@@ -139,15 +155,20 @@ def stream(
         denoiser = _start_denoiser(model.device.type) if denoise else None
     tally = _Tally()
     with ExitStack() as opened:
-        pieces = _listen(opened, device_in, rate, converter, tally)
+        heard = _listen(opened, device_in, rate, rate_out, converter, tally)
+        output = heard.output(model.sample_rate, voice.bands, own, seed)
+        pieces = heard.pieces(output)
+        if output is not None:
+            tally.delay_ms += output.delay_ms
         if denoiser is not None:
             tally.delay_ms += denoiser.latency_ms / 2
             pieces = _denoise(pieces, denoiser, tally)
-        sink = _Sink(opened, device_out, device_in is None and rate is None, model.sample_rate, tally)
+        sink = _Sink(opened, device_out, device_in is None and rate is None, heard.rate_out, tally, output)
         try:
             _convert(pieces, converter, sink, tally)
         except KeyboardInterrupt:
             sink.write(converter.finish())
+        sink.finish()
     if not quiet:
         say(_sentence(tally, converter), sys.stderr)
 
@@ -210,9 +231,49 @@ def _sentence(tally: _Tally, converter: LiveConverter) -> str:
     )
 
 
+@dataclass
+class _Input:
+    """Input of a stream: blocks of samples at its own rate.
+
+    Attributes:
+        blocks: (n,) each, at `sample_rate`.
+        sample_rate: Hz.
+        rate_out: Sample rate of the output in Hz.
+        resampler: Resampler to the model's rate.
+    """
+
+    blocks: Iterator[np.ndarray]
+    sample_rate: int
+    rate_out: int
+    resampler: QuickResampler
+
+    def output(self, model_rate: int, target: BandProfile | None, own: Sound | None, seed: int) -> OutputRate | None:
+        """Return the change of the rate of the output; None if it is the model's."""
+        if self.rate_out == model_rate:
+            return None
+        from vcae.audio.high_band import measure_bands
+        from vcae.audio.output_rate import OutputRate
+
+        levels = None if own is None else measure_bands(own.wav, own.sample_rate)
+        return OutputRate(model_rate, self.sample_rate, self.rate_out, levels, target, seed, quick=True)
+
+    def pieces(self, output: OutputRate | None) -> Iterator[np.ndarray]:
+        """Yield samples at the model's rate; the output gets the same at their own."""
+        for block in self.blocks:
+            if output is not None:
+                output.hear(block)
+            yield self.resampler(block)
+        yield self.resampler.finish()
+
+
 def _listen(
-    opened: ExitStack, device_in: str | None, rate: int | None, converter: LiveConverter, tally: _Tally
-) -> Iterator[np.ndarray]:
+    opened: ExitStack,
+    device_in: str | None,
+    rate: int | None,
+    rate_out: int | None,
+    converter: LiveConverter,
+    tally: _Tally,
+) -> _Input:
     from vcae.audio.pcm import PcmReader, QuickResampler
 
     model_rate = converter.sample_rate
@@ -220,24 +281,22 @@ def _listen(
         reader = PcmReader(sys.stdin.buffer, rate)
         resampler = QuickResampler(reader.sample_rate, model_rate)
         tally.delay_ms += resampler.delay_ms
-
-        def read() -> Iterator[np.ndarray]:
-            for block in reader.blocks(converter.block_s):
-                yield resampler(block)
-            yield resampler.finish()
-
-        return read()
+        return _Input(reader.blocks(converter.block_s), reader.sample_rate, rate_out or reader.sample_rate, resampler)
     if rate is not None:
         raise ConfigError("--rate is for raw PCM on standard input; leave it out with --device-in")
-    microphone = _open(opened, "InputStream", device_in, model_rate, converter.block_samples)
+    own_rate = rate_out or model_rate
+    resampler = QuickResampler(own_rate, model_rate)
+    tally.delay_ms += resampler.delay_ms
+    size = round(converter.block_s * own_rate)
+    microphone = _open(opened, "InputStream", device_in, own_rate, size)
 
     def heard() -> Iterator[np.ndarray]:
         while True:
-            data, overflowed = microphone.read(converter.block_samples)
+            data, overflowed = microphone.read(size)
             tally.lost += bool(overflowed)
             yield data[:, 0]
 
-    return heard()
+    return _Input(heard(), own_rate, own_rate, resampler)
 
 
 def _open(opened: ExitStack, kind: str, name: str, rate: int, block: int) -> Any:
@@ -254,16 +313,32 @@ def _open(opened: ExitStack, kind: str, name: str, rate: int, block: int) -> Any
 class _Sink:
     """Output of a stream: a device, or standard output as a wav or raw PCM."""
 
-    def __init__(self, opened: ExitStack, device_out: str | None, as_wav: bool, rate: int, tally: _Tally) -> None:
+    def __init__(
+        self,
+        opened: ExitStack,
+        device_out: str | None,
+        as_wav: bool,
+        rate: int,
+        tally: _Tally,
+        output: OutputRate | None,
+    ) -> None:
         from vcae.audio.pcm import wav_header
 
-        self._tally = tally
+        self._tally, self._output = tally, output
         self._device = None if device_out is None else _open(opened, "OutputStream", device_out, rate, 0)
         if self._device is None and as_wav:
             sys.stdout.buffer.write(wav_header(rate))
 
     def write(self, wav: np.ndarray) -> None:
-        """Send samples (n,)."""
+        """Send samples (n,) of the model's rate."""
+        self._send(wav if self._output is None else self._output(wav))
+
+    def finish(self) -> None:
+        """Send what is left."""
+        if self._output is not None:
+            self._send(self._output.finish())
+
+    def _send(self, wav: np.ndarray) -> None:
         from vcae.audio.pcm import to_pcm
 
         if self._device is not None:

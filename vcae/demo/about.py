@@ -16,6 +16,7 @@ CONSENT = """
 
 Convert only voices whose owners agreed, and say that the result is synthetic. Do not use it to deceive, to impersonate, or to get past a
 check of identity. Every file made here carries a comment tag with the version of vcae and the checkpoint's hash; leave it in.
+Converted sound also has an inaudible watermark, which `vcae info` finds.
 
 ### What it is, and is not
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from vcae import AnomalyConfig, CheckpointError, ConfigError, DataError, Detector, resample
-from vcae.anomaly.detector import Threshold
 from vcae.anomaly.locate import locate
 from vcae.anomaly.plot import draw_anomaly
+from vcae.demo.anomaly_rows import ALARM_STEP, MAX_ALARMS, Judged, Row, judged_html, unique_names, write_example
 from vcae.demo.limits import MAX_FILES, read_uploads
-from vcae.demo.pictures import figure_html, note_html, table_html
+from vcae.demo.pictures import figure_html, note_html
 from vcae.demo.studio import Studio, session_of, shows_errors
 
 # Most pictures per run; the table lists all recordings.
@@ -24,11 +26,29 @@ MAX_PLACES = 3
 # Largest sizes of the networks in an uploaded detector.
 MOST = {"width": 1024, "code": 256, "n_blocks": 16, "folds": 20, "context": 63}
 MOST_MEL = {"n_fft": 8192, "n_mels": 512, "sample_rate": 192000}
-HEAD = ("Recording", "Verdict", "Score", "Normal ones as high (p)", "Stands out")
 
 
-def build(studio: Studio) -> None:
-    """Add the tab's contents and its events."""
+@dataclass(frozen=True)
+class _Parts:
+    """Components of the tab."""
+
+    fitted: gr.State
+    normal: gr.File
+    fit: gr.Button
+    others: gr.File
+    score: gr.Button
+    file: gr.File
+    example: gr.Button
+    stop: gr.Button
+    download: gr.DownloadButton
+    status: gr.HTML
+    judged: gr.State
+    found: gr.Column
+    alarms: gr.Slider
+    results: gr.HTML
+
+
+def _layout(studio: Studio) -> _Parts:
     limits = studio.limits
     gr.Markdown(
         "Learn from normal recordings only - machines, rooms, voices - then see how much others differ from them, and where.",
@@ -51,17 +71,50 @@ def build(studio: Studio) -> None:
             label="Detector (.safetensors), from here or from `vcae anomaly fit`", height=170, elem_id="anomaly-file"
         )
     with gr.Row(elem_classes="vcae-actions"):
+        example = gr.Button("Try an example", elem_id="anomaly-example", scale=1)
         stop = gr.Button("Stop", elem_id="anomaly-stop", elem_classes="vcae-stop", scale=0, min_width=140)
         download = gr.DownloadButton("Download the detector", visible=False, elem_id="anomaly-download", scale=1)
     status = gr.HTML(
-        note_html(f"Recordings of one kind, {limits.total_seconds:g} s together at most."),
+        note_html("Recordings of one kind: a machine, a room, a voice."),
         padding=False,
         elem_id="anomaly-status",
         elem_classes="vcae-status",
     )
-    results = gr.HTML(padding=False, elem_id="anomaly-results")
+    judged = gr.State(None, time_to_live=60 * limits.minutes * 4)
+    with gr.Column(visible=False, elem_id="anomaly-found") as found:
+        alarms = gr.Slider(
+            0,
+            MAX_ALARMS,
+            0,
+            step=ALARM_STEP,
+            label="Of 100 normal recordings, this many may raise an alarm",
+            info="More alarms miss fewer anomalies. At 0 the detector's own threshold counts, and without one there is no verdict.",
+            elem_id="anomaly-alarms",
+        )
+        results = gr.HTML(padding=False, elem_id="anomaly-results")
+    return _Parts(
+        fitted,
+        normal,
+        fit,
+        others,
+        score,
+        file,
+        example,
+        stop,
+        download,
+        status,
+        judged,
+        found,
+        alarms,
+        results,
+    )
 
-    @shows_errors(studio, status)
+
+def build(studio: Studio) -> None:
+    """Add the tab's contents and its events."""
+    parts = _layout(studio)
+
+    @shows_errors(studio, parts.status)
     def fit_work(normal: list[str] | None, request: gr.Request, progress: Any = gr.Progress()) -> list[Any]:  # noqa: B008
         with studio.job(session_of(request)) as check:
             config = AnomalyConfig()
@@ -78,7 +131,7 @@ def build(studio: Studio) -> None:
         said = f"Learned from {len(wavs)} recordings, {detector.info['seconds']:.0f} s. Now give it recordings to judge."
         return [note_html(said, "done"), gr.update(value=str(path), visible=True), str(path), None]
 
-    @shows_errors(studio, status)
+    @shows_errors(studio, parts.status)
     def score_work(
         others: list[str] | None,
         file: str | None,
@@ -89,40 +142,79 @@ def build(studio: Studio) -> None:
         with studio.job(session_of(request)) as check:
             detector = _detector(studio, file, fitted)
             sounds = _read(studio, others or [], "the recordings to judge", detector.config.mel.sample_rate)
-            at = detector.decide()
-            rows: list[tuple[str, ...]] = []
-            pictures: list[str] = []
-            for n, (name, wav) in enumerate(sounds):
-                check()
-                progress(n / len(sounds), desc=f"judging {n + 1} of {len(sounds)}")
-                row, picture = _judge(studio, detector, name, wav, at, len(pictures) < MAX_PICTURES)
-                rows.append(row)
-                pictures += picture
-        if at.chosen:
-            said = (
-                f"Judged {len(rows)}: {sum(row[1] == 'anomalous' for row in rows)} anomalous, by a threshold of {at.value:.3g}."
-            )
-        else:
-            said = f"Scored {len(rows)}. This detector has no threshold, so there are no verdicts; vcae anomaly threshold chooses one."
-        if len(pictures) < len(rows):
-            said += f" The first {len(pictures)} are drawn."
-        return [note_html(said, "done"), table_html(HEAD, rows) + "".join(pictures)]
+            made, said = _score_all(studio, detector, sounds, others or [], check, progress)
+        return [note_html(said, "done"), gr.update(visible=True), 0, judged_html(made, 0), made]
+
+    def choose(made: Judged | None, alarms: float) -> str:
+        return "" if made is None else judged_html(made, alarms)
+
+    def example_files() -> list[list[str]]:
+        folder = studio.new_file("example").parent
+        return [[str(path) for path in paths] for paths in write_example(folder)]
 
     def stop_work(request: gr.Request) -> str:
         studio.stop(session_of(request))
         return note_html("Stopped.")
 
     options: dict[str, Any] = {
-        "show_progress_on": status,
+        "show_progress_on": parts.status,
         "concurrency_id": "work",
-        "concurrency_limit": limits.jobs,
+        "concurrency_limit": studio.limits.jobs,
         "api_visibility": "private",
     }
-    fitting = fit.click(fit_work, normal, [status, download, fitted, file], **options)
-    scoring = score.click(score_work, [others, file, fitted], [status, results], **options)
-    stop.click(
-        stop_work, None, status, cancels=[fitting, scoring], queue=False, api_visibility="private", show_progress="hidden"
+    fitting = parts.fit.click(fit_work, parts.normal, [parts.status, parts.download, parts.fitted, parts.file], **options)
+    scoring = parts.score.click(
+        score_work,
+        [parts.others, parts.file, parts.fitted],
+        [parts.status, parts.found, parts.alarms, parts.results, parts.judged],
+        **options,
     )
+    quick: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
+    parts.alarms.change(choose, [parts.judged, parts.alarms], parts.results, **quick)
+    filled = parts.example.click(example_files, None, [parts.normal, parts.others], **quick)
+    learned = filled.then(fit_work, parts.normal, [parts.status, parts.download, parts.fitted, parts.file], **options)
+    judging = learned.then(
+        score_work,
+        [parts.others, parts.file, parts.fitted],
+        [parts.status, parts.found, parts.alarms, parts.results, parts.judged],
+        **options,
+    )
+    parts.stop.click(
+        stop_work,
+        None,
+        parts.status,
+        cancels=[fitting, scoring, learned, judging],
+        queue=False,
+        api_visibility="private",
+        show_progress="hidden",
+    )
+
+
+def _score_all(
+    studio: Studio,
+    detector: Detector,
+    sounds: Sequence[tuple[str, Any]],
+    sources: Sequence[str],
+    check: Callable[[], None],
+    progress: Any,
+) -> tuple[Judged, str]:
+    """Return the scores of recordings, and a sentence about them."""
+    rows: list[Row] = []
+    for n, (name, wav) in enumerate(sounds):
+        check()
+        progress(n / len(sounds), desc=f"judging {n + 1} of {len(sounds)}")
+        rows.append(_judge(studio, detector, name, wav, sources[n], n < MAX_PICTURES))
+    own = detector.decide()
+    steps = np.arange(ALARM_STEP, MAX_ALARMS + ALARM_STEP / 2, ALARM_STEP)
+    thresholds = {float(step): detector.score_at(float(step) / 100) for step in steps}
+    said = f"Scored {len(rows)}."
+    if own.chosen:
+        said += f" The detector's own threshold is {own.value:.3g}."
+    else:
+        said += " This detector has no threshold of its own; choose how many alarms you accept."
+    if len(rows) > MAX_PICTURES:
+        said += f" The first {MAX_PICTURES} are drawn."
+    return Judged(tuple(sorted(rows, key=lambda row: -row.score)), own.value if own.chosen else None, thresholds), said
 
 
 def _read(studio: Studio, paths: Sequence[str], what: str, sample_rate: int) -> list[tuple[str, Any]]:
@@ -131,7 +223,8 @@ def _read(studio: Studio, paths: Sequence[str], what: str, sample_rate: int) -> 
         raise DataError(f"{what} are missing; upload some")
     limits = studio.limits
     sounds = read_uploads(paths, what, MAX_FILES, limits.seconds, limits.total_seconds)
-    return [(Path(path).name, resample(s.wav, s.sample_rate, sample_rate)) for path, s in zip(paths, sounds, strict=True)]
+    wavs = [resample(sound.wav, sound.sample_rate, sample_rate) for sound in sounds]
+    return list(zip(unique_names(paths), wavs, strict=True))
 
 
 def _detector(studio: Studio, file: str | None, fitted: str) -> Detector:
@@ -163,23 +256,15 @@ def check_size(path: Path) -> None:
         )
 
 
-def _percent(share: float) -> str:
-    return "under 0.1 %" if share < 0.001 else f"{100 * share:.1f} %"
-
-
-def _judge(
-    studio: Studio, detector: Detector, name: str, wav: Any, threshold: Threshold, draw: bool
-) -> tuple[tuple[str, ...], list[str]]:
-    """Return a recording's row of the table, and its picture if `draw` is set."""
+def _judge(studio: Studio, detector: Detector, name: str, wav: Any, source: str, draw: bool) -> Row:
+    """Return the score of a recording, with its picture if `draw` is set."""
     found = detector.score(wav, detector.config.mel.sample_rate)
     spots = locate(wav, detector.config.mel.sample_rate, found.frame_scores, found.hop_s, limits=detector.limits)
     where = ", ".join(f"{spot.kind} at {spot.time_s:.1f} s" for spot in spots[:MAX_PLACES]) or "-"
-    verdict = {True: "anomalous", False: "normal", None: "no threshold"}[threshold.verdict(found.score)]
-    row = (name, verdict, f"{found.score:.2f}", _percent(found.p_value), where)
-    if not draw:
-        return row, []
-    path = studio.new_file("picture.png")
-    draw_anomaly(path, found, detector.config.mel, name, [(spot.start_s, spot.end_s) for spot in spots])
-    picture = figure_html(path.read_bytes(), f"Mel, reconstruction, error and score over time of {name}: {verdict}", card=True)
-    studio.forget(path)
-    return row, [picture]
+    picture = ""
+    if draw:
+        path = studio.new_file("picture.png")
+        draw_anomaly(path, found, detector.config.mel, name, [(spot.start_s, spot.end_s) for spot in spots])
+        picture = figure_html(path.read_bytes(), f"Mel, reconstruction, error and score over time of {name}", card=True)
+        studio.forget(path)
+    return Row(name, found.score, found.p_value, where, source, picture)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,7 @@ def add_endpoints(studio: Studio) -> None:
         known = studio.limits
         return {
             "version": __version__,
-            "seconds": known.seconds,
+            "seconds": None if math.isinf(known.seconds) else known.seconds,
             "megabytes": known.megabytes,
             "queue": known.queue,
             "jobs": known.jobs,

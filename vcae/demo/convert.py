@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from vcae import AudioError, ConfigError, read_sound
 from vcae.demo.cards import NEW, card_file, shelf_html
 from vcae.demo.clips import clip
 from vcae.demo.compare import compare, downloads_html, player_html
+from vcae.demo.convert_layout import MAX_SHIFT, Parts, lay_out
 from vcae.demo.keeping import save_here
 from vcae.demo.many import batch_html, convert_many
 from vcae.demo.pictures import note_html, views_html
@@ -26,160 +26,21 @@ from vcae.demo.work import convert_files, hertz
 from vcae.figures.plot import view_sound
 from vcae.options import AUTO, ConvertOptions
 
-WAITING = "The result appears here. Convert only voices whose owners agreed, and say that the result is synthetic."
-NAME_HERE, NAME_FOR_NOW = "Name, to keep it on this computer", "Name, to keep it until you close the page"
 EXAMPLE_CARD = "clip:reference"
-# Semitones of the chips, and the largest shift of the slider.
-STEP, MAX_SHIFT = 2.0, 18
+# Semitones of the chips.
+STEP = 2.0
 # Fills in the chosen card, which only the browser knows; it is the second input.
 CHOSEN = "(...given) => { given[1] = window.vcaeVoice('shelf'); return given; }"
 FORGIVE = "() => window.vcaeForgive('convert-status')"
 EXAMPLE = f"() => {{ document.getElementById('voice-{EXAMPLE_CARD.replace(':', '-')}').checked = true; }}"
 REMEMBERED = "vcae-settings"
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """Components of the tab."""
-
-    source: gr.Audio
-    card: gr.Textbox
-    shelf: gr.HTML
-    clip: gr.Audio
-    name: gr.Textbox
-    save: gr.Button
-    settings: list[Any]
-    go: gr.Button
-    example: gr.Button
-    stop: gr.Button
-    status: gr.HTML
-    result: gr.Column
-    player: gr.HTML
-    chips: list[gr.Button]
-    drawing: gr.Accordion
-    pictures: gr.HTML
-    last: gr.State
-    sources: gr.File
-    go_many: gr.Button
-    many: gr.HTML
-
-
-def _layout(studio: Studio) -> _Parts:
-    sources: Any = ["upload", "microphone"]
-    last = gr.State({}, time_to_live=60 * studio.limits.minutes * 4)
-    with gr.Row(equal_height=False, elem_classes="vcae-desk"):
-        with gr.Column(scale=4, min_width=280):
-            gr.HTML('<h2 class="vcae-step">1. Your recording</h2>', padding=False)
-            source = gr.Audio(
-                sources=sources, type="filepath", buttons=[], label="Your recording", elem_id="source", show_label=False
-            )
-        with gr.Column(scale=5, min_width=280, elem_id="voice-side"):
-            gr.HTML('<h2 class="vcae-step">2. The new voice</h2>', padding=False)
-            shelf = gr.HTML(shelf_html(studio, {}, status="convert-status"), padding=False, elem_id="shelf")
-            card = gr.Textbox("", visible="hidden", label="Chosen voice")
-            with gr.Column(elem_id="new-voice"):
-                new_clip = gr.Audio(
-                    sources=sources,
-                    type="filepath",
-                    buttons=[],
-                    elem_id="new-clip",
-                    label="A clip of the voice: 5 to 30 s of clear speech",
-                )
-                with gr.Row(elem_classes="vcae-beside"):
-                    name = gr.Textbox(
-                        label=NAME_HERE if studio.local else NAME_FOR_NOW,
-                        placeholder="alice",
-                        max_length=64,
-                        scale=3,
-                        elem_id="new-name",
-                    )
-                    save = gr.Button("Keep this voice", scale=1, min_width=130, elem_id="new-save")
-    with gr.Accordion("Settings", open=False, elem_id="convert-settings"):
-        chosen = _settings()
-    with gr.Accordion("Several recordings at once", open=False, elem_id="many"):
-        several = gr.File(file_count="multiple", label="Recordings", height=150, elem_id="many-sources")
-        go_many = gr.Button("Convert all", elem_id="many-go")
-        many = gr.HTML(padding=False, elem_id="many-results")
-    with gr.Row(elem_classes="vcae-actions"):
-        go = gr.Button("Convert", variant="primary", elem_id="convert", scale=3)
-        example = gr.Button("Try an example", elem_id="example", scale=2)
-        stop = gr.Button("Stop", elem_id="stop", elem_classes="vcae-stop", scale=1, min_width=100)
-    status = gr.HTML(note_html(WAITING), padding=False, elem_id="convert-status", elem_classes="vcae-status")
-    with gr.Column(visible=False, elem_id="convert-result", elem_classes="vcae-result") as result:
-        player = gr.HTML(padding=False, elem_id="player")
-        with gr.Row(elem_classes="vcae-chips"):
-            chips = [
-                gr.Button(text, size="sm", min_width=90, elem_id=f"chip-{key}")
-                for text, key in (
-                    ("Higher", "higher"),
-                    ("Lower", "lower"),
-                    ("More of my own voice", "own"),
-                    ("Remove noise first", "clean"),
-                )
-            ]
-        with gr.Accordion("Picture", open=False, elem_id="drawing") as drawing:
-            pictures = gr.HTML(padding=False, elem_id="pictures")
-    return _Parts(
-        source,
-        card,
-        shelf,
-        new_clip,
-        name,
-        save,
-        chosen,
-        go,
-        example,
-        stop,
-        status,
-        result,
-        player,
-        chips,
-        drawing,
-        pictures,
-        last,
-        several,
-        go_many,
-        many,
-    )
-
-
-def _settings() -> list[gr.components.Component]:
-    """Add the settings: automatic pitch, semitones, strength, cleaning."""
-    with gr.Row():
-        automatic = gr.Checkbox(
-            True, label="Pitch of the chosen voice", info="Off: set the pitch yourself.", elem_id="pitch-auto"
-        )
-        semitones = gr.Slider(
-            -MAX_SHIFT,
-            MAX_SHIFT,
-            0,
-            step=0.5,
-            label="Pitch, in semitones",
-            info="0 is your own pitch; 12 is an octave higher.",
-            elem_id="pitch",
-        )
-    with gr.Row():
-        strength = gr.Slider(
-            0,
-            100,
-            100,
-            step=5,
-            label="How much of the new voice, in percent",
-            info="Less keeps more of your own.",
-            elem_id="strength",
-        )
-        cleaned = gr.Checkbox(
-            False,
-            label="Remove noise first",
-            info="From your recording and the clip. Very noisy recordings always are. The tab Clean up lets you compare.",
-            elem_id="convert-denoise",
-        )
-    return [automatic, semitones, strength, cleaned]
+# Automatic pitch, semitones, percent of the new voice, cleaning, percent of speed and of expression, semitones of the formants.
+USUAL = (True, 0, 100, False, 100, 100, 0)
 
 
 def build(studio: Studio, shelf: Shelf, page: gr.Blocks) -> None:
     """Add the tab's contents and its events."""
-    parts = _layout(studio)
+    parts = lay_out(studio)
     _add_settings(page, parts)
     runs = _add_conversion(studio, shelf, parts)
     _add_new_voice(studio, shelf, parts)
@@ -235,11 +96,11 @@ def _newest(visitor: Mapping[str, str]) -> str:
     return f"mine:{list(visitor)[-1]}" if visitor else NEW
 
 
-def _add_settings(page: gr.Blocks, parts: _Parts) -> None:
+def _add_settings(page: gr.Blocks, parts: Parts) -> None:
     """Keep the settings over a reload, in the browser."""
-    automatic, semitones, _, _ = parts.settings
+    automatic, semitones = parts.settings[:2]
     semitones.input(lambda: False, None, automatic, queue=False, show_progress="hidden", api_visibility="private")
-    remembered = gr.BrowserState([True, 0, 100, False], storage_key=REMEMBERED, secret=REMEMBERED)
+    remembered = gr.BrowserState(list(USUAL), storage_key=REMEMBERED, secret=REMEMBERED)
     gr.on(
         [part.change for part in parts.settings],
         lambda *values: list(values),
@@ -255,18 +116,23 @@ def _add_settings(page: gr.Blocks, parts: _Parts) -> None:
 def _restore(values: Any) -> list[Any]:
     """Return remembered settings, or the usual ones if what the browser kept is not valid."""
     try:
-        automatic, semitones, strength, cleaned = values
-        return [
-            bool(automatic),
-            max(-MAX_SHIFT, min(MAX_SHIFT, float(semitones))),
-            max(0, min(100, float(strength))),
-            bool(cleaned),
+        automatic, semitones, strength, cleaned, speed, expression, formant = values
+        numbers = [
+            max(low, min(high, float(value)))
+            for value, low, high in (
+                (semitones, -MAX_SHIFT, MAX_SHIFT),
+                (strength, 0, 100),
+                (speed, 50, 200),
+                (expression, 0, 200),
+                (formant, -6, 6),
+            )
         ]
+        return [bool(automatic), *numbers[:2], bool(cleaned), *numbers[2:]]
     except (TypeError, ValueError):
-        return [True, 0, 100, False]
+        return list(USUAL)
 
 
-def _add_conversion(studio: Studio, shelf: Shelf, parts: _Parts) -> list[Any]:
+def _add_conversion(studio: Studio, shelf: Shelf, parts: Parts) -> list[Any]:
     """Add the conversion by the button, the example and the chips; return the events that can be stopped."""
 
     @shows_errors(studio, parts.status)
@@ -278,11 +144,14 @@ def _add_conversion(studio: Studio, shelf: Shelf, parts: _Parts) -> list[Any]:
         semitones: float,
         strength: float,
         cleaned: bool,
+        speed: float,
+        expression: float,
+        formant: float,
         visitor: dict[str, str],
         request: gr.Request,
         progress: Any = gr.Progress(),  # noqa: B008
     ) -> list[Any]:
-        options = _options(automatic, semitones, strength, cleaned)
+        options = _options(automatic, semitones, strength, cleaned, speed, expression, formant)
         start = time.perf_counter()
         with studio.job(session_of(request)) as check:
             if source is None:
@@ -321,11 +190,14 @@ def _add_conversion(studio: Studio, shelf: Shelf, parts: _Parts) -> list[Any]:
         semitones: float,
         strength: float,
         cleaned: bool,
+        speed: float,
+        expression: float,
+        formant: float,
         visitor: dict[str, str],
         request: gr.Request,
         progress: Any = gr.Progress(),  # noqa: B008
     ) -> list[Any]:
-        options = _options(automatic, semitones, strength, cleaned)
+        options = _options(automatic, semitones, strength, cleaned, speed, expression, formant)
         with studio.job(session_of(request)) as check:
             clips, files = _voice(studio, card, new_clip, visitor)
             done = convert_many(studio, sources or [], clips, files, options, check, timed(progress))
@@ -345,9 +217,14 @@ def _add_conversion(studio: Studio, shelf: Shelf, parts: _Parts) -> list[Any]:
     return runs
 
 
-def _options(automatic: bool, semitones: float, strength: float, cleaned: bool) -> ConvertOptions:
-    """Return the options for the page's settings."""
-    return ConvertOptions(AUTO if automatic else semitones, strength / 100, denoise=True if cleaned else AUTO)
+def _options(
+    automatic: bool, semitones: float, strength: float, cleaned: bool, speed: float, expression: float, formant: float
+) -> ConvertOptions:
+    """Return the options for the page's settings, which are in percent and semitones."""
+    pitch, denoise = AUTO if automatic else semitones, True if cleaned else AUTO
+    return ConvertOptions(
+        pitch, strength / 100, denoise=denoise, speed=speed / 100, formant=formant, expression=expression / 100
+    )
 
 
 def _voice(studio: Studio, card: str, new_clip: str | None, visitor: Mapping[str, str]) -> tuple[list[str], list[Path]]:
@@ -371,31 +248,35 @@ def _shift(source_hz: float, output_hz: float) -> float:
     return 12 * math.log2(output_hz / source_hz)
 
 
-def _move_pitch(step: float, automatic: bool, semitones: float, last: Mapping[str, Any]) -> list[Any]:
+def _move_pitch(step: float, settings: Sequence[Any], last: Mapping[str, Any]) -> list[Any]:
+    automatic, semitones, *rest = settings
     start = last.get("shift", 0.0) if automatic else semitones
-    return [False, max(-MAX_SHIFT, min(MAX_SHIFT, round(2 * (start + step)) / 2))]
+    return [False, max(-MAX_SHIFT, min(MAX_SHIFT, round(2 * (start + step)) / 2)), *rest]
 
 
-def _higher(automatic: bool, semitones: float, strength: float, cleaned: bool, last: dict[str, Any]) -> list[Any]:
-    return [*_move_pitch(STEP, automatic, semitones, last), strength, cleaned]
+def _higher(*given: Any) -> list[Any]:
+    return _move_pitch(STEP, given[:-1], given[-1])
 
 
-def _lower(automatic: bool, semitones: float, strength: float, cleaned: bool, last: dict[str, Any]) -> list[Any]:
-    return [*_move_pitch(-STEP, automatic, semitones, last), strength, cleaned]
+def _lower(*given: Any) -> list[Any]:
+    return _move_pitch(-STEP, given[:-1], given[-1])
 
 
-def _own(automatic: bool, semitones: float, strength: float, cleaned: bool, last: dict[str, Any]) -> list[Any]:
-    return [automatic, semitones, max(0, strength - 25), cleaned]
+def _own(*given: Any) -> list[Any]:
+    automatic, semitones, strength, *rest = given[:-1]
+    return [automatic, semitones, max(0, strength - 25), *rest]
 
 
-def _clean(automatic: bool, semitones: float, strength: float, cleaned: bool, last: dict[str, Any]) -> list[Any]:
-    return [automatic, semitones, strength, True]
+def _clean(*given: Any) -> list[Any]:
+    automatic, semitones, strength, _, *rest = given[:-1]
+    return [automatic, semitones, strength, True, *rest]
 
 
+# Each takes the settings and the last result, and returns the settings to try.
 CHIPS = (_higher, _lower, _own, _clean)
 
 
-def _add_new_voice(studio: Studio, shelf: Shelf, parts: _Parts) -> None:
+def _add_new_voice(studio: Studio, shelf: Shelf, parts: Parts) -> None:
     """Add keeping a new voice, which becomes the chosen card."""
 
     @shows_errors(studio, parts.status)

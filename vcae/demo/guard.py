@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hmac
 import json
 import logging
@@ -63,10 +64,14 @@ class Guard:
         studio: Limits and folders to use.
         service: Counts of the HTTP service, whose routes are served then; None for the page.
         keys: API keys, of which every request must give one; none when empty.
+        auth: NAME:PASSWORD that requests to the HTTP service must give; gradio itself asks for it on its own routes.
     """
 
-    def __init__(self, app: Any, studio: Studio, service: Meters | None = None, keys: Sequence[str] = ()) -> None:
+    def __init__(
+        self, app: Any, studio: Studio, service: Meters | None = None, keys: Sequence[str] = (), auth: str | None = None
+    ) -> None:
         self._app, self._studio, self._service, self._keys = app, studio, service, tuple(keys)
+        self._basic = None if auth is None else base64.b64encode(auth.encode()).decode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on a request, or refuse it with a sentence."""
@@ -102,6 +107,10 @@ class Guard:
         given = _header(scope, b"authorization").removeprefix("Bearer ").strip() or _header(scope, b"x-api-key")
         return any(hmac.compare_digest(given.encode(), key.encode()) for key in self._keys)
 
+    def _has_password(self, scope: Scope) -> bool:
+        given = _header(scope, b"authorization")
+        return given.startswith("Basic ") and hmac.compare_digest(given[6:].strip().encode(), (self._basic or "").encode())
+
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         path = scope["path"]
         service = self._service is not None and SERVICE_ROUTES.fullmatch(path) is not None
@@ -109,6 +118,8 @@ class Guard:
             return 404, "there is nothing here"
         if self._keys and path not in OPEN_ROUTES and not self._has_key(scope):
             return 401, "a valid API key is missing; send the header Authorization: Bearer KEY"
+        if service and self._basic is not None and path not in OPEN_ROUTES and not self._has_password(scope):
+            return 401, "the name and password are missing or wrong; with curl, give -u NAME:PASSWORD"
         if scope["method"] != "POST":
             return None
         length = _header(scope, b"content-length")
@@ -178,6 +189,6 @@ async def _say(send: Send, status: int, text: str, name: str) -> None:
     body = json.dumps({"detail": text, "error": text, "request_id": name}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
+        headers.append((b"www-authenticate", b"Basic" if "password" in text else b"Bearer"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -185,13 +185,18 @@ def build_api(studio: Studio, meters: Meters) -> FastAPI:
             Literal["auto", "yes", "no"], Form(description="Remove noise first; auto: if it is noisy.")
         ] = "auto",
         seed: Annotated[int, Form(ge=0, description="Seed of the vocoder's noise.")] = 0,
+        speed: Annotated[float, Form(description="Factor on the speed, 0.5 to 2.")] = 1.0,
+        formant: Annotated[float, Form(description="Shift of the formants in semitones, -12 to 12.")] = 0.0,
+        expression: Annotated[float, Form(description="Factor on the liveliness of the melody, 0 to 2.")] = 1.0,
+        rate: Annotated[int | None, Form(description="Sample rate of the answer in Hz; without it, the source's.")] = None,
         format: Annotated[Format, Form(description="Format of the answer.")] = "wav",
     ) -> Response:
         """Convert a recording to another voice."""
         clean: bool | str = AUTO if denoise == "auto" else denoise == "yes"
-        return service.convert(
-            source, reference or [], voice.strip(), ConvertOptions(pitch, strength, seed=seed, denoise=clean), format
+        options = ConvertOptions(
+            pitch, strength, seed=seed, denoise=clean, speed=speed, formant=formant, expression=expression, rate=rate
         )
+        return service.convert(source, reference or [], voice.strip(), options, format)
 
     @app.post("/denoise", response_class=FileResponse, responses=sound)
     def denoise(

@@ -14,7 +14,7 @@ import gradio as gr
 import numpy as np
 
 from vcae import ConfigError, LiveConverter, load_voice, read_sound
-from vcae.demo.cards import NEW, card_file, card_sample, shelf_html
+from vcae.demo.cards import card_file, card_sample, shelf_html
 from vcae.demo.pictures import note_html
 from vcae.demo.studio import Studio, shows_errors
 from vcae.demo.voices import Shelf
@@ -129,8 +129,6 @@ def build(studio: Studio, shelf: Shelf, sessions: LiveSessions, page: gr.Blocks)
 
     @shows_errors(studio, status)
     def begin(card: str, visitor: dict[str, str]) -> str:
-        if card == NEW:
-            raise ConfigError("a new voice has to be kept first; do so on the tab Studio, then choose its card here")
         return live_html(*sessions.start(visitor, card))
 
     chosen = "(...given) => { given[0] = window.vcaeVoice('live-shelf'); return given; }"

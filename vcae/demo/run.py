@@ -180,7 +180,7 @@ def _settings(studio: Any, address: Address, port: int, meters: Any) -> dict[str
         "theme": make_theme(),
         "css": CSS,
         "head": HEAD,
-        "app_kwargs": {"middleware": [Middleware(Guard, studio=studio, service=meters, keys=address.keys)]},
+        "app_kwargs": {"middleware": [Middleware(Guard, studio=studio, service=meters, keys=address.keys, auth=address.auth)]},
     }
 
 

@@ -43,6 +43,8 @@ def routes(studio: Studio, sessions: LiveSessions) -> list[Route]:
         return found if isinstance(found, Response) else FileResponse(found, media_type=TYPES.get(found.suffix))
 
     async def sample(request: Request) -> Response:
+        if not signed_in(request):
+            return PlainTextResponse("sign in first", status_code=401)
         found = await _answer(lambda: studio.do(lambda: sample_file(studio, request.query_params.get("card", ""))))
         return found if isinstance(found, Response) else FileResponse(found, media_type=TYPES[found.suffix])
 
@@ -63,6 +65,15 @@ def routes(studio: Studio, sessions: LiveSessions) -> list[Route]:
         Route(f"{PREFIX}/made/{{token}}/{{name}}", made),
         Route(f"{PREFIX}/sample", sample),
     ]
+
+
+def signed_in(request: Request) -> bool:
+    """Return whether a visitor has given the page's password, if it has one, as gradio keeps it: by a cookie."""
+    app = request.app
+    if app.auth is None:
+        return True
+    cookies = (request.cookies.get(f"access-token{kind}-{app.cookie_id}") for kind in ("", "-unsecure"))
+    return any(token is not None and app.tokens.get(token) is not None for token in cookies)
 
 
 async def _answer(work: Callable[[], Path | None]) -> Path | Response:

@@ -41,6 +41,42 @@ class Source(Protocol):
         """Yield mono samples (n,), float32."""
 
 
+class MultichannelSource(Source, Protocol):
+    """Interface of inputs with channels: a `Sound`, or a `SoundReader` of a file."""
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+
+    def channel_blocks(self) -> Iterator[np.ndarray]:
+        """Yield samples (n, channels), float32."""
+
+
+class OneChannel:
+    """Source that is one channel of another.
+
+    Args:
+        source: The source.
+        index: Which channel, from 0.
+    """
+
+    channels = 1
+
+    def __init__(self, source: MultichannelSource, index: int) -> None:
+        self.name, self.sample_rate = f"channel {index + 1} of {source.name}", source.sample_rate
+        self._source, self._index = source, index
+
+    def channel_blocks(self) -> Iterator[np.ndarray]:
+        """Yield samples (n, 1), float32."""
+        for block in self._source.channel_blocks():
+            yield block[:, self._index : self._index + 1]
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Yield samples (n,), float32."""
+        for block in self.channel_blocks():
+            yield np.ascontiguousarray(block[:, 0])
+
+
 class MeasuredSource:
     """Source that measures its levels above the models' band when it is read.
 

@@ -37,6 +37,8 @@ MARGIN_IN = 0.9
 DPI = 110
 FONT_PT = 6.5
 TICKS_HZ = (250, 500, 1000, 2000, 4000, 8000)
+# Recordings longer than this have their F0 drawn as a contour of this number of parts.
+CONTOUR_S, CONTOUR_BINS = 45.0, 240
 # Pictures of recordings: width of a column and height of each kind of panel in inches, formats by suffix, and smallest range of F0 in Hz and
 # as a ratio.
 COLUMN_IN = (4.6, 20.0)
@@ -238,10 +240,34 @@ def f0_limits(views: Sequence[View]) -> tuple[float, float]:
     return min(low / 1.1, F0_RANGE_HZ[0]), max(high * 1.1, F0_RANGE_HZ[1])
 
 
+def f0_contour(f0: np.ndarray, n_bins: int = CONTOUR_BINS) -> np.ndarray:
+    """Return the quantiles 0.1, 0.5 and 0.9 of F0 over parts of a recording.
+
+    Args:
+        f0: (T,) in Hz, 0 where unvoiced.
+        n_bins: Number of parts of equal length; at most T.
+
+    Returns:
+        (3, n_bins) in Hz; nan for parts without voiced frames.
+    """
+    parts = np.array_split(f0, min(n_bins, len(f0)))
+    none = np.full(3, np.nan)
+    return np.stack([np.quantile(part[part > 0], (0.1, 0.5, 0.9)) if (part > 0).any() else none for part in parts], axis=1)
+
+
 def draw_f0(axes: Axes, view: View, limits: tuple[float, float]) -> None:
-    """Draw F0 over seconds on a logarithmic scale within limits in Hz, with gaps at unvoiced frames."""
+    """Draw F0 over seconds on a logarithmic scale within limits in Hz, with gaps at unvoiced frames.
+
+    Of a recording over `CONTOUR_S` the median and the middle 80 % of each of `CONTOUR_BINS` parts are drawn, as its frames would be a fence.
+    """
     f0 = view.f0.detach().float().cpu().numpy()
-    axes.plot(np.arange(len(f0)) / view.config.frame_rate, np.where(f0 > 0, f0, np.nan), color=F0_COLOUR, linewidth=1.4)
+    if len(f0) > CONTOUR_S * view.config.frame_rate:
+        low, median, high = f0_contour(f0)
+        seconds = (np.arange(len(median)) + 0.5) * len(f0) / len(median) / view.config.frame_rate
+        axes.fill_between(seconds, low, high, color=F0_COLOUR, alpha=0.25, linewidth=0)
+        axes.plot(seconds, median, color=F0_COLOUR, linewidth=1.4)
+    else:
+        axes.plot(np.arange(len(f0)) / view.config.frame_rate, np.where(f0 > 0, f0, np.nan), color=F0_COLOUR, linewidth=1.4)
     axes.set_yscale("log")
     axes.set_ylim(*limits)
     axes.set_yticks([hz for hz in F0_TICKS_HZ if limits[0] <= hz <= limits[1]], minor=False)

@@ -194,3 +194,15 @@ class VoicePriorConfig:
     def n_features(self) -> int:
         """Number of features of a voice: embedding, median and standard deviation of log-F0, quantiles."""
         return self.speaker_dim + 2 + self.quantile_dim
+
+
+@dataclass(frozen=True)
+class TranscriberConfig:
+    """Settings of the transcriber, which reads phones and letters from the content latent."""
+
+    latent_dim: int = 64
+    width: int = 96
+    n_blocks: int = 4
+
+    def __post_init__(self) -> None:
+        positive(self, "latent_dim", "width", "n_blocks", where="transcriber")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,8 +13,10 @@ from torch import Tensor
 from vcae.audio.f0 import log_f0_statistics
 from vcae.audio.frames import n_frames
 from vcae.audio.high_band import BandProfile
-from vcae.audio.loudness import LevelMeter, follow_envelope_sections, set_level_sections
+from vcae.audio.io import MAX_CHANNELS, resample_blocks
+from vcae.audio.loudness import SILENCE_LEVEL, LevelMeter, follow_envelope_sections, set_level_sections
 from vcae.audio.output_rate import OutputRate, change_rate
+from vcae.audio.placement import Taker, place
 from vcae.audio.sections import SectionRunner, Sections, StoredSections
 from vcae.audio.stretch import stretch_f0, stretch_mel
 from vcae.audio.watermark import mark_blocks
@@ -24,6 +26,8 @@ from vcae.engine.listening import (
     MIN_SOURCE_S,
     Analysis,
     MeasuredSource,
+    MultichannelSource,
+    OneChannel,
     SectionedAnalysis,
     Source,
     analyse_sections,
@@ -46,7 +50,7 @@ class Conversion:
     """Result of a conversion.
 
     Attributes:
-        wav: (N,), at `sample_rate`.
+        wav: (N,), or (N, channels) if the source has several and they are not mixed, at `sample_rate`.
         sample_rate: Hz.
         f0: (1, T) the F0 that was synthesised, in Hz.
         mel: (1, n_mels, T) the mel that was synthesised.
@@ -71,8 +75,9 @@ class LongConversion:
     """Conversion whose sound is synthesised section by section during iteration.
 
     Attributes:
-        blocks: The sound, (n,) float32 each, at `sample_rate`; can be iterated over once.
+        blocks: The sound, (n,) or (n, channels) float32 each, at `sample_rate`; can be iterated over once.
         sample_rate: Hz.
+        channels: Number of channels.
         f0: As in `Conversion`, as are the other numbers.
         mel: The mel that is synthesised.
         duration_s: Length of the sound in seconds.
@@ -80,6 +85,7 @@ class LongConversion:
 
     blocks: Iterator[np.ndarray]
     sample_rate: int
+    channels: int
     f0: Tensor
     mel: Sections
     source_f0_hz: float
@@ -91,7 +97,7 @@ class LongConversion:
 
 def convert(
     model: Engine,
-    source: Source,
+    source: MultichannelSource,
     voice: Voice,
     options: ConvertOptions | None = None,
     progress: Callable[[float], object] | None = None,
@@ -123,7 +129,7 @@ def convert(
 @torch.inference_mode()
 def convert_long(
     model: Engine,
-    source: Source,
+    source: MultichannelSource,
     voice: Voice,
     options: ConvertOptions | None = None,
     section_s: float = SECTION_S,
@@ -150,6 +156,12 @@ def convert_long(
         ConfigError: For a checkpoint without a speaker part.
     """
     options = options or ConvertOptions()
+    n_channels = source.channels if source.channels <= MAX_CHANNELS and options.channels != "mono" else 1
+    if n_channels > 1 and options.channels == "keep" and options.speed != 1:
+        # What the channels are at a time is not known for another one.
+        n_channels = 1
+    if n_channels > 1 and options.channels == "separate":
+        return _convert_separately(model, source, voice, options, section_s, progress)
     step = max(round(section_s * model.mel_config.frame_rate), 1)
     notify = progress or (lambda share: None)
     measured = MeasuredSource(source)
@@ -167,10 +179,17 @@ def convert_long(
     rate = output_rate(source.sample_rate, options.rate, model.sample_rate)
     blocks = _sound(model, mel, f0, heard, n, options, runner, notify)
     if rate != model.sample_rate:
-        blocks = _at_rate(model, measured, voice, options, blocks, rate, denoised, heard.duration_s)
+        levels = None if denoised else measured.profile()
+        blocks = _at_rate(model, source, levels, voice, options, blocks, rate, denoised, heard.duration_s)
+    if options.watermark:
+        blocks = mark_blocks(blocks, rate)
+    if n_channels > 1:
+        mix, channels = (resample_blocks(x, source.sample_rate, rate) for x in (source.blocks(), source.channel_blocks()))
+        blocks = place(blocks, mix, channels, rate, n_channels)
     return LongConversion(
-        mark_blocks(blocks, rate) if options.watermark else blocks,
+        blocks,
         rate,
+        n_channels,
         f0.cpu(),
         mel,
         math.exp(log_f0_statistics(heard.f0[0])[0]),
@@ -181,9 +200,53 @@ def convert_long(
     )
 
 
+def _convert_separately(
+    model: Engine,
+    source: MultichannelSource,
+    voice: Voice,
+    options: ConvertOptions,
+    section_s: float,
+    progress: Callable[[float], object] | None,
+) -> LongConversion:
+    """Convert each channel by itself; silent ones stay silent. The numbers and the mel are those of the loudest channel."""
+    meters = [LevelMeter(source.sample_rate) for _ in range(source.channels)]
+    for block in source.channel_blocks():
+        for meter, samples in zip(meters, block.T, strict=True):
+            meter.add(samples)
+    levels = [meter.level() for meter in meters]
+    loudest = int(np.argmax(levels))
+    shares = dict[int, float]()
+
+    def part(index: int) -> Callable[[float], object]:
+        def notify(share: float) -> None:
+            shares[index] = share
+            if progress is not None:
+                progress(sum(shares.values()) / len(active))
+
+        return notify
+
+    active = [index for index, level in enumerate(levels) if level >= SILENCE_LEVEL or index == loudest]
+    alone = replace(options, channels="mono")
+    made = {n: convert_long(model, OneChannel(source, n), voice, alone, section_s, part(n)) for n in active}
+    first = made[loudest]
+    takers = {n: Taker(done.blocks) for n, done in made.items() if n != loudest}
+
+    def joined() -> Iterator[np.ndarray]:
+        for block in filter(len, first.blocks):
+            columns = [np.zeros(len(block), np.float32)] * source.channels
+            columns[loudest] = block
+            for n, taker in takers.items():
+                columns[n] = taker(len(block))
+            yield np.stack(columns, axis=1)
+
+    denoised = any(done.denoised for done in made.values())
+    return replace(first, blocks=joined(), channels=source.channels, denoised=denoised)
+
+
 def _at_rate(
     model: Engine,
-    source: MeasuredSource,
+    source: Source,
+    levels: BandProfile | None,
     voice: Voice,
     options: ConvertOptions,
     blocks: Iterator[np.ndarray],
@@ -200,8 +263,7 @@ def _at_rate(
         n = round(duration_s * rate / options.speed)
         silence = (np.zeros(min(rate, n - start), np.float32) for start in range(0, n, rate))
         return change_rate(change, blocks, silence)
-    profile = None if denoised else source.profile()
-    change = OutputRate(model.sample_rate, source.sample_rate, rate, profile, voice.bands, options.seed)
+    change = OutputRate(model.sample_rate, source.sample_rate, rate, levels, voice.bands, options.seed)
     return change_rate(change, blocks, (_cleaned(model, source, source.sample_rate) if denoised else source).blocks())
 
 

@@ -139,6 +139,7 @@ class Model(Engine):
         expression: float = 1.0,
         watermark: bool = True,
         rate: int | None = None,
+        channels: str = "keep",
         **removed: Any,
     ) -> Sound:
         """Convert `wav` to the voice of `reference`.
@@ -158,10 +159,12 @@ class Model(Engine):
             expression: Factor on the deviation of log-F0 from its mean, 0 (monotone) to 2.
             watermark: Mark the sound inaudibly as made by vcae.
             rate: Sample rate of the result in Hz; None for that of the source, and at least the model's.
+            channels: `keep` places the converted mix of the channels among them as the source's voice was, `mono` leaves it mono, `separate`
+                converts each channel by itself.
             removed: `match` and `detail` are accepted until version 0.3, without effect.
 
         Returns:
-            The sound, as long as the source divided by the speed; `save(path)` writes it.
+            The sound, (N,) or (N, channels), as long as the source divided by the speed; `save(path)` writes it.
 
         Raises:
             AudioError: For unusable audio.
@@ -170,11 +173,11 @@ class Model(Engine):
         """
         warn_of_ignored(removed, ("match", "detail"), "convert")
         given = {"pitch": pitch, "strength": strength, "loudness": loudness, "seed": seed, "denoise": denoise, "rate": rate}
-        given |= {"speed": speed, "formant": formant, "expression": expression, "watermark": watermark}
+        given |= {"speed": speed, "formant": formant, "expression": expression, "watermark": watermark, "channels": channels}
         chosen = from_dict(ConvertOptions, given, "convert")
         if reference is None:
             raise ConfigError("reference is None; give a clip of the target voice, or a voice from model.voice(...)")
-        source = as_sound(wav, sample_rate, "source")
+        source = as_sound(wav, sample_rate, "source", mixed=False)
         if not isinstance(reference, Voice):
             reference = self.voice(reference, reference_sample_rate or sample_rate, denoise is True)
         made = convert(self, source, fit_voice(self, reference), chosen)

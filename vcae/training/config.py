@@ -8,7 +8,7 @@ from typing import Any
 
 from vcae.codec.config import CodecConfig, PolishConfig
 from vcae.config import at_least, one_of, positive, require, within
-from vcae.model.config import AutoencoderConfig, DenoiserConfig, VoicePriorConfig
+from vcae.model.config import AutoencoderConfig, DenoiserConfig, TranscriberConfig, VoicePriorConfig
 from vcae.vocoder.config import VocoderConfig
 
 
@@ -363,3 +363,41 @@ class GeneratorRecipe:
     def __post_init__(self) -> None:
         positive(self, "n_crops", "crop_s", "n_groups", "max_steps", "batch_size", "learning_rate")
         at_least(self, 2, "hold_out_every")
+
+
+@dataclass(frozen=True)
+class TranscriberRecipe:
+    """Settings of `recipes/transcribe`."""
+
+    model: TranscriberConfig = field(default_factory=TranscriberConfig)
+    # CSV with the columns path, speaker, corpus, split and transcript, the split to use, and the checkpoint whose latent is read.
+    manifest: str = "manifest.csv"
+    split: str = "train"
+    checkpoint: str = "default"
+    # Latents of the transcribed speech, written by prepare.py.
+    latents: str = "cache/transcribed.safetensors"
+    # Hold out every n-th speaker of this corpus, to choose by.
+    held_corpus: str = "librispeech"
+    hold_out_every: int = 5
+    n_epochs: int = 16
+    # Share of a corpus's recordings that an epoch uses, where it is not all.
+    corpus_shares: Mapping[str, float] = field(default_factory=dict)
+    # Steps of the latent in a batch, with padding.
+    batch_steps: int = 5000
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.02
+    # Share of the training in which the learning rate grows.
+    warmup: float = 0.05
+    average_decay: float = 0.998
+    letters_weight: float = 0.4
+    # Largest factor of the speed, and of the noise on the latent, whose deviation is 1.
+    speed: float = 1.15
+    noise: float = 0.4
+    seed: int = 0
+    output_dir: str = "runs/transcribe"
+
+    def __post_init__(self) -> None:
+        positive(self, "n_epochs", "batch_steps", "learning_rate", "warmup")
+        at_least(self, 2, "hold_out_every")
+        at_least(self, 1, "speed")
+        within(self, 0, 1, "average_decay", "noise", "letters_weight")

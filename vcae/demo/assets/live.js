@@ -1,15 +1,18 @@
 /* <vcae-live session rate block latency>: converts the microphone live while it is on the page. */
 "use strict";
 
+/* Time for a block to come late, and blocks that may be on their way; more are left out, so that the delay does not grow. */
+const SLACK_S = 0.03, MOST_PENDING = 4;
+
 class LiveCard extends HTMLElement {
   async connectedCallback() {
     if (this.begun) return;
     this.begun = true;
     this.innerHTML = `<p class="vcae-note vcae-live-told" role="status">${this.getAttribute("starting")}</p>
-      <div class="vcae-levels"><label>${this.getAttribute("input")}<meter min="-60" max="0" low="-40" value="-60"></meter></label>
-      <label>${this.getAttribute("output")}<meter min="-60" max="0" low="-40" value="-60"></meter></label></div>`;
+      <div class="vcae-levels">${["input", "output"].map((end) => `<div><span>${this.getAttribute(end)}</span>
+      <div role="meter" aria-label="${this.getAttribute(end)}" aria-valuemin="-60" aria-valuemax="0" aria-valuenow="-60"><div></div></div></div>`).join("")}</div>`;
     this.told = this.querySelector(".vcae-live-told");
-    this.meters = [...this.querySelectorAll("meter")];
+    this.meters = [...this.querySelectorAll("[role=meter]")];
     try {
       await this.start();
     } catch (error) {
@@ -29,8 +32,7 @@ class LiveCard extends HTMLElement {
     const sink = document.querySelector("#live-devices select[name=loudspeaker]")?.value;
     if (sink && this.context.setSinkId) await this.context.setSinkId(sink);
     await this.context.audioWorklet.addModule("studio/assets/worklet.js");
-    /* A block's worth of sound waits, so that one that comes late is not missed. */
-    const options = { block, ahead: block };
+    const options = { block, slack: Math.round(SLACK_S * rate) };
     this.node = new AudioWorkletNode(this.context, "vcae-live", { processorOptions: options, outputChannelCount: [1] });
     this.node.port.onmessage = ({ data }) => this.send(data);
     this.context.createMediaStreamSource(this.stream).connect(this.node).connect(this.context.destination);
@@ -39,7 +41,9 @@ class LiveCard extends HTMLElement {
   }
 
   send({ wav, delay, lost, levels }) {
-    levels.forEach((level, n) => { this.meters[n].value = Math.max(-60, 20 * Math.log10(level + 1e-6)); });
+    levels.forEach((level, n) => this.show(n, Math.max(-60, Math.round(20 * Math.log10(level + 1e-6)))));
+    if ((this.pending ?? 0) >= MOST_PENDING) { this.node.port.postMessage({ skipped: wav.length }); return; }
+    this.pending = (this.pending ?? 0) + 1;
     const body = Int16Array.from(wav, (sample) => Math.max(-32768, Math.min(32767, Math.round(sample * 32767))));
     /* Blocks are sent one after the other, as each continues the one before it. */
     this.chain = (this.chain ?? Promise.resolve()).then(async () => {
@@ -48,13 +52,18 @@ class LiveCard extends HTMLElement {
       if (!answer.ok) throw new Error(await answer.text());
       const made = new Int16Array(await answer.arrayBuffer());
       if (made.length) this.node.port.postMessage(Float32Array.from(made, (sample) => sample / 32767));
-      this.blocks = (this.blocks ?? 0) + 1;
+      this.pending--;
     }).catch((error) => { if (!this.ended) this.say(error.message, true); this.stop(); });
     if (delay) {
       const extra = (this.context.baseLatency || 0) + (this.context.outputLatency || 0);
       const ms = Math.round(1000 * (delay / this.context.sampleRate + extra));
       this.say(this.getAttribute("running").replace("{ms}", ms).replace("{lost}", lost));
     }
+  }
+
+  show(n, decibels) {
+    this.meters[n].setAttribute("aria-valuenow", String(decibels));
+    this.meters[n].firstElementChild.style.width = `${(100 * (decibels + 60)) / 60}%`;
   }
 
   say(text, wrong = false) {
@@ -68,7 +77,9 @@ class LiveCard extends HTMLElement {
     this.node?.port.postMessage("stop");
     this.stream?.getTracks().forEach((track) => track.stop());
     this.context?.close();
-    fetch(`studio/live/${this.getAttribute("session")}`, { method: "DELETE" }).catch(() => {});
+    /* After the block that is on its way. */
+    const end = () => fetch(`studio/live/${this.getAttribute("session")}`, { method: "DELETE" }).catch(() => {});
+    (this.chain ?? Promise.resolve()).then(end, end);
   }
 
   disconnectedCallback() { this.stop(); }

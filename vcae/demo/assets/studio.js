@@ -208,3 +208,13 @@ document.addEventListener("change", (event) => {
   const shelf = event.target.closest?.(".vcae-shelf");
   if (shelf) window.vcaeForgive(shelf.dataset.status);
 });
+
+/* Gradio's names of some buttons leave out the words on them, which is what a visitor would say to press them. */
+const NAMED = ".upload-container, .playback, button[aria-label^='Click to upload']";
+function rename() {
+  for (const button of document.querySelectorAll(NAMED)) {
+    const text = button.textContent.trim().replace(/\s+/g, " "), name = button.getAttribute("aria-label");
+    if (text && name && !name.includes(text)) button.setAttribute("aria-label", `${text}: ${name}`);
+  }
+}
+new MutationObserver(rename).observe(document.documentElement, { subtree: true, childList: true, characterData: true });

@@ -4,8 +4,9 @@
 class Live extends AudioWorkletProcessor {
   constructor(options) {
     super();
-    const { block, ahead } = options.processorOptions;
-    Object.assign(this, { block, ahead, filled: 0, taken: 0, played: 0, lost: 0, started: false, over: false });
+    /* After a block arrives, playing begins `slack` samples later, so that one that comes late is not missed. */
+    const { block, slack } = options.processorOptions;
+    Object.assign(this, { block, slack, filled: 0, taken: 0, played: 0, lost: 0, waited: 0, started: false, over: false });
     this.next = new Float32Array(block);
     this.queue = [];
     this.queued = 0;
@@ -13,6 +14,7 @@ class Live extends AudioWorkletProcessor {
     this.power = [0, 0];
     this.port.onmessage = ({ data }) => {
       if (data === "stop") { this.over = true; return; }
+      if (data.skipped) { this.played += data.skipped; this.lost++; return; }
       this.queue.push(data);
       this.queued += data.length;
     };
@@ -43,11 +45,16 @@ class Live extends AudioWorkletProcessor {
   }
 
   take() {
-    if (!this.started && this.queued >= this.ahead) this.started = true;
-    if (!this.started) return 0;
+    if (!this.queued) {
+      if (this.started) this.lost++;
+      this.started = false;
+      this.waited = 0;
+      return 0;
+    }
+    if (!this.started && this.waited++ < this.slack) return 0;
+    this.started = true;
     /* After a stall more is waiting than is needed: the oldest part is left out. */
-    while (this.queued > this.ahead + 2 * this.block) this.pop();
-    if (!this.queued) { this.lost++; this.started = false; return 0; }
+    while (this.queued > this.slack + 2 * this.block) this.pop();
     const sample = this.pop();
     this.power[1] += sample * sample;
     return sample;

@@ -1,0 +1,48 @@
+"""Settings of the steps of this recipe besides the training, whose are in `vcae/training/config.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vcae.config import at_least, within
+from vcae.text.ctc import LANGUAGE_WEIGHT, WORD_SCORE
+
+
+@dataclass(frozen=True)
+class LexiconRecipe:
+    """Settings of `recipes/transcribe/lexicon.py`."""
+
+    latents: str = "cache/transcribed.safetensors"
+    held_corpus: str = "librispeech"
+    hold_out_every: int = 5
+    n_words: int = 15000
+    # Most pronunciations of a word.
+    n_pronunciations: int = 2
+    n_pairs: int = 30000
+    # Weight of pairs of words against single words, and the number of times the transcripts must have a word to count for half.
+    pair_weight: float = 0.7
+    trust_after: float = 20.0
+    output: str = "vcae/weights/words.safetensors"
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "n_words", "n_pronunciations", "n_pairs")
+        within(self, 0, 1, "pair_weight")
+
+
+@dataclass(frozen=True)
+class TranscriberTestRecipe:
+    """Settings of `recipes/transcribe/evaluate.py`."""
+
+    # Transcribed latents: of the manifest's split dev, and those of training, whose held-out speakers are judged too.
+    dev: str = "cache/transcribed-dev.safetensors"
+    latents: str = "cache/transcribed.safetensors"
+    held_corpus: str = "librispeech"
+    hold_out_every: int = 5
+    transcriber: str = "transcriber"
+    lexicon: str = "words"
+    # Largest number of recordings of each set.
+    n_recordings: int = 400
+    # Weights of the language model and of each word to be tried on the held-out speakers.
+    language_weights: tuple[float, ...] = (LANGUAGE_WEIGHT,)
+    word_scores: tuple[float, ...] = (WORD_SCORE,)
+    output: str = "out/transcribe/results.json"
