@@ -25,7 +25,7 @@ from vcae.version import __version__
 # Edges of the bands in Hz. Below 1 kHz, where a voice's harmonics are resolved, changes cost the most naturalness; above 4 kHz nearly none.
 EDGES_HZ = np.concatenate([np.arange(1000.0, 4000.0, 62.5), np.arange(4000.0, 7001.0, 125.0)])
 N_BANDS = len(EDGES_HZ) - 1
-CHANGE_DB = np.where(EDGES_HZ[:-1] < 4000, 1.3, 1.8)
+CHANGE_DB = np.where(EDGES_HZ[:-1] < 4000, 1.5, 1.8)
 # Cells in time, and their length; every other band has the pattern shifted by as many cells as the number of the version.
 N_CELLS, CELL_S = 32, 0.064
 # Versions by number, from 1 on.
