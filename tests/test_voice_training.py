@@ -17,6 +17,14 @@ from vcae.errors import AudioError
 from vcae.voice.fitting import fit_voice
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _quick():
+    """Conversions to one generated voice suffice."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "N_OTHERS", 1)
+        yield
+
+
 @pytest.fixture(scope="module")
 def recordings(clips):
     return [read_sound(clips["reference"])] * 4

@@ -33,9 +33,9 @@ MIN_SPEECH_S, MAX_S = 20.0, 150.0
 # Speech is cut into pieces of this length; every sixth is held out.
 PIECE_S, HELD_OUT_EVERY = 4.0, 6
 # Generated voices that the speech is converted to, and their seeds.
-N_OTHERS = 4
-STEPS, BATCH, CROP, WARMUP = 100, 12, 96, 10
-LEARNING_RATE = 3e-4
+N_OTHERS = 2
+STEPS, BATCH, CROP, WARMUP = 40, 8, 96, 10
+LEARNING_RATE = 1e-3
 DIFFERENCE_WEIGHT = 0.5
 # Share of the crops that are content of the speech itself.
 OWN_SHARE = 0.2
