@@ -13,6 +13,8 @@ from vcae.training.config import (
     DiscoveryRecipe,
     GeneratorRecipe,
     PolishRecipe,
+    RobustRecipe,
+    TranscriberRecipe,
     VocoderRecipe,
 )
 
@@ -35,18 +37,22 @@ RECIPES = {
     "denoise": DenoiseRecipe,
     "ladder": LadderRecipe,
     "generator": GeneratorRecipe,
+    "transcribe": TranscriberRecipe,
 }
 # Recipes of several steps, by the name of the file.
 STEPS = {
     "others": settings_of("anomaly").OthersRecipe,
     "faults": settings_of("anomaly").FaultsRecipe,
     "polish": PolishRecipe,
+    "robust": RobustRecipe,
+    "lexicon": settings_of("transcribe").LexiconRecipe,
     "bank": settings_of("denoise").NoiseBankRecipe,
     "test": settings_of("denoise").DenoiseTestRecipe,
     "converted": settings_of("denoise").DenoiseTestRecipe,
 }
 # And of one recipe alone.
 RELEASES = {"codec": settings_of("codec").CodecReleaseRecipe}
+TESTS = {"transcribe": settings_of("transcribe").TranscriberTestRecipe}
 FILES = sorted((ROOT / "recipes").glob("*/conf/*.yaml"))
 
 
@@ -54,7 +60,8 @@ FILES = sorted((ROOT / "recipes").glob("*/conf/*.yaml"))
 def test_every_yaml_fits_its_dataclass(path):
     recipe = path.parent.parent.name
     release = RELEASES.get(recipe) if path.stem == "release" else None
-    load_config(release or STEPS.get(path.stem, RECIPES[recipe]), path)
+    tested = TESTS.get(recipe) if path.stem == "test" else None
+    load_config(release or tested or STEPS.get(path.stem, RECIPES[recipe]), path)
 
 
 def test_there_are_yaml_files_for_every_recipe():
