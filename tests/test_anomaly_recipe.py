@@ -254,7 +254,7 @@ def test_the_recipe_runs_resumes_and_names_what_it_skips(data, tmp_path):
     again = subprocess.run([*command, "tasks=[machines,sounds]"], cwd=ROOT, capture_output=True, text=True, env=ENVIRONMENT)
     assert again.returncode == 0, again.stderr
     assert {p: p.stat().st_mtime_ns for p in (out / "scores").rglob("*.json")} == kept
-    nothing = subprocess.run(command[:3], cwd=ROOT, capture_output=True, text=True, env=ENVIRONMENT)
+    nothing = subprocess.run(command[: -len(settings)], cwd=ROOT, capture_output=True, text=True, env=ENVIRONMENT)
     assert nothing.returncode == 1
     assert "there is no data" in nothing.stderr
 

@@ -30,7 +30,7 @@ from vcae.training.objectives import Objective
 from vcae.training.perturb import Perturbation
 
 # Errors below this are counted by their square, larger ones by their size.
-ROUND_BELOW = 0.1
+ROUND_BELOW = 0.5
 # Weight of the speaker embedding's distance relative to that of the reference's features.
 VOICE_WEIGHT = 3.0
 # Batches on which the importance of the content's directions is measured.
