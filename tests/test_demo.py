@@ -748,7 +748,10 @@ def test_anomaly(visit, tmp_path):
     assert float(cells[0][2]) > float(cells[1][2])
     assert "click" in cells[0][4]
     set_number(visitor, "anomaly-alarms", 5)
-    rows.first.get_by_text("anomalous").wait_for(timeout=WAIT_MS)
+    rows.first.get_by_text("normal", exact=True).wait_for(timeout=WAIT_MS)
+    costs = visitor.page.locator("#anomaly-results table").nth(1).locator("tbody tr").all_inner_texts()
+    thresholds = {float(row[0]): float(row[1]) for row in map(str.split, costs)}
+    assert float(cells[0][2]) < thresholds[5] < thresholds[1]
     assert rows.nth(1).locator("td").nth(1).inner_text() == "normal"
     with urllib.request.urlopen(f"{server_of(visitor)}/{rows.first.locator('button').get_attribute('data-src')}") as answer:
         assert answer.read(4) == b"RIFF"
