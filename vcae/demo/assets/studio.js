@@ -186,10 +186,16 @@ document.addEventListener("click", (event) => {
   sample.play().catch(settle);
 });
 
-/* <vcae-shelf chosen>: cards of voices. Gradio reuses elements, whose state a new attribute does not change, so it is set here. */
+/* <vcae-shelf chosen>: cards of voices. Gradio reuses elements, whose state a new attribute does not change, so it is set here, again
+   when cards arrive later than the attribute. */
 class Shelf extends HTMLElement {
   static observedAttributes = ["chosen"];
-  connectedCallback() { this.choose(); }
+  connectedCallback() {
+    this.arrivals ??= new MutationObserver(() => this.choose());
+    this.arrivals.observe(this, { childList: true, subtree: true });
+    this.choose();
+  }
+  disconnectedCallback() { this.arrivals.disconnect(); }
   attributeChangedCallback() { this.choose(); }
   choose() {
     setTimeout(() => {
