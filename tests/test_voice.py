@@ -9,6 +9,7 @@ import torch
 
 import vcae
 from tests.test_cli import vcae as command
+from vcae.audio.io import read_sound
 from vcae.errors import CheckpointError, ConfigError
 from vcae.voice.file import load_voice, save_voice
 from vcae.voice.matching import correct_errors
@@ -221,3 +222,20 @@ def test_bad_speakers_are_told_in_one_line(tmp_path, clips, speaker, message):
 def test_an_empty_shelf_says_how_to_fill_it():
     done = command("voice", "list")
     assert b"vcae voice save NAME CLIP" in done.stdout
+
+
+def test_noisy_clips_are_denoised_unless_forbidden(model, clips):
+    clean = read_sound(clips["reference"])
+    noise = np.random.default_rng(0).standard_normal(len(clean.wav)) * np.std(clean.wav) * 10 ** (-15 / 20)
+    noisy = replace(clean, wav=(clean.wav + noise).astype(np.float32))
+
+    def embeddings(sound):
+        return [model.voice(sound, denoise=denoise).speaker_embedding for denoise in ("auto", True, False)]
+
+    auto, always, never = embeddings(noisy)
+    assert torch.equal(auto, always)
+    target = model.voice(clean).speaker_embedding
+    assert torch.cosine_similarity(auto, target, dim=-1).item() > torch.cosine_similarity(never, target, dim=-1).item() + 0.02
+    auto, always, never = embeddings(clean)
+    assert torch.equal(auto, never)
+    assert not torch.equal(auto, always)

@@ -14,7 +14,7 @@ from vcae.batch.worker import EngineWorker, Made, Talk, Worker
 from vcae.errors import AudioError
 from vcae.files import hash_file, write_file
 from vcae.model_file import DEFAULT, FoundFile, find
-from vcae.options import DENOISE_STRENGTH, ConvertOptions
+from vcae.options import AUTO, DENOISE_STRENGTH, ConvertOptions
 from vcae.voice.speakers import find_voice, parse_speaker, read_clips
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ class Voices:
     """Cache of measured voices, and of descriptions of their files.
 
     Args:
-        denoise: Denoise clips first.
+        denoise: Denoise clips first: True, False, or `auto`, which denoises noisy ones.
     """
 
-    def __init__(self, denoise: bool = False) -> None:
+    def __init__(self, denoise: bool | str = AUTO) -> None:
         self._denoise = denoise
         self._known: dict[tuple[str, ...], Voice] = {}
         self._described: dict[tuple[str, ...], str] = {}
@@ -92,7 +92,7 @@ class Converter(EngineWorker):
         self, options: ConvertOptions, speakers: tuple[str, ...] = (), checkpoint: str = DEFAULT, device: str = "auto"
     ) -> None:
         super().__init__(checkpoint, device)
-        self._options, self._speakers, self._voices = options, speakers, Voices(options.denoise is True)
+        self._options, self._speakers, self._voices = options, speakers, Voices(options.denoise)
 
     def start(self) -> None:
         """Read the clips of the voice of all jobs, load the checkpoint, and measure the voice."""

@@ -114,7 +114,7 @@ def convert(
         bool | None,
         typer.Option(
             "--denoise/--no-denoise",
-            help="Denoise the source and the clips of --speaker first, or not. By default, only a noisy source is denoised.",
+            help="Denoise the source and the clips of --speaker first, or not. By default, noisy ones are.",
             show_default=False,
         ),
     ] = None,

@@ -147,7 +147,7 @@ def stream(
         use_one_thread()
         model = load(checkpoint, device.value)
         prior = model.analyse_sound(own or first)  # type: ignore[arg-type]
-        voice = find_voice(model, speakers, clips, denoise)
+        voice = find_voice(model, speakers, clips, denoise or AUTO)
         # The first block takes longer, so one is processed in advance.
         warm = LiveConverter(model, voice, prior, options, block_ms)
         warm(np.zeros(warm.block_samples, np.float32))

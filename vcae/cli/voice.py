@@ -14,6 +14,7 @@ from vcae.cli.common import CheckpointOption, Device, DeviceOption, ForceOption,
 from vcae.cli.help import App
 from vcae.errors import ConfigError
 from vcae.model_file import find
+from vcae.options import AUTO
 from vcae.version import __version__
 from vcae.voice.speakers import find_voice, parse_speaker, read_clips
 
@@ -33,7 +34,12 @@ def save(
     author: Annotated[
         str, typer.Option(metavar="TEXT", help="Contact for questions about this voice; stored in the file.")
     ] = "",
-    denoise: Annotated[bool, typer.Option("--denoise", help="Denoise the clips first.")] = False,
+    denoise: Annotated[
+        bool | None,
+        typer.Option(
+            "--denoise/--no-denoise", help="Denoise the clips first, or not. By default, noisy ones are.", show_default=False
+        ),
+    ] = None,
     device: DeviceOption = Device.auto,
     checkpoint: CheckpointOption = "default",
     force: ForceOption = False,
@@ -50,6 +56,7 @@ def save(
     if path.exists() and not force:
         raise ConfigError(f"a voice called {name} exists ({path}); add --force to replace it, or take another name")
     find(checkpoint)
+    cleaned = AUTO if denoise is None else denoise
     speakers = [parse_speaker(clip) for clip in clips]
     sounds = read_clips(speakers)
     with progress("measuring the voice", quiet):
@@ -57,11 +64,11 @@ def save(
         from vcae.voice.file import save_voice
 
         model = load(checkpoint, device.value)
-        voice = find_voice(model, speakers, sounds, denoise)
+        voice = find_voice(model, speakers, sounds, cleaned)
     provenance = {
         "clips": [Path(clip).name for clip in clips],
         "author": author,
-        "denoise": denoise,
+        "denoise": cleaned,
         "made_by": f"vcae {__version__}",
         "made_at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }

@@ -31,7 +31,7 @@ wav = client.predict(handle_file("talk.wav"), [handle_file("friend.wav")], api_n
 
 - `/convert` takes `source`, a sound file; `references`, 1 to {most} sound files of the voice; `pitch`: auto, keep or semitones;
   `strength`, 0 to 1; `match` and `detail`, which have no effect any more; `seed`; `voice`, the name of a voice that the server shares, instead of
-  references or beside them; `denoise`, to clean source and references first; without it only a noisy source is; `speed`, 0.5 to 2;
+  references or beside them; `denoise`, to clean source and references first; without it noisy ones are; `speed`, 0.5 to 2;
   `formant`, -12 to 12 semitones; `expression`, 0 to 2; `rate`, the sample rate of the result in Hz, 0 for the source's, at least 16000. It
   gives a wav.
 - `/denoise` takes `source`, a sound file, and `strength`, 0 to 1. It gives a wav with the source's rate and channels.

@@ -18,7 +18,7 @@ from vcae.demo.studio import Studio
 from vcae.engine.denoise import shared_cleaner
 from vcae.engine.engine import Engine
 from vcae.files import provenance
-from vcae.options import ConvertOptions
+from vcae.options import AUTO, ConvertOptions
 from vcae.tasks.convert import Conversion, convert
 from vcae.tasks.copy import reconstruct
 from vcae.tasks.embed import embed
@@ -97,11 +97,11 @@ class Decoded:
 
 
 def gather_voice(
-    studio: Studio, model: Engine, clips: Sequence[str | Path], saved: Sequence[str | Path], denoise: bool = False
+    studio: Studio, model: Engine, clips: Sequence[str | Path], saved: Sequence[str | Path], denoise: bool | str = AUTO
 ) -> Voice:
     """Return the voice of clips and of saved voices; if there are both, or several saved ones, all are mixed evenly.
 
-    With `denoise`, the clips are denoised first.
+    With `denoise` True the clips are denoised first, by `auto` noisy ones.
 
     Raises:
         AudioError: If there is neither, or a clip cannot be used.
@@ -146,7 +146,7 @@ def convert_files(
     model = studio.model()
     check()
     report(0.1, "listening to the voice")
-    voice = gather_voice(studio, model, clips, saved, options.denoise is True)
+    voice = gather_voice(studio, model, clips, saved, options.denoise)
     check()
     report(0.3, "listening to the words")
 

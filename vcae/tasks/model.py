@@ -95,13 +95,13 @@ class Model(Engine):
         mel: Tensor = self.autoencoder.decode(encoding.latent, encoding.f0 if f0 is None else f0, speaker)
         return mel
 
-    def voice(self, clips: Samples | Sequence[Samples], sample_rate: int | None = None, denoise: bool = False) -> Voice:
+    def voice(self, clips: Samples | Sequence[Samples], sample_rate: int | None = None, denoise: bool | str = AUTO) -> Voice:
         """Measure a voice, for several conversions, for mixing (`vcae.mix_voices`) or for saving (`vcae.save_voice`).
 
         Args:
             clips: One clip, or several: samples, sounds or paths of files, with at least 0.5 s of speech in all; each counts by its speech.
             sample_rate: Sample rate of arrays, in Hz.
-            denoise: Denoise the clips first.
+            denoise: Denoise the clips first: True, False, or `auto`, which denoises noisy ones only.
 
         Raises:
             AudioError: For unusable audio.
@@ -153,7 +153,7 @@ class Model(Engine):
             strength: Strength from 0 (the source's own voice) to 1 (the target voice).
             loudness: `source` follows the source's loudness envelope; `flat` only its level.
             seed: Seed of the vocoder's noise.
-            denoise: Denoise source and clips first: True, False, or `auto`, which denoises a noisy source only.
+            denoise: Denoise source and clips first: True, False, or `auto`, which denoises noisy ones only.
             speed: Factor on the speed, 0.5 to 2; pitch is kept.
             formant: Shift of the formants in semitones, -12 to 12; F0 is kept.
             expression: Factor on the deviation of log-F0 from its mean, 0 (monotone) to 2.
@@ -179,7 +179,7 @@ class Model(Engine):
             raise ConfigError("reference is None; give a clip of the target voice, or a voice from model.voice(...)")
         source = as_sound(wav, sample_rate, "source", mixed=False)
         if not isinstance(reference, Voice):
-            reference = self.voice(reference, reference_sample_rate or sample_rate, denoise is True)
+            reference = self.voice(reference, reference_sample_rate or sample_rate, denoise)
         made = convert(self, source, fit_voice(self, reference), chosen)
         return self._result(made.wav, "converted", source.name, made.sample_rate)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from vcae.audio.suffixes import SUFFIXES
 from vcae.errors import ConfigError
 from vcae.files import ADDRESS
+from vcae.options import AUTO
 from vcae.voice.shelf import NAME, SUFFIX, saved_names, voice_path
 
 if TYPE_CHECKING:
@@ -167,11 +168,11 @@ def _seconds(blocks: Iterator[np.ndarray], second: int) -> Iterator[np.ndarray]:
 
 
 def find_voice(
-    model: Engine, speakers: list[Speaker], clips: dict[Path, Sound], denoise: bool = False, log: bool = True
+    model: Engine, speakers: list[Speaker], clips: dict[Path, Sound], denoise: bool | str = AUTO, log: bool = True
 ) -> Voice:
     """Return the voice of all speakers: clips without weights are one voice; with a weight or a saved voice among them, all are mixed.
 
-    With `denoise`, clips are denoised first; saved voices are unchanged. With `log`, warnings about the clips are logged.
+    With `denoise` True clips are denoised first, by `auto` noisy ones; saved voices are unchanged. With `log`, warnings about the clips are logged.
     """
     from vcae.voice.file import load_voice
     from vcae.voice.voice import log_warnings, mix_voices, voice_from_sounds

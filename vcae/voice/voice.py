@@ -24,8 +24,9 @@ from vcae.engine.listening import Analysis, analyse
 from vcae.errors import AudioError, ConfigError
 from vcae.model.decoder import Decoder
 from vcae.model.reference import Reference
+from vcae.options import AUTO
 from vcae.voice.matching import Errors, Quantiles, band_quantiles, measure_errors
-from vcae.voice.speech import hear_speech
+from vcae.voice.speech import NOISY_REFERENCE_DB, hear_speech, is_noisy
 
 log = logging.getLogger(__name__)
 
@@ -168,24 +169,32 @@ def measure_again(model: Engine, recordings: Sequence[Recording]) -> Voice:
     )
 
 
-def voice_from_sounds(model: Engine, references: Sequence[Sound], denoise: bool = False) -> Voice:
-    """Measure the voice of clips from the speech in them, weighted by its seconds; with `denoise` they are denoised first.
+def voice_from_sounds(model: Engine, references: Sequence[Sound], denoise: bool | str = AUTO) -> Voice:
+    """Measure the voice of clips from the speech in them, weighted by its seconds; `denoise` is as of `measure_voice`.
 
     Raises:
         AudioError: For unusable audio, no clips, or too little speech.
     """
     if not references:
         raise AudioError("no reference was given; name at least one clip of the target voice")
-    cleaner = shared_cleaner(model.device.type) if denoise else None
-    seen = [analyse(model, cleaner.sound(r) if cleaner else r, MIN_REFERENCE_S) for r in references]
+    seen = [_analyse(model, reference, denoise) for reference in references]
     speech, warnings = hear_speech(model, seen, references)
     known = [line for reference in references for line in reference.warnings]
     bands = mean_bands([(measure_bands(r.wav, r.sample_rate), r.duration_s) for r in references])
     return replace(describe_voice(model, speech), warnings=(*known, *warnings), bands=bands)
 
 
+def _analyse(model: Engine, reference: Sound, denoise: bool | str) -> Analysis:
+    """Return the analysis of a reference, denoised first if asked for or if it is noisy."""
+    if denoise is not True:
+        seen = analyse(model, reference, MIN_REFERENCE_S)
+        if not denoise or not is_noisy(seen, model.mel_config.frame_rate, NOISY_REFERENCE_DB):
+            return seen
+    return analyse(model, shared_cleaner(model.device.type).sound(reference), MIN_REFERENCE_S)
+
+
 def measure_voice(
-    model: Engine, clips: Samples | Sequence[Samples], sample_rate: int | None = None, denoise: bool = False
+    model: Engine, clips: Samples | Sequence[Samples], sample_rate: int | None = None, denoise: bool | str = AUTO
 ) -> Voice:
     """Measure a voice.
 
@@ -193,7 +202,7 @@ def measure_voice(
         model: Model whose autoencoder has a speaker part.
         clips: One clip, in any form that `as_sound` accepts, or several, with at least 0.5 s of speech in all; each counts by its speech.
         sample_rate: Sample rate of arrays, in Hz.
-        denoise: Denoise the clips first.
+        denoise: Denoise the clips first: True, False, or `auto`, which denoises noisy ones only.
 
     Raises:
         AudioError: For unusable audio.
