@@ -24,6 +24,7 @@ COLUMNS = {
     "conversion": {**WORDS, **NATURAL, **VOICE},
     "vocoder": {**WORDS, **NATURAL, **COPIES},
     "codec": {**WORDS, **NATURAL, **COPIES},
+    "robustness": {"whisper_wer": WORDS["whisper_wer"], **NATURAL, **VOICE},
     "denoise": {
         "whisper_wer": WORDS["whisper_wer"],
         **NATURAL,

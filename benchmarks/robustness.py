@@ -1,6 +1,6 @@
 """Convert under hard conditions, and list the results for the judges, one label a condition.
 
-    python benchmarks/robustness.py MANIFEST --pairs 12 --out out/robustness [--checkpoint default] [--only whisper,room]
+    python benchmarks/robustness.py MANIFEST --pairs 12 --out out/robustness [--checkpoint default] [--only whispered --only room]
     vcae evaluate out/robustness/pairs.csv -o out/judged
 
 Pairs are chosen as in `benchmarks/conversion.py`. Source and reference are changed as the condition says; the judges get the unchanged
@@ -143,14 +143,16 @@ def main() -> None:
     parser.add_argument("--min-s", type=float, default=3.0, help="shorter recordings are left out")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--checkpoint", default="default")
-    parser.add_argument("--only", default="", help=f"conditions, separated by commas: {', '.join(CONDITIONS)}")
+    parser.add_argument(
+        "--only", action="append", choices=list(CONDITIONS), metavar="CONDITION", help=f"one of: {'; '.join(CONDITIONS)}"
+    )
     parser.add_argument("--out", type=Path, default=Path("out/robustness"))
     args = parser.parse_args()
     model, root = vcae.load(args.checkpoint), args.manifest.parent
     args.out.mkdir(parents=True, exist_ok=True)
     lines: list[Conversion] = []
     for name, (of_source, of_reference, reference_s) in CONDITIONS.items():
-        if args.only and name not in args.only.split(","):
+        if args.only and name not in args.only:
             continue
         refused = 0
         pool_s = max(3.0, reference_s)
