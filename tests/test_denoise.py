@@ -299,7 +299,7 @@ def test_files_are_strict(tmp_path):
 def test_conversion_cleans_both_sides(model, cleaner, noisy):
     reference = read_sound(CLIPS / "reference.flac")
     rough = Sound(reference.wav + 0.05 * np.random.default_rng(0).standard_normal(len(reference.wav)).astype(np.float32), 16000)
-    heard, cleaned = voice_from_sounds(model, [rough]), voice_from_sounds(model, [rough], denoise=True)
+    heard, cleaned = voice_from_sounds(model, [rough], denoise=False), voice_from_sounds(model, [rough], denoise=True)
     wanted = voice_from_sounds(model, [reference])
     cosines = [float((voice.speaker_embedding * wanted.speaker_embedding).sum()) for voice in (heard, cleaned)]
     assert cosines[1] > cosines[0]
