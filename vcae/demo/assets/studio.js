@@ -198,16 +198,24 @@ class Shelf extends HTMLElement {
   disconnectedCallback() { this.arrivals.disconnect(); }
   attributeChangedCallback() { this.choose(); }
   choose() {
+    // Until then a reused element may be checked that was another card.
+    this.pending = true;
     setTimeout(() => {
       const card = [...this.querySelectorAll("input[type=radio]")].find((input) => input.value === this.getAttribute("chosen"));
-      if (card) card.checked = true;
+      if (!card) return;
+      card.checked = true;
+      this.pending = false;
     });
   }
 }
 if (!customElements.get("vcae-shelf")) customElements.define("vcae-shelf", Shelf);
 
 /* The chosen voice card, for what is sent with a click. */
-window.vcaeVoice = (place) => document.querySelector(`#${place} input[type=radio]:checked`)?.value ?? "";
+window.vcaeVoice = (place) => {
+  const shelf = document.querySelector(`#${place} vcae-shelf`);
+  if (shelf?.pending) return shelf.getAttribute("chosen");
+  return document.querySelector(`#${place} input[type=radio]:checked`)?.value ?? "";
+};
 /* An error goes when its cause was changed. */
 window.vcaeForgive = (place) => document.querySelectorAll(`#${place} .vcae-error`).forEach((note) => { note.hidden = true; });
 document.addEventListener("change", (event) => {
