@@ -8,7 +8,6 @@ Source: the encoder trained to give the codes of clean speech to a frozen decode
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -51,17 +50,9 @@ class RobustObjective(Objective):
     def __init__(self, recipe: RobustRecipe) -> None:
         super().__init__()
         self.recipe = recipe
-        found = load(recipe.initial).autoencoder
-        if found is None:
-            raise CheckpointError(f"{recipe.initial} has no autoencoder; give a checkpoint that has one")
         # In a list, so that the teacher is neither trained nor saved.
-        self._teacher = [copy.deepcopy(found).eval().requires_grad_(False)]
-        if recipe.started is not None:
-            found = load(recipe.started).autoencoder
-            if found is None:
-                raise CheckpointError(f"{recipe.started} has no autoencoder; give a checkpoint that has one")
-        self.model: Autoencoder = found.train()
-        self.model.requires_grad_(False)
+        self._teacher = [_load_autoencoder(recipe.initial).eval().requires_grad_(False)]
+        self.model: Autoencoder = _load_autoencoder(recipe.started or recipe.initial).train().requires_grad_(False)
         if "content" in recipe.parts:
             self.model.content_encoder.requires_grad_(True)
         if "voice" in recipe.parts:
@@ -92,10 +83,8 @@ class RobustObjective(Objective):
             mel = self.log_mel(batch["wav"])
             draws = Draws.of(batch, 1)
             with torch.no_grad():
-                embedding, reference = (
-                    self.model.encode_speaker(mel).roll(1, 0),
-                    roll_reference(self.model.encode_reference(mel), 1),
-                )
+                embedding = self.model.encode_speaker(mel).roll(1, 0)
+                reference = roll_reference(self.model.encode_reference(mel), 1)
                 content = self._teacher[0].to(mel.device).encode_content(mel)
             content.requires_grad_(True)
             decoded = self.model.normalize(
@@ -180,3 +169,10 @@ class RobustObjective(Objective):
     def _encode_voice(self, mel: Tensor, weight: Tensor) -> tuple[Tensor, Tensor | None]:
         normalized, encoder = self.model.normalize(mel), self.model.decoder.reference_encoder
         return self.model.the_speaker_encoder()(normalized, weight, None), None if encoder is None else encoder(normalized)
+
+
+def _load_autoencoder(name: str) -> Autoencoder:
+    found = load(name).autoencoder
+    if found is None:
+        raise CheckpointError(f"{name} has no autoencoder; give a checkpoint that has one")
+    return found

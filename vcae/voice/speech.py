@@ -31,8 +31,8 @@ PAUSE_S = 0.8
 # The latter is judged if there is this much speech, in seconds.
 STEADY_DB = 2.2
 NOISY_DB = 15.0
-# References below this are denoised: noise in them is taken for part of the voice. Clean recordings of VCTK's dev speakers have 23 to 39 dB, with
-# noise 20 dB below the speech 10 to 16, in a room 14 to 28 (`benchmarks/robustness.py`).
+# References below this are denoised: noise in them is taken for part of the voice. It lies between clean recordings and those with noise 20 dB
+# below the speech; what denoising does for them is in docs/results.md, hard conditions.
 NOISY_REFERENCE_DB = 22.0
 MIN_JUDGED_S = 2.0
 # A whisper has no voiced runs, but its spectrum changes as speech does: by this standard deviation in dB of WHISPER_BANDS bands relative to

@@ -105,7 +105,7 @@ def train_voice(
     long = sum(piece.mel.shape[-1] >= CROP for piece in used)
     if used_s + held_s < MIN_SPEECH_S or long < 2:
         raise AudioError(
-            f"{used_s + held_s:.1f} s of speech found in {len(clips)} clips; training needs {MIN_SPEECH_S:g} s in "
+            f"{used_s + held_s:.1f} s of speech found in the clips ({len(clips)}); training needs {MIN_SPEECH_S:g} s in "
             "clips of 2 s or more, and a minute is better"
         )
     known = describe_voice(model, used)
