@@ -77,7 +77,7 @@ def test_it_ends_when_its_time_is_over(model, recordings):
 
 
 def test_too_little_speech(model, recordings):
-    with pytest.raises(AudioError, match=r"s of speech found in 2 clips; training needs 20 s"):
+    with pytest.raises(AudioError, match=r"s of speech found in the clips \(2\); training needs 20 s"):
         training.train_voice(model, recordings[:2])
 
 
