@@ -31,7 +31,7 @@ PAUSE_S = 0.8
 # The latter is judged if there is this much speech, in seconds.
 STEADY_DB = 2.2
 NOISY_DB = 15.0
-# References below this are denoised: noise in them is taken for part of the voice. It lies between clean recordings and those with noise 20 dB
+# References below this are denoised: noise in them is taken for part of the voice. It is between clean recordings and those with noise 20 dB
 # below the speech; what denoising does for them is in docs/results.md, hard conditions.
 NOISY_REFERENCE_DB = 22.0
 MIN_JUDGED_S = 2.0
