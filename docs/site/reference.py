@@ -93,7 +93,7 @@ def _command(name: str, command: Any) -> list[str]:
 
 def _option(one: Any) -> str:
     names = ", ".join(f"`{name}`" for name in (*one.opts, *one.secondary_opts))
-    value = "" if one.is_flag else f"`{_value(one)}`".replace("|", "\\|")
+    value = "" if one.is_flag else f"<code>{_value(one).replace('|', '&#124;')}</code>"
     default = one.default if one.show_default else None
     shown = "" if one.required or default in (None, False, (), [], "") or (one.is_flag and not one.secondary_opts) else str(getattr(default, "value", default))
     if one.is_flag and one.secondary_opts and isinstance(default, bool):

@@ -68,8 +68,8 @@ def table(folder: Path = FOLDER) -> str:
         return "The sounds are not made yet: `make docs` makes them."
     lines = ["| recording | |", "|---|---|"]
     lines += [f"| {text} | {_player(name)} |" for name, _, text in RECORDINGS]
-    lines += ["", "| before | after | | command |", "|---|---|---|---|"]
-    lines += [f"| {_player(before)} | {_player(name)} | {text} | {_code(line)} |" for name, before, text, line in RESULTS]
+    lines += ["", "| | before | after |", "|---|---|---|"]
+    lines += [f"| {text}<br>{_code(line)} | {_player(before)} | {_player(name)} |" for name, before, text, line in RESULTS]
     return "\n".join(lines)
 
 
