@@ -6,7 +6,7 @@ SOURCE ?= demo/clips/source.flac
 SPEAKER ?= demo/clips/reference.flac
 OUT ?= out/converted.wav
 
-.PHONY: convert demo judges test check lint format types docs wheel clean help
+.PHONY: convert demo judges test check lint format types docs notebooks wheel clean help
 
 help:
 	@echo "make convert  convert $(SOURCE) to the voice of $(SPEAKER)"
@@ -16,6 +16,7 @@ help:
 	@echo "make check    lint, types and tests: what CI runs"
 	@echo "make format   format the code"
 	@echo "make docs     build the documentation, with sounds, in out/site"
+	@echo "make notebooks  run the notebooks and keep their outputs"
 	@echo "make wheel    build wheel and sdist twice, in dist, and compare their hashes"
 	@echo "make clean    remove the environment and what was built"
 
@@ -73,6 +74,10 @@ docs: $(VENV)/.installed-docs
 	$(BIN)/python docs/site/sounds.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "out/site/index.html; its search needs a server: $(BIN)/python -m http.server --directory out/site"
+
+notebooks: $(VENV)/.installed
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[notebooks]'
+	cd docs/notebooks && $(CURDIR)/$(BIN)/python -m pytest --nbmake --overwrite -c /dev/null --rootdir . -p no:cacheprovider .
 
 # The time of the last commit is that of all files in both.
 wheel: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct 2>/dev/null || echo 1577836800)

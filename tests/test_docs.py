@@ -6,6 +6,7 @@ import html.parser
 import http.server
 import importlib
 import io
+import json
 import re
 import shlex
 import sys
@@ -19,6 +20,7 @@ from typer.testing import CliRunner
 
 from tests.conftest import CLIPS, ROOT
 from tests.demo_server import ARGUMENTS, find_chromium
+from vcae import checkpoint
 from vcae.batch import pool
 from vcae.cli.app import app
 
@@ -27,6 +29,7 @@ PAGES = [DOCS / "index.md", *sorted(DOCS.glob("howto/*.md")), *sorted(DOCS.glob(
 BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>[^>]*) -->\n\n)?```(?P<language>bash|python)\n(?P<code>.*?)```", re.S)
 # What a page leaves to the defaults is made quick here.
 QUICK = {"VCAE_ANOMALY_FIT_STEPS": "2"}
+NOTEBOOKS = sorted(DOCS.glob("notebooks/*.ipynb"))
 
 
 def name(path):
@@ -45,7 +48,13 @@ def recordings(tmp_path_factory):
     source, friend, second = (soundfile.read(CLIPS / f"{one}.flac")[0] for one in ("source", "reference", "reference2"))
     noisy = soundfile.read(CLIPS / "noisy.flac")[0]
     speech = {"talk.wav": source, "question.wav": source[32000:], "friend.wav": friend, "noisy.wav": noisy}
-    speech |= {"clip1.wav": second, "clip2.wav": second[32000:], "clips/1.wav": second, "talks/a.wav": source, "talks/b.flac": friend}
+    speech |= {
+        "clip1.wav": second,
+        "clip2.wav": second[32000:],
+        "clips/1.wav": second,
+        "talks/a.wav": source,
+        "talks/b.flac": friend,
+    }
     for path, wav in speech.items():
         (root / path).parent.mkdir(exist_ok=True)
         soundfile.write(root / path, wav[8000:36000], 16000)
@@ -60,6 +69,14 @@ def recordings(tmp_path_factory):
                 wav[::4000] += 0.5
             soundfile.write(root / "fan" / folder / f"{k}.wav", wav, 16000)
     return root
+
+
+@pytest.fixture(scope="module")
+def loaded_once():
+    """Checkpoints that are loaded once for all pages."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "load", functools.cache(checkpoint.load))
+        yield
 
 
 def run_jobs_here(jobs, build, n_workers):
@@ -99,7 +116,7 @@ def run_bash(code):
 
 
 @pytest.mark.parametrize("path", [path for path in PAGES if any(reason is None for *_, reason in blocks(path))], ids=name)
-def test_the_blocks_of_a_page_run(path, recordings, tmp_path, monkeypatch):
+def test_the_blocks_of_a_page_run(path, recordings, loaded_once, tmp_path, monkeypatch):
     for one in recordings.iterdir():
         (tmp_path / one.name).symlink_to(one)
     monkeypatch.chdir(tmp_path)
@@ -116,8 +133,27 @@ def test_the_blocks_of_a_page_run(path, recordings, tmp_path, monkeypatch):
                 exec(compile(code, str(path), "exec"), {"__name__": "__main__"})
             assert printed.getvalue() or any(tmp_path.iterdir())
     written = {one.name for one in tmp_path.rglob("*")} - {one.name for one in recordings.rglob("*")}
-    named = re.findall(r"(?:-o|--plot|--csv|--out-dir) ([\w.-]+)", "".join(code for _, code, reason in blocks(path) if not reason))
+    named = re.findall(
+        r"(?:-o|--plot|--csv|--out-dir) ([\w.-]+)", "".join(code for _, code, reason in blocks(path) if not reason)
+    )
     assert {one for one in named if one not in written | {"nova", "way"}} == set()
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
+def test_the_cells_of_a_notebook_run(path, loaded_once, tmp_path, monkeypatch):
+    """One after another in one process, as in a kernel, whose start takes longer than they do; `make notebooks` runs them in one."""
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("agg")
+    (tmp_path / "demo").symlink_to(ROOT / "demo")
+    (tmp_path / "docs" / "notebooks").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "docs" / "notebooks")
+    cells = ["".join(cell["source"]) for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    names = {"__name__": "__main__"}
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        for n, cell in enumerate(cells):
+            exec(compile(cell, f"{path.name}, cell {n}", "exec"), names)
+    assert len(printed.getvalue().splitlines()) > 3
+    assert path.stat().st_size < 60_000, "outputs must be small"
 
 
 @pytest.mark.parametrize("path", PAGES, ids=name)

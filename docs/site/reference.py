@@ -43,7 +43,12 @@ def _python_groups() -> dict[str, list[str]]:
 
 
 def _python_page(title: str, names: list[str]) -> str:
-    lines = [f"# {title}", "", "Axis letters: B items of a batch, N samples, T frames, D features, K entries of a codebook.", ""]
+    lines = [
+        f"# {title}",
+        "",
+        "Axis letters: B items of a batch, N samples, T frames, D features, K entries of a codebook.",
+        "",
+    ]
     return "\n".join([*lines, *(f"::: vcae.{name}\n" for name in names)])
 
 
@@ -62,7 +67,12 @@ def _inside(group: Any, before: str) -> Iterator[tuple[str, Any]]:
 
 def _commands_page() -> str:
     found = dict(commands())
-    lines = ["# All commands and options", "", "As `vcae COMMAND --help` prints them; [Commands by example](../commands.md) is shorter.", ""]
+    lines = [
+        "# All commands and options",
+        "",
+        "As `vcae COMMAND --help` prints them; [Commands by example](../commands.md) is shorter.",
+        "",
+    ]
     lines += [", ".join(f"[{name.removeprefix('vcae ')}](#{name.replace(' ', '-')})" for name in found), ""]
     for name, command in found.items():
         lines += _command(name, command)
@@ -95,7 +105,11 @@ def _option(one: Any) -> str:
     names = ", ".join(f"`{name}`" for name in (*one.opts, *one.secondary_opts))
     value = "" if one.is_flag else f"<code>{_value(one).replace('|', '&#124;')}</code>"
     default = one.default if one.show_default else None
-    shown = "" if one.required or default in (None, False, (), [], "") or (one.is_flag and not one.secondary_opts) else str(getattr(default, "value", default))
+    shown = (
+        ""
+        if one.required or default in (None, False, (), [], "") or (one.is_flag and not one.secondary_opts)
+        else str(getattr(default, "value", default))
+    )
     if one.is_flag and one.secondary_opts and isinstance(default, bool):
         shown = (one.opts if default else one.secondary_opts)[0]
     return f"| {names} | {value} | {'required' if one.required else shown and f'`{shown}`'} | {_cell(one.help)} |"

@@ -22,10 +22,25 @@ RECORDINGS = [
 # Results: name, the recording that it is made from, what it is, the command.
 RESULTS = [
     ("converted", "source", "The sentence in the voice of the second clip", "vcae convert source.flac -s reference.flac"),
-    ("converted-second", "source", "The sentence in the voice of the third clip", "vcae convert source.flac -s reference2.flac"),
+    (
+        "converted-second",
+        "source",
+        "The sentence in the voice of the third clip",
+        "vcae convert source.flac -s reference2.flac",
+    ),
     ("half", "source", "Half way to the voice of the second clip", "vcae convert source.flac -s reference.flac --strength 0.5"),
-    ("new-voice", "source", "The sentence in a new voice", "vcae generate voice --seed 7 -o nova; vcae convert source.flac -s nova"),
-    ("spoken", "source", "Units of the sentence, spoken in the voice of the second clip", "vcae units source.flac | vcae speak - -s reference.flac"),
+    (
+        "new-voice",
+        "source",
+        "The sentence in a new voice",
+        "vcae generate voice --seed 7 -o nova; vcae convert source.flac -s nova",
+    ),
+    (
+        "spoken",
+        "source",
+        "Units of the sentence, spoken in the voice of the second clip",
+        "vcae units source.flac | vcae speak - -s reference.flac",
+    ),
     ("denoised", "noisy", "Without the helicopter", "vcae denoise noisy.flac"),
     ("codec-0.6", "source", "Compressed to 0.6 kbit/s", "vcae compress source.flac --kbps 0.6"),
     ("codec-1.5", "source", "Compressed to 1.5 kbit/s", "vcae compress source.flac --kbps 1.5"),
