@@ -197,7 +197,7 @@ class ConversionRecipe:
         at_least(self, 0, "difference_weight", "critic_weight", "feature_weight", "critic_warmup_steps", "recogniser_weight")
         at_least(self, 0, "voice_weight", "converted_critic_weight", "n_own")
         require(
-            self.n_own <= self.n_spoken <= self.data.batch_size,
+            not self.converts or self.n_own <= self.n_spoken <= self.data.batch_size,
             f"n_own is {self.n_own} and n_spoken {self.n_spoken}; 0 <= n_own <= n_spoken <= data.batch_size "
             f"({self.data.batch_size}) must hold",
         )
@@ -207,6 +207,11 @@ class ConversionRecipe:
             f"data.batch_size is {self.data.batch_size}; at least two speakers ({2 * self.data.crops_a_speaker} crops) are needed",
         )
         require(self.model.speaker is not None, "model.speaker is null; conversion needs a speaker encoder")
+
+    @property
+    def converts(self) -> bool:
+        """Whether the loss has parts on conversions."""
+        return self.recogniser_weight + self.voice_weight + self.converted_critic_weight > 0
 
 
 @dataclass(frozen=True)

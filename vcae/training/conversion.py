@@ -106,16 +106,10 @@ class ConversionObjective(Objective):
             grown = min(1.0, (int(batch["index"]) + 1) / max(r.critic_warmup_steps, 1))
             passing = r.critic_weight * losses["passing"] + r.feature_weight * losses["features"]
             losses["loss"] = losses["loss"] + losses["critic"] + grown * passing
-        if self.converts:
+        if r.converts:
             losses |= self._converted_losses(mel, f0, batch["wav"], noise)
             losses["loss"] = losses["loss"] + losses["converted"]
         return losses
-
-    @property
-    def converts(self) -> bool:
-        """Whether the loss has parts on conversions."""
-        r = self.recipe
-        return r.recogniser_weight + r.voice_weight + r.converted_critic_weight > 0
 
     def _converted_losses(self, mel: Tensor, f0: Tensor, wav: Tensor, noise: Tensor | None) -> dict[str, Tensor]:
         r, losses = self.recipe, {}

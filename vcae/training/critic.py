@@ -88,5 +88,6 @@ def read_critic(critic: MelCritic, path: str | Path) -> None:
         critic.load_state_dict(weights)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise CheckpointError(
-            f"no critic of this width was found in {path} ({str(error).splitlines()[0]}); critic_state names the state.safetensors of a training with a critic"
+            f"no critic of this width was found in {path} ({str(error).splitlines()[0]}); "
+            "critic_state names the state.safetensors of a training with a critic"
         ) from error

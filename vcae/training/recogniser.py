@@ -78,7 +78,8 @@ class RecogniserEncoder(nn.Module):
 
     def _attend(self, layer: int, x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
         q, k, v = (
-            (x @ self._get(f"layers.{layer}/self_attn/{part}_proj")).unflatten(-1, (N_HEADS, -1)).transpose(1, 2) for part in "qkv"
+            (x @ self._get(f"layers.{layer}/self_attn/{part}_proj")).unflatten(-1, (N_HEADS, -1)).transpose(1, 2)
+            for part in "qkv"
         )
         attended = F.scaled_dot_product_attention(_rotate(q, turn), _rotate(k, turn), v)
         return attended.transpose(1, 2).flatten(2) @ self._get(f"layers.{layer}/self_attn/dense")
