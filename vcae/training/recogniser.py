@@ -78,7 +78,7 @@ class RecogniserEncoder(nn.Module):
 
     def _attend(self, layer: int, x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
         q, k, v = (
-            (x @ self._get(f"layers.{layer}/self_attn/{part}_proj")).unflatten(-1, (N_HEADS, -1)).transpose(1, 2)
+            (x @ self._get(f"layers.{layer}/self_attn/{part}_proj")).reshape(*x.shape[:2], N_HEADS, -1).transpose(1, 2)
             for part in "qkv"
         )
         attended = F.scaled_dot_product_attention(_rotate(q, turn), _rotate(k, turn), v)
