@@ -185,7 +185,10 @@ def convert_long(
     if options.watermark:
         blocks = mark_blocks(blocks, rate)
     if n_channels > 1:
-        mix, channels = (_in_time(x, source.sample_rate, rate, options.speed, heard.duration_s, PLACED_HOP_S) for x in (source.blocks(), source.channel_blocks()))
+        mix, channels = (
+            _in_time(x, source.sample_rate, rate, options.speed, heard.duration_s, PLACED_HOP_S)
+            for x in (source.blocks(), source.channel_blocks())
+        )
         blocks = place(blocks, mix, channels, rate, n_channels)
     return LongConversion(
         blocks,
