@@ -31,12 +31,12 @@ def copied_pages() -> dict[str, str]:
         "CHANGELOG.md": "pages/changelog.md",
         "CONTRIBUTING.md": "pages/contributing.md",
         "SECURITY.md": "pages/security.md",
-        "recipes/ladder/ladder.png": "recipes/ladder.png",
     }
     for card in sorted((ROOT / "vcae/weights").glob("*.md")):
         pages[f"vcae/weights/{card.name}"] = f"models/{card.name}"
     for recipe in sorted((ROOT / "recipes").glob("*/README.md")):
         pages[f"recipes/{recipe.parent.name}/README.md"] = f"recipes/{recipe.parent.name}.md"
+        pages |= {f"recipes/{recipe.parent.name}/{one.name}": f"recipes/{one.name}" for one in recipe.parent.glob("*.png")}
     return pages
 
 
@@ -50,7 +50,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
         if isinstance(entry, dict):
             return {title: expand(inside) for title, inside in entry.items()}
         if isinstance(entry, str) and entry.endswith("/*"):
-            return [page for page in made if page.startswith(entry[:-1])]
+            return [page for page in made if page.startswith(entry[:-1]) and page.endswith(".md")]
         return entry
 
     config.nav = expand(config.nav)  # type: ignore[assignment]
