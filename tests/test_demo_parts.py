@@ -259,6 +259,17 @@ def test_old_files_go_and_used_ones_stay(studio):
     assert not root.exists()
 
 
+def test_files_of_a_waiting_request_stay(studio):
+    """A request may wait longer in the queue than files are kept; that was an internal error."""
+    past = time.time() - 3600
+    with studio.room() as folder:
+        os.utime(folder, (past, past))
+        studio.sweep()
+        (folder / "source").mkdir()
+    assert not folder.exists()
+    studio.sweep()
+
+
 def test_room_for_files_ends():
     studio = Studio(Limits(megabytes=0.001))
     try:
