@@ -12,7 +12,7 @@ CSS = (resources.files("vcae.demo") / "assets" / "page.css").read_text(encoding=
 HEAD = (
     '<meta name="description" content="Say it in another voice, on this machine alone.">'
     '<script src="studio/assets/studio.js" defer></script><script src="studio/assets/live.js" defer></script>'
-    '<script src="studio/assets/words.js" defer></script>'
+    '<script src="studio/assets/folders.js" defer></script><script src="studio/assets/words.js" defer></script>'
 )
 
 
