@@ -1,20 +1,22 @@
 """Every card of the page in a browser: `python benchmarks/page_check.py --axe node_modules/axe-core/axe.min.js`.
 
-Starts `vcae demo`, opens each tab and each entry of the Lab in a headless Chromium at 1280 and 390 px, light and dark, runs its example, opens what is
-folded, and prints the findings of axe-core (`npm install axe-core`) by severity, pages wider than the window, errors in the console and, with
-`--language de` or `zh`, the texts that have no translation. `--pictures FOLDER` keeps a screenshot of each.
+Starts `vcae demo`, opens each tab and each entry of the Lab in a headless Chromium at 1280 and 390 px, light and dark, runs its example, opens
+what is folded, and prints the findings of axe-core (`npm install axe-core`) by severity, pages wider than the window, errors in the console and,
+with `--language de` or `zh`, the texts without a translation. `--pictures FOLDER` keeps a screenshot of each.
 """
 
 import argparse
 import collections
+import contextlib
+import itertools
 import json
 import shutil
 import subprocess
 import sys
-import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, TimeoutError, sync_playwright
 
 ROOT = Path(__file__).parent.parent
 PORT = 7877
@@ -48,6 +50,18 @@ THEN = {
     "Units": [("#units-say", "#units-said audio, #units-said #waveform")],
     "Generate": [("#generate-babble-go", "#generate-babble-status .vcae-done")],
 }
+
+
+class Seen:
+    """Faults so far, which are printed when they are found."""
+
+    def __init__(self) -> None:
+        self.n, self.severities, self.untranslated = 0, collections.Counter[str](), set[str]()
+
+    def add(self, fault: str) -> None:
+        """Print and count a fault."""
+        self.n += 1
+        print(fault, flush=True)
 
 
 def open_tab(page: Page, name: str) -> None:
@@ -109,20 +123,60 @@ def findings(page: Page, axe: str) -> list[dict]:
     ]
 
 
-def check(page: Page, name: str, axe: str | None, place: str, pictures: Path | None) -> list[str]:
-    """Return a line for each fault of a tab."""
-    use(page, name)
-    faults = []
+def check(page: Page, axe: Path | None, place: str, pictures: Path | None, seen: Seen) -> None:
+    """Note the faults of the tab that is open."""
     wider = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     if wider > 0:
-        faults.append(f"{place}: {wider} px wider than the window")
-    for each in findings(page, axe) if axe else []:
-        faults.append(
-            f"{place}: {each['impact']} {each['rule']}: {each['help']}: {len(each['nodes'])} times, {each['nodes'][0]}"
+        seen.add(f"{place}: {wider} px wider than the window")
+    for each in findings(page, axe.read_text(encoding="utf-8")) if axe else []:
+        seen.severities[each["impact"]] += 1
+        seen.add(
+            f"{place}: {each['impact']} {each['rule']}: {each['help']}: {len(each['nodes'])} times: "
+            + "; ".join(each["nodes"][:3])
         )
     if pictures is not None:
         page.screenshot(path=pictures / f"{place.replace(' ', '-')}.png", full_page=True)
-    return faults
+
+
+def visit(browser: Browser, url: str, args: argparse.Namespace, view: tuple[int, str], seen: Seen) -> None:
+    """Open the page at a width and in a colour scheme, and check each tab."""
+    width, scheme = view
+    context = browser.new_context(
+        viewport={"width": width, "height": WIDTHS.get(width, 800)},
+        color_scheme=scheme,
+        locale=args.language,
+        permissions=["microphone"],
+    )
+    page = context.new_page()
+    page.on("pageerror", lambda error: seen.add(f"page error: {error}"))
+    page.on("console", lambda said: seen.add(f"console: {said.text}") if said.type == "error" else None)
+    page.goto(url)
+    page.wait_for_selector("#convert", timeout=WAIT_MS)
+    for name in args.tabs:
+        open_tab(page, name)
+        page.wait_for_timeout(500)
+        try:
+            use(page, name)
+        except TimeoutError as error:
+            seen.add(f"{name}: {str(error).splitlines()[0]}")
+        check(page, args.axe, f"{name} {width} {scheme} {args.language}", args.pictures, seen)
+        if args.language != "en":
+            seen.untranslated |= set(page.evaluate("window.vcaeUntranslated()"))
+    context.close()
+
+
+@contextlib.contextmanager
+def serving() -> Iterator[str]:
+    """Run the page's server, and yield its address."""
+    words = [sys.executable, "-m", "vcae", "demo", "--public", "--port", str(PORT), "--device", "cpu"]
+    server = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE)
+    try:
+        assert server.stdout is not None
+        server.stdout.readline()
+        yield f"http://127.0.0.1:{PORT}"
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
 
 
 def main() -> None:
@@ -133,56 +187,23 @@ def main() -> None:
     parser.add_argument("--tabs", nargs="*", default=list(CARDS), help="of these tabs only")
     parser.add_argument("--widths", nargs="*", type=int, default=list(WIDTHS))
     parser.add_argument("--schemes", nargs="*", default=list(SCHEMES))
+    parser.add_argument("--url", help="of a page that is running")
     args = parser.parse_args()
     chromium = shutil.which("chromium")
     if chromium is None:
         sys.exit("there is no Chromium; on Debian: apt-get install chromium")
-    axe = None if args.axe is None else args.axe.read_text(encoding="utf-8")
     if args.pictures is not None:
         args.pictures.mkdir(parents=True, exist_ok=True)
-    faults, untranslated, n = list[str](), set[str](), 0
-    with tempfile.TemporaryDirectory() as folder:
-        words = [sys.executable, "-m", "vcae", "demo", "--public", "--port", str(PORT), "--device", "cpu"]
-        server = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE)
-        try:
-            assert server.stdout is not None
-            server.stdout.readline()
-            with sync_playwright() as started:
-                browser = started.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-                for width in args.widths:
-                    for scheme in args.schemes:
-                        context = browser.new_context(
-                            viewport={"width": width, "height": WIDTHS.get(width, 800)},
-                            color_scheme=scheme,
-                            locale=args.language,
-                            permissions=["microphone"],
-                        )
-                        page = context.new_page()
-                        page.on("pageerror", lambda error: faults.append(f"page error: {error}"))
-                        page.on(
-                            "console", lambda said: faults.append(f"console: {said.text}") if said.type == "error" else None
-                        )
-                        page.goto(f"http://127.0.0.1:{PORT}")
-                        page.wait_for_selector("#convert", timeout=WAIT_MS)
-                        for name in args.tabs:
-                            open_tab(page, name)
-                            page.wait_for_timeout(500)
-                            faults += check(page, name, axe, f"{name} {width} {scheme} {args.language}", args.pictures)
-                            n += 1
-                            if args.language != "en":
-                                untranslated |= set(page.evaluate("window.vcaeUntranslated()"))
-                        context.close()
-                browser.close()
-        finally:
-            server.terminate()
-            server.wait(timeout=30)
-    severities = collections.Counter(
-        word for line in faults for word in ("critical", "serious", "moderate", "minor") if f": {word} " in line
-    )
-    print("\n".join(faults))
-    print("\n".join(f"untranslated: {text}" for text in sorted(untranslated)))
-    print(json.dumps({"views": n, "axe": dict(severities), "faults": len(faults), "untranslated": len(untranslated)}))
-    sys.exit(1 if faults or untranslated else 0)
+    seen = Seen()
+    with contextlib.nullcontext(args.url) if args.url else serving() as url, sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        for view in itertools.product(args.widths, args.schemes):
+            visit(browser, url, args, view, seen)
+        browser.close()
+    print("\n".join(f"untranslated: {text}" for text in sorted(seen.untranslated)))
+    views = len(args.tabs) * len(args.widths) * len(args.schemes)
+    print(json.dumps({"views": views, "axe": seen.severities, "faults": seen.n, "untranslated": len(seen.untranslated)}))
+    sys.exit(1 if seen.n or seen.untranslated else 0)
 
 
 if __name__ == "__main__":

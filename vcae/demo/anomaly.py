@@ -54,7 +54,7 @@ class _Parts:
 def _layout(studio: Studio) -> _Parts:
     limits = studio.limits
     gr.Markdown(
-        "Learn from normal recordings only - machines, rooms, voices - then see how much others differ from them, and where.",
+        "Learn from normal recordings only: machines, rooms, voices. Then see how much others differ from them, and where.",
         elem_classes="vcae-lead",
     )
     fitted = gr.State("", time_to_live=60 * limits.minutes * 4, delete_callback=studio.forget)
@@ -73,9 +73,7 @@ def _layout(studio: Studio) -> _Parts:
             paths = gr.Textbox("", visible="hidden", label="Paths in the chosen folder")
             score = gr.Button("Judge them", variant="primary", elem_id="anomaly-score")
     with gr.Accordion("Use a detector that was fitted before", open=False):
-        file = gr.File(
-            label="Detector (.safetensors), from here or from `vcae anomaly fit`", height=170, elem_id="anomaly-file"
-        )
+        file = gr.File(label="Detector (.safetensors), from here or from the command line", height=170, elem_id="anomaly-file")
     with gr.Row(elem_classes="vcae-actions"):
         example = gr.Button("Try an example", elem_id="anomaly-example", scale=1)
         stop = gr.Button("Stop", elem_id="anomaly-stop", elem_classes="vcae-stop", scale=0, min_width=140)

@@ -102,7 +102,7 @@ def judged_html(made: Judged, alarms: float) -> str:
         for each in ALARMS
     ]
     costs = table_html(("Alarms in 100 normal ones", "Threshold", f"Of these {len(made.rows)}, anomalous"), rows)
-    return table + f"<h4>What a threshold costs</h4>{costs}" + "".join(row.picture for row in made.rows)
+    return table + f"<h3>What a threshold costs</h3>{costs}" + "".join(row.picture for row in made.rows)
 
 
 def _row_html(row: Row, at: float | None) -> str:

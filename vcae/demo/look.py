@@ -11,6 +11,8 @@ MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 CSS = (resources.files("vcae.demo") / "assets" / "page.css").read_text(encoding="utf-8")
 HEAD = (
     '<meta name="description" content="Say it in another voice, on this machine alone.">'
+    # Gradio speaks the browser's language where it knows it; here it speaks English, which the page translates as the visitor chooses.
+    "<script>window.vcaeLanguage = navigator.language; Object.defineProperty(navigator, 'language', { value: 'en' });</script>"
     '<script src="studio/assets/studio.js" defer></script><script src="studio/assets/live.js" defer></script>'
     '<script src="studio/assets/folders.js" defer></script><script src="studio/assets/words.js" defer></script>'
 )
