@@ -107,7 +107,7 @@ function learn(texts) {
 async function begin() {
   const { languages, texts } = await (await fetch("studio/assets/words.json")).json();
   learn(texts);
-  const wanted = localStorage.getItem("vcae-language") ?? window.vcaeLanguage.slice(0, 2);
+  const wanted = localStorage.getItem("vcae-language") ?? (window.vcaeLanguage ?? navigator.language).slice(0, 2);
   new MutationObserver((changes) => {
     for (const change of changes) {
       if (change.type === "childList") change.addedNodes.forEach(renderAll);
