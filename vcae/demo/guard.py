@@ -55,7 +55,9 @@ HEADERS = [
 # Gradio's own advertisement in the page's head, with pictures on other hosts.
 CARDS = re.compile(rb'\s*<meta\s+(?:property="og:|name="twitter:)[^>]*>')
 # Gradio speaks the browser's language where it knows it; here it speaks English, which the page translates to the language that is chosen.
-ENGLISH = b"<script>window.vcaeLanguage = navigator.language; Object.defineProperty(navigator, 'language', { value: 'en' });</script>"
+ENGLISH = (
+    b"<script>window.vcaeLanguage = navigator.language; Object.defineProperty(navigator, 'language', { value: 'en' });</script>"
+)
 
 
 class Guard:
