@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
-import shutil
 import warnings
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vcae.engine.denoise import GUIDE_HZ, shared_cleaner
+from vcae.audio.f0 import F0_MAX_HZ, F0_MIN_HZ
+from vcae.engine.denoise import GUIDE_HZ, LOUDER, QUIETER, shared_cleaner
 from vcae.engine.engine import DECODED_CORRECTIONS, Engine
-from vcae.errors import AudioError, ConfigError
+from vcae.errors import ConfigError
 from vcae.export.graphs import (
     ContentGraph,
     CorrectionGraph,
@@ -26,7 +26,8 @@ from vcae.export.graphs import (
     ReferenceGraph,
     SpeakerGraph,
 )
-from vcae.version import __version__
+from vcae.files import check_target, provenance, write_file
+from vcae.light.graphs import FORMAT, SETTINGS
 from vcae.vocoder.excitation import PitchTrack
 from vcae.vocoder.export import RealVocoder
 
@@ -39,7 +40,6 @@ IR_VERSION = 9
 BITS = (32, 16, 8)
 # Smaller tensors stay in 32 bits.
 LEAST = 1024
-SETTINGS = "vcae.json"
 FRAMES, STEPS = 40, 24
 
 
@@ -149,8 +149,6 @@ def _graphs(model: Engine) -> list[Graph]:
 
 def to_onnx(graph: Graph) -> onnx.ModelProto:
     """Convert a module to ONNX; axes named in `moving` have any length."""
-    import io
-
     import onnx
 
     buffer = io.BytesIO()
@@ -171,3 +169,104 @@ def to_onnx(graph: Graph) -> onnx.ModelProto:
     made = onnx.load_from_string(buffer.getvalue())
     made.ir_version = IR_VERSION
     return made
+
+
+def store_weights(made: onnx.ModelProto, weights: frozenset[str], bits: int) -> None:
+    """Store the named weights of a graph in 16 or 8 bits; they are turned into 32 bits when the graph is loaded.
+
+    Matrices in 8 bits have a scale for each row, other tensors stay in 16 bits.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    nodes, kept = [], []
+    for tensor in made.graph.initializer:
+        if bits == 32 or tensor.name not in weights:
+            kept.append(tensor)
+            continue
+        values, stored = numpy_helper.to_array(tensor), f"{tensor.name}_stored"
+        if bits == 16 or values.ndim < 2 or values.shape[0] < 16:
+            kept.append(numpy_helper.from_array(values.astype(np.float16), stored))
+            nodes.append(helper.make_node("Cast", [stored], [tensor.name], to=TensorProto.FLOAT))
+            continue
+        scale = np.abs(values).max(axis=tuple(range(1, values.ndim)), keepdims=True) / 127
+        scale = np.maximum(scale, 1e-12).astype(np.float32)
+        names = [stored, f"{tensor.name}_real", f"{tensor.name}_scale"]
+        kept += [numpy_helper.from_array(np.round(values / scale).astype(np.int8), stored), numpy_helper.from_array(scale, names[2])]
+        nodes += [
+            helper.make_node("Cast", [stored], [names[1]], to=TensorProto.FLOAT),
+            helper.make_node("Mul", names[1:], [tensor.name]),
+        ]
+    del made.graph.initializer[:]
+    made.graph.initializer.extend(kept)
+    body = list(made.graph.node)
+    del made.graph.node[:]
+    made.graph.node.extend([*nodes, *body])
+
+
+def _settings(model: Engine, bits: int) -> dict[str, Any]:
+    """Return the plain data that the graphs' users need."""
+    config, cleaner = model.autoencoder.config, shared_cleaner("cpu").network.config
+    return {
+        "format": FORMAT,
+        "origin": provenance(model.checkpoint, "").removeprefix(" by "),
+        "bits": bits,
+        "mel": asdict(model.mel_config),
+        "stride": config.content.stride,
+        "latent_dim": config.content.latent_dim,
+        "reference_width": config.decoder.reference_width,
+        "decoder_reach": model.autoencoder.decoder.reach,
+        "vocoder_reach": model.the_vocoder().receptive_frames(DECODED_CORRECTIONS),
+        "f0_min_hz": F0_MIN_HZ,
+        "f0_max_hz": F0_MAX_HZ,
+        "denoiser": {
+            "sample_rate": cleaner.sample_rate,
+            "hop_length": cleaner.hop_length,
+            "quieter": QUIETER,
+            "louder": LOUDER,
+        },
+    }
+
+
+def export_onnx(model: Engine, folder: str | Path, bits: int = 16, force: bool = False) -> list[Path]:
+    """Write all that converts as ONNX graphs: mel, F0, content, speaker, reference, decoder, correction, vocoder, denoiser.
+
+    `vcae.light` runs them, and so does the page in `web`. Needs the extra `onnx`.
+
+    Args:
+        model: Model with a speaker part and attention to the reference.
+        folder: Folder for the files, made if it is missing.
+        bits: Bits of a weight: 32, 16 (as the shipped checkpoint has them) or 8.
+        force: Replace files that are there.
+
+    Returns:
+        The files.
+
+    Raises:
+        ConfigError: For another number of bits, or a model that cannot be exported.
+        DataError: If a file is there and `force` is off, or one cannot be written.
+    """
+    if bits not in BITS:
+        raise ConfigError(f"bits is {bits}; allowed are {', '.join(map(str, BITS))}")
+    graphs, place = _graphs(model), Path(folder)
+    files = [place / f"{name}.onnx" for name in (*(graph.name for graph in graphs), "f0")]
+    for file in (*files, place / SETTINGS):
+        check_target(file, force)
+    for graph, file in zip(graphs, files, strict=False):
+        made = to_onnx(graph)
+        weights = frozenset(name for name, value in graph.module.named_parameters() if value.numel() >= LEAST)
+        store_weights(made, weights, bits)
+        write_file(file, made.SerializeToString())
+    write_file(files[-1], _f0_graph())
+    write_file(place / SETTINGS, json.dumps(_settings(model, bits), indent=1) + "\n")
+    return [*files, place / SETTINGS]
+
+
+def _f0_graph() -> bytes:
+    """Return the graph of swift-f0 in an IR version that onnxruntime 1.17 reads too."""
+    from importlib.resources import files
+
+    import onnx
+
+    made = onnx.load_from_string(files("swift_f0").joinpath("model.onnx").read_bytes())
+    made.ir_version = min(made.ir_version, IR_VERSION)
+    return made.SerializeToString()
