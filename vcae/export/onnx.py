@@ -28,6 +28,8 @@ from vcae.export.graphs import (
 )
 from vcae.files import check_target, provenance, write_file
 from vcae.light.graphs import FORMAT, SETTINGS
+from vcae.model.weights import restore_weights, round_weights
+from vcae.model_file import STEPS
 from vcae.vocoder.excitation import PitchTrack
 from vcae.vocoder.export import RealVocoder
 
@@ -40,7 +42,7 @@ IR_VERSION = 9
 BITS = (32, 16, 8)
 # Smaller tensors stay in 32 bits.
 LEAST = 1024
-FRAMES, STEPS = 40, 24
+EXAMPLE_FRAMES, EXAMPLE_STEPS = 40, 24
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def _graphs(model: Engine) -> list[Graph]:
         raise ConfigError(
             f"{model.checkpoint.path.stem} has no decoder that attends to a reference; export the checkpoint 'default', or one like it"
         )
-    stride, latent_dim, n = autoencoder.config.content.stride, autoencoder.config.content.latent_dim, FRAMES
+    stride, latent_dim, n = autoencoder.config.content.stride, autoencoder.config.content.latent_dim, EXAMPLE_FRAMES
     speaker_dim, width = autoencoder.config.speaker.speaker_dim, autoencoder.config.decoder.reference_width  # type: ignore[union-attr]
     mel, f0 = torch.randn(1, c.n_mels, n) - 5, torch.full((1, n), 120.0)
     f0[:, : n // 4] = 0
@@ -79,14 +81,14 @@ def _graphs(model: Engine) -> list[Graph]:
     cleaner = shared_cleaner("cpu").network
     first = round(GUIDE_HZ * cleaner.config.n_fft / cleaner.config.sample_rate)
     voice = {
-        "keys": torch.randn(1, STEPS, latent_dim),
-        "values": torch.randn(1, STEPS, width),
-        "log_weights": torch.zeros(1, STEPS),
+        "keys": torch.randn(1, EXAMPLE_STEPS, latent_dim),
+        "values": torch.randn(1, EXAMPLE_STEPS, width),
+        "log_weights": torch.zeros(1, EXAMPLE_STEPS),
     }
     errors = {
-        "keys": torch.randn(STEPS, latent_dim + 1),
-        "values": torch.randn(STEPS, c.n_mels),
-        "log_weights": torch.zeros(STEPS),
+        "keys": torch.randn(EXAMPLE_STEPS, latent_dim + 1),
+        "values": torch.randn(EXAMPLE_STEPS, c.n_mels),
+        "log_weights": torch.zeros(EXAMPLE_STEPS),
     }
     decoder_inputs = {"latent": latent, "f0": f0, "f0_mean": torch.full((1, 1), 4.8)}
     decoder_inputs |= {"speaker_embedding": torch.randn(1, speaker_dim), **voice, "gate": torch.ones(1, 1, 1)}
@@ -172,9 +174,13 @@ def to_onnx(graph: Graph) -> onnx.ModelProto:
 
 
 def store_weights(made: onnx.ModelProto, weights: frozenset[str], bits: int) -> None:
-    """Store the named weights of a graph in 16 or 8 bits; they are turned into 32 bits when the graph is loaded.
+    """Store the named weights of a graph in fewer bits; they are turned into 32 bits when the graph is loaded.
 
-    Matrices in 8 bits have a scale for each row, other tensors stay in 16 bits.
+    Args:
+        made: The graph, which is changed.
+        weights: Names of the tensors.
+        bits: 16 stores a tensor in 8 bits if that is exact, as it is for a checkpoint whose weights have 8 bits, and in 16 if not. 8 stores
+            every matrix in 8 bits. 32 changes nothing.
     """
     from onnx import TensorProto, helper, numpy_helper
 
@@ -184,18 +190,16 @@ def store_weights(made: onnx.ModelProto, weights: frozenset[str], bits: int) -> 
             kept.append(tensor)
             continue
         values, stored = numpy_helper.to_array(tensor), f"{tensor.name}_stored"
-        if bits == 16 or values.ndim < 2 or values.shape[0] < 16:
+        rounded = round_weights({"": torch.from_numpy(values.copy())})
+        if len(rounded) > 1 and (bits == 8 or np.array_equal(restore_weights(rounded)[""].numpy(), values)):
+            names = [stored, f"{tensor.name}_whole", f"{tensor.name}_steps", f"{tensor.name}_scale"]
+            kept.append(numpy_helper.from_array(rounded[""].numpy(), names[0]))
+            kept.append(numpy_helper.from_array(rounded[STEPS].numpy(), names[2]))
+            nodes += [helper.make_node("Cast", [name], [to], to=TensorProto.FLOAT) for name, to in (names[:2], names[2:])]
+            nodes.append(helper.make_node("Mul", names[1::2], [tensor.name]))
+        else:
             kept.append(numpy_helper.from_array(values.astype(np.float16), stored))
             nodes.append(helper.make_node("Cast", [stored], [tensor.name], to=TensorProto.FLOAT))
-            continue
-        scale = np.abs(values).max(axis=tuple(range(1, values.ndim)), keepdims=True) / 127
-        scale = np.maximum(scale, 1e-12).astype(np.float32)
-        names = [stored, f"{tensor.name}_real", f"{tensor.name}_scale"]
-        kept += [numpy_helper.from_array(np.round(values / scale).astype(np.int8), stored), numpy_helper.from_array(scale, names[2])]
-        nodes += [
-            helper.make_node("Cast", [stored], [names[1]], to=TensorProto.FLOAT),
-            helper.make_node("Mul", names[1:], [tensor.name]),
-        ]
     del made.graph.initializer[:]
     made.graph.initializer.extend(kept)
     body = list(made.graph.node)
@@ -235,7 +239,7 @@ def export_onnx(model: Engine, folder: str | Path, bits: int = 16, force: bool =
     Args:
         model: Model with a speaker part and attention to the reference.
         folder: Folder for the files, made if it is missing.
-        bits: Bits of a weight: 32, 16 (as the shipped checkpoint has them) or 8.
+        bits: Bits of a weight: 32, 16 (or 8 where that is exact, so that nothing is lost of a shipped checkpoint), or 8.
         force: Replace files that are there.
 
     Returns:
