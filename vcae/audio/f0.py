@@ -23,7 +23,12 @@ from vcae.errors import AudioError
 if TYPE_CHECKING:
     from swift_f0 import SwiftF0
 
-F0_MIN_HZ, F0_MAX_HZ, SAMPLE_RATE, HOP_LENGTH = detection.F0_MIN_HZ, detection.F0_MAX_HZ, detection.SAMPLE_RATE, detection.HOP_LENGTH
+F0_MIN_HZ, F0_MAX_HZ, SAMPLE_RATE, HOP_LENGTH = (
+    detection.F0_MIN_HZ,
+    detection.F0_MAX_HZ,
+    detection.SAMPLE_RATE,
+    detection.HOP_LENGTH,
+)
 BLOCK_FRAMES = detection.BLOCK_FRAMES
 # The parent's detectors in a forked child.
 _inherited: list[SwiftF0] = []

@@ -13,7 +13,7 @@ from vcae.cli.help import App
 from vcae.environment import prepare
 from vcae.errors import ConfigError
 
-app = App(help="Models for other runtimes.", no_args_is_help=True)
+app = App(help="Models for other runtimes.")
 
 
 @app.callback()

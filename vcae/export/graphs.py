@@ -7,12 +7,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vcae.audio.config import MelConfig
+from vcae.audio.loudness import PEAK_LIMIT
 from vcae.audio.mel import LogMel
+from vcae.audio.watermark import CELL_S, N_CELLS, Marker
 from vcae.model.autoencoder import Autoencoder
 from vcae.model.denoiser import COMPRESSION, FLOOR, Denoiser
 from vcae.model.reference import Reference
-from vcae.voice.matching import VOICING_WEIGHT
 from vcae.vocoder.export import RealFourier, reflected
+from vcae.voice.matching import VOICING_WEIGHT
 
 
 class MelGraph(nn.Module):
@@ -167,6 +169,34 @@ class CorrectionGraph(nn.Module):
         return mel + strength * means.T.unsqueeze(0)
 
 
+class WatermarkGraph(nn.Module):
+    """Watermark of a whole sound, see `vcae.audio.watermark.Marker`.
+
+    Shape:
+        - wav: (1, T * 256), zeros after the last sample
+        - marked: (1, T * 256)
+
+    Args:
+        sample_rate: Hz; a rate at which a frame has two hops of 256 samples.
+    """
+
+    gains: Tensor
+
+    def __init__(self, sample_rate: int) -> None:
+        super().__init__()
+        marker = Marker(sample_rate)
+        self.hop, self.per_cell = marker.hop, round(CELL_S * sample_rate / marker.hop)
+        self.fourier = RealFourier(torch.hann_window(2 * marker.hop).sqrt(), 2 * marker.hop, marker.hop)
+        self.register_buffer("gains", torch.from_numpy(marker.gains()).float())
+
+    def forward(self, wav: Tensor) -> Tensor:
+        real, imaginary = self.fourier(F.pad(wav, (self.hop, self.hop)))
+        frames = torch.arange(real.shape[-1], device=wav.device)
+        gain = self.gains[frames // self.per_cell % N_CELLS].T
+        marked = self.fourier.inverse(real * gain, imaginary * gain)
+        return marked[:, : wav.shape[-1]].clamp(-PEAK_LIMIT, PEAK_LIMIT)
+
+
 class DenoiserGraph(nn.Module):
     """Denoiser of a whole recording at its own rate.
 
@@ -204,5 +234,5 @@ class DenoiserGraph(nn.Module):
             (x[:, self.first : last].square() + y[:, self.first : last].square()).sum(1) + 1e-9 for x, y in ((c, d), (a, b))
         ]
         gains = (powers[0] / powers[1]).sqrt().clamp(max=1.0)
-        clean = self.fourier.inverse(c, d)
+        clean = self.fourier.inverse(c, d)[:, : wav.shape[-1]]
         return clean, gains[:, : wav.shape[-1] // hop]

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vcae import options
+from vcae.audio import f0_detection, frames, loudness, speech
 from vcae.audio.f0 import F0_MAX_HZ, F0_MIN_HZ
 from vcae.engine.denoise import GUIDE_HZ, LOUDER, QUIETER, shared_cleaner
 from vcae.engine.engine import DECODED_CORRECTIONS, Engine
@@ -25,6 +27,7 @@ from vcae.export.graphs import (
     MelGraph,
     ReferenceGraph,
     SpeakerGraph,
+    WatermarkGraph,
 )
 from vcae.files import check_target, provenance, write_file
 from vcae.light.graphs import FORMAT, SETTINGS
@@ -32,6 +35,8 @@ from vcae.model.weights import restore_weights, round_weights
 from vcae.model_file import STEPS
 from vcae.vocoder.excitation import PitchTrack
 from vcae.vocoder.export import RealVocoder
+from vcae.vocoder.neural import HarmonicNoiseVocoder
+from vcae.voice import matching, pitch, speaking
 
 if TYPE_CHECKING:
     import onnx
@@ -76,8 +81,7 @@ def _graphs(model: Engine) -> list[Graph]:
     f0[:, : n // 4] = 0
     wav, count = torch.randn(1, n * c.hop_length) * 0.1, torch.tensor([n * c.hop_length - 7])
     active, latent = torch.ones(1, 1, n), torch.randn(1, latent_dim, -(-n // stride))
-    pitch = PitchTrack.of(f0, c.sample_rate, c.hop_length)
-    one, frames, steps = torch.ones(1), {2: "T"}, {2: "S"}
+    one, whole, steps = torch.ones(1), {2: "T"}, {2: "S"}
     cleaner = shared_cleaner("cpu").network
     first = round(GUIDE_HZ * cleaner.config.n_fft / cleaner.config.sample_rate)
     voice = {
@@ -93,28 +97,28 @@ def _graphs(model: Engine) -> list[Graph]:
     decoder_inputs = {"latent": latent, "f0": f0, "f0_mean": torch.full((1, 1), 4.8)}
     decoder_inputs |= {"speaker_embedding": torch.randn(1, speaker_dim), **voice, "gate": torch.ones(1, 1, 1)}
     return [
-        Graph("mel", MelGraph(c), {"wav": wav, "n_samples": count}, ("mel",), {"wav": {1: "N"}, "mel": frames}),
+        Graph("mel", MelGraph(c), {"wav": wav, "n_samples": count}, ("mel",), {"wav": {1: "N"}, "mel": whole}),
         Graph(
             "content",
             ContentGraph(autoencoder),
             {"mel": mel, "active": active},
             ("latent",),
-            {"mel": frames, "active": frames, "latent": steps},
+            {"mel": whole, "active": whole, "latent": steps},
         ),
         Graph(
             "speaker",
             SpeakerGraph(autoencoder),
             {"mel": mel, "active": active},
             ("speaker_embedding",),
-            {"mel": frames, "active": frames},
+            {"mel": whole, "active": whole},
         ),
-        Graph("reference", ReferenceGraph(autoencoder), {"mel": mel}, ("values",), {"mel": frames, "values": {1: "S"}}),
+        Graph("reference", ReferenceGraph(autoencoder), {"mel": mel}, ("values",), {"mel": whole, "values": {1: "S"}}),
         Graph(
             "decoder",
             DecoderGraph(autoencoder),
             decoder_inputs,
             ("mel",),
-            {"latent": steps, "f0": {1: "T"}, "keys": {1: "M"}, "values": {1: "M"}, "log_weights": {1: "M"}, "mel": frames},
+            {"latent": steps, "f0": {1: "T"}, "keys": {1: "M"}, "values": {1: "M"}, "log_weights": {1: "M"}, "mel": whole},
         ),
         Graph(
             "correction",
@@ -122,23 +126,12 @@ def _graphs(model: Engine) -> list[Graph]:
             {"mel": mel, "latent": latent, "f0": f0, **errors, "scale": one, "strength": one},
             ("corrected",),
             {
-                **{"mel": frames, "latent": steps, "f0": {1: "T"}, "corrected": frames},
+                **{"mel": whole, "latent": steps, "f0": {1: "T"}, "corrected": whole},
                 **{name: {0: "M"} for name in ("keys", "values", "log_weights")},
             },
         ),
-        Graph(
-            "vocoder",
-            RealVocoder(model.the_vocoder(), DECODED_CORRECTIONS),
-            {
-                **{"mel": mel, "log_f0": pitch.log_f0, "voiced": pitch.voiced, "turns": pitch.turns},
-                **{"noise": torch.randn(1, n * c.hop_length), "n_samples": count},
-            },
-            ("wav",),
-            {
-                **{"mel": frames, "log_f0": {1: "T"}, "voiced": {1: "T"}, "turns": {1: "T"}},
-                **{"noise": {1: "N"}, "wav": {1: "N"}},
-            },
-        ),
+        vocoder_graph(model.the_vocoder(), DECODED_CORRECTIONS),
+        Graph("watermark", WatermarkGraph(c.sample_rate), {"wav": wav}, ("marked",), {"wav": {1: "N"}, "marked": {1: "N"}}),
         Graph(
             "denoiser",
             DenoiserGraph(cleaner, first),
@@ -149,11 +142,21 @@ def _graphs(model: Engine) -> list[Graph]:
     ]
 
 
+def vocoder_graph(vocoder: HarmonicNoiseVocoder, n_corrections: int | None = None) -> Graph:
+    """Return the graph of a vocoder; `n_corrections` is as of `RealVocoder`."""
+    c, n = vocoder.config.mel, EXAMPLE_FRAMES
+    pitch = PitchTrack.of(torch.full((1, n), 120.0), c.sample_rate, c.hop_length)
+    inputs = {"mel": torch.randn(1, c.n_mels, n) - 5, "log_f0": pitch.log_f0, "voiced": pitch.voiced, "turns": pitch.turns}
+    inputs |= {"noise": torch.randn(1, n * c.hop_length), "n_samples": torch.tensor([n * c.hop_length - 7])}
+    moving = {"mel": {2: "T"}, "log_f0": {1: "T"}, "voiced": {1: "T"}, "turns": {1: "T"}, "noise": {1: "N"}, "wav": {1: "N"}}
+    return Graph("vocoder", RealVocoder(vocoder, n_corrections), inputs, ("wav",), moving)
+
+
 def to_onnx(graph: Graph) -> onnx.ModelProto:
     """Convert a module to ONNX; axes named in `moving` have any length."""
     import onnx
 
-    buffer = io.BytesIO()
+    buffer: Any = io.BytesIO()
     with torch.no_grad(), warnings.catch_warnings():
         # The tracer warns of every number that it takes for a constant; tests compare the graphs at other lengths.
         warnings.simplefilter("ignore")
@@ -207,6 +210,23 @@ def store_weights(made: onnx.ModelProto, weights: frozenset[str], bits: int) -> 
     made.graph.node.extend([*nodes, *body])
 
 
+def _constants() -> dict[str, float | list[float]]:
+    """Return the constants of the steps around the graphs, by their names in lower case."""
+    names: dict[Any, str] = {
+        frames: "ACTIVE_RANGE",
+        matching: "N_QUANTILES OUTERMOST MIN_FRAMES FULL_MATCH_S BANDWIDTH BANDWIDTH_FRAMES BANDWIDTH_EXPONENT VOICING_WEIGHT MAX_MEMORY",
+        speaking: "DISTRIBUTION DISTRIBUTION_S",
+        pitch: "SPREAD_BOUNDS",
+        f0_detection: "VOICED_CONFIDENCE BLOCK_FRAMES LEFT_FRAMES RIGHT_FRAMES",
+        loudness: "TARGET_LEVEL PEAK_LIMIT SILENCE_LEVEL FRAME SMOOTH_FRAMES MAX_RAISE_DB MAX_CUT_DB LOW_CUT_HZ LOW_CUT_ORDER LOUD "
+        "MAX_POWER MAX_CREST MAX_OFFSET LIMITER_WINDOW",
+        speech: "MIN_SPEECH_S GOOD_SPEECH_S MIN_RUN_FRAMES MIN_PITCH_STEP NEAR_S AROUND_S PAUSE_S STEADY_DB NOISY_DB NOISY_REFERENCE_DB "
+        "MIN_JUDGED_S",
+        options: "DENOISE_STRENGTH",
+    }
+    return {name.lower(): getattr(module, name) for module, words in names.items() for name in words.split()}
+
+
 def _settings(model: Engine, bits: int) -> dict[str, Any]:
     """Return the plain data that the graphs' users need."""
     config, cleaner = model.autoencoder.config, shared_cleaner("cpu").network.config
@@ -220,6 +240,7 @@ def _settings(model: Engine, bits: int) -> dict[str, Any]:
         "reference_width": config.decoder.reference_width,
         "decoder_reach": model.autoencoder.decoder.reach,
         "vocoder_reach": model.the_vocoder().receptive_frames(DECODED_CORRECTIONS),
+        "constants": _constants(),
         "f0_min_hz": F0_MIN_HZ,
         "f0_max_hz": F0_MAX_HZ,
         "denoiser": {
@@ -273,4 +294,4 @@ def _f0_graph() -> bytes:
 
     made = onnx.load_from_string(files("swift_f0").joinpath("model.onnx").read_bytes())
     made.ir_version = min(made.ir_version, IR_VERSION)
-    return made.SerializeToString()
+    return bytes(made.SerializeToString())

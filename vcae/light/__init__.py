@@ -1,6 +1,6 @@
 """Voice conversion without torch: the graphs of `vcae export onnx`, run by onnxruntime, with NumPy for the rest."""
 
-from vcae.light.convert import convert
+from vcae.light.conversion import convert
 from vcae.light.graphs import Graphs
 from vcae.light.voice import Voice, measure_voice
 

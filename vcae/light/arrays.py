@@ -45,7 +45,7 @@ def continuous_log_f0(f0: np.ndarray, default_hz: float = 150.0) -> np.ndarray:
     at = np.flatnonzero(f0 > 0)
     if not len(at):
         return np.full(len(f0), math.log(default_hz), np.float32)
-    return np.interp(np.arange(len(f0)), at, np.log(f0[at])).astype(np.float32)
+    return np.asarray(np.interp(np.arange(len(f0)), at, np.log(f0[at])), np.float32)
 
 
 def move_f0(f0: np.ndarray, pitch: str | float, median: float, spread: float, lowest: float, highest: float) -> np.ndarray:
@@ -79,13 +79,15 @@ def pulse_turns(log_f0: np.ndarray, sample_rate: int, hop_length: int) -> np.nda
     exact = np.exp(log_f0).astype(np.float64)
     right = np.concatenate([exact[1:], exact[-1:]])
     advance = exact * hop_length + (right - exact) * (hop_length - 1) / 2
-    return ((np.cumsum(advance) - advance) / sample_rate % 1).astype(np.float32)
+    return np.asarray((np.cumsum(advance) - advance) / sample_rate % 1, np.float32)
 
 
 def white_noise(seed: int, start: int, stop: int) -> np.ndarray:
     """Return samples `start` to `stop` of the noise of `vcae.vocoder.excitation.white_noise`: (stop - start,)."""
     first, last = start // NOISE_BLOCK, -(-stop // NOISE_BLOCK)
-    blocks = [np.random.default_rng([seed, i]).standard_normal((1, NOISE_BLOCK), dtype=np.float32)[0] for i in range(first, last)]
+    blocks = [
+        np.random.default_rng([seed, i]).standard_normal((1, NOISE_BLOCK), dtype=np.float32)[0] for i in range(first, last)
+    ]
     return np.concatenate(blocks)[start - first * NOISE_BLOCK : stop - first * NOISE_BLOCK]
 
 
@@ -122,4 +124,4 @@ def map_quantiles(
             x = mel[band, frames]
             moved = np.interp(x, old, new) + np.minimum(x - old[0], 0) + np.maximum(x - old[-1], 0)
             matched[band, frames] = x + strength * (moved - x)
-    return matched
+    return np.asarray(matched)

@@ -96,7 +96,7 @@ def encode_content(graphs: Graphs, mel: np.ndarray, active: np.ndarray | None = 
 def error_keys(latent: np.ndarray, f0: np.ndarray, stride: int) -> np.ndarray:
     """Return the keys (T, latent_dim + 1) of frames for a latent (1, latent_dim, S) and F0 (T,)."""
     code = np.repeat(latent[0], stride, axis=1)[:, : len(f0)]
-    return np.concatenate([code, VOICING_WEIGHT * (f0 > 0).astype(np.float32)[None]]).T.astype(np.float32)
+    return np.asarray(np.concatenate([code, VOICING_WEIGHT * (f0 > 0)[None]]).T, np.float32)
 
 
 def _describe(graphs: Graphs, parts: list[Analysis], bands: BandProfile | None, warnings: tuple[str, ...]) -> Voice:
@@ -136,7 +136,12 @@ def _reference(graphs: Graphs, parts: list[Analysis]) -> tuple[np.ndarray, np.nd
 
 
 def decode(
-    graphs: Graphs, latent: np.ndarray, f0: np.ndarray, embedding: np.ndarray, f0_mean: float | None = None, voice: Voice | None = None
+    graphs: Graphs,
+    latent: np.ndarray,
+    f0: np.ndarray,
+    embedding: np.ndarray,
+    f0_mean: float | None = None,
+    voice: Voice | None = None,
 ) -> np.ndarray:
     """Decode content and F0 to a log-mel (n_mels, T), with attention to a voice's reference if one is given.
 
@@ -154,7 +159,7 @@ def decode(
     mean = log_f0_mean(f0) if f0_mean is None else f0_mean
     n = keys.shape[1]
     weight = np.full((1, n), -math.log(n), np.float32)
-    return graphs.run(
+    made = graphs.run(
         "decoder",
         latent=latent,
         f0=f0[None],
@@ -164,4 +169,5 @@ def decode(
         values=values,
         log_weights=weight,
         gate=np.full((1, 1, 1), 0.0 if voice is None else 1.0, np.float32),
-    )[0][0]
+    )
+    return np.asarray(made[0][0])

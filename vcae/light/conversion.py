@@ -58,7 +58,9 @@ def convert(graphs: Graphs, source: Sound, voice: Voice, options: ConvertOptions
     options = options or ConvertOptions()
     changed = [name for name in MISSING if getattr(options, name) != getattr(ConvertOptions(), name)]
     if changed or options.channels == "separate":
-        raise ConfigError(f"{', '.join(changed) or 'channels=separate'} needs torch; leave it out, or convert with vcae convert")
+        raise ConfigError(
+            f"{', '.join(changed) or 'channels=separate'} needs torch; leave it out, or convert with vcae convert"
+        )
     seen, cleaned = _analyse(graphs, source, options.denoise)
     settings = graphs.settings
     f0 = move_f0(
