@@ -6,7 +6,7 @@ SOURCE ?= demo/clips/source.flac
 SPEAKER ?= demo/clips/reference.flac
 OUT ?= out/converted.wav
 
-.PHONY: convert demo judges test check lint format types clean help
+.PHONY: convert demo judges test check lint format types web web-test clean help
 
 help:
 	@echo "make convert  convert $(SOURCE) to the voice of $(SPEAKER)"
@@ -15,6 +15,8 @@ help:
 	@echo "make test     run every test"
 	@echo "make check    lint, types and tests: what CI runs"
 	@echo "make format   format the code"
+	@echo "make web      build the page that converts in a browser tab, into web/build/site; needs npm"
+	@echo "make web-test build it and test it in Chromium"
 	@echo "make clean    remove the environment and what was built"
 
 $(VENV)/.installed: pyproject.toml
@@ -63,5 +65,14 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Built by npm, which a machine without it does not need for anything else.
+web: $(VENV)/.installed-dev
+	@command -v npm >/dev/null || { echo "the page needs npm (Node.js 20 or newer)" >&2; exit 1; }
+	$(BIN)/vcae export onnx web/build/graphs --bits 8 --force
+	cd web && npm ci --no-audit --no-fund && npm run build
+
+web-test: web
+	$(BIN)/python -m pytest -rP tests/test_web.py
+
 clean:
-	rm -rf $(VENV) out build dist *.egg-info
+	rm -rf $(VENV) out build dist *.egg-info web/build web/node_modules

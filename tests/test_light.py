@@ -95,17 +95,17 @@ def test_sections_change_nothing(graphs, voices, monkeypatch):
     assert _difference(convert(graphs, source, voices[0]).wav, whole.wav) < SAME
 
 
-def test_two_channels_at_another_rate_with_denoising(model, graphs, voices):
+@pytest.mark.parametrize(("denoise", "loudness"), [(True, "flat"), (False, "source")])
+def test_two_channels_at_another_rate(model, graphs, voices, denoise, loudness):
     """Every step around the models too: mixing, denoising, resampling, the band above, the watermark, placement."""
     noisy = read_sound(CLIPS / "noisy.flac")
     wide = resample(noisy.wav, noisy.sample_rate, 32000)[: 3 * 32000]
     source = Sound(np.stack([wide, 0.5 * wide], axis=1), 32000, "noisy")
-    options = ConvertOptions(denoise=True, pitch=-3, loudness="flat", seed=7)
+    options = ConvertOptions(denoise=denoise, pitch=-3, loudness=loudness, seed=7)
     made, expected = convert(graphs, source, voices[0], options), torch_convert(model, source, voices[1], options)
     assert made.sample_rate == expected.sample_rate == 32000
-    # The denoiser's state amplifies rounding.
-    assert _difference(made.wav, expected.wav.numpy()) < 10 * SAME
-    assert np.corrcoef(made.wav[:, 0], expected.wav[:, 0].numpy())[0, 1] > 0.9999
+    # A louder sound than at 16 kHz, and the denoiser's state amplifies rounding.
+    assert _difference(made.wav, expected.wav.numpy()) < 2 * SAME
 
 
 def test_torch_is_not_imported_and_memory_is_small(folder, tmp_path):
@@ -115,14 +115,13 @@ def test_torch_is_not_imported_and_memory_is_small(folder, tmp_path):
         "import sys; sys.modules['torch'] = sys.modules['scipy'] = sys.modules['librosa'] = None\n"
         "from vcae.cli.light import main\n"
         f"main({[*clips, '--models', str(folder), '--output', str(out)]!r})\n"
-        "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+        # The largest memory so far in kB; getrusage would count that of the process that started this one.
+        "print(next((line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')), 0))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert read_sound(out).duration_s == pytest.approx(6.69, abs=0.01)
-    # Linux counts in kB, macOS in bytes.
-    if sys.platform == "linux":
-        assert int(done.stdout.split()[-1]) < 300
+    assert int(done.stdout.split()[-1]) < 300_000
 
 
 def test_errors_of_the_command(folder, tmp_path, capsys):
@@ -186,7 +185,7 @@ def test_arrays_are_those_of_torch():
     mel = random.standard_normal((80, 300)).astype(np.float32)
     other = random.standard_normal((80, 200)).astype(np.float32) - 1
     have, wanted = matching.frame_quantiles(torch.from_numpy(mel)), matching.frame_quantiles(torch.from_numpy(other))
-    assert _difference(arrays.band_quantiles(mel), have.numpy()) < 1e-6
+    assert _difference(arrays.band_quantiles(mel), have.numpy()) < 1e-5
     expected = matching.map_quantiles(torch.from_numpy(mel)[None], there[None], (have, None), (wanted, None), 0.5)
     made = arrays.map_quantiles(mel, f0, [have.numpy(), None], [wanted.numpy(), None], 0.5)
     assert _difference(made, expected[0].numpy()) < 1e-4

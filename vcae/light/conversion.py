@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from vcae.audio.high_band import BandProfile, measure_bands
-from vcae.audio.io import MAX_CHANNELS, Sound, resample_blocks
+from vcae.audio.high_band import BandMeter, BandProfile, has_high_band
+from vcae.audio.io import MAX_CHANNELS, Sound, resample, resample_blocks
 from vcae.audio.loudness import LevelMeter, follow_envelope_sections, set_level_sections
 from vcae.audio.output_rate import OutputRate, change_rate
 from vcae.audio.placement import place
@@ -61,7 +61,7 @@ def convert(graphs: Graphs, source: Sound, voice: Voice, options: ConvertOptions
         raise ConfigError(
             f"{', '.join(changed) or 'channels=separate'} needs torch; leave it out, or convert with vcae convert"
         )
-    seen, cleaned = _analyse(graphs, source, options.denoise)
+    seen, was_noisy = _analyse(graphs, source, options.denoise)
     settings = graphs.settings
     f0 = move_f0(
         *(seen.f0, parse_pitch(options.pitch), voice.log_f0_median, voice.log_f0_spread),
@@ -69,7 +69,7 @@ def convert(graphs: Graphs, source: Sound, voice: Voice, options: ConvertOptions
     )
     mel = convert_mel(graphs, seen, f0, voice)
     wav = vocode(graphs, mel, f0, seen.n_samples, options.seed)
-    return Sound(_finish(graphs, source, cleaned, seen, wav, voice, options), *_rate_and_note(graphs, source, options))
+    return Sound(_finish(graphs, source, was_noisy, seen, wav, voice, options), *_rate_and_note(graphs, source, options))
 
 
 def _rate_and_note(graphs: Graphs, source: Sound, options: ConvertOptions) -> tuple[int, str, str]:
@@ -77,14 +77,15 @@ def _rate_and_note(graphs: Graphs, source: Sound, options: ConvertOptions) -> tu
     return rate, source.name, f"converted by {graphs.settings['origin']}"
 
 
-def _analyse(graphs: Graphs, source: Sound, denoise: bool | str) -> tuple[Analysis, Sound | None]:
-    """Return the analysis, and the denoised recording if it was denoised first."""
+def _analyse(graphs: Graphs, source: Sound, denoise: bool | str) -> tuple[Analysis, bool]:
+    """Return the analysis, and whether the recording was denoised first."""
     if denoise is not True:
         seen = analyse(graphs, source, MIN_SOURCE_S)
         if not denoise or not noisy(graphs, seen, NOISY_DB):
-            return seen, None
-    cleaned = denoised(graphs, source)
-    return analyse(graphs, cleaned, MIN_SOURCE_S), cleaned
+            return seen, False
+    # At the models' rate, so that the denoiser's result is used as it is.
+    mono = resample(np.concatenate(list(source.blocks())), source.sample_rate, graphs.sample_rate)
+    return analyse(graphs, denoised(graphs, Sound(mono, graphs.sample_rate, source.name)), MIN_SOURCE_S), True
 
 
 def convert_mel(graphs: Graphs, seen: Analysis, f0: np.ndarray, voice: Voice) -> np.ndarray:
@@ -143,7 +144,7 @@ def vocode(graphs: Graphs, mel: np.ndarray, f0: np.ndarray, n_samples: int, seed
 
 
 def _finish(
-    graphs: Graphs, source: Sound, cleaned: Sound | None, seen: Analysis, wav: np.ndarray, voice: Voice, options: ConvertOptions
+    graphs: Graphs, source: Sound, was_noisy: bool, seen: Analysis, wav: np.ndarray, voice: Voice, options: ConvertOptions
 ) -> np.ndarray:
     """Give the sound the source's loudness, rate, watermark and channels."""
     rate = max(source.sample_rate, graphs.sample_rate) if options.rate is None else options.rate
@@ -160,9 +161,15 @@ def _finish(
     )
     if rate != graphs.sample_rate:
         mono = np.concatenate(list(source.blocks()))
-        levels: BandProfile | None = None if cleaned is not None else measure_bands(mono, source.sample_rate)
+        levels: BandProfile | None = None
+        if was_noisy:
+            mono = denoised(graphs, source).wav
+        elif has_high_band(source.sample_rate):
+            meter_of_bands = BandMeter(source.sample_rate)
+            meter_of_bands.add(mono)
+            levels = meter_of_bands.profile()
         change = OutputRate(graphs.sample_rate, source.sample_rate, rate, levels, voice.bands, options.seed)
-        blocks = change_rate(change, blocks, iter([mono if cleaned is None else cleaned.wav]))
+        blocks = change_rate(change, blocks, iter([mono]))
     if options.watermark:
         blocks = mark_blocks(blocks, rate)
     if source.channels > 1 and source.channels <= MAX_CHANNELS and options.channels == "keep":
