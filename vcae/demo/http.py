@@ -189,12 +189,19 @@ def build_api(studio: Studio, meters: Meters) -> FastAPI:
         formant: Annotated[float, Form(description="Shift of the formants in semitones, -12 to 12.")] = 0.0,
         expression: Annotated[float, Form(description="Factor on the liveliness of the melody, 0 to 2.")] = 1.0,
         rate: Annotated[int | None, Form(description="Sample rate of the answer in Hz; without it, the source's.")] = None,
+        channels: Annotated[
+            Literal["keep", "mono", "separate"],
+            Form(description="keep: the voice is placed as the source's was; mono; separate: each channel by itself."),
+        ] = "keep",
+        loudness: Annotated[
+            Literal["source", "flat"], Form(description="source: follow its loudness; flat: only its level.")
+        ] = "source",
         format: Annotated[Format, Form(description="Format of the answer.")] = "wav",
     ) -> Response:
         """Convert a recording to another voice."""
         clean: bool | str = AUTO if denoise == "auto" else denoise == "yes"
         options = ConvertOptions(
-            pitch, strength, seed=seed, denoise=clean, speed=speed, formant=formant, expression=expression, rate=rate
+            pitch, strength, loudness, seed, clean, speed, formant, expression, rate=rate, channels=channels
         )
         return service.convert(source, reference or [], voice.strip(), options, format)
 
