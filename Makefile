@@ -6,7 +6,7 @@ SOURCE ?= demo/clips/source.flac
 SPEAKER ?= demo/clips/reference.flac
 OUT ?= out/converted.wav
 
-.PHONY: convert demo judges test check lint format types docs notebooks wheel clean help
+.PHONY: convert demo judges test check lint format types docs notebooks wheel web web-test clean help
 
 help:
 	@echo "make convert  convert $(SOURCE) to the voice of $(SPEAKER)"
@@ -18,6 +18,8 @@ help:
 	@echo "make docs     build the documentation, with sounds, in out/site"
 	@echo "make notebooks  run the notebooks and keep their outputs"
 	@echo "make wheel    build wheel and sdist twice, in dist, and compare their hashes"
+	@echo "make web      build the page that converts in a browser tab, into web/build/site; needs npm"
+	@echo "make web-test build it and test it in Chromium"
 	@echo "make clean    remove the environment and what was built"
 
 $(VENV)/.installed: pyproject.toml
@@ -88,5 +90,14 @@ wheel: $(VENV)/.installed-dev
 	cd dist/again && sha256sum * > SHA256SUMS && cd .. && sha256sum -c again/SHA256SUMS
 	mv dist/again/SHA256SUMS dist && rm -r dist/again
 
+# Built by npm, which a machine without it does not need for anything else.
+web: $(VENV)/.installed-dev
+	@command -v npm >/dev/null || { echo "the page needs npm (Node.js 20 or newer)" >&2; exit 1; }
+	$(BIN)/vcae export onnx web/build/graphs --bits 8 --force
+	cd web && npm ci --no-audit --no-fund && npm run build
+
+web-test: web
+	$(BIN)/python -m pytest -rP tests/test_web.py
+
 clean:
-	rm -rf $(VENV) out build dist *.egg-info
+	rm -rf $(VENV) out build dist *.egg-info web/build web/node_modules
