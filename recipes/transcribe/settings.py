@@ -9,6 +9,18 @@ from vcae.text.ctc import LANGUAGE_WEIGHT, WORD_SCORE
 
 
 @dataclass(frozen=True)
+class LabelRecipe:
+    """Settings of `recipes/transcribe/label.py`."""
+
+    manifest: str = "manifest.csv"
+    # The recordings of this corpus's training split that have no transcript are read.
+    corpus: str = "librispeech"
+    # Every n-th of these readers is kept for the test.
+    test_every: int = 16
+    output: str = "cache/labelled.csv"
+
+
+@dataclass(frozen=True)
 class LexiconRecipe:
     """Settings of `recipes/transcribe/lexicon.py`."""
 
