@@ -72,6 +72,8 @@ def main() -> None:
     held = set(sorted({row["speaker"] for row in wanted})[:: recipe.test_every])
     for reader, split in ((Moonshine(), "train"), (Whisper(), "held")):
         part = [row for row in wanted if (row["speaker"] in held) == (split == "held")]
+        if split == "train" and recipe.n_train:
+            part = part[: recipe.n_train]
         texts = label(part, folder, output.with_suffix(f".{reader.name}.jsonl"), reader)
         for row in part:
             text = texts[row["path"]]
@@ -81,7 +83,7 @@ def main() -> None:
         table = csv.DictWriter(opened, list(rows[0]))
         table.writeheader()
         table.writerows({**row, "path": str(folder / row["path"])} for row in kept)
-    print(f"{output}: {len(kept)} recordings with a transcript, {len(wanted)} of them read here, {len(held)} of these for the test")
+    print(f"{output}: {len(kept)} recordings with a transcript, some read here, {len(held)} of these for the test")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ class LabelRecipe:
     corpus: str = "librispeech"
     # Every n-th of these readers is kept for the test.
     test_every: int = 16
+    # Most recordings to read for training; all when 0.
+    n_train: int = 0
     output: str = "cache/labelled.csv"
 
 

@@ -24,6 +24,7 @@ from vcae.cli import (
     generate,
     info,
     plot,
+    say,
     shelf,
     speak,
     stream,
@@ -51,6 +52,7 @@ app.command("reconstruct", rich_help_panel=RESEARCH)(copy.reconstruct)
 app.command("vocode", rich_help_panel=RESEARCH)(copy.vocode)
 app.command("units", rich_help_panel=MAIN)(units.units)
 app.command("speak", rich_help_panel=MAIN)(speak.speak)
+app.command("say", rich_help_panel=MAIN)(say.say)
 app.command("transcribe", rich_help_panel=MAIN)(transcribe.transcribe)
 app.command("compress", rich_help_panel=MAIN)(codec.compress)
 app.command("decompress", rich_help_panel=MAIN)(codec.decompress)
