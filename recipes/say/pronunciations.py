@@ -53,7 +53,10 @@ def train(recipe: PronunciationRecipe, said: dict[str, tuple[str, ...]]) -> Pron
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         if n % 100 == 0:
-            print(json.dumps({"batch": n, "of": n_batches, "loss": float(loss.detach()), "cpu_s": time.process_time()}), flush=True)
+            print(
+                json.dumps({"batch": n, "of": n_batches, "loss": float(loss.detach()), "cpu_s": time.process_time()}),
+                flush=True,
+            )
     return network.eval()
 
 

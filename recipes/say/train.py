@@ -18,7 +18,10 @@ def main() -> None:
     recipe = load_config(AcousticRecipe, sys.argv[1], sys.argv[2:])
     found = read_spoken(recipe.spoken)
     held = found[:: recipe.hold_out_every]
-    training, started = AcousticTraining(recipe, [s for n, s in enumerate(found) if n % recipe.hold_out_every]), time.process_time()
+    training, started = (
+        AcousticTraining(recipe, [s for n, s in enumerate(found) if n % recipe.hold_out_every]),
+        time.process_time(),
+    )
     print(f"{len(training.found)} recordings are trained on, {len(held)} held out", flush=True)
     batch = make_batch(held, training.sizes.speakers)
     while training.epoch < recipe.n_epochs:

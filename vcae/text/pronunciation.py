@@ -12,8 +12,8 @@ import torch
 
 from vcae.checkpoint import load_module, read_tensors, write_tensors
 from vcae.errors import CheckpointError
-from vcae.model.pronouncer import STEPS, STRESSED_PHONES, VOWELS, WORD_LETTERS, Pronouncer, pronouncer_of
 from vcae.model.pronouncer import PART as PRONOUNCER
+from vcae.model.pronouncer import STEPS, STRESSED_PHONES, VOWELS, WORD_LETTERS, Pronouncer, pronouncer_of
 from vcae.model_file import find, read_metadata
 from vcae.text.ctc import collapse
 

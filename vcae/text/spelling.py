@@ -13,9 +13,18 @@ ONES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", 
 ONES += ["fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
 TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 LARGE = [(10**12, "trillion"), (10**9, "billion"), (10**6, "million"), (1000, "thousand"), (100, "hundred")]
-ORDINALS = {"one": "first", "two": "second", "three": "third", "five": "fifth", "eight": "eighth", "nine": "ninth", "twelve": "twelfth"}
+ORDINALS = {
+    "one": "first",
+    "two": "second",
+    "three": "third",
+    "five": "fifth",
+    "eight": "eighth",
+    "nine": "ninth",
+    "twelve": "twelfth",
+}
 SIGNS = {
-    "&": " and ", "%": " percent ", "+": " plus ", "=": " equals ", "@": " at ", "°": " degrees ", "#": " number ", "×": " times ", "€": " euros ", "£": " pounds ", "$": " dollars ",
+    "&": "and", "%": "percent", "+": "plus", "=": "equals", "@": "at", "#": "number",
+    "\u00b0": "degrees", "\u00d7": "times", "\u20ac": "euros", "\u00a3": "pounds", "$": "dollars",
 }  # fmt: skip
 COINS = {"$": "dollar", "€": "euro", "£": "pound"}
 ABBREVIATIONS = {
@@ -23,8 +32,17 @@ ABBREVIATIONS = {
     "etc": "etcetera", "approx": "approximately", "jr": "junior", "sr": "senior",
 }  # fmt: skip
 # Letters that Unicode does not take apart into a Latin letter and a mark.
-LATIN = {"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"}
-QUOTES = {"\u2018": "'", "\u2019": "'", "\u02bc": "'", "\u00b4": "'", "`": "'", "\u2026": ". ", "\u2013": " - ", "\u2014": " - "}
+LATIN = {"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th"}
+QUOTES = {
+    "\u2018": "'",
+    "\u2019": "'",
+    "\u02bc": "'",
+    "\u00b4": "'",
+    "`": "'",
+    "\u2026": ". ",
+    "\u2013": " - ",
+    "\u2014": " - ",
+}
 # Numbers with more digits are read digit by digit.
 MOST_DIGITS = 15
 # A sentence with more words is divided, at a comma if there is one.
@@ -151,7 +169,9 @@ def sentences(text: str) -> Iterator[Sentence]:
         DataError: If the text has no word that can be read as English.
     """
     made, lost = plain_text(text)
-    made = re.sub(r"\b(" + "|".join(ABBREVIATIONS) + r")\.(?=\s+\S)", lambda found: ABBREVIATIONS[found[1].lower()], made, flags=re.I)
+    made = re.sub(
+        r"\b(" + "|".join(ABBREVIATIONS) + r")\.(?=\s+\S)", lambda found: ABBREVIATIONS[found[1].lower()], made, flags=re.I
+    )
     # The full stops of initials and of abbreviations such as p.m. end no sentence.
     made = re.sub(r"\b([A-Za-z])\.(?=[A-Za-z]\b)", r"\1 ", made)
     made = re.sub(r"\b([A-Z])\.(?=\s+[A-Z])|\b([a-z])\.(?=\s+[a-z])", lambda found: (found[1] or found[2]) + " ", made)
@@ -159,7 +179,7 @@ def sentences(text: str) -> Iterator[Sentence]:
     for pattern, spoken in NUMBERS:
         made = pattern.sub(spoken, made)
     for sign, spoken in SIGNS.items():
-        made = made.replace(sign, spoken)
+        made = made.replace(sign, f" {spoken} ")
     found = False
     for part in re.split(r"[.!?]+(?=\s|[\"')\]]|$)|\n\s*\n|[;:](?=\s)", made):
         tokens: list[str] = []

@@ -111,7 +111,9 @@ def read_spoken(folder: str | Path) -> list[Spoken]:
             raise CheckpointError(f"{path} holds no aligned speech; write it with recipes/say/prepare.py")
         sizes = tensors["sizes"].T.tolist()
         of_symbols = (tensors[name].split(sizes[0]) for name in ("symbol", "stress", "place", "durations"))
-        parts = zip(json.loads(facts), *of_symbols, tensors["f0"].split(sizes[1]), tensors["latent"].split(sizes[2]), strict=True)
+        parts = zip(
+            json.loads(facts), *of_symbols, tensors["f0"].split(sizes[1]), tensors["latent"].split(sizes[2]), strict=True
+        )
         found += [Spoken(speaker, text, *rest) for (speaker, text), *rest in parts]
     if not found:
         raise CheckpointError(f"{folder} holds no aligned speech; write it with recipes/say/prepare.py")
@@ -239,7 +241,9 @@ class AcousticTraining:
         for n, group in enumerate(groups):
             done = (self.epoch + n / len(groups)) / recipe.n_epochs
             for options in self.optimizer.param_groups:
-                options["lr"] = recipe.learning_rate * min(1.0, done / recipe.warmup) * (0.505 + 0.495 * math.cos(math.pi * done))
+                options["lr"] = (
+                    recipe.learning_rate * min(1.0, done / recipe.warmup) * (0.505 + 0.495 * math.cos(math.pi * done))
+                )
             batch = make_batch(group, self.sizes.speakers)
             with torch.autocast("cpu", torch.bfloat16):
                 found = losses_of(self.network, batch)
