@@ -48,6 +48,8 @@ LEAD_S, TAIL_S = 0.05, 0.1
 SENTENCE_PAUSE_S, PART_PAUSE_S = 0.35, 0.1
 # Deviation of the Gaussian that smooths the predicted F0, in frames.
 CONTOUR_FRAMES = 1.5
+# Largest factor that restores the deviation of a latent's channel, and the silent steps at each end that its deviation leaves out.
+MAX_RESTORED, EDGE_STEPS = 2.5, 3
 STRESSES = {"0": 1, "1": 2, "2": 3}
 
 
@@ -129,6 +131,15 @@ def relative_f0(voicing: Tensor, relative: Tensor, voice: Voice, options: SayOpt
     return scale_f0(f0[None], options.expression)
 
 
+def restore_deviation(latent: Tensor) -> Tensor:
+    """Scale each channel of a predicted latent (1, D, T) to the deviation 1 that those of recordings have; a mean prediction has less.
+
+    Source: Toda and Tokuda, A speech parameter generation algorithm considering global variance for HMM-based speech synthesis (2007).
+    """
+    deviation = latent[..., EDGE_STEPS : -EDGE_STEPS or None].std(dim=-1, keepdim=True)
+    return latent * (1 / deviation).clamp(1.0, MAX_RESTORED)
+
+
 @torch.inference_mode()
 def say_sentence(
     engine: Engine, sentence: Sentence, voice: Voice, options: SayOptions, network: AcousticModel, pronunciation: Pronunciation
@@ -155,6 +166,7 @@ def say_sentence(
     n_steps = max(math.ceil(seconds / step_s) + 1, MIN_STEPS)
     durations[0, -1] += n_steps * step_s - seconds
     latent, voicing, relative = network(encoded, durations, speaker, n_steps)
+    latent = restore_deviation(latent)
     f0 = relative_f0(voicing[0], relative[0], voice, options)
     mel = speak(engine, latent, f0, voice)
     if options.formant:

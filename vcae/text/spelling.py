@@ -47,7 +47,7 @@ QUOTES = {
 MOST_DIGITS = 15
 # A sentence with more words is divided, at a comma if there is one.
 MOST_WORDS = 30
-# A token with more letters is no word that anyone reads aloud.
+# Letters of a longer token are left out.
 MOST_LETTERS = 40
 END, COMMA = ".", ","
 
@@ -178,8 +178,8 @@ def sentences(text: str) -> Iterator[Sentence]:
     made = re.sub(r"\bNo\.(?=\s*\d)", "number ", made, flags=re.I)
     for pattern, spoken in NUMBERS:
         made = pattern.sub(spoken, made)
-    for sign, spoken in SIGNS.items():
-        made = made.replace(sign, f" {spoken} ")
+    for sign, name in SIGNS.items():
+        made = made.replace(sign, f" {name} ")
     found = False
     for part in re.split(r"[.!?]+(?=\s|[\"')\]]|$)|\n\s*\n|[;:](?=\s)", made):
         tokens: list[str] = []

@@ -110,9 +110,13 @@ def read_spoken(folder: str | Path) -> list[Spoken]:
         if facts is None:
             raise CheckpointError(f"{path} holds no aligned speech; write it with recipes/say/prepare.py")
         sizes = tensors["sizes"].T.tolist()
-        of_symbols = (tensors[name].split(sizes[0]) for name in ("symbol", "stress", "place", "durations"))
+        of_symbols = (torch.split(tensors[name], sizes[0]) for name in ("symbol", "stress", "place", "durations"))
         parts = zip(
-            json.loads(facts), *of_symbols, tensors["f0"].split(sizes[1]), tensors["latent"].split(sizes[2]), strict=True
+            json.loads(facts),
+            *of_symbols,
+            torch.split(tensors["f0"], sizes[1]),
+            torch.split(tensors["latent"], sizes[2]),
+            strict=True,
         )
         found += [Spoken(speaker, text, *rest) for (speaker, text), *rest in parts]
     if not found:
@@ -160,9 +164,10 @@ def make_batch(found: Sequence[Spoken], speakers: Sequence[str]) -> Batch:
         if bool(heard.any()):
             log_f0 = spoken.f0[heard].log()
             relative[n, : len(heard)][heard] = (log_f0 - log_f0.mean()).clamp(-MAX_RELATIVE, MAX_RELATIVE)
-    masks = ((torch.arange(int(n.max())) < n[:, None]).float()[:, None] for n in (n_symbols, n_steps))
+    symbol_mask, step_mask = ((torch.arange(int(n.max())) < n[:, None]).float()[:, None] for n in (n_symbols, n_steps))
     speaker = torch.tensor([speakers.index(s.speaker) for s in found])
-    return Batch(symbols, speaker, *masks, padded([s.durations for s in found]), latent, voiced, relative)
+    durations = padded([s.durations for s in found])
+    return Batch(symbols, speaker, symbol_mask, step_mask, durations, latent, voiced, relative)
 
 
 def batches(found: Sequence[Spoken], n_steps: int, rng: np.random.Generator) -> Iterator[list[Spoken]]:
