@@ -74,7 +74,9 @@ def main() -> None:
     print(json.dumps(facts))
     folder = Path(recipe.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    save_module(folder / "pronouncer.safetensors", PART, network, to_dict(recipe.model), ABOUT | facts, half=True)
+    save_module(
+        folder / "pronouncer.safetensors", PART, network, to_dict(recipe.model), ABOUT | facts, half=True, eight_bit=True
+    )
     metadata = {"format": 1, DICTIONARY: {"words": len(said)}, "info": {"name": "pronunciations", **ABOUT}}
     save_dictionary(folder / "pronunciations.safetensors", said, json.dumps(metadata))
     for name in ("pronouncer", "pronunciations"):

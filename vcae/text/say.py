@@ -50,6 +50,8 @@ SENTENCE_PAUSE_S, PART_PAUSE_S = 0.35, 0.1
 CONTOUR_FRAMES = 1.5
 # Largest factor that restores the deviation of a latent's channel, and the silent steps at each end that its deviation leaves out.
 MAX_RESTORED, EDGE_STEPS = 2.5, 3
+# As in `vcae.voice.speaking`, but stronger: predicted content has words to spare.
+DISTRIBUTION, DISTRIBUTION_S = 0.5, 3.0
 STRESSES = {"0": 1, "1": 2, "2": 3}
 
 
@@ -168,7 +170,7 @@ def say_sentence(
     latent, voicing, relative = network(encoded, durations, speaker, n_steps)
     latent = restore_deviation(latent)
     f0 = relative_f0(voicing[0], relative[0], voice, options)
-    mel = speak(engine, latent, f0, voice)
+    mel = speak(engine, latent, f0, voice, DISTRIBUTION, DISTRIBUTION_S)
     if options.formant:
         mel = FormantShift(engine.mel_config, options.formant)(mel, f0)
     made = (n_steps * 2 - 1) * engine.mel_config.hop_length
