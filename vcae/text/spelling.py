@@ -34,6 +34,8 @@ ABBREVIATIONS = {
 # Letters that Unicode does not take apart into a Latin letter and a mark.
 LATIN = {"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th"}
 QUOTES = {
+    "\u201c": '"',
+    "\u201d": '"',
     "\u2018": "'",
     "\u2019": "'",
     "\u02bc": "'",

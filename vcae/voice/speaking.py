@@ -60,7 +60,8 @@ def speak_sections(
         f0: (1, T) in Hz, 0 where unvoiced.
         voice: Target voice.
         runner: Runner of computations over the sections.
-        distribution, full_s: As in `speak`.
+        distribution: As in `speak`.
+        full_s: Likewise.
 
     Returns:
         The mel, of T frames.
