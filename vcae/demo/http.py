@@ -112,8 +112,6 @@ class Service:
 
     def _answer(self, work: Callable[[Path], Path], form: str) -> Response:
         """Return the file that work makes, in a format; uploads and the file are removed afterwards."""
-        folder = self._studio.new_file("uploads")
-        folder.mkdir()
         made: Path | None = None
 
         def encoded() -> Path:
@@ -125,14 +123,12 @@ class Service:
             return wanted
 
         try:
-            with self._seats.take():
+            with self._seats.take(), self._studio.room() as folder:
                 path = self._studio.do(encoded)
         except BaseException:
             if made is not None:
                 self._studio.forget(made)
             raise
-        finally:
-            self._studio.forget(folder)
         forget = BackgroundTask(self._studio.forget, path)
         return FileResponse(path, media_type=TYPES[path.suffix], filename=path.name, background=forget)
 
@@ -189,12 +185,19 @@ def build_api(studio: Studio, meters: Meters) -> FastAPI:
         formant: Annotated[float, Form(description="Shift of the formants in semitones, -12 to 12.")] = 0.0,
         expression: Annotated[float, Form(description="Factor on the liveliness of the melody, 0 to 2.")] = 1.0,
         rate: Annotated[int | None, Form(description="Sample rate of the answer in Hz; without it, the source's.")] = None,
+        channels: Annotated[
+            Literal["keep", "mono", "separate"],
+            Form(description="keep: the voice is placed as the source's was; mono; separate: each channel by itself."),
+        ] = "keep",
+        loudness: Annotated[
+            Literal["source", "flat"], Form(description="source: follow its loudness; flat: only its level.")
+        ] = "source",
         format: Annotated[Format, Form(description="Format of the answer.")] = "wav",
     ) -> Response:
         """Convert a recording to another voice."""
         clean: bool | str = AUTO if denoise == "auto" else denoise == "yes"
         options = ConvertOptions(
-            pitch, strength, seed=seed, denoise=clean, speed=speed, formant=formant, expression=expression, rate=rate
+            pitch, strength, loudness, seed, clean, speed, formant, expression, rate=rate, channels=channels
         )
         return service.convert(source, reference or [], voice.strip(), options, format)
 

@@ -142,7 +142,8 @@ def convert_files(
         CheckpointError: For unusable saved voices.
     """
     report(0.02, "reading")
-    sound = read_upload(source, "the recording to convert", studio.limits.seconds)
+    # Channels are kept; the options say what becomes of them.
+    sound = read_upload(source, "the recording to convert", studio.limits.seconds, mixed=False)
     model = studio.model()
     check()
     report(0.1, "listening to the voice")
