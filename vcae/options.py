@@ -191,6 +191,35 @@ class SpeakOptions:
 
 
 @dataclass(frozen=True)
+class SayOptions:
+    """Options for saying a text.
+
+    Attributes:
+        pitch: `auto` uses the voice's own range, a number shifts it by semitones.
+        speed: Factor on the speed, 0.5 to 2.
+        formant, expression, seed, watermark: As in `SpeakOptions`.
+        reader: Number of the reader whose manner is taken, among those that the acoustic model learned from.
+
+    Raises:
+        ConfigError: For a value that is not allowed.
+    """
+
+    pitch: str | float = "auto"
+    speed: float = 1.0
+    formant: float = 0.0
+    expression: float = 1.0
+    seed: int = 0
+    watermark: bool = True
+    reader: int = 0
+
+    def __post_init__(self) -> None:
+        if self.pitch == "keep":
+            raise ConfigError("pitch is 'keep', and a text has none to keep; allowed are auto, or semitones from -36 to 36")
+        parse_pitch(self.pitch)
+        check_manner(self.speed, self.formant, self.expression)
+
+
+@dataclass(frozen=True)
 class BabbleOptions:
     """Options of babble.
 
