@@ -22,9 +22,9 @@ from vcae.demo.pictures import note_html, views_html
 from vcae.demo.studio import Studio, session_of, shows_errors
 from vcae.demo.voices import Shelf
 from vcae.demo.waiting import timed
-from vcae.demo.work import convert_files, hertz
+from vcae.demo.work import convert_files, denoise_file, hertz
 from vcae.figures.plot import view_sound
-from vcae.options import AUTO, CHANNELS, ConvertOptions
+from vcae.options import AUTO, CHANNELS, DENOISE_STRENGTH, ConvertOptions
 
 EXAMPLE_CARD = "clip:reference"
 # Semitones of the chips.
@@ -43,6 +43,7 @@ def build(studio: Studio, shelf: Shelf, page: gr.Blocks) -> None:
     parts = lay_out(studio)
     _add_settings(page, parts)
     runs = _add_conversion(studio, shelf, parts)
+    runs.append(_add_clean_comparison(studio, parts))
     _add_new_voice(studio, shelf, parts)
 
     def stop_work(request: gr.Request) -> str:
@@ -218,6 +219,29 @@ def _add_conversion(studio: Studio, shelf: Shelf, parts: Parts) -> list[Any]:
         changed = chip.click(change, [*parts.settings, parts.last], parts.settings, **quick)
         runs.append(changed.then(work, inputs, outputs, js=CHOSEN, **options))
     return runs
+
+
+def _add_clean_comparison(studio: Studio, parts: Parts) -> Any:
+    """Add a player that compares the recording with itself without noise; return the event."""
+
+    @shows_errors(studio, parts.clean_player)
+    def work(source: str | None, request: gr.Request, progress: Any = gr.Progress()) -> str:  # noqa: B008
+        with studio.job(session_of(request)) as check:
+            if source is None:
+                raise AudioError("your recording is missing; upload one, record yourself, or try the example")
+            done = denoise_file(studio, source, DENOISE_STRENGTH, check, timed(progress))
+            made = compare(done.path.with_name("compare.flac"), done.source, done.sound)
+            return player_html(studio, made, ("With noise", "Without noise"))
+
+    parts.source.change(lambda: "", None, parts.clean_player, queue=False, api_visibility="private", show_progress="hidden")
+    return parts.hear_clean.click(
+        work,
+        parts.source,
+        parts.clean_player,
+        concurrency_id="work",
+        concurrency_limit=studio.limits.jobs,
+        api_visibility="private",
+    )
 
 
 def _options(

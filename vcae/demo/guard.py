@@ -54,6 +54,10 @@ HEADERS = [
 ]
 # Gradio's own advertisement in the page's head, with pictures on other hosts.
 CARDS = re.compile(rb'\s*<meta\s+(?:property="og:|name="twitter:)[^>]*>')
+# Gradio speaks the browser's language where it knows it; here it speaks English, which the page translates to the language that is chosen.
+ENGLISH = (
+    b"<script>window.vcaeLanguage = navigator.language; Object.defineProperty(navigator, 'language', { value: 'en' });</script>"
+)
 
 
 class Guard:
@@ -162,7 +166,7 @@ class _Answer:
             self._body += message.get("body", b"")
             if message.get("more_body"):
                 return
-            body = CARDS.sub(b"", self._body)
+            body = CARDS.sub(b"", self._body).replace(b"<head>", b"<head>" + ENGLISH, 1)
             kept = [(k, v) for k, v in self._start["headers"] if k.lower() != b"content-length"]
             self._start["headers"] = [*kept, (b"content-length", str(len(body)).encode())]
             await self._send(self._start)

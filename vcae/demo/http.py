@@ -112,8 +112,6 @@ class Service:
 
     def _answer(self, work: Callable[[Path], Path], form: str) -> Response:
         """Return the file that work makes, in a format; uploads and the file are removed afterwards."""
-        folder = self._studio.new_file("uploads")
-        folder.mkdir()
         made: Path | None = None
 
         def encoded() -> Path:
@@ -125,14 +123,12 @@ class Service:
             return wanted
 
         try:
-            with self._seats.take():
+            with self._seats.take(), self._studio.room() as folder:
                 path = self._studio.do(encoded)
         except BaseException:
             if made is not None:
                 self._studio.forget(made)
             raise
-        finally:
-            self._studio.forget(folder)
         forget = BackgroundTask(self._studio.forget, path)
         return FileResponse(path, media_type=TYPES[path.suffix], filename=path.name, background=forget)
 

@@ -165,6 +165,29 @@ class Player extends HTMLElement {
 }
 if (!customElements.get("vcae-player")) customElements.define("vcae-player", Player);
 
+/* The time below the pointer in a picture; a click plays from there if the result has a player. */
+const timed = (event) => {
+  const place = event.target.closest?.(".vcae-timed");
+  if (!place) return null;
+  const box = place.querySelector("img").getBoundingClientRect(), { left, right, seconds } = place.dataset;
+  const share = ((event.clientX - box.left) / box.width - left) / (right - left);
+  return share < 0 || share > 1 ? { place } : { place, at: share * seconds, x: event.clientX - box.left };
+};
+document.addEventListener("pointermove", (event) => {
+  const found = timed(event);
+  for (const mark of document.querySelectorAll(".vcae-mark")) if (mark.parentElement !== found?.place || found.at === undefined) mark.remove();
+  if (found?.at === undefined) return;
+  const mark = found.place.querySelector(".vcae-mark") ?? Object.assign(document.createElement("div"), { className: "vcae-mark", innerHTML: "<span></span>" });
+  mark.setAttribute("aria-hidden", "true");
+  mark.style.left = `${found.x}px`;
+  mark.firstElementChild.textContent = Number(found.place.dataset.seconds) < 60 ? `${found.at.toFixed(2)} s` : clock(found.at);
+  if (!mark.parentElement) found.place.append(mark);
+});
+document.addEventListener("click", (event) => {
+  const found = timed(event);
+  if (found?.at !== undefined) found.place.closest(".vcae-result")?.querySelector("vcae-player")?.seek(found.at);
+});
+
 /* Samples of voice cards. */
 const sample = new Audio();
 let sampled = null;
