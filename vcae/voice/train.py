@@ -113,7 +113,7 @@ def train_voice(
         )
     known = describe_voice(model, used)
     others = [new_voice(model, number) for number in range(N_OTHERS)]
-    examples, unseen = ([_convert_piece(model, piece, others) for piece in part] for part in (used, held))
+    examples, unseen = ([_convert_piece(model, piece, known, others) for piece in part] for part in (used, held))
     trainer = _Trainer(model, known, examples, random.Random(seed))
     before = trainer.error_db(unseen)
     fit_input(trainer.decoder, examples)
@@ -143,14 +143,19 @@ def _cut(model: Engine, speech: Sequence[Analysis]) -> list[Analysis]:
 
 
 @torch.no_grad()
-def _convert_piece(model: Engine, piece: Analysis, others: Sequence[Voice]) -> _Piece:
-    """Return a piece with its content, and that of its conversions to other voices."""
+def _convert_piece(model: Engine, piece: Analysis, known: Voice, others: Sequence[Voice]) -> _Piece:
+    """Return a piece with its content, and that of its conversions to other voices.
+
+    A conversion is the piece plus the change of voice, the difference between its decodings in the other voice and in its own, so that it has
+    the detail of a recording.
+    """
     own = model.autoencoder.encode_content(piece.mel)
+    decoded = decode_voice(model, own, piece.f0, known.speaker_embedding, reference=known.reference)
     contents = [own]
     for other in others:
         f0 = convert_f0(piece.f0, other)
-        mel = decode_voice(model, own, f0, other.speaker_embedding, reference=other.reference)
-        contents.append(model.autoencoder.encode_content(mel))
+        change = decode_voice(model, own, f0, other.speaker_embedding, reference=other.reference) - decoded
+        contents.append(model.autoencoder.encode_content(piece.mel + change))
     return _Piece(piece.mel.clone(), piece.f0.clone(), tuple(content.clone() for content in contents))
 
 
