@@ -22,8 +22,8 @@ from vcae.demo.cards import all_cards, card_file
 from vcae.demo.manual import manual_html
 from vcae.demo.meters import Meters
 from vcae.demo.served import TYPES
-from vcae.demo.studio import StoppedError, Studio, plain
 from vcae.demo.streaming import Stream, wav_blocks
+from vcae.demo.studio import StoppedError, Studio, plain
 from vcae.demo.work import convert_files, convert_stream, denoise_file
 from vcae.errors import ConfigError
 from vcae.options import AUTO, DENOISE_STRENGTH, ConvertOptions
@@ -216,7 +216,9 @@ def build_api(studio: Studio, meters: Meters) -> FastAPI:
         expression: Annotated[float, Form(description="Factor on the liveliness of the melody, 0 to 2.")] = 1.0,
         rate: Annotated[int | None, Form(description="Sample rate of the answer in Hz; without it, the source's.")] = None,
         format: Annotated[Format, Form(description="Format of the answer.")] = "wav",
-        stream: Annotated[bool, Form(description="Send wav while the rest is converted; the level may differ a little.")] = False,
+        stream: Annotated[
+            bool, Form(description="Send wav while the rest is converted; the level may differ a little.")
+        ] = False,
     ) -> Response:
         """Convert a recording to another voice."""
         clean: bool | str = AUTO if denoise == "auto" else denoise == "yes"
@@ -225,7 +227,7 @@ def build_api(studio: Studio, meters: Meters) -> FastAPI:
         )
         if stream:
             if format != "wav":
-                raise ConfigError(f"format is {format}; only wav is streamed, so leave one of the two out")
+                raise ConfigError(f"only wav is streamed, and format is {format}; leave one of the two out")
             return service.stream(source, reference or [], voice.strip(), options)
         return service.convert(source, reference or [], voice.strip(), options, format)
 

@@ -22,7 +22,9 @@ def wav_header(sample_rate: int, channels: int, n_samples: int) -> bytes:
     """Return the header of a 16-bit wav whose samples follow; one that is too long for its header says the largest size."""
     size = min(2 * channels * n_samples, LARGEST - 36)
     form = struct.pack("<HHIIHH", 1, channels, sample_rate, 2 * channels * sample_rate, 2 * channels, 16)
-    return b"RIFF" + struct.pack("<I", size + 36) + b"WAVEfmt " + struct.pack("<I", 16) + form + b"data" + struct.pack("<I", size)
+    return (
+        b"RIFF" + struct.pack("<I", size + 36) + b"WAVEfmt " + struct.pack("<I", 16) + form + b"data" + struct.pack("<I", size)
+    )
 
 
 def wav_blocks(blocks: Iterator[np.ndarray], sample_rate: int, channels: int, n_samples: int) -> Iterator[bytes]:
