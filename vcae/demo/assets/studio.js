@@ -258,6 +258,7 @@ function rename() {
   }
   for (const button of document.querySelectorAll("button[aria-label='common.upload']")) {
     button.setAttribute("aria-label", "Add files");
+    button.title = "Add files";
     if (button.querySelector("button, input, [tabindex]")) button.setAttribute("role", "group");
   }
 }
