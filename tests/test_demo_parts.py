@@ -452,13 +452,16 @@ def test_what_the_browser_remembered_wrongly_is_not_used():
 
 
 def test_chips_change_one_setting():
-    from vcae.demo.convert import CHIPS, USUAL
+    from vcae.demo.convert import CHIPS, USUAL, _restore
 
     made = [change(*USUAL, {"shift": 7.3}) for change in CHIPS]
     assert made[0] == [False, 9.5, *USUAL[2:]]
     assert made[1] == [False, 5.5, *USUAL[2:]]
     assert made[2] == [*USUAL[:2], 75, *USUAL[3:]]
     assert made[3] == [*USUAL[:3], True, *USUAL[4:]]
+    assert _restore([*USUAL[:-1], "separate"])[-1] == "separate"
+    assert _restore([*USUAL[:-1], "other"])[-1] == "keep"
+    assert _restore(list(USUAL[:-1])) == list(USUAL)
 
 
 def test_live_blocks_are_those_of_the_library(studio, model, speech):

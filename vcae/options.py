@@ -112,8 +112,8 @@ class ConvertOptions:
         expression: Factor on the deviation of log-F0 from its mean, 0 (monotone) to 2.
         watermark: Mark the sound inaudibly as made by vcae.
         rate: Sample rate of the result in Hz; None for that of the source, and at least the model's.
-        channels: `keep` converts the mix of the channels and places the result among them as the source's voice was (mono at another
-            speed), `mono` leaves it mono, `separate` converts each channel by itself, for recordings with a speaker on each.
+        channels: `keep` converts the mix of the channels and places the result among them as the source's voice was, `mono` leaves it
+            mono, `separate` converts each channel by itself, for recordings with a speaker on each.
 
     Raises:
         ConfigError: For a value that is not allowed.

@@ -21,6 +21,7 @@ from vcae.cli import (
     doctor,
     embed,
     evaluate,
+    export,
     generate,
     info,
     plot,
@@ -70,6 +71,7 @@ app.add_typer(voice.app, name="voice", rich_help_panel=MAIN)
 app.add_typer(generate.app, name="generate", rich_help_panel=MAIN)
 anomaly_classes.register(anomaly.app)
 app.add_typer(anomaly.app, name="anomaly", rich_help_panel=RESEARCH)
+app.add_typer(export.app, name="export", rich_help_panel=RESEARCH)
 
 
 def _print_version(wanted: bool) -> None:

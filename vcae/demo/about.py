@@ -35,11 +35,11 @@ def build(limits: Limits) -> None:
     gr.Markdown(CONSENT)
     gr.Markdown("## Licences\n\nCode: MIT. Weights: CC BY 4.0, see the model cards below. These documents are in English.")
     with gr.Accordion("The bundled recordings", open=False):
-        gr.Markdown(_text(clip("NOTICE.md").read_text()), elem_classes=ENGLISH)
+        gr.Markdown(_text(clip("NOTICE.md").read_text(encoding="utf-8")), elem_classes=ENGLISH)
     for card in sorted((resources.files("vcae") / "weights").iterdir(), key=lambda file: file.name):
         if card.name.endswith(".md"):
             with gr.Accordion(f"Model card: {card.name.removesuffix('.md')}", open=False):
-                gr.Markdown(_text(card.read_text()), elem_classes=ENGLISH)
+                gr.Markdown(_text(card.read_text(encoding="utf-8")), elem_classes=ENGLISH)
 
 
 def _text(markdown: str) -> str:

@@ -130,7 +130,7 @@ def lay_out(studio: Studio) -> Parts:
 
 
 def _settings() -> list[gr.components.Component]:
-    """Add the settings: automatic pitch, semitones, strength, cleaning, speed, expression, formants."""
+    """Add the settings: automatic pitch, semitones, strength, cleaning, speed, expression, formants, channels."""
     with gr.Row():
         automatic = gr.Checkbox(
             True, label="Pitch of the chosen voice", info="Off: set the pitch yourself.", elem_id="pitch-auto"
@@ -170,4 +170,11 @@ def _settings() -> list[gr.components.Component]:
         size = gr.Slider(
             -6, 6, 0, step=0.5, label="Larger or smaller speaker", info="Left sounds larger, right smaller.", elem_id="formant"
         )
-    return [automatic, semitones, strength, cleaned, speed, expression, size]
+    channels = gr.Radio(
+        [("Where your voice was", "keep"), ("Mono", "mono"), ("Each channel by itself", "separate")],
+        value="keep",
+        label="Stereo recordings",
+        info="Each channel by itself: for a speaker on each channel.",
+        elem_id="channels",
+    )
+    return [automatic, semitones, strength, cleaned, speed, expression, size, channels]

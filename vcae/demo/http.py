@@ -215,6 +215,13 @@ def build_api(studio: Studio, meters: Meters) -> FastAPI:
         formant: Annotated[float, Form(description="Shift of the formants in semitones, -12 to 12.")] = 0.0,
         expression: Annotated[float, Form(description="Factor on the liveliness of the melody, 0 to 2.")] = 1.0,
         rate: Annotated[int | None, Form(description="Sample rate of the answer in Hz; without it, the source's.")] = None,
+        channels: Annotated[
+            Literal["keep", "mono", "separate"],
+            Form(description="keep: the voice is placed as the source's was; mono; separate: each channel by itself."),
+        ] = "keep",
+        loudness: Annotated[
+            Literal["source", "flat"], Form(description="source: follow its loudness; flat: only its level.")
+        ] = "source",
         format: Annotated[Format, Form(description="Format of the answer.")] = "wav",
         stream: Annotated[
             bool, Form(description="Send wav while the rest is converted; the level may differ a little.")
@@ -223,7 +230,7 @@ def build_api(studio: Studio, meters: Meters) -> FastAPI:
         """Convert a recording to another voice."""
         clean: bool | str = AUTO if denoise == "auto" else denoise == "yes"
         options = ConvertOptions(
-            pitch, strength, seed=seed, denoise=clean, speed=speed, formant=formant, expression=expression, rate=rate
+            pitch, strength, loudness, seed, clean, speed, formant, expression, rate=rate, channels=channels
         )
         if stream:
             if format != "wav":

@@ -144,7 +144,8 @@ def convert_files(
         CheckpointError: For unusable saved voices.
     """
     report(0.02, "reading")
-    sound = read_upload(source, "the recording to convert", studio.limits.seconds)
+    # Channels are kept; the options say what becomes of them.
+    sound = read_upload(source, "the recording to convert", studio.limits.seconds, mixed=False)
     model = studio.model()
     check()
     report(0.1, "listening to the voice")
@@ -172,7 +173,7 @@ def convert_stream(
     check: Callable[[], None],
 ) -> LongConversion:
     """Convert a source file as `convert_files` does, but return the sound while it is made."""
-    sound = read_upload(source, "the recording to convert", studio.limits.seconds)
+    sound = read_upload(source, "the recording to convert", studio.limits.seconds, mixed=False)
     model = studio.model()
     check()
     voice = gather_voice(studio, model, clips, saved, options.denoise)

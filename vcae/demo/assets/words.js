@@ -78,6 +78,8 @@ function renderAll(root) {
   if (root.nodeType !== Node.ELEMENT_NODE) return;
   for (const element of [root, ...root.querySelectorAll("*")]) {
     if (element.matches(".vcae-english")) element.lang = "en";
+    // These scroll, so the keyboard must reach them.
+    if (element.matches(".vcae-english, .vcae-english pre")) element.tabIndex = 0;
     if (element.closest(KEPT)) continue;
     for (const name of LABELS) render(element, name, () => element.getAttribute(name), (made) => element.setAttribute(name, made));
   }
