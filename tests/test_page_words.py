@@ -67,6 +67,7 @@ LIBRARY = (
     "audio/io.py",
     "engine/denoise.py",
     "engine/listening.py",
+    "audio/speech.py",
     "voice/speech.py",
     "codec/bitstream.py",
     "anomaly/features.py",
