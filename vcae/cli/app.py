@@ -25,6 +25,7 @@ from vcae.cli import (
     generate,
     info,
     plot,
+    say,
     shelf,
     speak,
     stream,
@@ -52,6 +53,7 @@ app.command("reconstruct", rich_help_panel=RESEARCH)(copy.reconstruct)
 app.command("vocode", rich_help_panel=RESEARCH)(copy.vocode)
 app.command("units", rich_help_panel=MAIN)(units.units)
 app.command("speak", rich_help_panel=MAIN)(speak.speak)
+app.command("say", rich_help_panel=MAIN)(say.say)
 app.command("transcribe", rich_help_panel=MAIN)(transcribe.transcribe)
 app.command("compress", rich_help_panel=MAIN)(codec.compress)
 app.command("decompress", rich_help_panel=MAIN)(codec.decompress)
