@@ -272,4 +272,4 @@ def test_the_reference_has_every_public_name_once(reference, monkeypatch):
     assert sorted(names) == sorted(one for one in vcae.__all__ if not one.startswith("_"))
     # A new name is on the page of other names until it has a place.
     monkeypatch.setattr(vcae, "__all__", [*vcae.__all__, "novelty"])
-    assert reference._python_groups()["Other names"] == ["novelty"]
+    assert "novelty" in reference._python_groups()["Other names"]
