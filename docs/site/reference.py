@@ -18,7 +18,7 @@ PYTHON = {
     "Conversion": ["load", "Model", "ConvertOptions", "LiveConverter", "Encoding", "Embedding"],
     "Sound": ["Sound", "read_sound", "write_sound", "resample", "denoise"],
     "Voices": ["Voice", "mix_voices", "save_voice", "load_voice"],
-    "Units and text": ["Units", "read_units", "SpeakOptions", "BabbleOptions", "say", "SayOptions", "transcribe", "Transcript", "say"],
+    "Units and text": ["Units", "read_units", "SpeakOptions", "BabbleOptions", "say", "SayOptions", "transcribe", "Transcript"],
     "Codec": ["compress", "decompress", "Codec"],
     "Anomalies": ["Detector", "Anomaly", "AnomalyConfig"],
     "Errors": ["VcaeError", "AudioError", "BitstreamError", "CheckpointError", "ConfigError", "DataError"],
