@@ -1,11 +1,16 @@
 """Decipherment of speech without transcripts: models of phones and text, expectation maximisation, the critic, readability."""
 
+import csv
 import itertools
+import json
+import subprocess
 
 import numpy as np
 import pytest
 import torch
 
+from tests.conftest import CLIPS, ROOT
+from tests.forked import python
 from vcae.errors import CheckpointError
 from vcae.evaluation.readability import collapse_phones, permuted_errors, word_share
 from vcae.model.ngram import Ngram
@@ -206,3 +211,41 @@ def test_speech_and_text_are_stored(tmp_path, toy):
     assert all((a == b).all() for a, b in zip(read.sequences, text.sequences, strict=True))
     with pytest.raises(CheckpointError, match="holds no speech; write it with"):
         read_speech(tmp_path / "t.safetensors")
+
+
+def test_the_recipes_steps(tmp_path):
+    """A manifest of two speakers to learn from, one for the test; the text is their transcripts."""
+    rows = list(csv.DictReader((CLIPS / "manifest.csv").open(encoding="utf-8")))
+    with (tmp_path / "manifest.csv").open("w", encoding="utf-8", newline="") as opened:
+        writer = csv.DictWriter(opened, rows[0])
+        writer.writeheader()
+        for row, corpus, split in zip(
+            rows[:3] * 2, ["speech", "speech", "dev", *["text"] * 3], ["train", "train", "dev", *["text"] * 3], strict=True
+        ):
+            writer.writerow(row | {"path": CLIPS / row["path"], "corpus": corpus, "split": split})
+
+    def step(name, *settings):
+        kept = [f"{key}={tmp_path / key}.safetensors" for key in ("speech", "text")]
+        command = [
+            *python(),
+            f"recipes/text/{name}.py",
+            "recipes/text/conf/debug.yaml",
+            f"output_dir={tmp_path}",
+            *kept,
+            *settings,
+        ]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+    done = step("prepare", f"manifest={tmp_path / 'manifest.csv'}")
+    assert "3 recordings" in done.stdout, done.stderr
+    done = step("measure", f"manifest={tmp_path / 'manifest.csv'}")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "results.json").read_text())
+    systems = [row["system"] for row in found]
+    assert systems == ["transcripts", "paired", "oracle key", "no critic", "decipherment", "critic", "critic and REINFORCE"]
+    assert all(0 <= row["words"] <= 1 and row["bits"] > 0 for row in found)
+    assert all(row["errors_dev"] > 0.3 and row["unit_errors"] >= 0 for row in found[1:])
+    done = step("prepare", f"manifest={tmp_path / 'manifest.csv'}", "text_corpora=[speech]")
+    assert "speech is in speech_corpora and in text_corpora" in done.stderr
+    done = step("prepare", f"manifest={tmp_path / 'nonesuch.csv'}")
+    assert "nonesuch.csv cannot be read" in done.stderr

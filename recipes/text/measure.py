@@ -2,13 +2,14 @@
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from settings import TextRecipe
 from synthesis import score_speech
-from systems import N_PHONES, Material, Reader, cipher, criticised, deciphered, paired, transcribed_phones
+from systems import N_PHONES, Material, Reader, cipher, criticised, deciphered, oracle_key, paired, transcribed_phones
 from texts import NUMBERS, read_dictionary
 
 from vcae.config import load_config
@@ -18,6 +19,10 @@ from vcae.evaluation.readability import collapse_phones, permuted_errors, word_s
 from vcae.model.ngram import Ngram
 from vcae.text.errors import error_rate
 from vcae.training.decipher_data import Speech, Text, read_speech, read_text
+
+
+# Systems without chance.
+WITH_TRANSCRIPTS = ("paired", "oracle key")
 
 
 class Table:
@@ -72,12 +77,20 @@ def remember(reader: Reader) -> Reader:
 
 def learn_all(material: Material, recipe: TextRecipe) -> Iterator[tuple[str, list[Reader]]]:
     """Yield each system with its readers, one for each seed."""
-    yield "paired", [remember(paired(material))]
-    yield "no critic", [remember(cipher(material, seed)) for seed in recipe.seeds]
-    yield "decipherment", [remember(deciphered(material, seed)) for seed in recipe.seeds]
-    critics = [criticised(material, seed) for seed in recipe.seeds]
-    yield "critic", [remember(one) for one, _ in critics]
-    yield "critic and REINFORCE", [remember(two) for _, two in critics]
+    single: dict[str, Callable[[int], Reader]] = {
+        "paired": lambda _: paired(material),
+        "oracle key": lambda _: oracle_key(material),
+        "no critic": partial(cipher, material),
+        "decipherment": partial(deciphered, material),
+    }
+    for name, learn in single.items():
+        if name in recipe.systems:
+            yield name, [remember(learn(seed)) for seed in (recipe.seeds[:1] if name in WITH_TRANSCRIPTS else recipe.seeds)]
+    names = ("critic", "critic and REINFORCE")
+    if set(names) & set(recipe.systems):
+        for name, readers in zip(names, zip(*(criticised(material, seed) for seed in recipe.seeds), strict=True), strict=True):
+            if name in recipe.systems:
+                yield name, [remember(reader) for reader in readers]
 
 
 def split(speech: Sequence[Speech], recipe: TextRecipe) -> tuple[list[Speech], dict[str, list[Speech]]]:

@@ -86,7 +86,7 @@ def main() -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     speech = list(read_latents(recipe, console))
     write_speech(recipe.speech, speech)
-    text = collect_text(recipe.manifest, recipe.text_corpora, recipe.books)
+    text = collect_text(recipe.manifest, recipe.text_corpora, recipe.books, recipe.piece_phones)
     write_text(recipe.text, text)
     steps = sum(len(one.latent) for one in speech)
     print(f"{recipe.speech}: {len(speech)} recordings, {steps} steps; {recipe.text}: {sum(map(len, text.sequences))} phones")

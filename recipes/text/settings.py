@@ -20,11 +20,13 @@ class TextRecipe:
     text_corpora: tuple[str, ...] = ("speechocean762",)
     # Public-domain books that are added to the text.
     books: tuple[str, ...] = ("bible", "plays")
+    # Phones in a piece of the text, about; every tenth piece is kept to measure readability.
+    piece_phones: int = 60
     # Speakers of the speech that are kept for the test, with those of the split dev.
     held_speakers: tuple[str, ...] = ("librispeech/19",)
     # Recordings of the speech to learn from, and to test with of each test set.
-    n_recordings: int = 1000
-    n_tests: int = 60
+    n_recordings: int = 600
+    n_tests: int = 20
     # Latents of the speech, phones of the text.
     speech: str = "cache/text/speech.safetensors"
     text: str = "cache/text/phones.safetensors"
@@ -42,6 +44,8 @@ class TextRecipe:
     held_order: int = 5
     word_count: int = 20
     n_spoken: int = 6
+    # Systems of the table.
+    systems: tuple[str, ...] = ("paired", "oracle key", "no critic", "decipherment", "critic", "critic and REINFORCE")
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     output_dir: str = "runs/text"
 

@@ -12,7 +12,7 @@ from vcae.evaluation.alignment import normalize_transcript
 from vcae.model.ngram import Ngram
 from vcae.model.phone_hmm import PhoneHmm
 from vcae.model.segments import choose_penalty, merge, segment, squared_distances
-from vcae.training.decipher import Steps, as_steps, decipher, estimate, learn_paired
+from vcae.training.decipher import Deciphered, Steps, align, as_steps, decipher, estimate, learn_paired
 from vcae.training.decipher_data import Speech, Text
 from vcae.training.text_critic import CriticTraining, channel_text
 
@@ -111,15 +111,37 @@ def criticised(material: Material, seed: int) -> tuple[Reader, Reader]:
     return reader(first), reader(second)
 
 
-def paired(material: Material) -> Reader:
-    """Return the reader that learned from the transcripts of the same recordings: the same model with the best key."""
+def learn_key(material: Material) -> tuple[Deciphered, list[tuple[Speech, list[int]]]]:
+    """Return the model that learned from the transcripts of the recordings, and the recordings with their phones.
+
+    Raises:
+        DataError: If no transcript has only words of the dictionary.
+    """
     phones = [transcribed_phones(one) for one in material.speech]
-    known = [n for n, spoken in enumerate(phones) if spoken]
+    known = [(one, spoken) for one, spoken in zip(material.speech, phones, strict=True) if spoken]
     if not known:
         raise DataError("no transcript has only words of the dictionary; give English transcripts in the manifest")
-    steps = as_steps([material.speech[n] for n in known])
-    found = learn_paired(steps, [phones[n] or [] for n in known], material.bigram, material.trigram, material.recipe.decipher)
+    steps = as_steps([one for one, _ in known])
+    spoken = [phones for _, phones in known]
+    return learn_paired(steps, spoken, material.bigram, material.trigram, material.recipe.decipher), known
+
+
+def paired(material: Material) -> Reader:
+    """Return the reader that learned from the transcripts of the same recordings."""
+    found, _ = learn_key(material)
     return lambda one: found.read(one.latent.float().numpy(), one.active.numpy())
+
+
+def oracle_key(material: Material) -> Reader:
+    """Return the reader that gives each unit the phone that it most often has in aligned transcripts."""
+    found, known = learn_key(material)
+    counts = np.zeros((N_PHONES, material.recipe.n_clusters + 1))
+    for one, spoken in known:
+        active = one.active.numpy()
+        path = align(found.phones.scores(one.latent.float().numpy()[active], active[active]), spoken)
+        np.add.at(counts, (path, material.units(one)[active]), 1)
+    key = counts.argmax(axis=0)
+    return lambda one: key[material.units(one)]
 
 
 def transcribed_phones(one: Speech, said: dict[str, list[tuple[str, ...]]] | None = None) -> list[int] | None:

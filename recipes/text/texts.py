@@ -79,7 +79,7 @@ def as_phones(words: list[str], said: dict[str, list[tuple[str, ...]]]) -> list[
     return [NUMBERS[phone] for word in words for phone in said[word][0]]
 
 
-def make_text(texts: list[str], longest: int = 60) -> Text:
+def make_text(texts: list[str], longest: int) -> Text:
     """Return the phones of texts with a silence at each pause, in sequences of about `longest`; pieces with unknown words are left out."""
     said, found, row, count = read_dictionary(), list[np.ndarray](), [SILENCE], Counter[str]()
     for piece in (piece for text in texts for piece in PAUSES.split(text)):
@@ -92,10 +92,12 @@ def make_text(texts: list[str], longest: int = 60) -> Text:
         if len(row) >= longest:
             found.append(np.array(row, np.int8))
             row = [SILENCE]
+    if len(row) > 1:
+        found.append(np.array(row, np.int8))
     return Text(found, dict(count.most_common()))
 
 
-def collect_text(manifest: str, corpora: tuple[str, ...], books: tuple[str, ...]) -> Text:
+def collect_text(manifest: str, corpora: tuple[str, ...], books: tuple[str, ...], longest: int) -> Text:
     """Return the text of books, by the names in `BOOKS`, and of the transcripts of corpora.
 
     Raises:
@@ -104,7 +106,7 @@ def collect_text(manifest: str, corpora: tuple[str, ...], books: tuple[str, ...]
     unknown = set(books) - BOOKS.keys()
     if unknown:
         raise DataError(f"there is no book {', '.join(sorted(unknown))}; allowed are {', '.join(BOOKS)}")
-    return make_text([*(BOOKS[book]() for book in books), transcripts(manifest, corpora)])
+    return make_text([*(BOOKS[book]() for book in books), transcripts(manifest, corpora)], longest)
 
 
 BOOKS = {"bible": bible, "plays": plays}

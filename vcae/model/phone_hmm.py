@@ -122,9 +122,9 @@ class PhoneHmm:
     def best_path(self, scores: np.ndarray) -> np.ndarray:
         """Return the most likely phone at each step (T,) of one recording, for its scores (T, S)."""
         with np.errstate(divide="ignore"):
-            moves, stay = np.log(self.moves), np.log(self.stay)
+            moves, stay = np.log(self.moves), np.float32(np.log(self.stay))
         n_before, n_phones, _ = moves.shape
-        best = np.full((n_before, n_phones), -np.inf)
+        best = np.full((n_before, n_phones), -np.inf, np.float32)
         best[0, 0] = 0.0
         # For each state the state before it, as a number before * S + phone.
         back = np.empty((len(scores), n_before, n_phones), np.int32)

@@ -408,9 +408,9 @@ class DecipherConfig:
     """Settings of decipherment by expectation maximisation."""
 
     # Random starts of a seed, and the iterations of each with pairs and then with triples of phones.
-    n_starts: int = 3
+    n_starts: int = 2
     iterations: int = 10
-    trigram_iterations: int = 12
+    trigram_iterations: int = 8
     # Probability that a step has the phone of the step before, and share of steps before which a phone is missing.
     stay: float = 0.55
     skip: float = 0.05
@@ -437,9 +437,9 @@ class TextCriticConfig:
     batch_size: int = 32
     # Units in a crop.
     crop: int = 40
-    steps: int = 400
+    steps: int = 250
     # Steps by REINFORCE after those.
-    reinforce_steps: int = 200
+    reinforce_steps: int = 120
     reader_rate: float = 2e-3
     critic_rate: float = 1e-3
     gradient_penalty: float = 1.5

@@ -76,7 +76,11 @@ def read_speech(path: str | Path) -> list[Speech]:
     facts, tensors = _read(path, SPEECH)
     lengths = tensors["lengths"].tolist()
     latents, active = torch.split(tensors["latent"], lengths), torch.split(tensors["active"].bool(), lengths)
-    return [Speech(*row, *two) for row, two in zip(json.loads(facts), zip(latents, active, strict=True), strict=True)]
+    rows: list[list[str]] = json.loads(facts)
+    return [
+        Speech(name, speaker, split, transcript, latent, spoken)
+        for (name, speaker, split, transcript), latent, spoken in zip(rows, latents, active, strict=True)
+    ]
 
 
 def write_text(path: str | Path, text: Text) -> None:

@@ -116,7 +116,7 @@ class CriticTraining:
         right, wrong = self.critic(real).mean(dim=1), self.critic(made).mean(dim=1)
         loss = F.softplus(-right).mean() + F.softplus(wrong).mean()
         self._criticising.zero_grad()
-        (loss + self.config.gradient_penalty * penalty).backward()
+        (loss + self.config.gradient_penalty * penalty).backward()  # type: ignore[no-untyped-call]
         self._criticising.step()
         return float(loss.detach())
 
@@ -138,7 +138,8 @@ class CriticTraining:
         chosen = logits.log_softmax(dim=2).gather(2, phones[..., None])[..., 0]
         made = logits.softmax(dim=2)
         entropy = -(made * made.clamp(min=1e-8).log()).sum(dim=2).mean()
-        return -(advantage * chosen).mean() - self.config.entropy * entropy
+        loss: Tensor = -(advantage * chosen).mean() - self.config.entropy * entropy
+        return loss
 
     def frozen(self) -> Callable[[np.ndarray], np.ndarray]:
         """Return a function that gives the likeliest phone (T,) of each unit of a sequence (T,), by the recogniser as it is now."""
