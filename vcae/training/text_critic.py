@@ -105,7 +105,7 @@ class CriticTraining:
 
     def _sample(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Return sampled phones (B, T), and the same one-hot."""
-        phones = torch.distributions.Categorical(logits=logits.detach()).sample()
+        phones = torch.distributions.Categorical(logits=logits.detach()).sample()  # type: ignore[no-untyped-call]
         return phones, F.one_hot(phones, self.n_phones).float()
 
     def _criticise(self, real: Tensor, made: Tensor) -> float:
@@ -116,7 +116,7 @@ class CriticTraining:
         right, wrong = self.critic(real).mean(dim=1), self.critic(made).mean(dim=1)
         loss = F.softplus(-right).mean() + F.softplus(wrong).mean()
         self._criticising.zero_grad()
-        (loss + self.config.gradient_penalty * penalty).backward()  # type: ignore[no-untyped-call]
+        (loss + self.config.gradient_penalty * penalty).backward()
         self._criticising.step()
         return float(loss.detach())
 
