@@ -550,3 +550,63 @@ def test_samples_need_the_pages_password():
     assert signed_in(request({"ann": "x"}, {"access-token-unsecure-id": "good"}))
     for cookies in ({}, {"access-token-id": "bad"}, {"access-token-other": "good"}):
         assert not signed_in(request({"ann": "x"}, cookies))
+
+
+def test_a_streamed_wav_is_as_long_as_its_header_says():
+    import io
+
+    from vcae.demo.streaming import wav_blocks, wav_header
+
+    rng = np.random.default_rng(0)
+    for n_made in (900, 1000, 1100):
+        sent = list(wav_blocks(iter([np.zeros(0), *np.split(rng.uniform(-1, 1, (n_made, 2)), 4)]), 22050, 2, 1000))
+        wav, rate = soundfile.read(io.BytesIO(b"".join(sent)))
+        assert (rate, wav.shape) == (22050, (1000, 2))
+        assert sent[0].startswith(b"RIFF")
+        assert len(sent[0]) == 44 + 4 * n_made // 4
+    assert len(wav_header(48000, 2, 1 << 40)) == 44
+
+
+def test_a_stream_tells_its_client_what_happened(studio):
+    """An error before the first sound is raised, a later one ends the stream, and a client that goes stops the work; places are free again."""
+    from vcae.demo.streaming import Stream
+
+    ended = []
+
+    def start(work):
+        made = Stream(work, lambda: ended.append(work))
+        studio.begin(made.make)
+        return made
+
+    def works(check):
+        yield b"a"
+        yield b"b"
+
+    def fails(check):
+        raise ConfigError("no such voice")
+        yield b""
+
+    def breaks(check):
+        yield b"a"
+        raise ValueError("halfway")
+
+    def endless(check):
+        while True:
+            check()
+            yield b"x"
+
+    sent = start(works)
+    assert b"".join(sent.rest(sent.first())) == b"ab"
+    with pytest.raises(ConfigError, match="no such voice"):
+        start(fails).first()
+    sent = start(breaks)
+    with pytest.raises(ValueError, match="halfway"):
+        list(sent.rest(sent.first()))
+    sent = start(endless)
+    rest = sent.rest(sent.first())
+    assert next(rest) == b"x"
+    rest.close()
+    while not sent._blocks.empty():
+        sent._blocks.get()
+    studio.do(lambda: None)
+    assert ended == [works, fails, breaks, endless]

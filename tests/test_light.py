@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
 
@@ -122,6 +123,16 @@ def test_torch_is_not_imported_and_memory_is_small(folder, tmp_path):
     assert done.returncode == 0, done.stderr
     assert read_sound(out).duration_s == pytest.approx(6.69, abs=0.01)
     assert int(done.stdout.split()[-1]) < 300_000
+
+
+def test_the_python_of_the_page_runs(folder, tmp_path, monkeypatch):
+    code = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "browser.md").read_text(), re.S)[1]
+    (tmp_path / "graphs").symlink_to(folder)
+    for name in ("source.flac", "reference.flac"):
+        (tmp_path / name).symlink_to(CLIPS / name)
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    assert read_sound("converted.wav").duration_s == pytest.approx(6.69, abs=0.01)
 
 
 def test_errors_of_the_command(folder, tmp_path, capsys):

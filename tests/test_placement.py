@@ -165,6 +165,9 @@ def test_overlap_add_keeps_levels_in_time_and_between_channels(speed):
     assert lag_of(made[:, 0], made[:, 1]) == 7
     split = np.concatenate(list(overlap_add(np.array_split(both, 37), n, speed, 128)))
     assert np.array_equal(made, split)
+    # White noise stays white: without a lag at which it repeats.
+    same = np.fft.irfft(np.square(np.abs(np.fft.rfft(made[: n // 2, 0]))))
+    assert np.abs(same[16:1000]).max() < 0.08 * same[0]
     longer = np.concatenate(list(overlap_add([both[:, 0]], n + 5000, speed, 128)))
     assert np.allclose(longer[: n - 256], made[: n - 256, 0])
     assert not longer[n + 256 :].any()

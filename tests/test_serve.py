@@ -381,6 +381,11 @@ def test_convert_and_denoise_by_plain_requests(server, tmp_path):
     status, headers, mp3 = post(server, "/v1/convert", source=SOURCE, voice="carol", format="mp3", rate="22050")
     assert (status, headers["content-type"], mp3[:3]) == (200, "audio/mpeg", b"ID3")
     assert soundfile.info(io.BytesIO(mp3)).samplerate == 22050
+    status, headers, sent = post(server, "/v1/convert", source=SOURCE, reference=REFERENCE, stream="true")
+    assert (status, headers["content-type"], "content-length" in headers) == (200, "audio/wav", False)
+    streamed = soundfile.read(io.BytesIO(sent))[0]
+    assert len(streamed) == len(made)
+    assert np.corrcoef(streamed, made)[0, 1] > 0.99
     speech, rate = soundfile.read(SOURCE, frames=32000)
     soundfile.write(tmp_path / "wide.flac", np.stack([speech, 0.5 * speech], axis=1), rate)
     _, _, wide = post(server, "/v1/convert", source=tmp_path / "wide.flac", voice="carol", loudness="flat")
@@ -411,6 +416,8 @@ def test_convert_and_denoise_by_plain_requests(server, tmp_path):
         ("convert", {"source": SOURCE, "voice": "nobody"}, 422, "No voice is called 'nobody'"),
         ("convert", {"source": SOURCE, "voice": "saved:../../x"}, 422, "No voice is called"),
         ("convert", {"source": SOURCE, "reference": REFERENCE, "pitch": "loud"}, 422, "Pitch is 'loud'"),
+        ("convert", {"source": SOURCE, "voice": "carol", "stream": "true", "format": "mp3"}, 422, "Only wav is streamed"),
+        ("convert", {"source": SOURCE, "voice": "nobody", "stream": "true"}, 422, "No voice is called 'nobody'"),
         ("denoise", {"source": CLIPS / "NOTICE.md"}, 422, "is not a sound file"),
         ("denoise", {"strength": "1"}, 422, "source"),
         ("nothing", {"source": SOURCE}, 404, "nothing here"),

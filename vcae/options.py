@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from vcae.errors import ConfigError
 
-LOUDNESS = ("source", "flat")
+LOUDNESS = ("source", "flat", "running")
 AUTO = "auto"
 CHANNELS = ("keep", "mono", "separate")
 MIN_RATE, MAX_RATE = 8000, 192000
@@ -102,7 +102,8 @@ class ConvertOptions:
     Attributes:
         pitch: `auto` moves log-F0 to the voice's median and (bounded) standard deviation, `keep` leaves it, a number shifts it by semitones.
         strength: Strength from 0 (the source's own voice) to 1 (the target voice).
-        loudness: `source` follows the source's loudness envelope; `flat` only its level.
+        loudness: `source` follows the source's loudness envelope; `flat` only its level; `running` follows the envelope in one pass, so that
+            sound is returned while the rest is converted, and its level may differ a little.
         seed: Seed of the vocoder's noise.
         denoise: Denoise the source first: True, False, or `auto`, which does if it is noisy. References are denoised when they are
             measured, see `measure_voice`.
@@ -135,7 +136,7 @@ class ConvertOptions:
         if not 0 <= self.strength <= 1:
             raise ConfigError(f"strength is {self.strength}; allowed are 0 to 1")
         if self.loudness not in LOUDNESS:
-            raise ConfigError(f"loudness is {self.loudness!r}; allowed are {' and '.join(LOUDNESS)}")
+            raise ConfigError(f"loudness is {self.loudness!r}; allowed are {', '.join(LOUDNESS)}")
         if self.denoise != AUTO and not isinstance(self.denoise, bool):
             raise ConfigError(f"denoise is {self.denoise!r}; allowed are True, False and {AUTO}")
         check_rate(self.rate)

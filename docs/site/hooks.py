@@ -41,7 +41,7 @@ def copied_pages() -> dict[str, str]:
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Put the pages that are made into the navigation, where it says `FOLDER/*`."""
+    """Put the pages that are made into the navigation, where it says `FOLDER/*`, and at its end those that it does not name."""
     made = [*copied_pages().values(), *reference.pages()]
 
     def expand(entry: object) -> object:
@@ -53,7 +53,11 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
             return [page for page in made if page.startswith(entry[:-1]) and page.endswith(".md")]
         return entry
 
-    config.nav = expand(config.nav)  # type: ignore[assignment]
+    nav = expand(config.nav)
+    named = str(nav)
+    left = [path.relative_to(ROOT / "docs").as_posix() for path in sorted((ROOT / "docs").rglob("*.md"))]
+    more = [page for page in left if f"'{page}'" not in named]
+    config.nav = [*nav, *([{"More": more}] if more else [])]  # type: ignore[assignment, misc]
     return config
 
 

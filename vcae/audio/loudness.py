@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -270,6 +270,47 @@ def follow_envelope_sections(
     for start in range(0, n, step):
         meter.add(shaped(start, min(start + step, n)))
     yield from set_level_sections(shaped, meter, target if level is None else level, step)
+
+
+def follow_envelope_running(sections: Iterable[np.ndarray], wanted: LevelMeter, level: float) -> Iterator[np.ndarray]:
+    """Follow an envelope as `follow_envelope` does in one pass: a section is returned as soon as its sound and the next 0.15 s are there.
+
+    The level of the whole is not known then, so it is that of the envelope, up to the bounds of the gain.
+
+    Args:
+        sections: The signal to change, (n,) each, at about the level of `wanted`.
+        wanted: Measurements of the signal that gives the envelope.
+        level: Active level of the result.
+    """
+    target = wanted.level()
+    if target <= 0:
+        yield from sections
+        return
+    floor, half = target**2 * 1e-6, SMOOTH_FRAMES // 2 + 1
+    wanted_db = _envelope_db(wanted.powers(), floor)
+    meter, limiter, kept, done = LevelMeter(), RunningLimiter(1), np.zeros(0, np.float32), 0
+
+    def ready(n_known: int, stop: int) -> np.ndarray:
+        """Return the kept samples up to `stop`, from the powers of the first `n_known` frames."""
+        first = max(done // FRAME - 2 * half, 0)
+        present_db = _envelope_db(meter.powers()[first:n_known], floor)
+        n = min(len(present_db), len(wanted_db) - first)
+        gain_db = np.clip(wanted_db[first : first + n] - present_db[:n], -MAX_CUT_DB, MAX_RAISE_DB)
+        at = np.interp(np.arange(done, stop), (first + np.arange(n) + 0.5) * FRAME, gain_db)
+        return np.asarray(kept[: stop - done] * 10 ** (at / 20) * (level / target), np.float32)
+
+    for section in sections:
+        meter.add(section)
+        kept = np.concatenate([kept, section])
+        # The envelope of a frame needs the frames around it, and the gain between two frames both.
+        stop = (meter.n // FRAME - half - 1) * FRAME
+        if stop > done:
+            block = ready(meter.n // FRAME, stop)
+            kept, done = kept[stop - done :], stop
+            yield limiter(block[:, None])[:, 0]
+    if len(kept):
+        yield limiter(ready(len(meter.powers()), meter.n)[:, None])[:, 0]
+    yield limiter.finish()[:, 0]
 
 
 def _limit_sections(read: Read, n: int, peak: float, step: int) -> Iterator[np.ndarray]:

@@ -1,7 +1,8 @@
 """Time-scale modification by overlap-add: sound at another speed, of which only levels, phases between channels and noise are used.
 
 Short frames are taken from where they were in the original and added where they belong. The phase of a tone is broken between frames, so
-speech would sound rough; levels over time and frequency, and the differences between channels, stay.
+speech would sound rough; levels over time and frequency, and the differences between channels, stay. Frames have random signs, as slowed
+noise would otherwise repeat at a constant lag, and sound like a tone.
 
 Source: Verhelst and Roelands, An overlap-add technique based on waveform similarity (ICASSP 1993), without the search for similarity.
 """
@@ -33,6 +34,7 @@ def overlap_add(blocks: Iterable[np.ndarray], n: int, speed: float, hop: int) ->
     # The original from sample `start` on; a hop of silence is before it.
     held, start = np.concatenate([np.zeros((hop, *shape), np.float32), first]), -hop
     tail = np.zeros((hop, *shape), np.float32)
+    rng = np.random.default_rng(0)
     for k in range(0, -(-n // hop) + 1, FRAMES):
         places = [round(number * hop * speed) - hop for number in range(k, min(k + FRAMES, -(-n // hop) + 1))]
         parts, have = [held], len(held)
@@ -41,7 +43,8 @@ def overlap_add(blocks: Iterable[np.ndarray], n: int, speed: float, hop: int) ->
             have += len(block)
         parts.append(np.zeros((max(places[-1] + 2 * hop - start - have, 0), *shape), np.float32))
         held = np.concatenate(parts)
-        frames = np.stack([held[at - start : at - start + 2 * hop] for at in places]) * window
+        signs = rng.choice(np.array([-1, 1], np.float32), len(places)).reshape(-1, *(1 for _ in window.shape))
+        frames = np.stack([held[at - start : at - start + 2 * hop] for at in places]) * window * signs
         made = frames[:, :hop] + np.concatenate([tail[None], frames[:-1, hop:]])
         tail = frames[-1, hop:]
         # The first hop of the first frame is before the sound.

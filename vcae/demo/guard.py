@@ -40,7 +40,9 @@ FILE = "/gradio_api/file="
 MAX_BODY = 1 << 20
 # Largest upload, in files of the largest size.
 UPLOAD_FILES = 4
-# Gradio writes inline scripts into the page, and its HTML component compiles templates; everything else must come from this server.
+# Gradio writes inline scripts into the page, and compiles its HTML component's templates and the scripts of events with `Function`: without
+# 'unsafe-eval' Chromium says "Evaluating a string as JavaScript violates the following Content Security Policy directive", and the page stays
+# empty (gradio 6.31). Everything else must come from this server.
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; media-src 'self' data: blob:; connect-src 'self' data: blob:; font-src 'self' data:; "

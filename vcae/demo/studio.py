@@ -156,6 +156,10 @@ class Studio:
         context = contextvars.copy_context()
         return self._pool.submit(context.run, work).result()
 
+    def begin(self, work: Callable[[], object]) -> None:
+        """Begin work on one of the worker threads."""
+        self._pool.submit(work)
+
     @contextmanager
     def job(self, session: str | None) -> Iterator[Callable[[], None]]:
         """Yield a function that raises StoppedError after the visitor of this session has pressed stop."""

@@ -14,7 +14,7 @@ from vcae.audio.f0 import log_f0_statistics
 from vcae.audio.frames import n_frames
 from vcae.audio.high_band import BandProfile, has_high_band
 from vcae.audio.io import MAX_CHANNELS, resample_blocks
-from vcae.audio.loudness import SILENCE_LEVEL, LevelMeter, follow_envelope_sections, set_level_sections
+from vcae.audio.loudness import SILENCE_LEVEL, LevelMeter, follow_envelope_running, follow_envelope_sections, set_level_sections
 from vcae.audio.output_rate import OutputRate, change_rate
 from vcae.audio.overlap_add import overlap_add
 from vcae.audio.placement import Taker, place
@@ -311,6 +311,18 @@ def _sound(
     runner: SectionRunner,
     notify: Callable[[float], object],
 ) -> Iterator[np.ndarray]:
+    wanted = heard.meter if options.speed == 1 else heard.meter.stretched(n, options.speed)
+    if options.loudness == "running":
+
+        def synthesised() -> Iterator[np.ndarray]:
+            n_done = 0
+            for section in model.vocode_sections(mel, f0, n, options.seed, DECODED_CORRECTIONS, runner):
+                n_done += section.shape[-1]
+                notify(n_done / n)
+                yield section[0].numpy()
+
+        yield from follow_envelope_running(synthesised(), wanted, heard.level)
+        return
     meter, wav = LevelMeter(), StoredSections(runner.on_disk, torch.device("cpu"))
     for section in model.vocode_sections(mel, f0, n, options.seed, DECODED_CORRECTIONS, runner):
         meter.add(section[0].numpy())
@@ -322,7 +334,6 @@ def _sound(
 
     samples = runner.step * model.mel_config.hop_length
     if options.loudness == "source":
-        wanted = heard.meter if options.speed == 1 else heard.meter.stretched(n, options.speed)
         yield from follow_envelope_sections(read, meter, wanted, heard.level, samples)
     else:
         yield from set_level_sections(read, meter, heard.level, samples)

@@ -115,13 +115,17 @@ class ConversionObjective(Objective):
         r, losses = self.recipe, {}
         decoded, f0, embedding = self._exchange(mel, f0, noise)
         total = torch.zeros((), device=wav.device)
+        # The voice is that of the sound where there is one.
+        voiced = decoded[r.n_own :]
         if self.intelligibility is not None:
             n = r.n_spoken
-            losses["recogniser"] = self.intelligibility.distance(decoded[:n], f0[:n], wav[:n])
+            spoken = self.intelligibility.speak(decoded[:n], f0[:n], wav.shape[-1])
+            losses["recogniser"] = self.intelligibility.distance(spoken, wav[:n])
             total = total + r.recogniser_weight * losses["recogniser"]
+            voiced = self.log_mel(spoken[r.n_own :])
         if r.voice_weight:
-            found = self.model.encode_speaker(decoded[r.n_own :])
-            losses["voice"] = 1 - F.cosine_similarity(found.float(), embedding[r.n_own :].float(), dim=-1).mean()
+            found, wanted = self.model.encode_speaker(voiced), embedding[r.n_own : r.n_own + len(voiced)]
+            losses["voice"] = 1 - F.cosine_similarity(found.float(), wanted.float(), dim=-1).mean()
             total = total + r.voice_weight * losses["voice"]
         if r.converted_critic_weight and self.critic is not None:
             # The next speaker's recordings are what the critic compares with.

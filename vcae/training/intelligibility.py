@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vcae.checkpoint import load
+from vcae.engine.engine import DECODED_CORRECTIONS
 from vcae.errors import CheckpointError
 from vcae.training.recogniser import RecogniserEncoder
 
@@ -38,18 +39,22 @@ class Intelligibility:
         self.vocoder = found.eval().requires_grad_(False)
         self.recogniser = RecogniserEncoder(layers).eval()
 
-    def distance(self, mel: Tensor, f0: Tensor, wav: Tensor) -> Tensor:
-        """Return the mean absolute difference of features, in their standard deviations.
+    def speak(self, mel: Tensor, f0: Tensor, n_samples: int) -> Tensor:
+        """Return the sound (B, n_samples) of decoded mels, with as many corrections as conversions have.
 
         Args:
-            mel: (B, n_mels, T), decoded, natural log magnitude.
-            f0: (B, T) in Hz, 0 where unvoiced, with which it is spoken.
-            wav: (B, N), the recordings.
+            mel: (B, n_mels, T), natural log magnitude.
+            f0: (B, T) in Hz, 0 where unvoiced.
+            n_samples: Length of the sound.
         """
-        vocoder, recogniser = self.vocoder.to(wav.device), self.recogniser.to(wav.device)
+        wav: Tensor = self.vocoder.to(mel.device)(mel.float(), f0, n_samples, n_corrections=DECODED_CORRECTIONS)
+        return wav
+
+    def distance(self, spoken: Tensor, wav: Tensor) -> Tensor:
+        """Return the mean absolute difference of features, in their standard deviations, of spoken mels and recordings, both (B, N)."""
+        recogniser = self.recogniser.to(wav.device)
         with torch.no_grad():
             wanted = recogniser(wav)
-        spoken = vocoder(mel.float(), f0, wav.shape[-1], n_corrections=0)
         errors = [
             ((a - b).float() / b.float().flatten(0, 1).std(dim=0).clamp(min=1e-3)).abs().mean()
             for a, b in zip(recogniser(spoken), wanted, strict=True)

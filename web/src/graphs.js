@@ -11,7 +11,7 @@ async function unpacked(path) {
 }
 
 export class Graphs {
-  // `gpu` asks for WebGPU; where it fails, the processor computes.
+  // `gpu` asks for WebGPU.
   static async load(base, gpu, progress) {
     const made = new Graphs();
     made.base = base;

@@ -6,7 +6,13 @@ let graphs;
 
 const work = {
   async load({ base, gpu }, progress) {
-    graphs = await Graphs.load(base, gpu, progress);
+    try {
+      graphs = await Graphs.load(base, gpu, progress);
+    } catch (error) {
+      if (!gpu) throw error;
+      // A GPU that the runtime cannot use: the processor computes instead.
+      graphs = await Graphs.load(base, false, progress);
+    }
     const { settings, device, threads } = graphs;
     return { sampleRate: settings.mel.sample_rate, origin: settings.origin, device, threads };
   },

@@ -246,12 +246,20 @@ document.addEventListener("change", (event) => {
   if (shelf) window.vcaeForgive(shelf.dataset.status);
 });
 
-/* Gradio's names of some buttons leave out the words on them, which is what a visitor would say to press them. */
+/* Gradio's names of some buttons leave out the words on them, which is what a visitor would say to press them: the words are the name then.
+   Its button to add files holds another, so it is a group. */
 const NAMED = ".upload-container, .playback, button[aria-label^='Click to upload']";
 function rename() {
   for (const button of document.querySelectorAll(NAMED)) {
-    const text = button.textContent.trim().replace(/\s+/g, " "), name = button.getAttribute("aria-label");
-    if (text && name && !name.includes(text)) button.setAttribute("aria-label", `${text}: ${name}`);
+    const name = button.getAttribute("aria-label");
+    if (!name || !/[\p{L}\d]/u.test(button.textContent)) continue;
+    if (button.matches(".playback")) button.title = name;
+    button.removeAttribute("aria-label");
+  }
+  for (const button of document.querySelectorAll("button[aria-label='common.upload']")) {
+    button.setAttribute("aria-label", "Add files");
+    button.title = "Add files";
+    if (button.querySelector("button, input, [tabindex]")) button.setAttribute("role", "group");
   }
 }
 new MutationObserver(rename).observe(document.documentElement, { subtree: true, childList: true, characterData: true });

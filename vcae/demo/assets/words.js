@@ -5,7 +5,8 @@ const spoken = { language: "en", exact: new Map(), patterns: [] };
 const shown = new WeakMap();
 const LABELS = ["aria-label", "aria-valuetext", "placeholder", "alt", "title"];
 /* Names, and documents in English, stay as they are. */
-const KEPT = "[translate=no], .vcae-english, script, style, textarea, #vcae-language option";
+const KEPT = "[translate=no], .vcae-english, .file-preview .filename, script, style, textarea, #vcae-language option";
+const WORDS = /\p{L}{2}/u, UNITS = /\b(Hz|kHz|kB|KB|MB|WAV|MP3|M4A|vcae)\b/g;
 const END = { de: ".", zh: "。" };
 /* Between these, a text is translated sentence by sentence. */
 const SENTENCES = /(?<=[.!?]) (?=[A-Z])/;
@@ -43,7 +44,7 @@ function translate(text) {
 window.vcaeUntranslated = () => {
   const missing = new Set();
   const look = (element, text) => {
-    if (!element || element.closest(KEPT) || !/\p{L}{2}/u.test(text ?? "")) return;
+    if (!element || element.closest(KEPT) || !WORDS.test((text ?? "").replace(UNITS, ""))) return;
     const whole = tidy(text);
     for (const each of found(whole) === null ? whole.split(SENTENCES) : []) if (found(each) === null) missing.add(each);
   };
@@ -77,6 +78,8 @@ function renderAll(root) {
   if (root.nodeType !== Node.ELEMENT_NODE) return;
   for (const element of [root, ...root.querySelectorAll("*")]) {
     if (element.matches(".vcae-english")) element.lang = "en";
+    // These scroll, so the keyboard must reach them.
+    if (element.matches(".vcae-english, .vcae-english pre")) element.tabIndex = 0;
     if (element.closest(KEPT)) continue;
     for (const name of LABELS) render(element, name, () => element.getAttribute(name), (made) => element.setAttribute(name, made));
   }
