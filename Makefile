@@ -6,7 +6,7 @@ SOURCE ?= demo/clips/source.flac
 SPEAKER ?= demo/clips/reference.flac
 OUT ?= out/converted.wav
 
-.PHONY: convert demo judges test check lint format types clean help
+.PHONY: convert demo judges test check lint format types docs notebooks wheel web web-test clean help
 
 help:
 	@echo "make convert  convert $(SOURCE) to the voice of $(SPEAKER)"
@@ -15,6 +15,11 @@ help:
 	@echo "make test     run every test"
 	@echo "make check    lint, types and tests: what CI runs"
 	@echo "make format   format the code"
+	@echo "make docs     build the documentation, with sounds, in out/site"
+	@echo "make notebooks  run the notebooks and keep their outputs"
+	@echo "make wheel    build wheel and sdist twice, in dist, and compare their hashes"
+	@echo "make web      build the page that converts in a browser tab, into web/build/site; needs npm"
+	@echo "make web-test build it and test it in Chromium"
 	@echo "make clean    remove the environment and what was built"
 
 $(VENV)/.installed: pyproject.toml
@@ -63,5 +68,36 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[docs]'
+	@touch $@
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/python docs/site/sounds.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "out/site/index.html; its search needs a server: $(BIN)/python -m http.server --directory out/site"
+
+notebooks: $(VENV)/.installed
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[notebooks]'
+	cd docs/notebooks && $(CURDIR)/$(BIN)/python -m pytest --nbmake --overwrite -c /dev/null --rootdir . -p no:cacheprovider .
+
+# The time of the last commit is that of all files in both.
+wheel: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct 2>/dev/null || echo 1577836800)
+wheel: $(VENV)/.installed-dev
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m build --outdir dist/again .
+	cd dist/again && sha256sum * > SHA256SUMS && cd .. && sha256sum -c again/SHA256SUMS
+	mv dist/again/SHA256SUMS dist && rm -r dist/again
+
+# Built by npm, which a machine without it does not need for anything else.
+web: $(VENV)/.installed-dev
+	@command -v npm >/dev/null || { echo "the page needs npm (Node.js 20 or newer)" >&2; exit 1; }
+	$(BIN)/vcae export onnx web/build/graphs --bits 8 --force
+	cd web && npm ci --no-audit --no-fund && npm run build
+
+web-test: web
+	$(BIN)/python -m pytest -rP tests/test_web.py
+
 clean:
-	rm -rf $(VENV) out build dist *.egg-info
+	rm -rf $(VENV) out build dist *.egg-info web/build web/node_modules

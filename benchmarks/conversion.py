@@ -16,6 +16,7 @@ import numpy as np
 import soundfile
 
 import vcae
+from vcae import light
 from vcae.audio.io import Sound, read_sound, resample, write_sound
 from vcae.evaluation.pairs import choose_own_pairs, choose_pairs, read_references
 from vcae.evaluation.tables import Conversion, write_table
@@ -49,6 +50,7 @@ def main() -> None:
     )
     parser.add_argument("--self", action="store_true", help="convert speakers to themselves")
     parser.add_argument("--live", action="store_true", help="as `vcae stream` does: in blocks, with running statistics")
+    parser.add_argument("--graphs", help="a folder of `vcae export onnx`: convert by vcae.light, without torch")
     parser.add_argument("--speed", type=float, default=1.0, help="as these options of `vcae convert`")
     parser.add_argument("--formant", type=float, default=0.0)
     parser.add_argument("--expression", type=float, default=1.0)
@@ -58,6 +60,7 @@ def main() -> None:
     args = parser.parse_args()
     manner = {"speed": args.speed, "formant": args.formant, "expression": args.expression}
     model = vcae.load(args.checkpoint)
+    graphs = None if args.graphs is None else light.Graphs(args.graphs)
     options = ConvertOptions(**manner, watermark=not args.no_watermark, rate=model.sample_rate)
     root = args.manifest.parent
     args.out.mkdir(parents=True, exist_ok=True)
@@ -67,11 +70,13 @@ def main() -> None:
     for n, pair in enumerate(choose_own_pairs(*which) if args.self else choose_pairs(*which, pool_s)):
         source, judged = (root / row["path"] for row in (pair.source, pair.judged))
         sound, references = read_sound(source), read_references(root, pair, args.reference_s)
-        voice = voice_from_sounds(model, references)
-        if args.live:
+        if graphs is not None:
+            wav = light.convert(graphs, sound, light.measure_voice(graphs, references), options).wav
+        elif args.live:
+            voice = voice_from_sounds(model, references)
             wav = convert_live(LiveConverter(model, voice, model.analyse_sound(references[0]), options), sound)
         else:
-            wav = convert(model, sound, voice, options).wav.numpy()
+            wav = convert(model, sound, voice_from_sounds(model, references), options).wav.numpy()
         path = args.out / f"{n:03d}_{pair.source['speaker']}_to_{pair.judged['speaker']}.wav"
         write_sound(path, Sound(wav, model.sample_rate), "converted by vcae", force=True)
         difference = abs(soundfile.info(path).duration - sound.duration_s / args.speed)

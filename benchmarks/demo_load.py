@@ -9,6 +9,7 @@ import argparse
 import io
 import json
 import random
+import re
 import socket
 import subprocess
 import sys
@@ -161,6 +162,7 @@ def run(clients: int, seconds: float, queue: int, jobs: int, rest_s: float, plai
         process.terminate()
         process.wait(timeout=30)
     log.seek(0)
+    said = log.read().decode(errors="replace")
     p50, p95 = (float(np.quantile(counts.seconds, q)) if counts.seconds else None for q in (0.5, 0.95))
     late = [mb for at, mb in memory if at >= seconds / 4] or [memory[-1][1]]
     return {
@@ -177,7 +179,8 @@ def run(clients: int, seconds: float, queue: int, jobs: int, rest_s: float, plai
         "rss_mb_max": round(max(mb for _, mb in memory)),
         "rss_mb_after": round(memory[-1][1]),
         "rss_mb": [(round(at), round(mb)) for at, mb in memory],
-        "tracebacks": log.read().count(b"Traceback"),
+        "tracebacks": said.count("Traceback"),
+        "last_error": next((line for line in reversed(said.splitlines()) if re.match(r"[\w.]+(Error|Exception)\b", line)), ""),
     }
 
 

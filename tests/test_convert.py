@@ -36,6 +36,14 @@ def test_length_level_and_finiteness(converted):
     assert active_level(wav) == pytest.approx(active_level(source), rel=0.1)
 
 
+def test_loudness_in_one_pass_is_that_of_two(model, converted):
+    source, reference, wav = converted
+    running = model.convert(source, 16000, reference, loudness="running").wav
+    assert len(running) == len(wav)
+    assert abs(20 * math.log10(active_level(running) / active_level(wav))) < 0.2
+    assert np.corrcoef(running, wav)[0, 1] > 0.999
+
+
 def test_pitch_follows_the_reference(model, converted):
     source, reference, wav = converted
     f0 = [model.analyse(x, 16000).f0[0] for x in (source, reference, wav)]

@@ -15,10 +15,10 @@ import vcae
 from tests.conftest import CLIPS, ROOT
 from tests.forked import python
 from vcae import checkpoint
-from vcae.audio.io import Sound, read_comment, read_sound
+from vcae.audio.io import Sound, read_comment, read_sound, resample
 from vcae.cli.stream import _denoise, _Tally
 from vcae.config import to_dict
-from vcae.engine.denoise import Cleaner, RunningDenoiser, _FullBand
+from vcae.engine.denoise import Cleaner, FullBandDenoiser, RunningDenoiser
 from vcae.errors import AudioError, CheckpointError, ConfigError
 from vcae.model.config import DenoiserConfig
 from vcae.model.denoiser import PART, Denoiser, compress_spectrum, denoiser_of
@@ -173,7 +173,7 @@ def test_the_band_above_follows_the_band_below():
 
 
 def _run_band(network, rate, wav):
-    band = _FullBand(network, rate, 1, 1.0)
+    band = FullBandDenoiser(network, rate, 1, 1.0)
     for at in range(0, len(wav), 7000):
         yield band(wav[at : at + 7000].T, last=at + 7000 >= len(wav)).T
 
@@ -255,9 +255,27 @@ def test_opposite_phases_are_not_silent(small, noisy):
 def test_what_vcae_stream_hears_is_cleaned_piece_by_piece(small, noisy):
     tally = _Tally()
     pieces = (noisy.wav[at : at + 1300] for at in range(0, len(noisy.wav), 1300))
-    made = np.concatenate(list(_denoise(pieces, small.running(), tally)))
+    made = np.concatenate(list(_denoise(pieces, small.live(16000), tally)))
     assert np.allclose(made, small.sound(noisy).wav, atol=1e-5)
     assert tally.work_s > 0
+
+
+def test_live_denoising_includes_what_is_above_the_networks_band(cleaner, noisy):
+    wide = resample(noisy.wav[:48000], 16000, 48000)
+    hiss = np.random.default_rng(0).normal(0, 0.01, len(wide)).astype(np.float32)
+    wide += hiss
+    made = []
+    for step in (3840, 1000):
+        denoiser, tally = cleaner.live(48000), _Tally()
+        made.append(np.concatenate(list(_denoise((wide[at : at + step] for at in range(0, len(wide), step)), denoiser, tally))))
+    assert [len(x) for x in made] == [len(wide)] * 2
+    assert np.abs(made[0] - made[1]).max() < 1e-5
+    before, after, whole = (
+        np.square(np.abs(np.fft.rfft(x)))[30000:60000].sum() for x in (wide, made[0], cleaner.sound(Sound(wide, 48000)).wav)
+    )
+    assert after < 0.3 * before
+    assert after == pytest.approx(whole, rel=0.15)
+    assert 32 < denoiser.latency_ms < 37
 
 
 @pytest.mark.slow

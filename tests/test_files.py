@@ -2,11 +2,12 @@
 
 import os
 import stat
+import time
 
 import pytest
 import torch
 
-from vcae import AudioError, CheckpointError, DataError, Sound, write_sound
+from vcae import AudioError, CheckpointError, DataError, Sound, files, write_sound
 from vcae.audio.io import read_sound
 from vcae.checkpoint import write_tensors
 from vcae.files import check_target, hash_file, remove_leftovers, replacing, write_file
@@ -58,6 +59,27 @@ def test_what_a_killed_writer_left_is_swept_and_what_a_living_one_writes_is_not(
         assert not dead.exists()
         temporary.write_bytes(b"whole")
     assert (tmp_path / "out.bin").read_bytes() == b"whole"
+
+
+def test_where_processes_cannot_be_asked_only_old_leftovers_are_swept(tmp_path, monkeypatch):
+    """On Windows signal 0 is Ctrl-C, which must not be sent to anybody."""
+    monkeypatch.setattr(files, "CAN_PROBE", False)
+    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("a signal was sent"))
+    old, new = tmp_path / ".vcae-1-old.part", tmp_path / ".vcae-1-new.part"
+    for file in (old, new):
+        file.write_bytes(b"half")
+    os.utime(old, (time.time() - 2 * files.STALE_S,) * 2)
+    remove_leftovers(tmp_path)
+    assert os.listdir(tmp_path) == [new.name]
+
+
+def test_a_file_is_flushed_through_a_descriptor_that_can_write(tmp_path, monkeypatch):
+    """Windows refuses to flush another."""
+    flushed = []
+    monkeypatch.setattr(os, "fsync", lambda number: flushed.append(os.write(number, b"")))
+    write_file(tmp_path / "out.txt", "text")
+    assert flushed == [0]
+    assert (tmp_path / "out.txt").read_text() == "text"
 
 
 def test_an_interruption_is_not_an_error_of_writing(tmp_path):

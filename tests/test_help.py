@@ -2,13 +2,14 @@
 
 import re
 import shlex
+import typing
 
 import pytest
 import typer.main
 from typer.testing import CliRunner
 
 from vcae.cli.app import app
-from vcae.cli.help import COMPUTATION, GROUPS
+from vcae.cli.help import COMPUTATION, GROUPS, hints_of
 from vcae.cli.sources import RULE
 
 ROOT = typer.main.get_command(app)
@@ -104,6 +105,14 @@ def test_every_command_has_an_example_that_parses(name):
 def test_commands_on_many_files_say_what_happens_to_a_bad_one(name):
     many = any(one.name == "out_dir" for one in COMMANDS[name].params)
     assert (RULE in COMMANDS[name].help) == many
+
+
+def test_options_without_a_value_are_found_on_python_3_10_too(monkeypatch):
+    """It puts them into Optional, where typer does not look."""
+    speaker, number = typing.Annotated[list[str] | None, "--speaker"], typing.Annotated[int, "--number"]
+    as_on_3_10 = {"speaker": typing.Optional[speaker], "number": number, "plain": typing.Optional[int]}  # noqa: UP045
+    monkeypatch.setattr("vcae.cli.help.get_type_hints", lambda function, include_extras: as_on_3_10)
+    assert hints_of(None) == {"speaker": speaker, "number": number, "plain": int | None}
 
 
 def test_a_type_is_found():

@@ -18,11 +18,13 @@ LAYERS = [
     ["files", "config", "table"],
     ["options", "model_file"],
     ["audio"],
+    ["light"],
     ["model"],
     ["vocoder"],
     ["checkpoint"],
     ["engine"],
     ["voice"],
+    ["export"],
     ["codec"],
     ["tasks"],
     ["text"],
@@ -217,7 +219,7 @@ def test_readme_commands_exist():
     assert len(lines) > 20
     for line in lines:
         words = line.split()
-        command = words[1:3] if words[1] in ("voice", "anomaly", "generate") else words[1:2]
+        command = words[1:3] if words[1] in ("voice", "anomaly", "generate", "export") else words[1:2]
         for option in re.findall(r"(--[a-z-]+)", line):
             assert option in _help(" ".join(command)), f"{option} of {line}"
         assert _help(" ".join(command))

@@ -11,6 +11,7 @@ from vcae.audio.loudness import (
     cut_reach,
     cut_rumble,
     follow_envelope,
+    follow_envelope_running,
     limit_peaks,
     normalize_level,
 )
@@ -116,3 +117,26 @@ def test_a_meter_in_sections_and_changed_measures_the_same(speech):
     for name in ("mean", "peak", "peak_of_sound", "gain"):
         assert np.isclose(getattr(whole, name), getattr(parts, name), rtol=1e-5, atol=1e-8)
     assert np.allclose(whole.powers(), parts.powers(), atol=1e-9)
+
+
+def test_the_envelope_is_followed_in_one_pass_as_in_two(speech):
+    """The same gain, however the sound is cut; sound is there before the whole is known; nothing is clipped."""
+    rng = np.random.default_rng(0)
+    other = (speech * (0.6 + 0.4 * np.sin(np.arange(len(speech)) / 9000)) + 0.001 * rng.standard_normal(len(speech))).astype(
+        np.float32
+    )
+    source, other = normalize_level(speech), normalize_level(other)
+    wanted = LevelMeter.of(source)
+    for size in (1000, 16000, len(other)):
+        pieces = [other[at : at + size] for at in range(0, len(other), size)]
+        made = list(follow_envelope_running(iter(pieces), wanted, 0.1))
+        whole = np.concatenate(made)
+        assert len(whole) == len(other)
+        assert np.abs(whole).max() <= PEAK_LIMIT + 1e-6
+        assert active_level(whole) == pytest.approx(0.1, rel=0.1)
+        two = follow_envelope(other, source, 0.1)
+        assert np.corrcoef(whole, two)[0, 1] > 0.999
+        if size == 16000:
+            assert sum(map(len, made[:2])) > size
+    silent = list(follow_envelope_running(iter([other]), LevelMeter.of(np.zeros(16000, np.float32)), 0.1))
+    assert np.array_equal(np.concatenate(silent), other)

@@ -7,6 +7,7 @@ import soundfile
 import vcae
 from vcae.audio.io import Sound, SoundReader, channels_of, read_sound, resample
 from vcae.audio.loudness import PEAK_LIMIT, RunningLimiter, limit_peaks
+from vcae.audio.overlap_add import overlap_add
 from vcae.audio.placement import Placement, Taker, place
 from vcae.options import ConvertOptions
 from vcae.tasks.convert import convert_long
@@ -131,6 +132,45 @@ def test_stereo_at_48_khz_comes_back_as_stereo_at_48_khz(model, voice, speech, t
     # Frames of 10 ms are loud where the source's are.
     power = [np.log(np.square(x[: 200 * 480]).reshape(-1, 480).mean(axis=1) + 1e-7) for x in (made[:, 0], source.wav[:, 0])]
     assert np.corrcoef(*power)[0, 1] > 0.9
+
+
+def test_channels_and_the_high_band_stay_at_another_speed(model, voice, speech):
+    """Hiss above 8 kHz in the first half of the source: it is in the first half of the result, and nowhere else."""
+    wide = resample(speech[:32000], 16000, 48000)
+    hiss = np.random.default_rng(0).normal(0, 1, len(wide)).astype(np.float32)
+    hiss = hiss - resample(resample(hiss, 48000, 16000), 16000, 48000)[: len(wide)]
+    wide[:48000] += 0.3 * np.abs(wide[:48000]) * hiss[:48000]
+    source = Sound(np.stack([wide, 0.25 * delayed(wide, 20)], axis=1), 48000)
+    made = model.convert(source, reference=voice, speed=1.25).wav
+    assert made.shape == (76800, 2)
+    assert lag_of(made[:, 0], made[:, 1]) == 20
+    assert level_db(made[:, 1]) - level_db(made[:, 0]) == pytest.approx(-12, abs=0.5)
+    power = np.square(np.abs(np.fft.rfft(made[:76800, 0].reshape(2, -1))))
+    n = power.shape[1]
+    shares = power[:, n * 9 // 24 : n * 16 // 24].sum(axis=1) / power[:, n * 5 // 24 : n * 7 // 24].sum(axis=1)
+    assert shares[0] > 30 * shares[1]
+
+
+@pytest.mark.parametrize("speed", [0.6, 1.7])
+def test_overlap_add_keeps_levels_in_time_and_between_channels(speed):
+    rng = np.random.default_rng(1)
+    noise = rng.normal(0, 1, 40000).astype(np.float32) * np.repeat([1.0, 0.1], 20000).astype(np.float32)
+    both = np.stack([noise, 0.5 * delayed(noise, 7)], axis=1)
+    n = round(40000 / speed)
+    made = np.concatenate(list(overlap_add([both], n, speed, 128)))
+    assert made.shape == (n, 2)
+    for part, level in ((made[: n // 2 - 200], 0.0), (made[n // 2 + 200 :], -20.0)):
+        assert level_db(part[:, 0]) == pytest.approx(level, abs=0.3)
+        assert level_db(part[:, 1]) == pytest.approx(level - 6, abs=0.3)
+    assert lag_of(made[:, 0], made[:, 1]) == 7
+    split = np.concatenate(list(overlap_add(np.array_split(both, 37), n, speed, 128)))
+    assert np.array_equal(made, split)
+    # White noise stays white: without a lag at which it repeats.
+    same = np.fft.irfft(np.square(np.abs(np.fft.rfft(made[: n // 2, 0]))))
+    assert np.abs(same[16:1000]).max() < 0.08 * same[0]
+    longer = np.concatenate(list(overlap_add([both[:, 0]], n + 5000, speed, 128)))
+    assert np.allclose(longer[: n - 256], made[: n - 256, 0])
+    assert not longer[n + 256 :].any()
 
 
 def test_a_file_is_read_by_several_at_once_and_gives_what_its_samples_give(model, voice, speech, tmp_path):

@@ -12,6 +12,7 @@ from tests.conftest import ROOT
 from tests.forked import python
 from vcae.audio.io import Sound, read_sound
 from vcae.errors import DataError
+from vcae.figures import plot
 from vcae.figures.plot import F0_RANGE_HZ, draw_views, f0_contour, f0_limits, picture_format, view_sound
 
 PIL = pytest.importorskip("PIL.Image")
@@ -123,3 +124,27 @@ def test_f0_of_a_long_recording_is_a_contour():
     assert np.nanmedian(median) == 110
     assert np.nanmax(low) <= 110 <= np.nanmin(high)
     assert f0_contour(f0[:7]).shape == (3, 7)
+
+
+def test_the_mel_of_a_long_recording_is_that_of_a_short_one(speech, monkeypatch):
+    """Computed in sections it is the same, and pooled for the picture it keeps the power."""
+    whole = view_sound(Sound(speech, 16000)).mel
+    monkeypatch.setattr(plot, "MEL_FRAMES", 50)
+    torch.testing.assert_close(view_sound(Sound(speech, 16000)).mel, whole)
+    mel = whole.numpy()
+    assert plot.pool_mel(mel, mel.shape[1]) is mel
+    pooled = plot.pool_mel(mel[:, :400], 100)
+    assert pooled.shape == (len(mel), 100)
+    assert np.exp(2 * pooled).mean() == pytest.approx(np.exp(2 * mel[:, :400]).mean(), rel=1e-4)
+
+
+def test_the_axis_of_time_is_where_the_picture_says(speech):
+    """Sound that begins after two of four seconds begins in the middle of the axis."""
+    wav = np.concatenate([np.zeros(32000, np.float32), speech[:32000]])
+    made = plot.draw_picture([view_sound(Sound(wav, 16000), "")], width_in=5.6)
+    shown = picture(made.data)[..., :3].astype(int)
+    rows = slice(20, shown.shape[0] // 3)
+    bright = (shown[rows].max(-1) > 120) & (shown[rows].min(-1) < 200)
+    first = np.flatnonzero(bright.mean(0) > 0.3)[0] / shown.shape[1]
+    assert made.seconds == pytest.approx(4, abs=0.02)
+    assert first == pytest.approx((made.left + made.right) / 2, abs=0.03)

@@ -159,6 +159,8 @@ def test_documented_endpoints_are_all_there_are(client):
         "formant",
         "expression",
         "rate",
+        "channels",
+        "loudness",
     ]
 
 
@@ -219,7 +221,7 @@ def test_plain_http_as_documented(server):
         status, answer = get(f"{server.url}/gradio_api/upload", body, kind)
         assert status == 200
         paths.append({"path": json.loads(answer)[0], "meta": {"_type": "gradio.FileData"}})
-    data = {"data": [paths[0], [paths[1]], "auto", 1.0, "auto", "auto", 0, "", False, 1, 0, 1, 0]}
+    data = {"data": [paths[0], [paths[1]], "auto", 1.0, "auto", "auto", 0, "", False, 1, 0, 1, 0, "mono", "flat"]}
     kind = {"Content-Type": "application/json"}
     status, answer = get(f"{server.url}/gradio_api/call/convert", json.dumps(data).encode(), kind)
     assert status == 200
@@ -379,6 +381,18 @@ def test_convert_and_denoise_by_plain_requests(server, tmp_path):
     status, headers, mp3 = post(server, "/v1/convert", source=SOURCE, voice="carol", format="mp3", rate="22050")
     assert (status, headers["content-type"], mp3[:3]) == (200, "audio/mpeg", b"ID3")
     assert soundfile.info(io.BytesIO(mp3)).samplerate == 22050
+    status, headers, sent = post(server, "/v1/convert", source=SOURCE, reference=REFERENCE, stream="true")
+    assert (status, headers["content-type"], "content-length" in headers) == (200, "audio/wav", False)
+    streamed = soundfile.read(io.BytesIO(sent))[0]
+    assert len(streamed) == len(made)
+    assert np.corrcoef(streamed, made)[0, 1] > 0.99
+    speech, rate = soundfile.read(SOURCE, frames=32000)
+    soundfile.write(tmp_path / "wide.flac", np.stack([speech, 0.5 * speech], axis=1), rate)
+    _, _, wide = post(server, "/v1/convert", source=tmp_path / "wide.flac", voice="carol", loudness="flat")
+    left, right = soundfile.read(io.BytesIO(wide))[0].T
+    assert np.abs(left - 2 * right).max() < 0.01 * np.abs(left).max()
+    _, _, mixed = post(server, "/v1/convert", source=tmp_path / "wide.flac", voice="carol", channels="mono")
+    assert soundfile.info(io.BytesIO(mixed)).channels == 1
     status, _, clean = post(server, "/v1/denoise", source=CLIPS / "noisy.flac", strength="0")
     (tmp_path / "b.wav").write_bytes(clean)
     assert np.abs(soundfile.read(tmp_path / "b.wav")[0] - soundfile.read(CLIPS / "noisy.flac")[0]).max() < 1e-3
@@ -402,6 +416,8 @@ def test_convert_and_denoise_by_plain_requests(server, tmp_path):
         ("convert", {"source": SOURCE, "voice": "nobody"}, 422, "No voice is called 'nobody'"),
         ("convert", {"source": SOURCE, "voice": "saved:../../x"}, 422, "No voice is called"),
         ("convert", {"source": SOURCE, "reference": REFERENCE, "pitch": "loud"}, 422, "Pitch is 'loud'"),
+        ("convert", {"source": SOURCE, "voice": "carol", "stream": "true", "format": "mp3"}, 422, "Only wav is streamed"),
+        ("convert", {"source": SOURCE, "voice": "nobody", "stream": "true"}, 422, "No voice is called 'nobody'"),
         ("denoise", {"source": CLIPS / "NOTICE.md"}, 422, "is not a sound file"),
         ("denoise", {"strength": "1"}, 422, "source"),
         ("nothing", {"source": SOURCE}, 404, "nothing here"),

@@ -1,5 +1,6 @@
 """vcae voice train: the decoder fitted to a voice, judged on held-out speech."""
 
+import copy
 import json
 from functools import partial
 
@@ -62,6 +63,29 @@ def test_only_what_was_trained_is_saved_and_used(model, trained, tmp_path, speec
     assert np.abs(made - model.convert(short, 16000, voice).wav).max() < 1e-3
     plain = model.convert(short, 16000, vcae.load_voice(path, vcae.load(device="cpu"))).wav
     assert np.array_equal(made, plain)
+
+
+def test_the_input_layer_learns_what_a_voice_adds_to_content(model):
+    """What another voice adds is the same everywhere here, so that all of it can be removed, also in content that is new."""
+    generator = torch.Generator().manual_seed(0)
+    size, stride = model.autoencoder.config.content.latent_dim, model.autoencoder.config.content.stride
+    added = torch.randn(1, size, 1, generator=generator)
+
+    def piece(n):
+        own = torch.randn(1, size, n, generator=generator)
+        mel = torch.zeros(1, model.mel_config.n_mels, n * stride)
+        return training._Piece(mel, mel[:, 0], (own, 0.8 * own + added))
+
+    def layer(decoder, content):
+        other = torch.zeros(1, decoder.input.in_channels - size, content.shape[-1] * stride)
+        return decoder.input(torch.cat([content.repeat_interleave(stride, dim=-1), other], dim=1))[..., 4:-4]
+
+    decoder = copy.deepcopy(model.autoencoder.decoder)
+    training.fit_input(decoder, [piece(200) for _ in range(4)])
+    own, others = piece(100).contents
+    wanted = layer(model.autoencoder.decoder, own)
+    before, after = (float((layer(d, others) - wanted).square().mean()) for d in (model.autoencoder.decoder, decoder))
+    assert after < 0.01 * before
 
 
 def test_a_training_that_makes_it_worse_is_refused(model, recordings, monkeypatch):

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from vcae.audio.io import Sound, read_sound, resample, write_sound
     from vcae.codec.codec import Codec, compress, decompress
     from vcae.engine.denoise import denoise
-    from vcae.options import BabbleOptions, ConvertOptions, SpeakOptions
+    from vcae.options import BabbleOptions, ConvertOptions, SayOptions, SpeakOptions
     from vcae.tasks.embed import Embedding
     from vcae.tasks.live import LiveConverter
     from vcae.tasks.model import Encoding, Model, load
     from vcae.tasks.unit_files import Units, read_units
+    from vcae.text.say import say
     from vcae.text.transcribe import transcribe
     from vcae.text.transcript import Transcript
     from vcae.voice.file import load_voice, save_voice
@@ -42,6 +43,7 @@ __all__ = [
     "Encoding",
     "LiveConverter",
     "Model",
+    "SayOptions",
     "Sound",
     "SpeakOptions",
     "Transcript",
@@ -59,6 +61,7 @@ __all__ = [
     "read_units",
     "resample",
     "save_voice",
+    "say",
     "transcribe",
     "write_sound",
 ]
@@ -69,7 +72,7 @@ _ROOMS = {
     **dict.fromkeys(("load_voice", "save_voice"), "voice.file"),
     **dict.fromkeys(("Sound", "read_sound", "resample", "write_sound"), "audio.io"),
     **dict.fromkeys(("Codec", "compress", "decompress"), "codec.codec"),
-    **dict.fromkeys(("BabbleOptions", "ConvertOptions", "SpeakOptions"), "options"),
+    **dict.fromkeys(("BabbleOptions", "ConvertOptions", "SayOptions", "SpeakOptions"), "options"),
     **dict.fromkeys(("Anomaly", "Detector"), "anomaly.detector"),
     **dict.fromkeys(("Units", "read_units"), "tasks.unit_files"),
     "AnomalyConfig": "anomaly.config",
@@ -77,6 +80,7 @@ _ROOMS = {
     "LiveConverter": "tasks.live",
     "Transcript": "text.transcript",
     "denoise": "engine.denoise",
+    "say": "text.say",
     "transcribe": "text.transcribe",
 }
 

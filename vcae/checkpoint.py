@@ -175,6 +175,7 @@ def save_module(
     sizes: Mapping[str, Any],
     info: Mapping[str, Any] | None = None,
     half: bool = False,
+    eight_bit: bool = False,
 ) -> None:
     """Save a network other than an autoencoder or vocoder.
 
@@ -185,11 +186,14 @@ def save_module(
         sizes: Plain data from which it is built.
         info: Plain data for the metadata.
         half: Store weights in float16.
+        eight_bit: Store large weights in 8 bits, see `round_weights`.
 
     Raises:
         CheckpointError: If the file cannot be written.
     """
-    tensors = {k: v.half() if half and v.is_floating_point() else v for k, v in module.state_dict().items()}
+    state = module.state_dict()
+    tensors = round_weights(state) if eight_bit else state
+    tensors = {k: v.half() if half and v.is_floating_point() else v for k, v in tensors.items()}
     write_tensors(path, tensors, {"vcae": json.dumps({"format": FORMAT, part: dict(sizes), "info": dict(info or {})})})
 
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import secrets
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +19,10 @@ from vcae.version import __version__
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 # Names standard input and standard output.
 STDIO = "-"
+# Whether signal 0 asks if a process is running. On Windows it would be Ctrl-C.
+CAN_PROBE = os.name != "nt"
+# Age in seconds from which a temporary file is taken to be left by a killed process, where that cannot be asked.
+STALE_S = 86400.0
 
 
 class ModelFile(Protocol):
@@ -96,7 +101,8 @@ def replacing(path: str | Path, refuse: type[VcaeError] = DataError) -> Iterator
             temporary = str(file.parent / f".vcae-{os.getpid()}-{secrets.token_hex(6)}.part")
             os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             yield Path(temporary)
-            with open(temporary, "rb") as written:
+            # Windows flushes only files that are open for writing.
+            with open(temporary, "rb+") as written:
                 os.fsync(written.fileno())
             os.chmod(temporary, 0o666 & ~_umask())
             os.replace(temporary, file)
@@ -164,12 +170,22 @@ def locked(folder: Path) -> Iterator[None]:
 def remove_leftovers(folder: Path) -> None:
     """Remove temporary files that killed processes left in a folder."""
     for file in folder.glob(".vcae-*-*.part"):
-        try:
-            os.kill(int(file.name.split("-")[1]), 0)
-        except (ProcessLookupError, ValueError):
-            file.unlink(missing_ok=True)
-        except OSError:
-            continue
+        with suppress(OSError):
+            if not _in_use(file):
+                file.unlink(missing_ok=True)
+
+
+def _in_use(file: Path) -> bool:
+    """Return whether the process that writes a temporary file is running, or may be."""
+    if not CAN_PROBE:
+        return time.time() - file.stat().st_mtime < STALE_S
+    try:
+        os.kill(int(file.name.split("-")[1]), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def _umask() -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from vcae.errors import ConfigError
 
-LOUDNESS = ("source", "flat")
+LOUDNESS = ("source", "flat", "running")
 AUTO = "auto"
 CHANNELS = ("keep", "mono", "separate")
 MIN_RATE, MAX_RATE = 8000, 192000
@@ -102,7 +102,8 @@ class ConvertOptions:
     Attributes:
         pitch: `auto` moves log-F0 to the voice's median and (bounded) standard deviation, `keep` leaves it, a number shifts it by semitones.
         strength: Strength from 0 (the source's own voice) to 1 (the target voice).
-        loudness: `source` follows the source's loudness envelope; `flat` only its level.
+        loudness: `source` follows the source's loudness envelope; `flat` only its level; `running` follows the envelope in one pass, so that
+            sound is returned while the rest is converted, and its level may differ a little.
         seed: Seed of the vocoder's noise.
         denoise: Denoise the source first: True, False, or `auto`, which does if it is noisy. References are denoised when they are
             measured, see `measure_voice`.
@@ -111,8 +112,8 @@ class ConvertOptions:
         expression: Factor on the deviation of log-F0 from its mean, 0 (monotone) to 2.
         watermark: Mark the sound inaudibly as made by vcae.
         rate: Sample rate of the result in Hz; None for that of the source, and at least the model's.
-        channels: `keep` converts the mix of the channels and places the result among them as the source's voice was (mono at another
-            speed), `mono` leaves it mono, `separate` converts each channel by itself, for recordings with a speaker on each.
+        channels: `keep` converts the mix of the channels and places the result among them as the source's voice was, `mono` leaves it
+            mono, `separate` converts each channel by itself, for recordings with a speaker on each.
 
     Raises:
         ConfigError: For a value that is not allowed.
@@ -135,7 +136,7 @@ class ConvertOptions:
         if not 0 <= self.strength <= 1:
             raise ConfigError(f"strength is {self.strength}; allowed are 0 to 1")
         if self.loudness not in LOUDNESS:
-            raise ConfigError(f"loudness is {self.loudness!r}; allowed are {' and '.join(LOUDNESS)}")
+            raise ConfigError(f"loudness is {self.loudness!r}; allowed are {', '.join(LOUDNESS)}")
         if self.denoise != AUTO and not isinstance(self.denoise, bool):
             raise ConfigError(f"denoise is {self.denoise!r}; allowed are True, False and {AUTO}")
         check_rate(self.rate)
@@ -187,6 +188,35 @@ class SpeakOptions:
         parse_pitch(self.pitch)
         if self.durations not in DURATIONS:
             raise ConfigError(f"durations is {self.durations!r}; allowed are {', '.join(DURATIONS)}")
+        check_manner(self.speed, self.formant, self.expression)
+
+
+@dataclass(frozen=True)
+class SayOptions:
+    """Options for saying a text.
+
+    Attributes:
+        pitch: `auto` uses the voice's own range, a number shifts it by semitones.
+        speed: Factor on the speed, 0.5 to 2.
+        formant, expression, seed, watermark: As in `SpeakOptions`.
+        reader: Number of the reader whose manner is taken, among those that the acoustic model learned from.
+
+    Raises:
+        ConfigError: For a value that is not allowed.
+    """
+
+    pitch: str | float = "auto"
+    speed: float = 1.0
+    formant: float = 0.0
+    expression: float = 1.0
+    seed: int = 0
+    watermark: bool = True
+    reader: int = 0
+
+    def __post_init__(self) -> None:
+        if self.pitch == "keep":
+            raise ConfigError("pitch is 'keep', and a text has none to keep; allowed are auto, or semitones from -36 to 36")
+        parse_pitch(self.pitch)
         check_manner(self.speed, self.formant, self.expression)
 
 

@@ -9,6 +9,20 @@ from vcae.text.ctc import LANGUAGE_WEIGHT, WORD_SCORE
 
 
 @dataclass(frozen=True)
+class LabelRecipe:
+    """Settings of `recipes/transcribe/label.py`."""
+
+    manifest: str = "manifest.csv"
+    # The recordings of this corpus's training split that have no transcript are read.
+    corpus: str = "librispeech"
+    # Every n-th of these readers is kept for the test.
+    test_every: int = 16
+    # Most recordings to read for training; all when 0.
+    n_train: int = 0
+    output: str = "cache/labelled.csv"
+
+
+@dataclass(frozen=True)
 class LexiconRecipe:
     """Settings of `recipes/transcribe/lexicon.py`."""
 
@@ -33,16 +47,14 @@ class LexiconRecipe:
 class TranscriberTestRecipe:
     """Settings of `recipes/transcribe/evaluate.py`."""
 
-    # Transcribed latents: of the manifest's split dev, and those of training, whose held-out speakers are judged too.
+    # Transcribed latents of the splits `held` and `dev` of label.py's manifest.
+    held: str = "cache/transcribed-held.safetensors"
     dev: str = "cache/transcribed-dev.safetensors"
-    latents: str = "cache/transcribed.safetensors"
-    held_corpus: str = "librispeech"
-    hold_out_every: int = 5
     transcriber: str = "transcriber"
     lexicon: str = "words"
     # Largest number of recordings of each set.
     n_recordings: int = 80
-    # Weights of the language model and of each word to be tried on the held-out speakers.
+    # Weights of the language model and of each word to be tried.
     language_weights: tuple[float, ...] = (LANGUAGE_WEIGHT,)
     word_scores: tuple[float, ...] = (WORD_SCORE,)
     output: str = "out/transcribe/results.json"

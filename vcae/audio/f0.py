@@ -16,22 +16,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vcae.audio.frames import n_frames
+from vcae.audio import f0_detection as detection
 from vcae.environment import after_fork, prepare
 from vcae.errors import AudioError
 
 if TYPE_CHECKING:
     from swift_f0 import SwiftF0
 
-F0_MIN_HZ = 50.0
-F0_MAX_HZ = 600.0
-# swift-f0's own threshold is 0.5, which misses more voiced frames.
-VOICED_CONFIDENCE = 0.35
-SAMPLE_RATE = 16000
-HOP_LENGTH = 256
-# Context of the detector in frames, before and after each frame; a block with its context fills the detector's largest window (1875).
-LEFT_FRAMES, RIGHT_FRAMES = 11, 11
-BLOCK_FRAMES = 1850
+F0_MIN_HZ, F0_MAX_HZ, SAMPLE_RATE, HOP_LENGTH = (
+    detection.F0_MIN_HZ,
+    detection.F0_MAX_HZ,
+    detection.SAMPLE_RATE,
+    detection.HOP_LENGTH,
+)
+BLOCK_FRAMES = detection.BLOCK_FRAMES
 # The parent's detectors in a forked child.
 _inherited: list[SwiftF0] = []
 
@@ -86,19 +84,12 @@ def estimate_f0_sections(read: Callable[[int, int], np.ndarray], n_samples: int,
     Returns:
         As `estimate_f0`: (T,) float32 in Hz, about 1 MB an hour.
     """
-    n, blocks = n_frames(n_samples, HOP_LENGTH), []
-    # The detector takes anything under -60 dBFS for silence, so a quiet recording is amplified first.
-    scale = 0.5 / peak if peak > 0 else 1.0
-    for start in range(0, n, BLOCK_FRAMES):
-        stop, first = min(start + BLOCK_FRAMES, n), max(start - LEFT_FRAMES, 0)
-        last = n if stop == n else min(stop + RIGHT_FRAMES, n)
-        wav = read(first * HOP_LENGTH, min(last * HOP_LENGTH, n_samples)) * scale
-        if last == n:
-            wav = np.pad(wav, (0, HOP_LENGTH))
+
+    def detect(wav: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         result = _detector().detect(wav, SAMPLE_RATE, F0_MIN_HZ, F0_MAX_HZ)
-        f0 = np.where(result.confidence >= VOICED_CONFIDENCE, result.pitch_hz, 0.0)
-        blocks.append(f0[start - first : stop - first].astype(np.float32))
-    return np.concatenate(blocks)
+        return result.pitch_hz, result.confidence
+
+    return detection.detect_by_blocks(read, n_samples, peak, detect)
 
 
 def continuous_log_f0(f0: Tensor, default_hz: float = 150.0) -> Tensor:

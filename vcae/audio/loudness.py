@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 
 import numpy as np
+
+from vcae.audio.high_pass import HighPass
 
 # RMS of the frames that carry sound, in training data and in every input of the models (-24.4 dBFS).
 TARGET_LEVEL = 0.06
@@ -36,14 +38,6 @@ LIMITER_WINDOW = 160
 Read = Callable[[int, int], np.ndarray]
 
 
-@lru_cache(maxsize=16)
-def _high_pass(sample_rate: int) -> np.ndarray:
-    """Return the second-order sections of the high-pass that precedes level measurement."""
-    from scipy.signal import butter
-
-    return np.asarray(butter(LOW_CUT_ORDER, LOW_CUT_HZ, "highpass", fs=sample_rate, output="sos"))
-
-
 class LevelMeter:
     """Measures a signal's RMS level, peak and DC offset section by section; the level is that of a voice's range, without hum and rumble.
 
@@ -59,23 +53,20 @@ class LevelMeter:
         self.n, self.low, self.high = 0, 0.0, 0.0
         self._sample_rate, self._sum, self._squares = sample_rate, 0.0, 0.0
         self._powers, self._peaks = list[np.ndarray](), list[np.ndarray]()
-        self._rest, self._state = np.zeros(0), np.zeros(0)
+        self._rest = np.zeros(0)
+        self._filter: HighPass | None = None
 
     def add(self, wav: np.ndarray) -> None:
         """Add the next section (n,)."""
         if not len(wav):
             return
-        from scipy.signal import sosfilt, sosfilt_zi
-
         wav = wav.astype(np.float64)
-        if not self.n:
-            # As if the first sample had always been there, so that a DC offset does not start with a step.
-            self._state = sosfilt_zi(_high_pass(self._sample_rate)) * wav[0]
+        if self._filter is None:
+            self._filter = HighPass(self._sample_rate, LOW_CUT_HZ, LOW_CUT_ORDER, float(wav[0]))
         self.n += len(wav)
         self.low, self.high = (float(bound) for bound in (wav.min(initial=self.low), wav.max(initial=self.high)))
         self._sum, self._squares = self._sum + float(wav.sum()), self._squares + float(wav @ wav)
-        heard, self._state = sosfilt(_high_pass(self._sample_rate), wav, zi=self._state)
-        heard = np.concatenate([self._rest, heard])
+        heard = np.concatenate([self._rest, self._filter(wav)])
         whole = len(heard) // FRAME * FRAME
         frames = heard[:whole].reshape(-1, FRAME)
         self._powers.append(np.square(frames).mean(axis=1))
@@ -116,7 +107,7 @@ class LevelMeter:
         meter.n, meter.low, meter.high = self.n, max(gain * (self.low - offset), -most), min(gain * (self.high - offset), most)
         meter._sum = gain * (self._sum - self.n * offset)
         meter._squares = gain**2 * max(self._squares - 2 * offset * self._sum + self.n * offset**2, 0.0)
-        meter._rest, meter._state = self._rest * gain, self._state * gain
+        meter._rest = self._rest * gain
         meter._powers, meter._peaks = [gain**2 * x for x in self._powers], [np.minimum(gain * x, most) for x in self._peaks]
         return meter
 
@@ -279,6 +270,47 @@ def follow_envelope_sections(
     for start in range(0, n, step):
         meter.add(shaped(start, min(start + step, n)))
     yield from set_level_sections(shaped, meter, target if level is None else level, step)
+
+
+def follow_envelope_running(sections: Iterable[np.ndarray], wanted: LevelMeter, level: float) -> Iterator[np.ndarray]:
+    """Follow an envelope as `follow_envelope` does in one pass: a section is returned as soon as its sound and the next 0.15 s are there.
+
+    The level of the whole is not known then, so it is that of the envelope, up to the bounds of the gain.
+
+    Args:
+        sections: The signal to change, (n,) each, at about the level of `wanted`.
+        wanted: Measurements of the signal that gives the envelope.
+        level: Active level of the result.
+    """
+    target = wanted.level()
+    if target <= 0:
+        yield from sections
+        return
+    floor, half = target**2 * 1e-6, SMOOTH_FRAMES // 2 + 1
+    wanted_db = _envelope_db(wanted.powers(), floor)
+    meter, limiter, kept, done = LevelMeter(), RunningLimiter(1), np.zeros(0, np.float32), 0
+
+    def ready(n_known: int, stop: int) -> np.ndarray:
+        """Return the kept samples up to `stop`, from the powers of the first `n_known` frames."""
+        first = max(done // FRAME - 2 * half, 0)
+        present_db = _envelope_db(meter.powers()[first:n_known], floor)
+        n = min(len(present_db), len(wanted_db) - first)
+        gain_db = np.clip(wanted_db[first : first + n] - present_db[:n], -MAX_CUT_DB, MAX_RAISE_DB)
+        at = np.interp(np.arange(done, stop), (first + np.arange(n) + 0.5) * FRAME, gain_db)
+        return np.asarray(kept[: stop - done] * 10 ** (at / 20) * (level / target), np.float32)
+
+    for section in sections:
+        meter.add(section)
+        kept = np.concatenate([kept, section])
+        # The envelope of a frame needs the frames around it, and the gain between two frames both.
+        stop = (meter.n // FRAME - half - 1) * FRAME
+        if stop > done:
+            block = ready(meter.n // FRAME, stop)
+            kept, done = kept[stop - done :], stop
+            yield limiter(block[:, None])[:, 0]
+    if len(kept):
+        yield limiter(ready(len(meter.powers()), meter.n)[:, None])[:, 0]
+    yield limiter.finish()[:, 0]
 
 
 def _limit_sections(read: Read, n: int, peak: float, step: int) -> Iterator[np.ndarray]:

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Lock
 from typing import BinaryIO, TypeVar
 
 import numpy as np
@@ -73,6 +74,8 @@ class StoredSections(Sections):
     def __init__(self, on_disk: bool, device: torch.device) -> None:
         self.n = 0
         self._device, self._parts, self._dim = device, list[Tensor](), 0
+        # Of the file's position, where reads need one.
+        self._lock = Lock()
         self._file: BinaryIO | None = None
         if on_disk:
             try:
@@ -94,8 +97,9 @@ class StoredSections(Sections):
         # Time is the outer dimension in the file, so that a range of steps is one range of bytes.
         data = memoryview(np.ascontiguousarray(section[0].T.cpu().numpy()).view(np.uint8).reshape(-1).data)
         try:
-            while data:
-                data = data[self._file.write(data) :]
+            with self._lock:
+                while data:
+                    data = data[self._file.write(data) :]
         except OSError as error:
             raise _no_room(error) from error
 
@@ -109,11 +113,23 @@ class StoredSections(Sections):
         data = bytearray(size)
         view = memoryview(data)
         while view:
-            got = os.preadv(self._file.fileno(), [view], offset)
+            got = self._read_into(self._file, view, offset)
             assert got, "a section was read that was never written"
             view, offset = view[got:], offset + got
         rows = torch.frombuffer(data, dtype=torch.float32).view(-1, self._dim)
         return rows.T.contiguous()[None].to(self._device)
+
+    def _read_into(self, file: BinaryIO, view: memoryview, offset: int) -> int:
+        """Read bytes from an offset on, from any thread; return how many."""
+        if hasattr(os, "preadv"):
+            return os.preadv(file.fileno(), [view], offset)
+        # Windows has one position for all readers and the writer, who is at the end.
+        with self._lock:
+            end = file.tell()
+            file.seek(offset)
+            got = int(file.readinto(view))  # type: ignore[attr-defined]
+            file.seek(end)
+        return got
 
 
 def _no_room(error: OSError) -> AudioError:

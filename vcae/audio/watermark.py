@@ -136,12 +136,21 @@ class Marker:
         self._tail = late[:, -1]
         return np.asarray((early + late[:, :-1]).reshape(len(x), -1))
 
+    def cells(self, first: int, n: int) -> np.ndarray:
+        """Return the cells (n,), 0 to `N_CELLS` - 1, of frames from number `first` on."""
+        return np.asarray(((first + np.arange(n)) * self.hop / (self._rate * CELL_S)).astype(int) % N_CELLS)
+
+    def gains(self) -> np.ndarray:
+        """Return the factor of each bin in each cell: (N_CELLS, hop + 1)."""
+        change = (CHANGE_DB * math.log(10) / 20)[self._bands]
+        gains = np.ones((N_CELLS, self.hop + 1))
+        # The mean power stays.
+        gains[:, self._bins] = np.exp(change * _pattern(self._number)[:, self._bands]) / np.sqrt(np.cosh(2 * change))
+        return gains
+
     def change(self, frames: np.ndarray, first: int) -> np.ndarray:
         """Return frames (channels, T, 2 hop), of which the first has the number `first`, marked and windowed."""
-        cells = ((first + np.arange(frames.shape[1])) * self.hop / (self._rate * CELL_S)).astype(int) % N_CELLS
-        change = (CHANGE_DB * math.log(10) / 20)[self._bands]
-        # The mean power stays.
-        gain = np.exp(change * _pattern(self._number)[cells][:, self._bands]) / np.sqrt(np.cosh(2 * change))
+        gain = self.gains()[self.cells(first, frames.shape[1])][:, self._bins]
         spectrum = np.fft.rfft(frames * self._window, axis=-1)
         spectrum[..., self._bins] *= gain
         return np.asarray(np.fft.irfft(spectrum, 2 * self.hop, axis=-1) * self._window)

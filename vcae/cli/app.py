@@ -21,9 +21,11 @@ from vcae.cli import (
     doctor,
     embed,
     evaluate,
+    export,
     generate,
     info,
     plot,
+    say,
     shelf,
     speak,
     stream,
@@ -51,6 +53,7 @@ app.command("reconstruct", rich_help_panel=RESEARCH)(copy.reconstruct)
 app.command("vocode", rich_help_panel=RESEARCH)(copy.vocode)
 app.command("units", rich_help_panel=MAIN)(units.units)
 app.command("speak", rich_help_panel=MAIN)(speak.speak)
+app.command("say", rich_help_panel=MAIN)(say.say)
 app.command("transcribe", rich_help_panel=MAIN)(transcribe.transcribe)
 app.command("compress", rich_help_panel=MAIN)(codec.compress)
 app.command("decompress", rich_help_panel=MAIN)(codec.decompress)
@@ -70,6 +73,7 @@ app.add_typer(voice.app, name="voice", rich_help_panel=MAIN)
 app.add_typer(generate.app, name="generate", rich_help_panel=MAIN)
 anomaly_classes.register(anomaly.app)
 app.add_typer(anomaly.app, name="anomaly", rich_help_panel=RESEARCH)
+app.add_typer(export.app, name="export", rich_help_panel=RESEARCH)
 
 
 def _print_version(wanted: bool) -> None:

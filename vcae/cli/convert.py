@@ -25,6 +25,7 @@ class Loudness(str, Enum):
 
     source = "source"
     flat = "flat"
+    running = "running"
 
 
 class Channels(str, Enum):
@@ -106,7 +107,10 @@ def convert(
         float, typer.Option(metavar="0..1", help="0: the source's own voice, 1: the voice of --speaker.")
     ] = 1.0,
     loudness: Annotated[
-        Loudness, typer.Option(metavar=choices(Loudness), help="source: follow its loudness; flat: only its level.")
+        Loudness,
+        typer.Option(
+            metavar=choices(Loudness), help="source: follow its loudness; flat: only its level; running: follow it in one pass."
+        ),
     ] = Loudness.source,
     match: MatchOption = None,
     detail: DetailOption = None,

@@ -7,7 +7,7 @@ import inspect
 import logging
 from collections.abc import Callable
 from functools import wraps
-from typing import Annotated, Any, TypeVar, cast, get_type_hints
+from typing import Annotated, Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -43,12 +43,26 @@ def _paragraphs(text: str | None) -> str | None:
     return text and "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
+def hints_of(function: Any) -> dict[str, Any]:
+    """Return the types of the arguments of a function, or of the fields of a class, with what `Annotated` adds.
+
+    Python 3.10 puts `Annotated[...] = None` into Optional, inside of which typer finds no option; it is taken out again.
+    """
+    hints = get_type_hints(function, include_extras=True)
+    return {name: _without_optional(hint) for name, hint in hints.items()}
+
+
+def _without_optional(hint: Any) -> Any:
+    inside = [one for one in get_args(hint) if get_origin(one) is Annotated]
+    return inside[0] if inside and get_origin(hint) is not Annotated else hint
+
+
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Say in detail what is done, and where an error is from.")]
 
 
 def _with_verbose(function: F) -> F:
     """Return a command with the option --verbose, which makes vcae's log print everything."""
-    hints = get_type_hints(function, include_extras=True)
+    hints = hints_of(function)
 
     @wraps(function)
     def called(*args: Any, verbose: bool = False, **options: Any) -> Any:

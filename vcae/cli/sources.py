@@ -6,11 +6,12 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
 from vcae.cli.common import ForceOption, JsonOption, QuietOption, user_errors
+from vcae.cli.help import hints_of
 
 MANY = "Many files"
 # What all commands do with a source that cannot be used.
@@ -71,7 +72,7 @@ class Run:
 
 def takes_many(command: Callable[..., None]) -> Callable[..., None]:
     """Decorate a command with a parameter `run`, which is replaced by the options of `Run`; errors become single lines."""
-    hints, shared = get_type_hints(command, include_extras=True), get_type_hints(Run, include_extras=True)
+    hints, shared = hints_of(command), hints_of(Run)
     guarded, given = user_errors(command), [f for f in fields(Run) if not f.metadata.get("own")]
 
     def wrapped(**options: Any) -> None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from vcae.audio.io import Sound
     from vcae.audio.output_rate import OutputRate
     from vcae.audio.pcm import QuickResampler
-    from vcae.engine.denoise import RunningDenoiser
+    from vcae.engine.denoise import Cleaner, FullBandDenoiser
     from vcae.tasks.live import LiveConverter
 
 
@@ -103,7 +103,7 @@ def stream(
     detail: DetailOption = None,
     loudness: Annotated[Loudness, typer.Option(metavar=choices(Loudness), help="As for convert.")] = Loudness.source,
     denoise: Annotated[
-        bool, typer.Option("--denoise", help="Denoise the input, and the clips of --speaker, first; 16 ms more latency.")
+        bool, typer.Option("--denoise", help="Denoise the input, and the clips of --speaker, first; 16 to 20 ms more latency.")
     ] = False,
     formant: FormantOption = 0.0,
     expression: ExpressionOption = 1.0,
@@ -152,20 +152,18 @@ def stream(
         warm = LiveConverter(model, voice, prior, options, block_ms)
         warm(np.zeros(warm.block_samples, np.float32))
         converter = LiveConverter(model, voice, prior, options, block_ms)
-        denoiser = _start_denoiser(model.device.type) if denoise else None
+        cleaner = _start_cleaner(model.device.type) if denoise else None
     tally = _Tally()
     with ExitStack() as opened:
         heard = _listen(opened, device_in, rate, rate_out, converter, tally)
         output = heard.output(model.sample_rate, voice.bands, own, seed)
-        pieces = heard.pieces(output)
+        if cleaner is not None:
+            heard.denoise(cleaner, tally)
         if output is not None:
             tally.delay_ms += output.delay_ms
-        if denoiser is not None:
-            tally.delay_ms += denoiser.latency_ms / 2
-            pieces = _denoise(pieces, denoiser, tally)
         sink = _Sink(opened, device_out, device_in is None and rate is None, heard.rate_out, tally, output)
         try:
-            _convert(pieces, converter, sink, tally)
+            _convert(heard.pieces(output), converter, sink, tally)
         except KeyboardInterrupt:
             sink.write(converter.finish())
         sink.finish()
@@ -173,7 +171,7 @@ def stream(
         say(_sentence(tally, converter), sys.stderr)
 
 
-def _start_denoiser(device: str) -> RunningDenoiser:
+def _start_cleaner(device: str) -> Cleaner:
     import numpy as np
 
     from vcae.engine.denoise import shared_cleaner
@@ -181,10 +179,10 @@ def _start_denoiser(device: str) -> RunningDenoiser:
     cleaner = shared_cleaner(device)
     # The first piece takes longer, so one is processed in advance.
     cleaner.running()(np.zeros((1, cleaner.sample_rate // 10), np.float32))
-    return cleaner.running()
+    return cleaner
 
 
-def _denoise(pieces: Iterator[np.ndarray], denoiser: RunningDenoiser, tally: _Tally) -> Iterator[np.ndarray]:
+def _denoise(pieces: Iterator[np.ndarray], denoiser: FullBandDenoiser, tally: _Tally) -> Iterator[np.ndarray]:
     """Yield denoised pieces."""
     for piece in pieces:
         watch = Stopwatch()
@@ -246,6 +244,14 @@ class _Input:
     sample_rate: int
     rate_out: int
     resampler: QuickResampler
+
+    def denoise(self, cleaner: Cleaner, tally: _Tally) -> None:
+        """Denoise the blocks, above the model's band too."""
+        denoiser = cleaner.live(self.sample_rate)
+        # A sample waits for the rest of its hop, half of the latency on average.
+        hop_ms = 1000 * cleaner.network.config.hop_length / cleaner.sample_rate
+        tally.delay_ms += denoiser.latency_ms - hop_ms
+        self.blocks = _denoise(self.blocks, denoiser, tally)
 
     def output(self, model_rate: int, target: BandProfile | None, own: Sound | None, seed: int) -> OutputRate | None:
         """Return the change of the rate of the output; None if it is the model's."""

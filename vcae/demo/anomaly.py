@@ -23,6 +23,8 @@ from vcae.demo.studio import Studio, session_of, shows_errors
 # Most pictures per run; the table lists all recordings.
 MAX_PICTURES = 6
 MAX_PLACES = 3
+# Fills in the paths in the folder that was chosen, which only the browser knows; they are the second input.
+CHOSEN = "(...given) => { given[1] = window.vcaePaths('anomaly-others', given[0]); return given; }"
 # Largest sizes of the networks in an uploaded detector.
 MOST = {"width": 1024, "code": 256, "n_blocks": 16, "folds": 20, "context": 63}
 MOST_MEL = {"n_fft": 8192, "n_mels": 512, "sample_rate": 192000}
@@ -36,6 +38,7 @@ class _Parts:
     normal: gr.File
     fit: gr.Button
     others: gr.File
+    paths: gr.Textbox
     score: gr.Button
     file: gr.File
     example: gr.Button
@@ -51,7 +54,7 @@ class _Parts:
 def _layout(studio: Studio) -> _Parts:
     limits = studio.limits
     gr.Markdown(
-        "Learn from normal recordings only - machines, rooms, voices - then see how much others differ from them, and where.",
+        "Learn from normal recordings only: machines, rooms, voices. Then see how much others differ from them, and where.",
         elem_classes="vcae-lead",
     )
     fitted = gr.State("", time_to_live=60 * limits.minutes * 4, delete_callback=studio.forget)
@@ -60,16 +63,17 @@ def _layout(studio: Studio) -> _Parts:
             normal = gr.File(
                 file_count="multiple", label=f"1. Normal recordings, up to {MAX_FILES}", height=170, elem_id="anomaly-normal"
             )
+            gr.Button("Choose a folder", size="sm", elem_id="anomaly-normal-folder")
             fit = gr.Button("Learn what is normal", variant="primary", elem_id="anomaly-fit")
         with gr.Column():
             others = gr.File(
                 file_count="multiple", label=f"2. Recordings to judge, up to {MAX_FILES}", height=170, elem_id="anomaly-others"
             )
+            gr.Button("Choose a folder", size="sm", elem_id="anomaly-others-folder")
+            paths = gr.Textbox("", visible="hidden", label="Paths in the chosen folder")
             score = gr.Button("Judge them", variant="primary", elem_id="anomaly-score")
     with gr.Accordion("Use a detector that was fitted before", open=False):
-        file = gr.File(
-            label="Detector (.safetensors), from here or from `vcae anomaly fit`", height=170, elem_id="anomaly-file"
-        )
+        file = gr.File(label="Detector (.safetensors), from here or from the command line", height=170, elem_id="anomaly-file")
     with gr.Row(elem_classes="vcae-actions"):
         example = gr.Button("Try an example", elem_id="anomaly-example", scale=1)
         stop = gr.Button("Stop", elem_id="anomaly-stop", elem_classes="vcae-stop", scale=0, min_width=140)
@@ -97,6 +101,7 @@ def _layout(studio: Studio) -> _Parts:
         normal,
         fit,
         others,
+        paths,
         score,
         file,
         example,
@@ -134,6 +139,7 @@ def build(studio: Studio) -> None:
     @shows_errors(studio, parts.status)
     def score_work(
         others: list[str] | None,
+        paths: str,
         file: str | None,
         fitted: str,
         request: gr.Request,
@@ -141,7 +147,7 @@ def build(studio: Studio) -> None:
     ) -> list[Any]:
         with studio.job(session_of(request)) as check:
             detector = _detector(studio, file, fitted)
-            sounds = _read(studio, others or [], "the recordings to judge", detector.config.mel.sample_rate)
+            sounds = _read(studio, others or [], "the recordings to judge", detector.config.mel.sample_rate, paths)
             made, said = _score_all(studio, detector, sounds, others or [], check, progress)
         return [note_html(said, "done"), gr.update(visible=True), 0, judged_html(made, 0), made]
 
@@ -165,8 +171,9 @@ def build(studio: Studio) -> None:
     fitting = parts.fit.click(fit_work, parts.normal, [parts.status, parts.download, parts.fitted, parts.file], **options)
     scoring = parts.score.click(
         score_work,
-        [parts.others, parts.file, parts.fitted],
+        [parts.others, parts.paths, parts.file, parts.fitted],
         [parts.status, parts.found, parts.alarms, parts.results, parts.judged],
+        js=CHOSEN,
         **options,
     )
     quick: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
@@ -175,8 +182,9 @@ def build(studio: Studio) -> None:
     learned = filled.then(fit_work, parts.normal, [parts.status, parts.download, parts.fitted, parts.file], **options)
     judging = learned.then(
         score_work,
-        [parts.others, parts.file, parts.fitted],
+        [parts.others, parts.paths, parts.file, parts.fitted],
         [parts.status, parts.found, parts.alarms, parts.results, parts.judged],
+        js=CHOSEN,
         **options,
     )
     parts.stop.click(
@@ -217,14 +225,14 @@ def _score_all(
     return Judged(tuple(sorted(rows, key=lambda row: -row.score)), own.value if own.chosen else None, thresholds), said
 
 
-def _read(studio: Studio, paths: Sequence[str], what: str, sample_rate: int) -> list[tuple[str, Any]]:
-    """Return name and samples of each recording, at the detector's rate."""
+def _read(studio: Studio, paths: Sequence[str], what: str, sample_rate: int, chosen: str = "") -> list[tuple[str, Any]]:
+    """Return name and samples of each recording, at the detector's rate; `chosen` as in `unique_names`."""
     if not paths:
         raise DataError(f"{what} are missing; upload some")
     limits = studio.limits
     sounds = read_uploads(paths, what, MAX_FILES, limits.seconds, limits.total_seconds)
     wavs = [resample(sound.wav, sound.sample_rate, sample_rate) for sound in sounds]
-    return list(zip(unique_names(paths), wavs, strict=True))
+    return list(zip(unique_names(paths, chosen), wavs, strict=True))
 
 
 def _detector(studio: Studio, file: str | None, fitted: str) -> Detector:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,15 @@ from vcae.demo.pictures import table_html
 HEAD = ("Recording", "Verdict", "Score", "Normal ones as high (p)", "Stands out", "Play")
 # Largest number of alarms in 100 normal recordings that the slider offers, and its step.
 MAX_ALARMS, ALARM_STEP = 20.0, 0.5
+# Attribute of a row's cells: a name is not translated.
+NAME_KEPT = (' translate="no"', "", "", "", "")
 # Rows of the table of alarms.
 ALARMS = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
 # Seconds of the example's sounds, and their seeds: those of one sound are normal.
 EXAMPLE_S, NORMAL_SEED, OTHER_SEED = 4.0, 5, 11
 N_NORMAL = 5
+# Longest name with folders that is shown, in characters.
+MAX_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class Row:
     """Score of a recording.
 
     Attributes:
-        name: Name; with its number if several recordings have it, as browsers do not tell folders.
+        name: Name, with its folders if it was chosen with them, and with its number if several recordings have it.
         score: Score; higher is less normal.
         p_value: Fraction of normal recordings with a score as high.
         places: Where it differs, in words.
@@ -65,9 +70,20 @@ class Judged:
         return self.thresholds[alarms] if alarms else self.own
 
 
-def unique_names(paths: Sequence[str]) -> list[str]:
-    """Return the names of files; of those with the same name, also the position in the list."""
+def unique_names(paths: Sequence[str], chosen: str = "") -> list[str]:
+    """Return the names of files; of those with the same name, also the position in the list.
+
+    Args:
+        paths: Files.
+        chosen: JSON list of the paths in the folders that they were chosen from, as the browser sent it; not used if its length differs.
+    """
     names = [Path(path).name for path in paths]
+    try:
+        given = json.loads(chosen or "[]")
+    except ValueError:
+        given = []
+    if isinstance(given, list) and len(given) == len(paths):
+        names = [str(path)[:MAX_NAME] for path in given]
     return [f"{name} ({n})" if names.count(name) > 1 else name for n, name in enumerate(names, 1)]
 
 
@@ -86,13 +102,13 @@ def judged_html(made: Judged, alarms: float) -> str:
         for each in ALARMS
     ]
     costs = table_html(("Alarms in 100 normal ones", "Threshold", f"Of these {len(made.rows)}, anomalous"), rows)
-    return table + f"<h4>What a threshold costs</h4>{costs}" + "".join(row.picture for row in made.rows)
+    return table + f"<h3>What a threshold costs</h3>{costs}" + "".join(row.picture for row in made.rows)
 
 
 def _row_html(row: Row, at: float | None) -> str:
     verdict = "no threshold" if at is None else "anomalous" if row.score >= at else "normal"
     cells = (row.name, verdict, f"{row.score:.2f}", _percent(row.p_value), row.places)
-    shown = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
+    shown = "".join(f"<td{kept}>{html.escape(cell)}</td>" for cell, kept in zip(cells, NAME_KEPT, strict=True))
     address = html.escape(f"gradio_api/file={quote(row.source)}")
     name = html.escape(row.name)
     play = f'<button type="button" class="vcae-voice-play" aria-pressed="false" aria-label="Play {name}" data-src="{address}">{ICON}</button>'

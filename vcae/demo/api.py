@@ -32,8 +32,8 @@ wav = client.predict(handle_file("talk.wav"), [handle_file("friend.wav")], api_n
 - `/convert` takes `source`, a sound file; `references`, 1 to {most} sound files of the voice; `pitch`: auto, keep or semitones;
   `strength`, 0 to 1; `match` and `detail`, which have no effect any more; `seed`; `voice`, the name of a voice that the server shares, instead of
   references or beside them; `denoise`, to clean source and references first; without it noisy ones are; `speed`, 0.5 to 2;
-  `formant`, -12 to 12 semitones; `expression`, 0 to 2; `rate`, the sample rate of the result in Hz, 0 for the source's, at least 16000. It
-  gives a wav.
+  `formant`, -12 to 12 semitones; `expression`, 0 to 2; `rate`, the sample rate of the result in Hz, 0 for the source's, at least 16000;
+  `channels`: keep, mono or separate, as `vcae convert --channels`; `loudness`: source or flat. It gives a wav.
 - `/denoise` takes `source`, a sound file, and `strength`, 0 to 1. It gives a wav with the source's rate and channels.
 - `/units` takes `source` and gives JSON: `units`, `start_s`, `end_s`, `codebook_size`.
 - `/compress` takes `source`, a sound file, and `kbps`, 0.6 to 6. It gives a .vcz.
@@ -64,6 +64,7 @@ def add_endpoints(studio: Studio) -> None:
         clean = gr.Checkbox(False, label="denoise")
         speed, formant = gr.Number(1.0, label="speed"), gr.Number(0.0, label="formant")
         expression, rate = gr.Number(1.0, label="expression"), gr.Number(0, precision=0, label="rate")
+        channels, loudness = gr.Textbox("keep", label="channels"), gr.Textbox("source", label="loudness")
         file, strict = gr.File(label="file"), gr.Checkbox(False, label="strict")
         sound, code, plain = gr.File(label="wav"), gr.File(label="vcz"), gr.JSON(label="json")
         buttons = [gr.Button() for _ in range(6)]
@@ -83,12 +84,23 @@ def add_endpoints(studio: Studio) -> None:
         formant: float,
         expression: float,
         rate: int,
+        channels: str,
+        loudness: str,
         request: gr.Request,
     ) -> str:
         """Convert `source` to the voice of `references`."""
         manner = (1.0 if speed is None else speed, formant or 0.0, 1.0 if expression is None else expression)
         cleaned = True if denoise else AUTO
-        options = ConvertOptions(pitch, strength, "source", int(seed or 0), cleaned, *manner, rate=int(rate or 0) or None)
+        options = ConvertOptions(
+            pitch,
+            strength,
+            loudness or "source",
+            int(seed or 0),
+            cleaned,
+            *manner,
+            rate=int(rate or 0) or None,
+            channels=channels or "keep",
+        )
         with studio.job(session_of(request)) as check:
             saved = _shared(studio, voice, choose_files)
             return str(convert_files(studio, source, references or [], saved, options, check).path)
@@ -145,7 +157,8 @@ def add_endpoints(studio: Studio) -> None:
         }
 
     shared: dict[str, Any] = {"concurrency_id": "work", "concurrency_limit": studio.limits.jobs}
-    inputs = [source, references, pitch, strength, match, detail, seed, voice, clean, speed, formant, expression, rate]
+    inputs = [source, references, pitch, strength, match, detail, seed, voice, clean, speed, formant]
+    inputs += [expression, rate, channels, loudness]
     buttons[0].click(convert, inputs, sound, api_name="convert", **shared)
     buttons[1].click(units, source, plain, api_name="units", **shared)
     buttons[2].click(compress, [source, kbps], code, api_name="compress", **shared)

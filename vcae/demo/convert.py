@@ -22,9 +22,9 @@ from vcae.demo.pictures import note_html, views_html
 from vcae.demo.studio import Studio, session_of, shows_errors
 from vcae.demo.voices import Shelf
 from vcae.demo.waiting import timed
-from vcae.demo.work import convert_files, hertz
+from vcae.demo.work import convert_files, denoise_file, hertz
 from vcae.figures.plot import view_sound
-from vcae.options import AUTO, ConvertOptions
+from vcae.options import AUTO, CHANNELS, DENOISE_STRENGTH, ConvertOptions
 
 EXAMPLE_CARD = "clip:reference"
 # Semitones of the chips.
@@ -34,8 +34,8 @@ CHOSEN = "(...given) => { given[1] = window.vcaeVoice('shelf'); return given; }"
 FORGIVE = "() => window.vcaeForgive('convert-status')"
 EXAMPLE = f"() => {{ document.getElementById('voice-{EXAMPLE_CARD.replace(':', '-')}').checked = true; }}"
 REMEMBERED = "vcae-settings"
-# Automatic pitch, semitones, percent of the new voice, cleaning, percent of speed and of expression, semitones of the formants.
-USUAL = (True, 0, 100, False, 100, 100, 0)
+# Automatic pitch, semitones, percent of the new voice, cleaning, percent of speed and of expression, semitones of the formants, channels.
+USUAL = (True, 0, 100, False, 100, 100, 0, "keep")
 
 
 def build(studio: Studio, shelf: Shelf, page: gr.Blocks) -> None:
@@ -43,6 +43,7 @@ def build(studio: Studio, shelf: Shelf, page: gr.Blocks) -> None:
     parts = lay_out(studio)
     _add_settings(page, parts)
     runs = _add_conversion(studio, shelf, parts)
+    runs.append(_add_clean_comparison(studio, parts))
     _add_new_voice(studio, shelf, parts)
 
     def stop_work(request: gr.Request) -> str:
@@ -116,7 +117,7 @@ def _add_settings(page: gr.Blocks, parts: Parts) -> None:
 def _restore(values: Any) -> list[Any]:
     """Return remembered settings, or the usual ones if what the browser kept is not valid."""
     try:
-        automatic, semitones, strength, cleaned, speed, expression, formant = values
+        automatic, semitones, strength, cleaned, speed, expression, formant, channels = values
         numbers = [
             max(low, min(high, float(value)))
             for value, low, high in (
@@ -127,7 +128,8 @@ def _restore(values: Any) -> list[Any]:
                 (formant, -6, 6),
             )
         ]
-        return [bool(automatic), *numbers[:2], bool(cleaned), *numbers[2:]]
+        kept = channels if channels in CHANNELS else USUAL[-1]
+        return [bool(automatic), *numbers[:2], bool(cleaned), *numbers[2:], kept]
     except (TypeError, ValueError):
         return list(USUAL)
 
@@ -147,11 +149,12 @@ def _add_conversion(studio: Studio, shelf: Shelf, parts: Parts) -> list[Any]:
         speed: float,
         expression: float,
         formant: float,
+        channels: str,
         visitor: dict[str, str],
         request: gr.Request,
         progress: Any = gr.Progress(),  # noqa: B008
     ) -> list[Any]:
-        options = _options(automatic, semitones, strength, cleaned, speed, expression, formant)
+        options = _options(automatic, semitones, strength, cleaned, speed, expression, formant, channels)
         start = time.perf_counter()
         with studio.job(session_of(request)) as check:
             if source is None:
@@ -193,11 +196,12 @@ def _add_conversion(studio: Studio, shelf: Shelf, parts: Parts) -> list[Any]:
         speed: float,
         expression: float,
         formant: float,
+        channels: str,
         visitor: dict[str, str],
         request: gr.Request,
         progress: Any = gr.Progress(),  # noqa: B008
     ) -> list[Any]:
-        options = _options(automatic, semitones, strength, cleaned, speed, expression, formant)
+        options = _options(automatic, semitones, strength, cleaned, speed, expression, formant, channels)
         with studio.job(session_of(request)) as check:
             clips, files = _voice(studio, card, new_clip, visitor)
             done = convert_many(studio, sources or [], clips, files, options, check, timed(progress))
@@ -217,13 +221,49 @@ def _add_conversion(studio: Studio, shelf: Shelf, parts: Parts) -> list[Any]:
     return runs
 
 
+def _add_clean_comparison(studio: Studio, parts: Parts) -> Any:
+    """Add a player that compares the recording with itself without noise; return the event."""
+
+    @shows_errors(studio, parts.clean_player)
+    def work(source: str | None, request: gr.Request, progress: Any = gr.Progress()) -> str:  # noqa: B008
+        with studio.job(session_of(request)) as check:
+            if source is None:
+                raise AudioError("your recording is missing; upload one, record yourself, or try the example")
+            done = denoise_file(studio, source, DENOISE_STRENGTH, check, timed(progress))
+            made = compare(done.path.with_name("compare.flac"), done.source, done.sound)
+            return player_html(studio, made, ("With noise", "Without noise"))
+
+    parts.source.change(lambda: "", None, parts.clean_player, queue=False, api_visibility="private", show_progress="hidden")
+    return parts.hear_clean.click(
+        work,
+        parts.source,
+        parts.clean_player,
+        concurrency_id="work",
+        concurrency_limit=studio.limits.jobs,
+        api_visibility="private",
+    )
+
+
 def _options(
-    automatic: bool, semitones: float, strength: float, cleaned: bool, speed: float, expression: float, formant: float
+    automatic: bool,
+    semitones: float,
+    strength: float,
+    cleaned: bool,
+    speed: float,
+    expression: float,
+    formant: float,
+    channels: str,
 ) -> ConvertOptions:
     """Return the options for the page's settings, which are in percent and semitones."""
     pitch, denoise = AUTO if automatic else semitones, True if cleaned else AUTO
     return ConvertOptions(
-        pitch, strength / 100, denoise=denoise, speed=speed / 100, formant=formant, expression=expression / 100
+        pitch,
+        strength / 100,
+        denoise=denoise,
+        speed=speed / 100,
+        formant=formant,
+        expression=expression / 100,
+        channels=channels,
     )
 
 

@@ -28,6 +28,8 @@ class Parts:
     name: gr.Textbox
     save: gr.Button
     settings: list[Any]
+    hear_clean: gr.Button
+    clean_player: gr.HTML
     go: gr.Button
     example: gr.Button
     stop: gr.Button
@@ -76,6 +78,8 @@ def lay_out(studio: Studio) -> Parts:
                     save = gr.Button("Keep this voice", scale=1, min_width=130, elem_id="new-save")
     with gr.Accordion("Settings", open=False, elem_id="convert-settings"):
         chosen = _settings()
+        hear_clean = gr.Button("Hear your recording without noise", size="sm", elem_id="hear-clean")
+        clean_player = gr.HTML(padding=False, elem_id="clean-player")
     with gr.Row(elem_classes="vcae-actions"):
         go = gr.Button("Convert", variant="primary", elem_id="convert", scale=3)
         example = gr.Button("Try an example", elem_id="example", scale=2)
@@ -107,6 +111,8 @@ def lay_out(studio: Studio) -> Parts:
         name,
         save,
         chosen,
+        hear_clean,
+        clean_player,
         go,
         example,
         stop,
@@ -124,7 +130,7 @@ def lay_out(studio: Studio) -> Parts:
 
 
 def _settings() -> list[gr.components.Component]:
-    """Add the settings: automatic pitch, semitones, strength, cleaning, speed, expression, formants."""
+    """Add the settings: automatic pitch, semitones, strength, cleaning, speed, expression, formants, channels."""
     with gr.Row():
         automatic = gr.Checkbox(
             True, label="Pitch of the chosen voice", info="Off: set the pitch yourself.", elem_id="pitch-auto"
@@ -151,7 +157,7 @@ def _settings() -> list[gr.components.Component]:
         cleaned = gr.Checkbox(
             False,
             label="Remove noise first",
-            info="From your recording and the clip. Very noisy recordings always are. The tab Clean up lets you compare.",
+            info="From your recording and the clip. From very noisy ones it is always removed.",
             elem_id="convert-denoise",
         )
     with gr.Row():
@@ -164,4 +170,11 @@ def _settings() -> list[gr.components.Component]:
         size = gr.Slider(
             -6, 6, 0, step=0.5, label="Larger or smaller speaker", info="Left sounds larger, right smaller.", elem_id="formant"
         )
-    return [automatic, semitones, strength, cleaned, speed, expression, size]
+    channels = gr.Radio(
+        [("Where your voice was", "keep"), ("Mono", "mono"), ("Each channel by itself", "separate")],
+        value="keep",
+        label="Stereo recordings",
+        info="Each channel by itself: for a speaker on each channel.",
+        elem_id="channels",
+    )
+    return [automatic, semitones, strength, cleaned, speed, expression, size, channels]

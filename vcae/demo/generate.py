@@ -24,7 +24,7 @@ from vcae.voice.new import MAX_SPREAD, carry_voice, priors
 
 CONSENT = "What is generated is synthetic, even where nobody has the voice: say so, and leave its comment tag in."
 WAITING = "The new voice is heard here, on the bundled clip or on yours."
-KEPT = "Kept, it can be chosen on Convert and Codec, and as one of two voices below."
+KEPT = "Kept, it can be chosen in the Studio and on Codec, and as one of two voices below."
 BABBLED = "The sounds of speech, in an order that speech has, without a word: nothing is said."
 BETWEEN = "At 0 and at 1 stand the voices themselves."
 NEW_SEEDS = 10_000
@@ -235,7 +235,7 @@ def _add_keeping(studio: Studio, shelf: Shelf, parts: _Parts, drawn: gr.State, o
             twin = carry_voice(model, voice, studio.model(TWIN_CHECKPOINT))
             check()
             _, now = keep_voice(studio, name, voice, twin, facts, visitor)
-        return [note_html(f"Kept {name}: choose it on Convert and Codec, or below.", "done"), now]
+        return [note_html(f"Kept {name}: choose it in the Studio, on Codec, or below.", "done"), now]
 
     parts.keep.click(
         keep_work, [parts.name, drawn, shelf.visitor], [parts.kept, shelf.visitor], show_progress_on=parts.kept, **options

@@ -40,7 +40,9 @@ FILE = "/gradio_api/file="
 MAX_BODY = 1 << 20
 # Largest upload, in files of the largest size.
 UPLOAD_FILES = 4
-# Gradio writes inline scripts into the page, and its HTML component compiles templates; everything else must come from this server.
+# Gradio writes inline scripts into the page, and compiles its HTML component's templates and the scripts of events with `Function`: without
+# 'unsafe-eval' Chromium says "Evaluating a string as JavaScript violates the following Content Security Policy directive", and the page stays
+# empty (gradio 6.31). Everything else must come from this server.
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; media-src 'self' data: blob:; connect-src 'self' data: blob:; font-src 'self' data:; "
@@ -54,6 +56,10 @@ HEADERS = [
 ]
 # Gradio's own advertisement in the page's head, with pictures on other hosts.
 CARDS = re.compile(rb'\s*<meta\s+(?:property="og:|name="twitter:)[^>]*>')
+# Gradio speaks the browser's language where it knows it; here it speaks English, which the page translates to the language that is chosen.
+ENGLISH = (
+    b"<script>window.vcaeLanguage = navigator.language; Object.defineProperty(navigator, 'language', { value: 'en' });</script>"
+)
 
 
 class Guard:
@@ -162,7 +168,7 @@ class _Answer:
             self._body += message.get("body", b"")
             if message.get("more_body"):
                 return
-            body = CARDS.sub(b"", self._body)
+            body = CARDS.sub(b"", self._body).replace(b"<head>", b"<head>" + ENGLISH, 1)
             kept = [(k, v) for k, v in self._start["headers"] if k.lower() != b"content-length"]
             self._start["headers"] = [*kept, (b"content-length", str(len(body)).encode())]
             await self._send(self._start)

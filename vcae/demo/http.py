@@ -6,12 +6,13 @@ import logging
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, File, Form, Request, UploadFile
-from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.background import BackgroundTask
 from starlette.routing import Mount, Route
 
@@ -21,8 +22,9 @@ from vcae.demo.cards import all_cards, card_file
 from vcae.demo.manual import manual_html
 from vcae.demo.meters import Meters
 from vcae.demo.served import TYPES
+from vcae.demo.streaming import Stream, wav_blocks
 from vcae.demo.studio import StoppedError, Studio, plain
-from vcae.demo.work import convert_files, denoise_file
+from vcae.demo.work import convert_files, convert_stream, denoise_file
 from vcae.errors import ConfigError
 from vcae.options import AUTO, DENOISE_STRENGTH, ConvertOptions
 
@@ -98,6 +100,34 @@ class Service:
 
         return self._answer(work, form)
 
+    def stream(self, source: UploadFile, references: list[UploadFile], voice: str, options: ConvertOptions) -> Response:
+        """Convert as `convert` does, and send the sound as 16-bit wav while the rest is converted.
+
+        The whole is not known when the first sound is sent, so its loudness follows the source's in one pass.
+        """
+        held = ExitStack()
+
+        def work(check: Callable[[], None]) -> Iterator[bytes]:
+            clips = [_save(folder / f"reference-{n}", upload) for n, upload in enumerate(references)]
+            saved = [_voice_file(self._studio, voice)] if voice else []
+            given = _save(folder / "source", source)
+            with self._studio.job(None) as stopped:
+
+                def both() -> None:
+                    check()
+                    stopped()
+
+                made = convert_stream(self._studio, given, clips, saved, replace(options, loudness="running"), both)
+                n = round(made.duration_s * made.sample_rate)
+                yield from wav_blocks(made.blocks, made.sample_rate, made.channels, n)
+            self._meters.add_sound("convert", made.duration_s)
+
+        held.enter_context(self._seats.take())
+        folder = held.enter_context(self._studio.room())
+        sent = Stream(work, held.close)
+        self._studio.begin(sent.make)
+        return StreamingResponse(sent.rest(sent.first()), media_type=TYPES[".wav"])
+
     def denoise(self, source: UploadFile, strength: float, form: str) -> Response:
         """Denoise an upload."""
 
@@ -112,8 +142,6 @@ class Service:
 
     def _answer(self, work: Callable[[Path], Path], form: str) -> Response:
         """Return the file that work makes, in a format; uploads and the file are removed afterwards."""
-        folder = self._studio.new_file("uploads")
-        folder.mkdir()
         made: Path | None = None
 
         def encoded() -> Path:
@@ -125,14 +153,12 @@ class Service:
             return wanted
 
         try:
-            with self._seats.take():
+            with self._seats.take(), self._studio.room() as folder:
                 path = self._studio.do(encoded)
         except BaseException:
             if made is not None:
                 self._studio.forget(made)
             raise
-        finally:
-            self._studio.forget(folder)
         forget = BackgroundTask(self._studio.forget, path)
         return FileResponse(path, media_type=TYPES[path.suffix], filename=path.name, background=forget)
 
@@ -189,13 +215,27 @@ def build_api(studio: Studio, meters: Meters) -> FastAPI:
         formant: Annotated[float, Form(description="Shift of the formants in semitones, -12 to 12.")] = 0.0,
         expression: Annotated[float, Form(description="Factor on the liveliness of the melody, 0 to 2.")] = 1.0,
         rate: Annotated[int | None, Form(description="Sample rate of the answer in Hz; without it, the source's.")] = None,
+        channels: Annotated[
+            Literal["keep", "mono", "separate"],
+            Form(description="keep: the voice is placed as the source's was; mono; separate: each channel by itself."),
+        ] = "keep",
+        loudness: Annotated[
+            Literal["source", "flat"], Form(description="source: follow its loudness; flat: only its level.")
+        ] = "source",
         format: Annotated[Format, Form(description="Format of the answer.")] = "wav",
+        stream: Annotated[
+            bool, Form(description="Send wav while the rest is converted; the level may differ a little.")
+        ] = False,
     ) -> Response:
         """Convert a recording to another voice."""
         clean: bool | str = AUTO if denoise == "auto" else denoise == "yes"
         options = ConvertOptions(
-            pitch, strength, seed=seed, denoise=clean, speed=speed, formant=formant, expression=expression, rate=rate
+            pitch, strength, loudness, seed, clean, speed, formant, expression, rate=rate, channels=channels
         )
+        if stream:
+            if format != "wav":
+                raise ConfigError(f"only wav is streamed, and format is {format}; leave one of the two out")
+            return service.stream(source, reference or [], voice.strip(), options)
         return service.convert(source, reference or [], voice.strip(), options, format)
 
     @app.post("/denoise", response_class=FileResponse, responses=sound)

@@ -12,7 +12,7 @@ CSS = (resources.files("vcae.demo") / "assets" / "page.css").read_text(encoding=
 HEAD = (
     '<meta name="description" content="Say it in another voice, on this machine alone.">'
     '<script src="studio/assets/studio.js" defer></script><script src="studio/assets/live.js" defer></script>'
-    '<script src="studio/assets/words.js" defer></script>'
+    '<script src="studio/assets/folders.js" defer></script><script src="studio/assets/words.js" defer></script>'
 )
 
 
@@ -30,7 +30,7 @@ def make_theme() -> gr.themes.Base:
         button_primary_background_fill="*primary_700",
         button_primary_background_fill_hover="*primary_800",
         button_primary_background_fill_dark="*primary_700",
-        button_primary_background_fill_hover_dark="*primary_600",
+        button_primary_background_fill_hover_dark="*primary_800",
         button_primary_text_color="white",
         button_large_text_weight="600",
         block_label_text_weight="600",

@@ -8,7 +8,7 @@ from vcae.demo import about, anomaly, api, codec, convert, denoise, features, ge
 from vcae.demo.studio import Studio
 
 TITLE = "vcae: voice conversion"
-HEAD = """<h1>vcae</h1><p>Say it in another voice. Nothing leaves the computer that runs this page.</p>
+HEAD = """<h1 translate="no">vcae</h1><p>Say it in another voice. Nothing leaves the computer that runs this page.</p>
 <select id="vcae-language" aria-label="Language"><option value="en" lang="en">English</option>
 <option value="de" lang="de">Deutsch</option><option value="zh" lang="zh">中文</option></select>"""
 

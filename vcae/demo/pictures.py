@@ -5,14 +5,37 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from vcae.figures.plot import View, draw_views
+from vcae.figures.plot import View, draw_picture
 
 # Width in inches of a picture that stays legible on a phone.
 NARROW_IN = 5.6
 
 
-def figure_html(data: bytes, alt: str, wide: bool = False, card: bool = False) -> str:
+@dataclass(frozen=True)
+class Timeline:
+    """Axis of time in a picture, on which the page shows the time below the pointer.
+
+    Attributes:
+        left, right: Its ends, as fractions of the picture's width.
+        seconds: Its length; it starts at 0.
+    """
+
+    left: float
+    right: float
+    seconds: float
+
+
+def figure_html(
+    data: bytes,
+    alt: str,
+    wide: bool = False,
+    card: bool = False,
+    caption: str = "",
+    is_name: bool = False,
+    time: Timeline | None = None,
+) -> str:
     """Return the HTML of a PNG.
 
     Args:
@@ -20,20 +43,31 @@ def figure_html(data: bytes, alt: str, wide: bool = False, card: bool = False) -
         alt: Alternative text.
         wide: Scroll horizontally instead of shrinking.
         card: Draw it on a white background.
+        caption: Text above the picture.
+        is_name: The caption is a name, which is not translated.
+        time: Axis of time, or None.
     """
     classes = " ".join(["vcae-figure", *(["vcae-wide"] if wide else []), *(["vcae-card"] if card else [])])
     picture = base64.b64encode(data).decode()
     # A scrolling picture must be reachable by keyboard.
-    focus = ' tabindex="0"' if wide else ""
-    return f'<figure class="{classes}"{focus}><img alt="{html.escape(alt)}" src="data:image/png;base64,{picture}"></figure>'
+    focus = ' tabindex="0"' if wide or card else ""
+    kept = ' translate="no"' if is_name else ""
+    above = f"<figcaption{kept}>{html.escape(caption)}</figcaption>" if caption else ""
+    image = f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{picture}">'
+    if time is not None:
+        numbers = f'data-left="{time.left:.5f}" data-right="{time.right:.5f}" data-seconds="{time.seconds:.3f}"'
+        image = f'<div class="vcae-timed" {numbers}>{image}</div>'
+    return f'<figure class="{classes}"{focus}>{above}{image}</figure>'
 
 
-def views_html(views: Sequence[View], alts: Sequence[str], wide: bool = False) -> str:
-    """Return the HTML of a picture of each view, on one scale and side by side if there is space."""
-    made = [
-        figure_html(draw_views([view], neutral=True, beside=views, width_in=None if wide else NARROW_IN), alt, wide)
-        for view, alt in zip(views, alts, strict=True)
-    ]
+def views_html(views: Sequence[View], alts: Sequence[str], wide: bool = False, is_name: bool = False) -> str:
+    """Return the HTML of a picture of each view, captioned with its name, on one scale and side by side if there is space."""
+    plain = [replace(view, name="") for view in views]
+    made = []
+    for view, bare, alt in zip(views, plain, alts, strict=True):
+        drawn = draw_picture([bare], neutral=True, beside=plain, width_in=None if wide else NARROW_IN)
+        time = Timeline(drawn.left, drawn.right, drawn.seconds)
+        made.append(figure_html(drawn.data, alt, wide, caption=view.name, is_name=is_name, time=time))
     return f'<div class="vcae-pair">{"".join(made)}</div>'
 
 

@@ -20,7 +20,7 @@ from vcae.demo.compare import FORMATS
 from vcae.demo.live import LiveSessions
 from vcae.demo.studio import PREFIX, SAVED, Studio, plain
 
-SCRIPTS = dict.fromkeys(("studio.js", "live.js", "words.js", "worklet.js"), "text/javascript") | {
+SCRIPTS = dict.fromkeys(("studio.js", "live.js", "folders.js", "words.js", "worklet.js"), "text/javascript") | {
     "words.json": "application/json"
 }
 TYPES = {".wav": "audio/wav", ".flac": "audio/flac", ".mp3": "audio/mpeg", ".m4a": "audio/mp4"}

@@ -84,6 +84,7 @@ class Studio:
         # Permanent threads: torch keeps memory for every thread that ever computed, which would grow with gradio's threads.
         self._pool = ThreadPoolExecutor(limits.jobs, "vcae")
         self._stops: dict[str, threading.Event] = {}
+        self._used = set[Path]()
         self._closed = threading.Event()
         threading.Thread(target=self._sweep_for_ever, daemon=True).start()
 
@@ -111,6 +112,17 @@ class Studio:
         folder = self.private / secrets.token_urlsafe(18)
         folder.mkdir()
         return folder / name
+
+    @contextmanager
+    def room(self) -> Iterator[Path]:
+        """Yield an empty folder that stays for the duration of a block, however long it waits, and is removed afterwards."""
+        folder = self.new_file("")
+        self._used.add(folder)
+        try:
+            yield folder
+        finally:
+            self._used.discard(folder)
+            shutil.rmtree(folder, ignore_errors=True)
 
     def url(self, path: Path) -> str:
         """Return the address of a file from `new_file`, relative to the page."""
@@ -143,6 +155,10 @@ class Studio:
         # Gradio's progress finds its visitor in the context.
         context = contextvars.copy_context()
         return self._pool.submit(context.run, work).result()
+
+    def begin(self, work: Callable[[], object]) -> None:
+        """Begin work on one of the worker threads."""
+        self._pool.submit(work)
 
     @contextmanager
     def job(self, session: str | None) -> Iterator[Callable[[], None]]:
@@ -187,7 +203,7 @@ class Studio:
         oldest = time.time() - 60 * self.limits.minutes
         for folder in self.private.iterdir():
             with contextlib.suppress(OSError):
-                if max(p.stat().st_mtime for p in [folder, *folder.iterdir()]) < oldest:
+                if folder not in self._used and max(p.stat().st_mtime for p in [folder, *folder.iterdir()]) < oldest:
                     shutil.rmtree(folder, ignore_errors=True)
         for left in self.uploads.iterdir():
             with contextlib.suppress(OSError):

@@ -80,7 +80,7 @@ def build(studio: Studio) -> None:
             progress(0.7, desc="drawing")
             runs = units.collapse()
             alt = f"Log-mel and F0 of {name}, with {len(runs.units)} runs of units under them"
-            drawn = views_html([view_sound(sound, name, units)], [alt], wide=True)
+            drawn = views_html([view_sound(sound, name, units)], [alt], wide=True, is_name=True)
             files = [_write(studio, runs, form, suffix) for form, suffix in (("jsonl", ".jsonl"), ("textgrid", ".TextGrid"))]
         text = f"Done: {len(units.units)} units in {len(runs.units)} runs, {len(set(units.units))} different ones, {units.duration_s:.1f} s."
         return [note_html(text, "done"), gr.update(visible=True), drawn, " ".join(map(str, runs.units)), *files, runs]

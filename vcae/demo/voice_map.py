@@ -38,7 +38,8 @@ def map_html(chosen: tuple[int, Place] | None = None) -> str:
     )
     if chosen is not None:
         alt += f" Marked is the voice of seed {chosen[0]}, {chosen[1].f0_hz:.0f} Hz."
-    return figure_html(draw_map(chosen), alt)
+    caption = f"Grey: {n_known} training speakers. Coloured: new voices by their seed; colour is the median F0 in Hz."
+    return figure_html(draw_map(chosen), alt, caption=caption)
 
 
 @lru_cache(maxsize=32)
@@ -55,9 +56,7 @@ def draw_map(chosen: tuple[int, Place] | None = None) -> bytes:
     figure = make_figure(*SIZE_IN)
     axes = figure.subplots()
     heard = (known.known @ map_axes(known)).numpy()
-    axes.scatter(
-        heard[:, 0], heard[:, 1], s=9, color=NEUTRAL, alpha=0.45, linewidths=0, label=f"{len(heard)} training speakers"
-    )
+    axes.scatter(heard[:, 0], heard[:, 1], s=9, color=NEUTRAL, alpha=0.45, linewidths=0)
     drawn = list(places.items())
     if chosen is not None and chosen not in drawn:
         drawn.append(chosen)
@@ -68,7 +67,6 @@ def draw_map(chosen: tuple[int, Place] | None = None) -> bytes:
         at[:, 1],
         c=at[:, 2],
         s=150,
-        label="new voices, by seed",
         cmap="plasma",
         norm=norm,
         edgecolors=NEUTRAL,
@@ -82,26 +80,13 @@ def draw_map(chosen: tuple[int, Place] | None = None) -> bytes:
         place = chosen[1]
         ring: dict[str, Any] = {"facecolors": "none", "edgecolors": NEUTRAL, "linewidths": 1.8}
         axes.scatter(place.x, place.y, s=360, **ring)
-        axes.scatter([], [], s=60, label=f"chosen: {chosen[0]}", **ring)
     bar = figure.colorbar(shown, extend="both", pad=0.02)
-    bar.set_label("median F0, Hz", color=NEUTRAL, size=7.5)
+    bar.set_label("Hz", color=NEUTRAL, size=7.5)
     bar.outline.set_edgecolor(NEUTRAL)
     for each in (axes, bar.ax):
         each.tick_params(colors=NEUTRAL, labelsize=6.5)
-    axes.set_xlabel("first principal component", color=NEUTRAL, size=7.5)
-    axes.set_ylabel("second", color=NEUTRAL, size=7.5)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[:].set_color(NEUTRAL)
-    axes.legend(
-        loc="lower center",
-        bbox_to_anchor=(0.5, 1.0),
-        ncols=3,
-        fontsize=7,
-        frameon=False,
-        labelcolor=NEUTRAL,
-        handletextpad=0.2,
-        columnspacing=1.0,
-    )
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, transparent=True)
     return buffer.getvalue()

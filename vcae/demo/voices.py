@@ -174,8 +174,8 @@ def keep_voice(
 def build(studio: Studio, shelf: Shelf) -> None:
     """Add the tab's contents and its events."""
     gr.Markdown(
-        "Measure a voice once, then use it on **Convert**. Download its file to bring it back another day; "
-        "it also works with `vcae convert --speaker FILE`.",
+        "Measure a voice once, then choose it in the Studio. Download its file to bring it back another day; "
+        "the command line takes it too, as --speaker FILE.",
         elem_classes="vcae-lead",
     )
     with gr.Row():
@@ -202,8 +202,8 @@ def build(studio: Studio, shelf: Shelf) -> None:
 
     def keep(name: str, voice: Voice, twin: Voice | None, facts: dict[str, Any], visitor: dict[str, str]) -> list[Any]:
         path, now = keep_voice(studio, name, voice, twin, facts, visitor)
-        said = note_html(f"Kept {name}: {voice.speech_s:.1f} s of speech. Choose it on Convert, or download it.", "done")
-        return [said, gr.update(value=str(path), visible=True, label=f"Download {name}{SAVED}"), now]
+        said = note_html(f"Kept {name}: {voice.speech_s:.1f} s of speech. Choose it in the Studio, or download it.", "done")
+        return [said, gr.update(value=str(path), visible=True, label=f"Download {name + SAVED}"), now]
 
     @shows_errors(studio, status)
     def save_work(clips: list[str] | None, name: str, visitor: dict[str, str], request: gr.Request) -> list[Any]:

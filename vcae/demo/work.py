@@ -19,13 +19,15 @@ from vcae.engine.denoise import shared_cleaner
 from vcae.engine.engine import Engine
 from vcae.files import provenance
 from vcae.options import AUTO, ConvertOptions
-from vcae.tasks.convert import Conversion, convert
+from vcae.tasks.convert import Conversion, LongConversion, convert, convert_long
 from vcae.tasks.copy import reconstruct
 from vcae.tasks.embed import embed
 from vcae.tasks.embed_files import format_embeddings
 from vcae.voice.voice import voice_from_sounds
 
 Report = Callable[[float, str], None]
+# Seconds of sound that are converted at a time for an answer that is streamed.
+STREAM_SECTION_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,8 @@ def convert_files(
         CheckpointError: For unusable saved voices.
     """
     report(0.02, "reading")
-    sound = read_upload(source, "the recording to convert", studio.limits.seconds)
+    # Channels are kept; the options say what becomes of them.
+    sound = read_upload(source, "the recording to convert", studio.limits.seconds, mixed=False)
     model = studio.model()
     check()
     report(0.1, "listening to the voice")
@@ -159,6 +162,23 @@ def convert_files(
     path = studio.new_file(f"{_stem(source)}.converted.wav")
     write_sound(path, result, provenance(model.checkpoint, "converted"))
     return Converted(path, sound, made, result)
+
+
+def convert_stream(
+    studio: Studio,
+    source: str | Path,
+    clips: Sequence[str | Path],
+    saved: Sequence[str | Path],
+    options: ConvertOptions,
+    check: Callable[[], None],
+) -> LongConversion:
+    """Convert a source file as `convert_files` does, but return the sound while it is made."""
+    sound = read_upload(source, "the recording to convert", studio.limits.seconds, mixed=False)
+    model = studio.model()
+    check()
+    voice = gather_voice(studio, model, clips, saved, options.denoise)
+    check()
+    return convert_long(model, sound, voice, options, STREAM_SECTION_S, lambda share: check())
 
 
 def denoise_file(

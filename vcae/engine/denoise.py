@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vcae.audio.io import Sound, resample_blocks
 from vcae.audio.loudness import SILENCE_LEVEL, TARGET_LEVEL, LevelMeter
+from vcae.audio.pcm import QuickResampler
 from vcae.audio.sections import StoredSections
 from vcae.checkpoint import load_module
 from vcae.engine.engine import Samples, as_sound, choose_device
@@ -129,27 +130,68 @@ class RunningDenoiser:
         return made
 
 
-class _FullBand:
-    """Denoiser for any sample rate: above the network's band, the gain is that of the band's highest octave.
+class _Resampler(Protocol):
+    """Resampler of a stream with channels."""
+
+    def __call__(self, wav: np.ndarray, last: bool = False) -> np.ndarray:
+        """Add samples (channels, n) and return the output that is ready; with `last`, all that is left."""
+
+
+class _GoodResampler:
+    """Resampler with soxr at high quality, with a delay of 20 to 115 ms."""
+
+    def __init__(self, sample_rate: int, new_sample_rate: int, n_channels: int) -> None:
+        import soxr
+
+        self._stream = soxr.ResampleStream(sample_rate, new_sample_rate, n_channels, dtype="float32", quality="HQ")
+
+    def __call__(self, wav: np.ndarray, last: bool = False) -> np.ndarray:
+        return np.asarray(self._stream.resample_chunk(np.ascontiguousarray(wav.T), last=last).T)
+
+
+class _LiveResampler:
+    """Resampler with a delay under 2 ms."""
+
+    def __init__(self, sample_rate: int, new_sample_rate: int, n_channels: int) -> None:
+        self._streams = [QuickResampler(sample_rate, new_sample_rate) for _ in range(n_channels)]
+        self.delay_ms = self._streams[0].delay_ms
+
+    def __call__(self, wav: np.ndarray, last: bool = False) -> np.ndarray:
+        made = np.stack([stream(samples) for stream, samples in zip(self._streams, wav, strict=True)])
+        return np.concatenate([made, np.stack([stream.finish() for stream in self._streams])], axis=1) if last else made
+
+
+class FullBandDenoiser:
+    """Streaming denoiser for any sample rate: above the network's band, the gain is that of the band's highest octave.
+
+    Attributes:
+        latency_ms: Longest delay of a sample, without the time of the computation; with `quick` only.
 
     Args:
         network: The denoiser.
         sample_rate: Sample rate of the sound, in Hz.
         n_channels: Number of channels, which are denoised independently.
         strength: As for `RunningDenoiser`.
+        quick: Resample with a delay under 2 ms, for live sound.
     """
 
-    def __init__(self, network: Denoiser, sample_rate: int, n_channels: int, strength: float) -> None:
-        import soxr
-
+    def __init__(
+        self,
+        network: Denoiser,
+        sample_rate: int,
+        n_channels: int = 1,
+        strength: float = DENOISE_STRENGTH,
+        quick: bool = False,
+    ) -> None:
         own = network.config.sample_rate
         self._running, self._wide = RunningDenoiser(network, n_channels, strength), sample_rate > own
         self._ratio = own / sample_rate
         self._same = sample_rate == own
-        self._down, self._up = (
-            soxr.ResampleStream(a, b, n_channels, dtype="float32", quality="HQ")
-            for a, b in ((sample_rate, own), (own, sample_rate))
-        )
+        kind = _LiveResampler if quick else _GoodResampler
+        self._down: _Resampler = kind(sample_rate, own, n_channels)
+        self._up: _Resampler = kind(own, sample_rate, n_channels)
+        delays = [resampler.delay_ms for resampler in (self._down, self._up) if isinstance(resampler, _LiveResampler)]
+        self.latency_ms = self._running.latency_ms + sum(delays)
         self._input = np.zeros((n_channels, 0), np.float32)
         self._low = np.zeros((n_channels, 0), np.float32)
         self._n_input = self._n_low = 0
@@ -160,7 +202,7 @@ class _FullBand:
             made = self._running(wav)
             return np.concatenate([made, self._running.finish()], axis=1) if last else made
         self._input = np.concatenate([self._input, wav], axis=1)
-        low = self._down.resample_chunk(np.ascontiguousarray(wav.T), last=last).T
+        low = self._down(wav, last)
         self._low = np.concatenate([self._low, low], axis=1)
         clean = self._running(low)
         if last:
@@ -169,12 +211,16 @@ class _FullBand:
         # Only the change of the band is resampled, so that unchanged sound stays bit-identical.
         change = clean - self._gains(self._n_low, n, 1.0) * self._low[:, :n]
         self._low, self._n_low = self._low[:, n:], self._n_low + n
-        moved = self._up.resample_chunk(np.ascontiguousarray(change.T), last=last).T
+        moved = self._up(change, last)
         n = self._input.shape[1] if last else min(moved.shape[1], self._input.shape[1])
         moved = np.pad(moved, ((0, 0), (0, max(n - moved.shape[1], 0))))[:, :n]
         made = self._gains(self._n_input, n, self._ratio) * self._input[:, :n] + moved
         self._input, self._n_input = self._input[:, n:], self._n_input + n
         return np.asarray(made, np.float32)
+
+    def finish(self) -> np.ndarray:
+        """Return the rest of the output after the last input; the total length equals that of the input."""
+        return self(self._input[:, :0], last=True)
 
     def _gains(self, first: int, n: int, ratio: float) -> np.ndarray | float:
         return self._running.gains((first + np.arange(n)) * ratio) if self._wide and n else 1.0
@@ -203,7 +249,7 @@ class Cleaned:
     def channel_blocks(self) -> Iterator[np.ndarray]:
         """Yield the denoised samples (n, channels), float32, at the original level. Can be called again."""
         step, n = round(SECTION_S * self.sample_rate), self._input.n
-        band = _FullBand(self._network, self.sample_rate, self.n_channels, self._strength)
+        band = FullBandDenoiser(self._network, self.sample_rate, self.n_channels, self._strength)
         for start in range(0, n, step):
             stop = min(start + step, n)
             made = band(self._input.read(start, stop)[0].numpy() * np.float32(self._gain), last=stop == n)
@@ -286,6 +332,10 @@ class Cleaner:
     def running(self, n_channels: int = 1, strength: float = DENOISE_STRENGTH) -> RunningDenoiser:
         """Return a streaming denoiser at the network's rate."""
         return RunningDenoiser(self.network, n_channels, strength)
+
+    def live(self, sample_rate: int, strength: float = DENOISE_STRENGTH) -> FullBandDenoiser:
+        """Return a streaming denoiser of mono sound at a rate in Hz, which is quick enough for live sound."""
+        return FullBandDenoiser(self.network, sample_rate, 1, strength, quick=True)
 
 
 @lru_cache(maxsize=2)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from vcae.audio.config import MelConfig
 from vcae.audio.f0 import estimate_f0
+from vcae.audio.frames import n_frames
 from vcae.audio.io import Sound, resample_blocks
 from vcae.audio.mel import LogMel, mel_band_edges
 from vcae.errors import ConfigError, DataError
@@ -37,6 +38,10 @@ MARGIN_IN = 0.9
 DPI = 110
 FONT_PT = 6.5
 TICKS_HZ = (250, 500, 1000, 2000, 4000, 8000)
+# Most columns of a drawn mel: each is the mean power of its frames. Frames of which the mel of a long recording is computed at a time.
+MEL_COLUMNS, MEL_FRAMES = 2000, 4096
+# Axes longer than this are labelled in minutes and seconds.
+MINUTES_S = 120.0
 # Recordings longer than this have their F0 drawn as a contour of this number of parts.
 CONTOUR_S, CONTOUR_BINS = 45.0, 240
 # Pictures of recordings: width of a column and height of each kind of panel in inches, formats by suffix, and smallest range of F0 in Hz and
@@ -101,11 +106,22 @@ def make_figure(width: float, height: float) -> Figure:
     return figure
 
 
+def pool_mel(mel: np.ndarray, n_columns: int = MEL_COLUMNS) -> np.ndarray:
+    """Return a log-mel (n_mels, T) with at most `n_columns` columns, each the mean power of as many frames: pixels would show one of them."""
+    n = mel.shape[1]
+    if n <= n_columns:
+        return mel
+    edges = np.linspace(0, n, n_columns + 1).astype(int)
+    sums = np.add.reduceat(np.exp(2 * mel.astype(np.float64)), edges[:-1], axis=1)
+    return np.asarray(0.5 * np.log(sums / np.diff(edges)), np.float32)
+
+
 def draw_mel(axes: Axes, mel: Tensor, config: MelConfig) -> None:
     """Draw a log-mel (n_mels, T) over seconds, its bands labelled in Hz."""
-    values = mel.detach().float().cpu().numpy()
     half = 0.5 / config.frame_rate
-    extent = (-half, (values.shape[1] - 0.5) / config.frame_rate, -0.5, config.n_mels - 0.5)
+    end = (mel.shape[1] - 0.5) / config.frame_rate
+    values = pool_mel(mel.detach().float().cpu().numpy())
+    extent = (-half, end, -0.5, config.n_mels - 0.5)
     top = float(values.max(initial=-math.inf)) if values.size else 0.0
     axes.imshow(
         values, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=top - RANGE, vmax=top, interpolation="nearest"
@@ -190,6 +206,22 @@ def draw_units(path: str | Path, mel: Tensor, units: Units, config: MelConfig | 
 
 
 @dataclass(frozen=True)
+class Picture:
+    """Picture of recordings.
+
+    Attributes:
+        data: Bytes of its file.
+        left, right: Ends of the axis of time of the first column, as fractions of the picture's width.
+        seconds: Length of that axis in seconds; it starts at 0.
+    """
+
+    data: bytes
+    left: float
+    right: float
+    seconds: float
+
+
+@dataclass(frozen=True)
 class View:
     """Contents of a picture of a recording.
 
@@ -226,9 +258,22 @@ def view_sound(sound: Sound, name: str | None = None, units: Units | None = None
     """
     config = MelConfig()
     wav = np.concatenate(list(resample_blocks(sound.blocks(), sound.sample_rate, config.sample_rate)))
-    with torch.inference_mode():
-        mel = LogMel(config)(torch.from_numpy(wav)[None])[0]
-    return View(sound.name if name is None else name, mel, torch.from_numpy(estimate_f0(wav, config.sample_rate)), units)
+    return View(
+        sound.name if name is None else name, _mel(wav, config), torch.from_numpy(estimate_f0(wav, config.sample_rate)), units
+    )
+
+
+@torch.inference_mode()
+def _mel(wav: np.ndarray, config: MelConfig) -> Tensor:
+    """Return the log-mel (n_mels, T) of a signal (N,), computed in sections."""
+    hop, n = config.hop_length, n_frames(len(wav), config.hop_length)
+    reach = config.n_fft // hop + 1
+    log_mel, parts = LogMel(config), []
+    for start in range(0, n, MEL_FRAMES):
+        stop, first = min(start + MEL_FRAMES, n), max(start - reach, 0)
+        piece = wav[first * hop :] if stop + reach >= n else wav[first * hop : (stop + reach) * hop]
+        parts.append(log_mel(torch.from_numpy(piece)[None])[0, :, start - first : stop - first])
+    return torch.cat(parts, dim=1)
 
 
 def f0_limits(views: Sequence[View]) -> tuple[float, float]:
@@ -301,6 +346,18 @@ def draw_views(
     Raises:
         ConfigError: If matplotlib is missing.
     """
+    return draw_picture(views, form, side_by_side, neutral, beside, width_in).data
+
+
+def draw_picture(
+    views: Sequence[View],
+    form: str = "png",
+    side_by_side: bool = False,
+    neutral: bool = False,
+    beside: Sequence[View] = (),
+    width_in: float | None = None,
+) -> Picture:
+    """Draw recordings as `draw_views` does, and return the place of the axis of time too."""
     # A recording that is in both lists counts once.
     scale = [*views, *(view for view in beside if not any(view is one for one in views))]
     figure = _views_figure(views, side_by_side, scale, width_in)
@@ -313,7 +370,8 @@ def draw_views(
             axes.set_title(axes.get_title(loc="left"), fontsize=9, loc="left", parse_math=False, color=NEUTRAL)
     buffer = io.BytesIO()
     figure.savefig(buffer, format=form, dpi=DPI, transparent=neutral)
-    return buffer.getvalue()
+    place = figure.axes[0].get_position()
+    return Picture(buffer.getvalue(), float(place.x0), float(place.x1), max(view.seconds for view in scale))
 
 
 def _views_figure(views: Sequence[View], side_by_side: bool, scale: Sequence[View], width_in: float | None) -> Figure:
@@ -335,9 +393,18 @@ def _views_figure(views: Sequence[View], side_by_side: bool, scale: Sequence[Vie
         for axes in panels[len(stacks[n]) :]:
             axes.set_visible(False)
     for axes in grid[-1]:
-        axes.set_xlabel("s")
+        axes.set_xlabel("min" if seconds > MINUTES_S else "s")
         axes.set_xlim(0, seconds)
+        if seconds > MINUTES_S:
+            _label_minutes(axes, seconds)
     return figure
+
+
+def _label_minutes(axes: Axes, seconds: float) -> None:
+    """Label an axis of time with minutes and seconds, about every eighth."""
+    step = next((step for step in (15, 30, 60, 120, 300, 600, 900, 1800) if seconds / step <= 8), 3600)
+    axes.set_xticks(np.arange(0, seconds, step))
+    axes.xaxis.set_major_formatter(lambda at, _: f"{int(at // 60)}:{int(at % 60):02d}")
 
 
 def _draw_view(panels: Any, view: View, limits: tuple[float, float], top: float, points_per_s: float) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vcae.audio.config import MelConfig
-from vcae.audio.f0 import F0_MAX_HZ, F0_MIN_HZ, continuous_log_f0
+from vcae.audio.f0 import F0_MAX_HZ, F0_MIN_HZ
 from vcae.audio.mel import mel_filterbank
 from vcae.model.blocks import KERNEL, ConvNeXtStack
 from vcae.model.config import DecoderConfig
@@ -62,7 +62,7 @@ class F0Features(nn.Module):
 
     def forward(self, f0: Tensor, mean: Tensor | None = None) -> Tensor:
         # Gaps are filled only to keep the numbers finite: the results are used in voiced frames only.
-        log_f0 = continuous_log_f0(f0)
+        log_f0 = torch.log(torch.where(f0 > 0, f0, torch.full_like(f0, 150.0)))
         voiced = (f0 > 0).float()
         relative = log_f0 - (log_f0_mean(f0) if mean is None else mean)
         low, high = math.log(F0_MIN_HZ), math.log(F0_MAX_HZ)

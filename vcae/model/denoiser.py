@@ -148,10 +148,18 @@ class Denoiser(nn.Module):
         Returns:
             Masks (B, F, T), complex, and the state of each block.
         """
-        b, _, t = compressed.shape
-        bins = torch.view_as_real(compressed[:, :-1].transpose(1, 2)).reshape(b * t, -1, 2)
+        pairs, kept = self.mask_pairs(torch.view_as_real(compressed[:, :-1].transpose(1, 2)), memory)
+        mask = torch.view_as_complex(pairs.contiguous()).transpose(1, 2)
+        return torch.cat([mask, mask[:, -1:]], dim=1), kept
+
+    def mask_pairs(self, bins: Tensor, memory: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
+        """Compute `masks` in real numbers: pairs of real and imaginary part (B, T, n_fft // 2, 2), without the highest bin."""
+        b, t = bins.shape[:2]
+        bins = bins.reshape(b * t, -1, 2)
         edge = (KERNEL - STRIDE) // 2
-        patches = F.pad(bins, (0, 0, edge, edge)).unfold(1, KERNEL, STRIDE).flatten(2)
+        groups = F.pad(bins, (0, 0, edge, edge)).reshape(b * t, self.n_sub + 1, STRIDE, 2)
+        # Two groups of bins are a sub-band, and neighbours share one.
+        patches = torch.cat([groups[:, :-1], groups[:, 1:]], dim=2).transpose(2, 3).reshape(b * t, self.n_sub, 2 * KERNEL)
         x = F.silu(self.input(patches))
         for conv in self.encoder:
             x = conv(x)
@@ -171,8 +179,7 @@ class Denoiser(nn.Module):
         whole = F.pad(low, (0, 0, 0, 0, 0, 1)) + F.pad(high, (0, 0, 0, 0, 1, 0))
         whole = whole.reshape(b * t, -1, 2)[:, edge : edge + 2 * self.config.n_fft // 4]
         # The bins at both ends are in one sub-band only.
-        mask = torch.view_as_complex(whole.contiguous()).view(b, t, -1).transpose(1, 2)
-        return torch.cat([mask, mask[:, -1:]], dim=1), kept
+        return whole.reshape(b, t, -1, 2), kept
 
     def filter(self, spectrum: Tensor, memory: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
         """Return the denoised spectrum (B, F, T), and the state after it; arguments as of `masks`."""

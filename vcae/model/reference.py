@@ -91,12 +91,12 @@ class ReferenceAttention(nn.Module):
         """Return x plus the result of the attention, scaled by `gate` (B, 1, 1); None for 1."""
 
         def heads(y: Tensor) -> Tensor:
-            return y.view(*y.shape[:2], N_HEADS, -1).transpose(1, 2)
+            return y.reshape(y.shape[0], y.shape[1], N_HEADS, y.shape[2] // N_HEADS).transpose(1, 2)
 
         bias = None if reference.log_weights is None else reference.log_weights[:, None, None, :].to(x.dtype)
         query, key, value = self.query(self.norm(x)), self.key(reference.keys), self.value(reference.values)
         if bias is not None:
             bias = bias.to(query.dtype)
         found = F.scaled_dot_product_attention(heads(query), heads(key), heads(value), attn_mask=bias)
-        y: Tensor = self.output(found.transpose(1, 2).flatten(2))
+        y: Tensor = self.output(found.transpose(1, 2).reshape(x.shape))
         return x + (y if gate is None else y * gate)

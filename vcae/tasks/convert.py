@@ -12,10 +12,11 @@ from torch import Tensor
 
 from vcae.audio.f0 import log_f0_statistics
 from vcae.audio.frames import n_frames
-from vcae.audio.high_band import BandProfile
+from vcae.audio.high_band import BandProfile, has_high_band
 from vcae.audio.io import MAX_CHANNELS, resample_blocks
-from vcae.audio.loudness import SILENCE_LEVEL, LevelMeter, follow_envelope_sections, set_level_sections
+from vcae.audio.loudness import SILENCE_LEVEL, LevelMeter, follow_envelope_running, follow_envelope_sections, set_level_sections
 from vcae.audio.output_rate import OutputRate, change_rate
+from vcae.audio.overlap_add import overlap_add
 from vcae.audio.placement import Taker, place
 from vcae.audio.sections import SectionRunner, Sections, StoredSections
 from vcae.audio.stretch import stretch_f0, stretch_mel
@@ -43,6 +44,9 @@ from vcae.voice.voice import MAX_REFERENCE_S, Voice, describe_voice, interpolate
 
 # Length of a section of the source in seconds.
 SECTION_S = 10.0
+# Seconds from frame to frame of the source at another speed: for its band above the model's, where there are pulses, and for the levels and
+# delays of its channels, which change slowly.
+HIGH_HOP_S, PLACED_HOP_S = 0.004, 0.032
 
 
 @dataclass(frozen=True)
@@ -157,9 +161,6 @@ def convert_long(
     """
     options = options or ConvertOptions()
     n_channels = source.channels if source.channels <= MAX_CHANNELS and options.channels != "mono" else 1
-    if n_channels > 1 and options.channels == "keep" and options.speed != 1:
-        # What the channels are at a time is not known for another one.
-        n_channels = 1
     if n_channels > 1 and options.channels == "separate":
         return _convert_separately(model, source, voice, options, section_s, progress)
     step = max(round(section_s * model.mel_config.frame_rate), 1)
@@ -184,7 +185,10 @@ def convert_long(
     if options.watermark:
         blocks = mark_blocks(blocks, rate)
     if n_channels > 1:
-        mix, channels = (resample_blocks(x, source.sample_rate, rate) for x in (source.blocks(), source.channel_blocks()))
+        mix, channels = (
+            _in_time(x, source.sample_rate, rate, options.speed, heard.duration_s, PLACED_HOP_S)
+            for x in (source.blocks(), source.channel_blocks())
+        )
         blocks = place(blocks, mix, channels, rate, n_channels)
     return LongConversion(
         blocks,
@@ -254,17 +258,24 @@ def _at_rate(
     denoised: bool,
     duration_s: float,
 ) -> Iterator[np.ndarray]:
-    """Yield the sound at another rate than the model's.
+    """Yield the sound at another rate than the model's."""
+    heard = (_cleaned(model, source, source.sample_rate) if denoised else source).blocks()
+    if options.speed == 1:
+        change = OutputRate(model.sample_rate, source.sample_rate, rate, levels, voice.bands, options.seed)
+        return change_rate(change, blocks, heard)
+    known = levels if has_high_band(source.sample_rate) else BandProfile((), 0.0)
+    change = OutputRate(model.sample_rate, rate, rate, known, voice.bands, options.seed)
+    return change_rate(change, blocks, _in_time(heard, source.sample_rate, rate, options.speed, duration_s, HIGH_HOP_S))
 
-    At another speed the source's band above the model's does not fit, and noise takes its place.
-    """
-    if options.speed != 1:
-        change = OutputRate(model.sample_rate, rate, rate, BandProfile((), 0.0), voice.bands, options.seed)
-        n = round(duration_s * rate / options.speed)
-        silence = (np.zeros(min(rate, n - start), np.float32) for start in range(0, n, rate))
-        return change_rate(change, blocks, silence)
-    change = OutputRate(model.sample_rate, source.sample_rate, rate, levels, voice.bands, options.seed)
-    return change_rate(change, blocks, (_cleaned(model, source, source.sample_rate) if denoised else source).blocks())
+
+def _in_time(
+    blocks: Iterator[np.ndarray], source_rate: int, rate: int, speed: float, duration_s: float, hop_s: float
+) -> Iterator[np.ndarray]:
+    """Yield a recording at the rate and the speed of the result."""
+    resampled = resample_blocks(blocks, source_rate, rate)
+    if speed == 1:
+        return resampled
+    return overlap_add(resampled, round(duration_s * rate / speed), speed, round(hop_s * rate))
 
 
 def _analyse(model: Engine, source: Source, step: int, denoise: bool | str) -> tuple[SectionedAnalysis, SectionRunner, bool]:
@@ -300,6 +311,18 @@ def _sound(
     runner: SectionRunner,
     notify: Callable[[float], object],
 ) -> Iterator[np.ndarray]:
+    wanted = heard.meter if options.speed == 1 else heard.meter.stretched(n, options.speed)
+    if options.loudness == "running":
+
+        def synthesised() -> Iterator[np.ndarray]:
+            n_done = 0
+            for section in model.vocode_sections(mel, f0, n, options.seed, DECODED_CORRECTIONS, runner):
+                n_done += section.shape[-1]
+                notify(n_done / n)
+                yield section[0].numpy()
+
+        yield from follow_envelope_running(synthesised(), wanted, heard.level)
+        return
     meter, wav = LevelMeter(), StoredSections(runner.on_disk, torch.device("cpu"))
     for section in model.vocode_sections(mel, f0, n, options.seed, DECODED_CORRECTIONS, runner):
         meter.add(section[0].numpy())
@@ -311,7 +334,6 @@ def _sound(
 
     samples = runner.step * model.mel_config.hop_length
     if options.loudness == "source":
-        wanted = heard.meter if options.speed == 1 else heard.meter.stretched(n, options.speed)
         yield from follow_envelope_sections(read, meter, wanted, heard.level, samples)
     else:
         yield from set_level_sections(read, meter, heard.level, samples)

@@ -176,6 +176,17 @@ class ConversionRecipe:
     feature_weight: float = 0.0
     critic_width: int = 16
     critic_warmup_steps: int = 200
+    # The state of a training (its state.safetensors) whose critic goes on learning; null begins a new one.
+    critic_state: str | None = None
+    # Conversions of the batch to its next voice, spoken by the vocoder: weights of the distance of a recogniser's features to those of the
+    # recording, of 1 less the cosine to the voice's embedding, and of the critic. All 0 converts nothing.
+    recogniser_weight: float = 0.0
+    voice_weight: float = 0.0
+    converted_critic_weight: float = 0.0
+    # How many of the batch's crops are spoken, and how many of these keep their own voice.
+    n_spoken: int = 12
+    n_own: int = 4
+    vocoder: str = "default"
 
     def __post_init__(self) -> None:
         require(
@@ -183,13 +194,24 @@ class ConversionRecipe:
             f"change_min is {self.change_min}; it must not be above change_max ({self.change_max})",
         )
         within(self, 0, 1, "no_reference", "hidden_reference")
-        at_least(self, 0, "difference_weight", "critic_weight", "feature_weight", "critic_warmup_steps")
+        at_least(self, 0, "difference_weight", "critic_weight", "feature_weight", "critic_warmup_steps", "recogniser_weight")
+        at_least(self, 0, "voice_weight", "converted_critic_weight", "n_own")
+        require(
+            not self.converts or self.n_own <= self.n_spoken <= self.data.batch_size,
+            f"n_own is {self.n_own} and n_spoken {self.n_spoken}; 0 <= n_own <= n_spoken <= data.batch_size "
+            f"({self.data.batch_size}) must hold",
+        )
         require(self.data.crops_a_speaker >= 2, "data.crops_a_speaker must be at least 2: crops are each other's reference")
         require(
             self.data.batch_size >= 2 * self.data.crops_a_speaker,
             f"data.batch_size is {self.data.batch_size}; at least two speakers ({2 * self.data.crops_a_speaker} crops) are needed",
         )
         require(self.model.speaker is not None, "model.speaker is null; conversion needs a speaker encoder")
+
+    @property
+    def converts(self) -> bool:
+        """Whether the loss has parts on conversions."""
+        return self.recogniser_weight + self.voice_weight + self.converted_critic_weight > 0
 
 
 @dataclass(frozen=True)

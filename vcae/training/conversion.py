@@ -25,8 +25,9 @@ from vcae.model.autoencoder import Autoencoder
 from vcae.model.decoder import log_f0_mean
 from vcae.model.reference import Reference
 from vcae.training.config import ConversionRecipe
-from vcae.training.critic import MelCritic, critic_losses
+from vcae.training.critic import MelCritic, critic_losses, read_critic
 from vcae.training.draws import Draws
+from vcae.training.intelligibility import Intelligibility
 from vcae.training.objectives import Objective, borrow, set_mel_moments
 from vcae.training.perturb import Perturbation
 
@@ -68,8 +69,11 @@ class ConversionObjective(Objective):
         self.critic = (
             MelCritic(speaker.speaker_dim, recipe.critic_width) if recipe.critic_weight or recipe.feature_weight else None
         )
+        if self.critic is not None and recipe.critic_state is not None:
+            read_critic(self.critic, recipe.critic_state)
+        self.intelligibility = Intelligibility(recipe.vocoder) if recipe.recogniser_weight else None
         ready: Callable[[Any], Any] = torch.compile if recipe.train.compile else lambda f: f
-        self._losses, self._convert = ready(self._rebuild), ready(self.convert)
+        self._losses, self._convert, self._exchange = ready(self._rebuild), ready(self.convert), ready(self.exchange)
 
     def initialize(self, batches: Iterable[dict[str, Tensor]]) -> None:
         """Set the mel's mean and standard deviation per band from data, unless they come from a checkpoint."""
@@ -102,7 +106,71 @@ class ConversionObjective(Objective):
             grown = min(1.0, (int(batch["index"]) + 1) / max(r.critic_warmup_steps, 1))
             passing = r.critic_weight * losses["passing"] + r.feature_weight * losses["features"]
             losses["loss"] = losses["loss"] + losses["critic"] + grown * passing
+        if r.converts:
+            losses |= self._converted_losses(mel, f0, batch["wav"], noise)
+            losses["loss"] = losses["loss"] + losses["converted"]
         return losses
+
+    def _converted_losses(self, mel: Tensor, f0: Tensor, wav: Tensor, noise: Tensor | None) -> dict[str, Tensor]:
+        r, losses = self.recipe, {}
+        decoded, f0, embedding = self._exchange(mel, f0, noise)
+        total = torch.zeros((), device=wav.device)
+        # The voice is that of the sound where there is one.
+        voiced = decoded[r.n_own :]
+        if self.intelligibility is not None:
+            n = r.n_spoken
+            spoken = self.intelligibility.speak(decoded[:n], f0[:n], wav.shape[-1])
+            losses["recogniser"] = self.intelligibility.distance(spoken, wav[:n])
+            total = total + r.recogniser_weight * losses["recogniser"]
+            voiced = self.log_mel(spoken[r.n_own :])
+        if r.voice_weight:
+            found, wanted = self.model.encode_speaker(voiced), embedding[r.n_own : r.n_own + len(voiced)]
+            losses["voice"] = 1 - F.cosine_similarity(found.float(), wanted.float(), dim=-1).mean()
+            total = total + r.voice_weight * losses["voice"]
+        if r.converted_critic_weight and self.critic is not None:
+            # The next speaker's recordings are what the critic compares with.
+            real = mel.roll(r.data.crops_a_speaker, dims=0)[r.n_own :]
+            judged = critic_losses(
+                self.critic, self.model.normalize(real), self.model.normalize(decoded[r.n_own :]), embedding[r.n_own :]
+            )
+            losses["converted_critic"], losses["converted_passing"] = judged["critic"], judged["passing"]
+            total = total + judged["critic"] + r.converted_critic_weight * judged["passing"]
+        return {**losses, "converted": total}
+
+    def exchange(self, mel: Tensor, f0: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Convert crops to the voice of the batch's next speaker, and the first `n_own` of them to their own, by the model that learns.
+
+        Args:
+            mel: (B, n_mels, T), natural log magnitude.
+            f0: (B, T) in Hz, 0 where unvoiced.
+            noise: (B, latent_dim, steps), standard normal, or None.
+
+        Returns:
+            mel: (B, n_mels, T), decoded.
+            f0: (B, T), with which it was decoded.
+            speaker_embedding: (B, speaker_dim), of the voices.
+        """
+        model, group = self.model, self.recipe.data.crops_a_speaker
+        latent = model.content_encoder(model.normalize(mel), active_frames(mel), None)
+        content = latent if noise is None else latent + self.recipe.model.content.latent_noise * noise
+        own = torch.arange(len(mel), device=mel.device) < self.recipe.n_own
+
+        def taken(own_voice: Tensor) -> Tensor:
+            keep = own.view(-1, *[1] * (own_voice.dim() - 1))
+            return torch.where(keep, own_voice, own_voice.roll(group, dims=0))
+
+        with torch.no_grad():
+            embedding = taken(self.embeddings(mel))
+        reference = None
+        if model.decoder.reference_encoder is not None:
+            values, keys = model.decoder.reference_encoder(model.normalize(mel)), latent.transpose(1, 2)
+            # The crop itself is hidden from those that keep their own voice.
+            same = torch.eye(group, dtype=torch.bool, device=mel.device).repeat(len(mel) // group, 1) & own[:, None]
+            hidden = torch.where(same, HIDDEN, 0.0)[..., None].expand(-1, -1, keys.shape[1]).flatten(1)
+            reference = Reference(taken(_shared(keys, group)), taken(_shared(values, group)), hidden)
+        moved = torch.where(own[:, None], f0, _move_f0(f0, f0.roll(group, dims=0)))
+        decoded = model.decoder(content, f0.shape[-1], embedding, moved, None, log_f0_mean(moved), reference, None)
+        return decoded.float() * model.mel_deviation + model.mel_mean, moved, embedding
 
     def embeddings(self, mel: Tensor) -> Tensor:
         """Return for each crop (B, n_mels, T) the speaker embedding (B, speaker_dim) of the other crops of its group."""

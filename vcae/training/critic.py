@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
+
+from vcae.errors import CheckpointError
 
 SLOPE = 0.2
 # (channels, kernel over bands and frames, stride) of each layer, times the width.
@@ -68,3 +74,20 @@ def critic_losses(critic: MelCritic, real: Tensor, decoded: Tensor, speaker_embe
         "passing": (judged - 1).square().mean(),
         "features": torch.as_tensor(matching),
     }
+
+
+def read_critic(critic: MelCritic, path: str | Path) -> None:
+    """Give a critic the weights that it has in the state of a training of `recipes/conversion`.
+
+    Raises:
+        CheckpointError: If the file cannot be read, or has no critic of this width.
+    """
+    start = "objective.critic."
+    try:
+        weights = {k.removeprefix(start): v for k, v in load_file(path).items() if k.startswith(start)}
+        critic.load_state_dict(weights)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise CheckpointError(
+            f"no critic of this width was found in {path} ({str(error).splitlines()[0]}); "
+            "critic_state names the state.safetensors of a training with a critic"
+        ) from error

@@ -62,9 +62,14 @@ class SpeechCache:
         self.by_speaker: list[list[Utterance]] = [[] for _ in self.speakers]
         for utterance in self.utterances:
             self.by_speaker[utterance.speaker].append(utterance)
+        self._names = {name: [u["name"] for u in index["utterances"] if u["speaker"] == name] for name in self.speakers}
         self._files: list[Any] = [safe_open(root / name, framework="np") for name in index["shards"]]
         self._audio = [file.get_slice("audio") for file in self._files]
         self._f0 = [file.get_tensor("f0") for file in self._files]
+
+    def names(self, speaker: str) -> list[str]:
+        """Return the names of the files of a speaker's utterances, in the order of `by_speaker`."""
+        return self._names[speaker]
 
     def crop(self, utterance: Utterance, start_frame: int, n_hops: int) -> tuple[np.ndarray, np.ndarray]:
         """Cut a crop out of an utterance, zero-padded when the utterance is shorter.

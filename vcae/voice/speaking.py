@@ -21,7 +21,9 @@ DISTRIBUTION_S = 6.0
 
 
 @torch.inference_mode()
-def speak(model: Engine, latent: Tensor, f0: Tensor, voice: Voice) -> Tensor:
+def speak(
+    model: Engine, latent: Tensor, f0: Tensor, voice: Voice, distribution: float = DISTRIBUTION, full_s: float = DISTRIBUTION_S
+) -> Tensor:
     """Decode content in a voice, correct its systematic errors, and move the distribution of each band towards the voice's.
 
     Args:
@@ -29,13 +31,16 @@ def speak(model: Engine, latent: Tensor, f0: Tensor, voice: Voice) -> Tensor:
         latent: (1, D, ceil(T / stride)).
         f0: (1, T) in Hz, 0 where unvoiced.
         voice: Target voice.
+        distribution: Strength of matching each band's distribution to the reference's, 0 to 1.
+        full_s: Seconds of sound from which that strength applies.
 
     Returns:
         (1, n_mels, T), natural log magnitude.
     """
     n = f0.shape[-1]
     whole = LazySections(latent.shape[-1], lambda start, stop: latent[..., start:stop])
-    return speak_sections(model, whole, f0, voice, SectionRunner(n, False, model.device)).read(0, n)
+    runner = SectionRunner(n, False, model.device)
+    return speak_sections(model, whole, f0, voice, runner, distribution, full_s).read(0, n)
 
 
 def speak_sections(
@@ -44,6 +49,8 @@ def speak_sections(
     f0: Tensor,
     voice: Voice,
     runner: SectionRunner,
+    distribution: float = DISTRIBUTION,
+    full_s: float = DISTRIBUTION_S,
 ) -> Sections:
     """Apply `speak` by sections: statistics of the whole recording are measured in passes over stored sections.
 
@@ -53,6 +60,8 @@ def speak_sections(
         f0: (1, T) in Hz, 0 where unvoiced.
         voice: Target voice.
         runner: Runner of computations over the sections.
+        distribution: As in `speak`.
+        full_s: Likewise.
 
     Returns:
         The mel, of T frames.
@@ -68,8 +77,7 @@ def speak_sections(
 
     mel: Sections = runner.store(LazySections(n, corrected, multiple=stride))
     heard_s = float(active_levels(frame_levels(mel, runner)).sum()) / model.mel_config.frame_rate
-    distribution = DISTRIBUTION * trust * min(1.0, heard_s / DISTRIBUTION_S)
-    return _distributed(mel, f0, voice, distribution, runner)
+    return _distributed(mel, f0, voice, distribution * trust * min(1.0, heard_s / full_s), runner)
 
 
 def _distributed(mel: Sections, f0: Tensor, voice: Voice, strength: float, runner: SectionRunner) -> LazySections:

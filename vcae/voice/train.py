@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from vcae.audio.high_band import mean_bands, measure_bands
 from vcae.audio.io import Sound
 from vcae.engine.decoding import decode_voice
 from vcae.engine.engine import Engine
@@ -33,7 +34,9 @@ MIN_SPEECH_S, MAX_S = 20.0, 150.0
 # Speech is cut into pieces of this length; every sixth is held out.
 PIECE_S, HELD_OUT_EVERY = 4.0, 6
 # Generated voices that the speech is converted to, and their seeds.
-N_OTHERS = 2
+N_OTHERS = 4
+# Penalty on the change of the input layer's weights, relative to a mean square of 1 of its input.
+RIDGE = 0.01
 STEPS, BATCH, CROP, WARMUP = 40, 8, 96, 10
 LEARNING_RATE = 1e-3
 DIFFERENCE_WEIGHT = 0.5
@@ -110,9 +113,10 @@ def train_voice(
         )
     known = describe_voice(model, used)
     others = [new_voice(model, number) for number in range(N_OTHERS)]
-    examples, unseen = ([_convert_piece(model, piece, others) for piece in part] for part in (used, held))
+    examples, unseen = ([_convert_piece(model, piece, known, others) for piece in part] for part in (used, held))
     trainer = _Trainer(model, known, examples, random.Random(seed))
     before = trainer.error_db(unseen)
+    fit_input(trainer.decoder, examples)
     done = trainer.run(steps, max_s, progress)
     # It is saved in half precision, so it is judged in half precision.
     weights = trainer.weights()
@@ -121,7 +125,8 @@ def train_voice(
     if after >= before:
         return Trained(None, before, after, used_s, held_s, done)
     voice = describe_voice(model, pieces, trainer.decoder)
-    voice = replace(voice, warnings=tuple(warnings), decoder=None, decoder_weights=weights)
+    bands = mean_bands([(measure_bands(clip.wav, clip.sample_rate), clip.duration_s) for clip in clips])
+    voice = replace(voice, warnings=tuple(warnings), decoder=None, decoder_weights=weights, bands=bands)
     return Trained(voice, before, after, used_s, held_s, done)
 
 
@@ -138,15 +143,52 @@ def _cut(model: Engine, speech: Sequence[Analysis]) -> list[Analysis]:
 
 
 @torch.no_grad()
-def _convert_piece(model: Engine, piece: Analysis, others: Sequence[Voice]) -> _Piece:
-    """Return a piece with its content, and that of its conversions to other voices."""
+def _convert_piece(model: Engine, piece: Analysis, known: Voice, others: Sequence[Voice]) -> _Piece:
+    """Return a piece with its content, and that of its conversions to other voices.
+
+    A conversion is the piece plus the change of voice, the difference between its decodings in the other voice and in its own, so that it has
+    the detail of a recording.
+    """
     own = model.autoencoder.encode_content(piece.mel)
+    decoded = decode_voice(model, own, piece.f0, known.speaker_embedding, reference=known.reference)
     contents = [own]
     for other in others:
         f0 = convert_f0(piece.f0, other)
-        mel = decode_voice(model, own, f0, other.speaker_embedding, reference=other.reference)
-        contents.append(model.autoencoder.encode_content(mel))
+        change = decode_voice(model, own, f0, other.speaker_embedding, reference=other.reference) - decoded
+        contents.append(model.autoencoder.encode_content(piece.mel + change))
     return _Piece(piece.mel.clone(), piece.f0.clone(), tuple(content.clone() for content in contents))
+
+
+@torch.no_grad()
+def fit_input(decoder: Decoder, pieces: Sequence[_Piece]) -> None:
+    """Change a decoder's input layer so that content of other voices gives what content of the voice itself gave.
+
+    Content has remains of the voice and the accent that it was encoded from. They are the same in all conversions to a voice, so a linear map
+    removes part of them: the map from the content of the conversions to that of the speech itself, by ridge regression.
+
+    Args:
+        decoder: Decoder, whose input layer is changed.
+        pieces: Speech with its content, and that of its conversions.
+    """
+    layer, size = decoder.input, pieces[0].contents[0].shape[1]
+    weight = layer.weight[:, :size].flatten(1)
+    n, squares, products = 0, torch.zeros(()), torch.zeros(())
+    for piece in pieces:
+        own, *others = (
+            _windows(content, piece.mel.shape[-1], decoder.stride, layer.kernel_size[0]) for content in piece.contents
+        )
+        for given in others:
+            ones = torch.cat([given, torch.ones(len(given), 1)], dim=1)
+            n, squares = n + len(given), squares + ones.T @ ones
+            products = products + ones.T @ ((own - given) @ weight.T)
+    change = torch.linalg.solve(squares + RIDGE * n * torch.eye(len(squares)), products)
+    layer.weight[:, :size] += change[:-1].T.unflatten(1, (size, -1))
+    layer.bias += change[-1]
+
+
+def _windows(content: Tensor, n: int, stride: int, kernel: int) -> Tensor:
+    """Return what the decoder's input layer sees of content (1, D, T / stride) at each frame: (n - kernel + 1, D * kernel)."""
+    return content.repeat_interleave(stride, dim=-1)[0, :, :n].T.unfold(0, kernel, 1).flatten(1)
 
 
 class _Trainer:
@@ -179,8 +221,9 @@ class _Trainer:
         return (mel - self._mean) / self._deviation
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the trained parameters in half precision."""
-        return {name: value.detach().half() for name, value in self._trained.items()}
+        """Return the input layer and the trained parameters in half precision."""
+        fitted = {f"input.{name}": value for name, value in self.decoder.input.named_parameters()}
+        return {name: value.detach().half() for name, value in {**fitted, **self._trained}.items()}
 
     @torch.no_grad()
     def error_db(self, pieces: Sequence[_Piece]) -> float:

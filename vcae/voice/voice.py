@@ -16,6 +16,7 @@ from vcae.audio.f0 import log_f0_statistics
 from vcae.audio.frames import active_frames
 from vcae.audio.high_band import BandProfile, mean_bands, measure_bands
 from vcae.audio.io import Sound
+from vcae.audio.speech import NOISY_REFERENCE_DB
 from vcae.deprecation import renamed
 from vcae.engine.decoding import decode_voice
 from vcae.engine.denoise import shared_cleaner
@@ -26,7 +27,7 @@ from vcae.model.decoder import Decoder
 from vcae.model.reference import Reference
 from vcae.options import AUTO
 from vcae.voice.matching import Errors, Quantiles, band_quantiles, measure_errors
-from vcae.voice.speech import NOISY_REFERENCE_DB, hear_speech, is_noisy
+from vcae.voice.speech import hear_speech, is_noisy
 
 log = logging.getLogger(__name__)
 

@@ -165,6 +165,29 @@ class Player extends HTMLElement {
 }
 if (!customElements.get("vcae-player")) customElements.define("vcae-player", Player);
 
+/* The time below the pointer in a picture; a click plays from there if the result has a player. */
+const timed = (event) => {
+  const place = event.target.closest?.(".vcae-timed");
+  if (!place) return null;
+  const box = place.querySelector("img").getBoundingClientRect(), { left, right, seconds } = place.dataset;
+  const share = ((event.clientX - box.left) / box.width - left) / (right - left);
+  return share < 0 || share > 1 ? { place } : { place, at: share * seconds, x: event.clientX - box.left };
+};
+document.addEventListener("pointermove", (event) => {
+  const found = timed(event);
+  for (const mark of document.querySelectorAll(".vcae-mark")) if (mark.parentElement !== found?.place || found.at === undefined) mark.remove();
+  if (found?.at === undefined) return;
+  const mark = found.place.querySelector(".vcae-mark") ?? Object.assign(document.createElement("div"), { className: "vcae-mark", innerHTML: "<span></span>" });
+  mark.setAttribute("aria-hidden", "true");
+  mark.style.left = `${found.x}px`;
+  mark.firstElementChild.textContent = Number(found.place.dataset.seconds) < 60 ? `${found.at.toFixed(2)} s` : clock(found.at);
+  if (!mark.parentElement) found.place.append(mark);
+});
+document.addEventListener("click", (event) => {
+  const found = timed(event);
+  if (found?.at !== undefined) found.place.closest(".vcae-result")?.querySelector("vcae-player")?.seek(found.at);
+});
+
 /* Samples of voice cards. */
 const sample = new Audio();
 let sampled = null;
@@ -223,12 +246,20 @@ document.addEventListener("change", (event) => {
   if (shelf) window.vcaeForgive(shelf.dataset.status);
 });
 
-/* Gradio's names of some buttons leave out the words on them, which is what a visitor would say to press them. */
+/* Gradio's names of some buttons leave out the words on them, which is what a visitor would say to press them: the words are the name then.
+   Its button to add files holds another, so it is a group. */
 const NAMED = ".upload-container, .playback, button[aria-label^='Click to upload']";
 function rename() {
   for (const button of document.querySelectorAll(NAMED)) {
-    const text = button.textContent.trim().replace(/\s+/g, " "), name = button.getAttribute("aria-label");
-    if (text && name && !name.includes(text)) button.setAttribute("aria-label", `${text}: ${name}`);
+    const name = button.getAttribute("aria-label");
+    if (!name || !/[\p{L}\d]/u.test(button.textContent)) continue;
+    if (button.matches(".playback")) button.title = name;
+    button.removeAttribute("aria-label");
+  }
+  for (const button of document.querySelectorAll("button[aria-label='common.upload']")) {
+    button.setAttribute("aria-label", "Add files");
+    button.title = "Add files";
+    if (button.querySelector("button, input, [tabindex]")) button.setAttribute("role", "group");
   }
 }
 new MutationObserver(rename).observe(document.documentElement, { subtree: true, childList: true, characterData: true });

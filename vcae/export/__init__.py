@@ -1,0 +1,1 @@
+"""The models of a checkpoint as ONNX graphs, for `vcae.light` and for a browser."""
