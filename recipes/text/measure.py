@@ -120,7 +120,13 @@ def main() -> None:
         best = int(np.argmax(likelihoods))
         unit_errors, cosine = score_speech(engine, material, readers[best], [*tests.values()][-1][: recipe.n_spoken], folder)
         for n, reader in enumerate(readers):
-            row = {"system": name, "seed": recipe.seeds[n], "chosen": n == best, "likelihood": likelihoods[n], **table.score(reader)}
+            row = {
+                "system": name,
+                "seed": recipe.seeds[n],
+                "chosen": n == best,
+                "likelihood": likelihoods[n],
+                **table.score(reader),
+            }
             rows.append(row | ({"unit_errors": unit_errors, "cosine": cosine} if n == best else {}))
             show(rows[-1])
     output = Path(recipe.output_dir)
