@@ -38,6 +38,7 @@ RECIPES = {
     "ladder": LadderRecipe,
     "generator": GeneratorRecipe,
     "transcribe": TranscriberRecipe,
+    "text": settings_of("text").TextRecipe,
 }
 # Recipes of several steps, by the name of the file.
 STEPS = {

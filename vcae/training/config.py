@@ -423,3 +423,54 @@ class TranscriberRecipe:
         at_least(self, 2, "hold_out_every")
         at_least(self, 1, "speed")
         within(self, 0, 1, "average_decay", "noise", "letters_weight")
+
+
+@dataclass(frozen=True)
+class DecipherConfig:
+    """Settings of decipherment by expectation maximisation."""
+
+    # Random starts of a seed, and the iterations of each with pairs and then with triples of phones.
+    n_starts: int = 2
+    iterations: int = 10
+    trigram_iterations: int = 8
+    # Probability that a step has the phone of the step before, and share of steps before which a phone is missing.
+    stay: float = 0.55
+    skip: float = 0.05
+    # Exponent of the likelihoods in the end and at first.
+    scale: float = 0.5
+    first_scale: float = 0.25
+    # Standard deviation of the random starts around the clusters, and steps at the mean of all that every phone is given.
+    spread: float = 0.2
+    prior: float = 5.0
+    # Alignments of the paired system.
+    paired_iterations: int = 8
+
+    def __post_init__(self) -> None:
+        positive(self, "n_starts", "iterations", "trigram_iterations", "scale", "first_scale", "prior", "paired_iterations")
+        at_least(self, 0, "spread")
+        within(self, 0, 0.9, "stay", "skip")
+
+
+@dataclass(frozen=True)
+class TextCriticConfig:
+    """Settings of a recogniser of units that learns from a critic of text."""
+
+    width: int = 64
+    batch_size: int = 32
+    # Units in a crop.
+    crop: int = 40
+    steps: int = 250
+    # Steps by REINFORCE after those.
+    reinforce_steps: int = 120
+    reader_rate: float = 2e-3
+    critic_rate: float = 1e-3
+    gradient_penalty: float = 1.5
+    diversity: float = 0.5
+    smoothness: float = 0.01
+    # Weight of the reconstruction of units in the reward, and of the entropy of the phones.
+    reconstruction: float = 0.5
+    entropy: float = 0.01
+
+    def __post_init__(self) -> None:
+        positive(self, "width", "batch_size", "crop", "steps", "reinforce_steps", "reader_rate", "critic_rate")
+        at_least(self, 0, "gradient_penalty", "diversity", "smoothness", "reconstruction", "entropy")
