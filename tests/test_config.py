@@ -5,6 +5,7 @@ from vcae.audio.config import MelConfig
 from vcae.config import from_dict, load_config, to_dict
 from vcae.errors import ConfigError
 from vcae.model.config import AutoencoderConfig
+from vcae.training.acoustic import AcousticRecipe
 from vcae.training.config import (
     AutoencoderRecipe,
     CodecRecipe,
@@ -39,6 +40,7 @@ RECIPES = {
     "generator": GeneratorRecipe,
     "transcribe": TranscriberRecipe,
     "text": settings_of("text").TextRecipe,
+    "say": AcousticRecipe,
 }
 # Recipes of several steps, by the name of the file.
 STEPS = {
@@ -47,6 +49,9 @@ STEPS = {
     "polish": PolishRecipe,
     "robust": RobustRecipe,
     "lexicon": settings_of("transcribe").LexiconRecipe,
+    "label": settings_of("transcribe").LabelRecipe,
+    "prepare": settings_of("say").PrepareRecipe,
+    "pronunciations": settings_of("say").PronunciationRecipe,
     "bank": settings_of("denoise").NoiseBankRecipe,
     "test": settings_of("denoise").DenoiseTestRecipe,
     "converted": settings_of("denoise").DenoiseTestRecipe,
