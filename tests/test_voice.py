@@ -106,7 +106,7 @@ def test_flat_loudness_keeps_only_the_level(model, voices, clips):
     ("options", "message"),
     [
         ({"strength": 2}, "strength is 2.0; allowed are 0 to 1"),
-        ({"loudness": "loud"}, "loudness is 'loud'; allowed are source and flat"),
+        ({"loudness": "loud"}, "loudness is 'loud'; allowed are source, flat, running"),
         ({"strength": "full"}, "convert.strength is 'full'; a value of type float is needed"),
     ],
 )

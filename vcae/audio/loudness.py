@@ -340,17 +340,27 @@ def limit_peaks(wav: np.ndarray, window: int = LIMITER_WINDOW) -> np.ndarray:
 
 def _limiter_gain(magnitude: np.ndarray, window: int) -> np.ndarray:
     """Return the gain of each sample for `limit_peaks`."""
-    from scipy.ndimage import minimum_filter1d
-
     needed = np.minimum(1.0, PEAK_LIMIT / np.maximum(magnitude, 1e-12))
     # A weighted mean of minima over the same window never exceeds the gain that a sample needs.
     half = window // 2
-    lowest = minimum_filter1d(np.pad(needed, half, mode="edge"), 2 * half + 1)
+    lowest = _window_minimum(np.pad(needed, 2 * half, mode="edge"), 2 * half + 1)
     weights = np.hanning(2 * half + 3)[1:-1]
     gain = np.convolve(lowest, weights / weights.sum(), mode="valid")
     # Rounding can leave the sum of weights slightly below 1; samples away from peaks must not change.
     gain[gain > 1 - 1e-9] = 1.0
     return np.asarray(gain)
+
+
+def _window_minimum(x: np.ndarray, size: int) -> np.ndarray:
+    """Return the minimum of each `size` successive values of (N,): (N - size + 1,).
+
+    Source: van Herk, A fast algorithm for local minimum and maximum filters on rectangular and octagonal kernels (1992).
+    """
+    blocks = np.pad(x, (0, -len(x) % size), constant_values=np.inf).reshape(-1, size)
+    from_start = np.minimum.accumulate(blocks, axis=1).ravel()
+    to_end = np.minimum.accumulate(blocks[:, ::-1], axis=1)[:, ::-1].ravel()
+    n = len(x) - size + 1
+    return np.asarray(np.minimum(to_end[:n], from_start[size - 1 : size - 1 + n]))
 
 
 class RunningLimiter:
