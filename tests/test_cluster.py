@@ -49,6 +49,23 @@ def _launch(port, rank, machines, command):
     )
 
 
+def _finished(machine):
+    """Return what a machine printed, once it has ended.
+
+    When the others have left already, torch's launcher can wait five minutes for their farewell after its own process is done; it is then ended.
+    """
+    try:
+        said, _ = machine.communicate(timeout=45)
+        assert machine.returncode == 0, said[-2000:]
+    except subprocess.TimeoutExpired:
+        assert psutil.Process(machine.pid).children() == [] or all(
+            child.status() == psutil.STATUS_ZOMBIE for child in psutil.Process(machine.pid).children()
+        ), "the training itself goes on"
+        machine.kill()
+        said, _ = machine.communicate()
+    return said
+
+
 def _one_process(cache, output, batch_size):  # noqa: F811
     recipe = _recipe(AutoencoderRecipe, "autoencoder", cache, output, max_steps=8, precision="no")
     object.__setattr__(recipe.data, "batch_size", batch_size)
@@ -88,8 +105,8 @@ def test_two_machines_train_to_the_weights_of_one_with_twice_the_batch(cache, tm
     machines = [_launch(port, rank, 2, command) for rank in (0, 1)]
     one = _one_process(cache, tmp_path / "one", 4)
     for machine in machines:
-        said, _ = machine.communicate(timeout=180)
-        assert machine.returncode == 0, said[-2000:]
+        said = _finished(machine)
+        assert "done: " in said, said[-2000:]
     two = load_file(tmp_path / "two/state.safetensors")
     assert two.keys() == one.keys()
     apart = _furthest(one, two)

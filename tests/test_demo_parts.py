@@ -447,8 +447,8 @@ def test_time_left_is_said_when_it_is_known(monkeypatch):
 def test_what_the_browser_remembered_wrongly_is_not_used():
     from vcae.demo.convert import _restore
 
-    assert _restore([False, 99, 50, True, 10, 300, -9]) == [False, 18, 50, True, 50, 200, -6]
-    assert _restore("x") == _restore(None) == _restore([True, 0]) == [True, 0, 100, False, 100, 100, 0]
+    assert _restore([False, 99, 50, True, 10, 300, -9, "mono"]) == [False, 18, 50, True, 50, 200, -6, "mono"]
+    assert _restore("x") == _restore(None) == _restore([True, 0]) == [True, 0, 100, False, 100, 100, 0, "keep"]
 
 
 def test_chips_change_one_setting():
