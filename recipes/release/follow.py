@@ -17,10 +17,9 @@ from torch import Tensor
 
 from vcae.audio.io import read_sound, resample
 from vcae.audio.mel import LogMel
-from vcae.checkpoint import load, load_module, save_module
-from vcae.config import to_dict
-from vcae.files import hash_file
+from vcae.checkpoint import load, load_module
 from vcae.model import acoustic, transcriber
+from vcae.training.release import release_module
 
 N_RECORDINGS = 400
 LONGEST_S = 12.0
@@ -57,6 +56,22 @@ def fit(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return matrix, offset
 
 
+@torch.no_grad()
+def map_input(layer: torch.nn.Conv1d, matrix: Tensor, offset: Tensor) -> None:
+    """Make a convolution of latents apply x @ matrix + offset first."""
+    weight = layer.weight.clone()
+    layer.weight.copy_(torch.einsum("okn,ik->oin", weight, matrix))
+    layer.bias.add_(torch.einsum("okn,k->o", weight, offset))
+
+
+@torch.no_grad()
+def map_output(layer: torch.nn.Linear, matrix: Tensor, offset: Tensor) -> None:
+    """Make a layer whose first outputs are a latent apply latent @ matrix + offset to it."""
+    n = len(offset)
+    layer.weight[:n] = matrix.T @ layer.weight[:n]
+    layer.bias[:n] = layer.bias[:n] @ matrix + offset
+
+
 def main() -> None:
     old, new, manifest, output = sys.argv[1], sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4])
     with open(manifest, encoding="utf-8", newline="") as opened:
@@ -67,26 +82,13 @@ def main() -> None:
 
     reader, found = load_module("transcriber", transcriber.PART, transcriber.transcriber_of)
     matrix, offset = fit(after, before)
-    with torch.no_grad():
-        weight = reader.input.weight.clone()
-        reader.input.weight.copy_(torch.einsum("okn,ik->oin", weight, matrix))
-        reader.input.bias.add_(torch.einsum("okn,k->o", weight, offset))
-    save(output / "transcriber.safetensors", transcriber.PART, reader, found.metadata["info"], False)
+    map_input(reader.input, matrix, offset)
+    print(release_module(output / "transcriber.safetensors", transcriber.PART, reader, found.metadata["info"]))
 
     speaker, found = load_module("acoustic", acoustic.PART, acoustic.acoustic_of)
     matrix, offset = fit(before, after)
-    with torch.no_grad():
-        n = speaker.config.latent_dim
-        speaker.output.weight[:n] = matrix.T @ speaker.output.weight[:n]
-        speaker.output.bias[:n] = speaker.output.bias[:n] @ matrix + offset
-    save(output / "acoustic.safetensors", acoustic.PART, speaker, found.metadata["info"], True)
-
-
-def save(path: Path, part: str, network: torch.nn.Module, info: dict[str, object], eight_bit: bool) -> None:
-    """Write weights and their hash."""
-    save_module(path, part, network, to_dict(network.config), info, half=True, eight_bit=eight_bit)
-    path.with_suffix(".sha256").write_text(f"{hash_file(path)}  {path.name}\n")
-    print(f"{path}: {path.stat().st_size} bytes")
+    map_output(speaker.output, matrix, offset)
+    print(release_module(output / "acoustic.safetensors", acoustic.PART, speaker, found.metadata["info"], eight_bit=True))
 
 
 if __name__ == "__main__":

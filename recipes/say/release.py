@@ -6,10 +6,9 @@ python recipes/say/release.py runs/say/last.safetensors vcae/weights/acoustic.sa
 import sys
 from pathlib import Path
 
-from vcae.checkpoint import load_module, save_module
-from vcae.config import to_dict
-from vcae.files import hash_file
+from vcae.checkpoint import load_module
 from vcae.model.acoustic import PART, acoustic_of
+from vcae.training.release import release_module
 
 INFO = {
     "name": "acoustic",
@@ -22,10 +21,9 @@ INFO = {
 def main() -> None:
     source, target = map(Path, sys.argv[1:3])
     network, found = load_module(source, PART, acoustic_of)
-    save_module(target, PART, network, to_dict(network.config), INFO | found.metadata["info"], half=True, eight_bit=True)
-    target.with_suffix(".sha256").write_text(f"{hash_file(target)}  {target.name}\n")
+    said = release_module(target, PART, network, INFO | found.metadata["info"], eight_bit=True)
     load_module(target, PART, acoustic_of)
-    print(f"{target}: {target.stat().st_size} bytes, sha256 {hash_file(target)}")
+    print(said)
 
 
 if __name__ == "__main__":
