@@ -217,7 +217,7 @@ def test_saying_a_text_stops_and_refuses(studio, clips):
         say(
             "One. Two. Three.",
             clips["reference"],
-            report=lambda share, what: shares.append(share) or share > 0.3 and studio.stop("ann"),
+            report=lambda share, what: shares.append(share) or (share > 0.3 and studio.stop("ann")),
         )
     # After the first sentence.
     assert shares[-1] == pytest.approx(0.45)
