@@ -163,5 +163,5 @@ def test_a_file_of_other_numbers_is_written_as_any_sound(tmp_path):
     assert not write_spliced(tmp_path / "new.wav", tmp_path / "float.wav", vcae.Sound(wav, 16000), (100, 200), "edited")
     made, _ = soundfile.read(tmp_path / "new.wav", dtype="float32")
     assert np.abs(made - wav).max() < 1e-4
-    with pytest.raises(AudioError, match="already exists|exists"):
+    with pytest.raises(AudioError, match="exists"):
         write_spliced(tmp_path / "new.wav", tmp_path / "float.wav", vcae.Sound(wav, 16000), (100, 200), "edited")

@@ -21,7 +21,7 @@ from vcae.model.acoustic import MAX_DURATION_S, MIN_DURATION_S, PAUSE, AcousticM
 from vcae.model.transcriber import PHONES
 from vcae.tasks.units import clean_voicing
 from vcae.text.ctc import collapse
-from vcae.text.say import CONTOUR_FRAMES, as_symbols, phones_of, restore_deviation, shared_acoustic, shared_pronunciation
+from vcae.text.say import CONTOUR_FRAMES, as_symbols, restore_deviation, shared_acoustic, shared_pronunciation
 from vcae.text.spelling import sentences
 from vcae.text.spotting import Spot, find_phones
 from vcae.text.transcribe import shared_transcriber
