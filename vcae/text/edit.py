@@ -145,9 +145,8 @@ class _Made:
 
 
 def _context(phones: np.ndarray, start: int, stop: int, active: np.ndarray, step_s: float) -> tuple[list[str], list[str]]:
-    """Return the phones that are heard before and after words, with a pause where there is one; vowels have the stress of most."""
-    heard = collapse(phones)
-    names = [(PHONES[n - 1], a, b) for n, a, b in heard]
+    """Return the phones that are spoken before and after words, with a pause where there is one; vowels have the stress of most."""
+    names = [(PHONES[n - 1], a, b) for n, a, b in collapse(phones)]
 
     def told(part: list[tuple[str, int, int]]) -> list[str]:
         return [name + ("1" if name[0] in "AEIOU" else "") for name, _, _ in part]
@@ -259,25 +258,25 @@ def edit_sound(
         raise AudioError(f"{sound.name} is {sound.duration_s:.0f} s long; at most {MAX_S:g} s can be edited, so cut it first")
     mono = sound.wav if sound.wav.ndim == 1 else sound.wav.mean(axis=1)
     whole = Sound(np.ascontiguousarray(mono, np.float32), sound.sample_rate, sound.name)
-    heard = analyse(engine, whole)
-    latent = engine.autoencoder.encode_latent(heard.mel)
+    seen = analyse(engine, whole)
+    latent = engine.autoencoder.encode_latent(seen.mel)
     step_s = engine.autoencoder.config.content.stride / engine.mel_config.frame_rate
     phones = shared_transcriber(str(engine.device))(latent)[0][0].T.cpu().numpy()
     spot = find_change(phones, change, old, nth, step_s)
     start, stop = widen(phones, spot)
-    active = active_levels(heard.mel.mean(dim=1, keepdim=True))[0, 0].cpu().numpy()[::2]
+    active = active_levels(seen.mel.mean(dim=1, keepdim=True))[0, 0].cpu().numpy()[::2]
     sides = _context(phones, start, stop, active, step_s)
     made = _predict(shared_acoustic(str(engine.device)), sides, change, (stop - start) * step_s, engine.device)
     target = voice or voice_from_sounds(engine, [whole])
     joined = torch.cat([latent[..., :start], made.latent[..., made.start : made.stop], latent[..., stop:]], dim=-1)
-    f0 = _join_f0(heard.f0, made, start, stop, target)
-    return _insert(engine, sound, heard, joined, f0, (start, stop, start + made.stop - made.start), target, seed)
+    f0 = _join_f0(seen.f0, made, start, stop, target)
+    return _insert(engine, sound, seen, joined, f0, (start, stop, start + made.stop - made.start), target, seed)
 
 
 def _insert(
     engine: Engine,
     sound: Sound,
-    heard: Analysis,
+    seen: Analysis,
     latent: Tensor,
     f0: Tensor,
     steps: tuple[int, int, int],
@@ -298,27 +297,27 @@ def _insert(
     rate, own = sound.sample_rate, engine.sample_rate
     near = round(NEAR_FRAMES * hop)
     pairs = (
-        (heard.wav[max(at - near, 0) : at], made[max(at_made - near, 0) : at_made]),
-        (heard.wav[old_at : old_at + near], made[stop_made : stop_made + near]),
+        (seen.wav[max(at - near, 0) : at], made[max(at_made - near, 0) : at_made]),
+        (seen.wav[old_at : old_at + near], made[stop_made : stop_made + near]),
     )
     powers = [(float(np.sum(a[:n] ** 2)), float(np.sum(b[:n] ** 2))) for a, b in pairs if (n := min(len(a), len(b)))]
     gain = math.sqrt(sum(a for a, _ in powers) / max(sum(b for _, b in powers), 1e-9)) if powers else 1.0
     made = made * min(max(gain, 0.25), 4.0)
-    return _cross_fade(sound, heard, made, (at, old_at, at_made, stop_made), rate / own)
+    return _cross_fade(sound, seen, made, (at, old_at, at_made, stop_made), rate / own)
 
 
-def _cross_fade(sound: Sound, heard: Analysis, made: np.ndarray, places: tuple[int, int, int, int], scale: float) -> Edited:
+def _cross_fade(sound: Sound, seen: Analysis, made: np.ndarray, places: tuple[int, int, int, int], scale: float) -> Edited:
     """Put a sound into a recording between two cross-fades."""
     at, old_at, at_made, stop_made = places
     own = round(sound.sample_rate / scale)
     fade, reach = round(FADE_S * own), round(FIT_S * own)
     # Both fades are outside the words, where both sounds say the same.
     at, at_made = max(at - fade, 0), max(at_made - fade, 0)
-    begin = _fit(heard.wav, made, at, at_made, fade, reach) if at + fade <= len(heard.wav) else at_made
-    end = _fit(heard.wav, made, old_at, stop_made, fade, reach) if old_at + fade <= len(heard.wav) else stop_made
+    begin = _fit(seen.wav, made, at, at_made, fade, reach) if at + fade <= len(seen.wav) else at_made
+    end = _fit(seen.wav, made, old_at, stop_made, fade, reach) if old_at + fade <= len(seen.wav) else stop_made
     piece = resample(made[begin : end + fade], own, sound.sample_rate)
     given = sound.wav if sound.wav.ndim == 2 else sound.wav[:, None]
-    gains = _channel_gains(sound, heard, own, (at, old_at))
+    gains = _channel_gains(sound, seen, own, (at, old_at))
     a, b, f = round(at * scale), round(old_at * scale), round(fade * scale)
     piece = piece[:, None] * gains
     ramp = 0.5 - 0.5 * np.cos(np.pi * (np.arange(f) + 0.5) / f)[:, None]
@@ -332,18 +331,18 @@ def _cross_fade(sound: Sound, heard: Analysis, made: np.ndarray, places: tuple[i
     return Edited(wav, sound.sample_rate, a, b + len(tail), a + len(piece), (at / own, old_at / own))
 
 
-def _channel_gains(sound: Sound, heard: Analysis, own_rate: int, places: tuple[int, int]) -> np.ndarray:
+def _channel_gains(sound: Sound, seen: Analysis, own_rate: int, places: tuple[int, int]) -> np.ndarray:
     """Return what turns the analysed form of a recording into each of its channels (channels,), by the samples around the words."""
     near = round(CHANNEL_S * own_rate)
     first, last = max(places[0] - near, 0), places[1] + near
     scale = sound.sample_rate / own_rate
     given = sound.wav if sound.wav.ndim == 2 else sound.wav[:, None]
     part = given[round(first * scale) : round(last * scale)]
-    seen = heard.wav[first:last]
+    analysed = seen.wav[first:last]
     gains = []
     for channel in part.T:
-        same = resample(np.ascontiguousarray(channel, np.float32), sound.sample_rate, own_rate)[: len(seen)]
-        gains.append(float(same @ seen[: len(same)]) / max(float(seen @ seen), 1e-12))
+        same = resample(np.ascontiguousarray(channel, np.float32), sound.sample_rate, own_rate)[: len(analysed)]
+        gains.append(float(same @ analysed[: len(same)]) / max(float(analysed @ analysed), 1e-12))
     return np.array(gains)
 
 
