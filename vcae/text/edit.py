@@ -35,6 +35,8 @@ CONTEXT_PHONES, MARGIN_STEPS = 6, 24
 RATES = (0.6, 1.6)
 # Frames before and after the words in which F0 and level are compared with the recording's.
 NEAR_FRAMES = 24
+# Largest gain of a decoded sound, and the time in which it changes within the words, in seconds.
+MAX_GAIN, RAMP_S = 4.0, 0.04
 # Length of a cross-fade, and how far the new sound may move to fit the old one there, in seconds.
 FADE_S, FIT_S = 0.012, 0.006
 # Sound before and after the words in which the channels' levels are compared, in seconds.
@@ -294,16 +296,36 @@ def _insert(
     # A step's frames are centred on it, so its sound begins a quarter of a step before it.
     at, old_at, new_stop = (max((n * step) - step // 4, 0) for n in (start, old_stop, stop))
     at_made, stop_made = at - first * step, new_stop - first * step
-    rate, own = sound.sample_rate, engine.sample_rate
-    near = round(NEAR_FRAMES * hop)
-    pairs = (
-        (seen.wav[max(at - near, 0) : at], made[max(at_made - near, 0) : at_made]),
-        (seen.wav[old_at : old_at + near], made[stop_made : stop_made + near]),
-    )
-    powers = [(float(np.sum(a[:n] ** 2)), float(np.sum(b[:n] ** 2))) for a, b in pairs if (n := min(len(a), len(b)))]
-    gain = math.sqrt(sum(a for a, _ in powers) / max(sum(b for _, b in powers), 1e-9)) if powers else 1.0
-    made = made * min(max(gain, 0.25), 4.0)
-    return _cross_fade(sound, seen, made, (at, old_at, at_made, stop_made), rate / own)
+    places = at, old_at, at_made, stop_made
+    made = match_level(seen.wav, made, places, NEAR_FRAMES * hop, round(RAMP_S * engine.sample_rate))
+    return _cross_fade(sound, seen, made, places, sound.sample_rate / engine.sample_rate)
+
+
+def _power(wav: np.ndarray) -> float:
+    return float(np.mean(wav**2)) if len(wav) else 0.0
+
+
+def match_level(wav: np.ndarray, made: np.ndarray, places: tuple[int, int, int, int], near: int, ramp: int) -> np.ndarray:
+    """Give a decoded sound the level of the recording.
+
+    Around the words it is that of their neighbours, within them the geometric mean of that and the level of the old words.
+
+    Args:
+        wav: (N,), the recording.
+        made: (M,), the decoded sound.
+        places: Where the old words begin and end in the recording, and the new ones in the decoded sound.
+        near: Samples before and after the words in which levels are compared.
+        ramp: Samples in which the level changes within the words.
+    """
+    at, old_at, at_made, stop_made = places
+    around = _power(np.r_[wav[max(at - near, 0) : at], wav[old_at : old_at + near]])
+    decoded = _power(np.r_[made[max(at_made - near, 0) : at_made], made[stop_made : stop_made + near]])
+    outside = min(max(math.sqrt(around / max(decoded, 1e-9)), MAX_GAIN**-1), MAX_GAIN)
+    as_old = math.sqrt(_power(wav[at:old_at]) / max(_power(made[at_made:stop_made]), 1e-9))
+    inside = math.sqrt(outside * min(max(as_old, outside / MAX_GAIN), outside * MAX_GAIN))
+    sample = np.arange(len(made))
+    share = np.clip(np.minimum(sample - at_made, stop_made - sample) / ramp, 0, 1)
+    return np.asarray(made * (outside + (inside - outside) * share), made.dtype)
 
 
 def _cross_fade(sound: Sound, seen: Analysis, made: np.ndarray, places: tuple[int, int, int, int], scale: float) -> Edited:
