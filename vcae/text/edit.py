@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -17,7 +17,7 @@ from vcae.audio.io import Sound, resample
 from vcae.engine.engine import DECODED_CORRECTIONS, Engine, Samples, as_sound, choose_device
 from vcae.engine.listening import Analysis, analyse
 from vcae.errors import AudioError, ConfigError, DataError
-from vcae.model.acoustic import MAX_DURATION_S, MIN_DURATION_S, PAUSE, AcousticModel
+from vcae.model.acoustic import MAX_DURATION_S, MIN_DURATION_S, PAUSE, WORD_END, WORD_START, AcousticModel
 from vcae.model.transcriber import PHONES
 from vcae.tasks.units import clean_voicing
 from vcae.text.ctc import collapse
@@ -51,12 +51,15 @@ class Change:
 
     Attributes:
         before, old, new, after: Phones with stress of the words that stay, of those that go, of those that come, and of those that stay.
+        old_sizes, new_sizes: Number of phones of each word of `old` and `new`.
     """
 
     before: tuple[str, ...]
     old: tuple[str, ...]
     new: tuple[str, ...]
     after: tuple[str, ...]
+    old_sizes: tuple[int, ...] = field(default=(), compare=False)
+    new_sizes: tuple[int, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,8 @@ def parse_change(old: str, new: str) -> Change:
         return tuple(phone for word in words for phone in pronounce(word))
 
     parts = found[:same], found[same : len(found) - end], said[same : len(said) - end], found[len(found) - end :]
-    return Change(*map(phones, parts))
+    sizes = (tuple(len(pronounce(word)) for word in words) for words in parts[1:3])
+    return Change(*map(phones, parts), *sizes)
 
 
 def find_change(phones: np.ndarray, change: Change, what: str, nth: int | None, step_s: float) -> Spot:
@@ -168,15 +172,23 @@ def _predict(
     speaker = torch.tensor([0], device=device)
     left, right = sides
 
-    def encode(middle: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+    def encode(middle: tuple[str, ...], sizes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         said = [PAUSE, *left, *middle, *right, PAUSE]
-        encoded = network.encode(as_symbols(said, [0] * len(said), device), speaker)
+        places = [0] * len(said)
+        places[len(left)] |= WORD_END * (said[len(left)] != PAUSE)
+        at = 1 + len(left)
+        for size in sizes or (len(middle),):
+            places[at] |= WORD_START
+            places[at + size - 1] |= WORD_END
+            at += size
+        places[at] |= WORD_START * (said[at] != PAUSE)
+        encoded = network.encode(as_symbols(said, places, device), speaker)
         return encoded, network.log_durations(encoded).exp().clamp(MIN_DURATION_S, MAX_DURATION_S)
 
     first = 1 + len(left)
-    _, usual = encode(change.old)
+    _, usual = encode(change.old, change.old_sizes)
     rate = length_s / float(usual[0, first : first + len(change.old)].sum())
-    encoded, durations = encode(change.new)
+    encoded, durations = encode(change.new, change.new_sizes)
     durations = durations * min(max(rate, RATES[0]), RATES[1])
     step_s = network.config.step_s
     # The words begin and end between two steps.
