@@ -50,7 +50,7 @@ def test_join_makes_a_checkpoint_with_its_sum(tmp_path, tiny_checkpoint):
     assert done.returncode == 0, done.stderr
     assert out.with_suffix(".sha256").read_text().split()[0] in done.stdout
     done = run("recipes/release/join.py", "recipes/release/conf/default.yaml", *settings, "earlier=default")
-    assert done.returncode == 2
+    assert done.returncode != 0
     assert "other names or shapes" in done.stderr
 
 
