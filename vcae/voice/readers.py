@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from vcae import checkpoint
@@ -39,7 +40,7 @@ def load_readers(name: str | Path = READERS) -> tuple[Reader, ...]:
     tensors, _ = checkpoint.read_tensors(path)
     try:
         mel, f0, lengths = tensors["mel"].float(), tensors["f0"].float(), tensors["lengths"].tolist()
-        mels, f0s = mel[None].split(lengths, dim=2), f0[None].split(lengths, dim=1)
+        mels, f0s = torch.split(mel[None], lengths, dim=2), torch.split(f0[None], lengths, dim=1)
     except (KeyError, RuntimeError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path} has no speech of readers ({reason}); reinstall vcae") from error

@@ -138,4 +138,5 @@ def distance_db(first: Spectra, second: Spectra) -> float:
 def _root(covariance: Tensor) -> Tensor:
     """Return the symmetric square root of a positive semidefinite matrix."""
     values, vectors = torch.linalg.eigh((covariance + covariance.T) / 2)
-    return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    root: Tensor = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    return root

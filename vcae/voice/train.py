@@ -64,7 +64,7 @@ def train_voice(model: Engine, clips: Sequence[Sound], progress: Callable[[float
         )
     # The check is of a voice that was measured without the held-out speech; the voice that is saved was measured on all of it.
     before, after = check_calibration(model, describe_voice(model, used), used, held, lambda share: progress(share / 2))
-    # A distance that cannot be measured (nan) is no reason to trust the map.
+    # This also refuses a distance that could not be measured (nan).
     if not after < before:
         return Trained(None, before, after, used_s, held_s)
     voice = describe_voice(model, speech)
