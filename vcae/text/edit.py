@@ -105,8 +105,9 @@ def parse_change(old: str, new: str) -> Change:
         return tuple(phone for word in words for phone in pronounce(word))
 
     parts = found[:same], found[same : len(found) - end], said[same : len(said) - end], found[len(found) - end :]
-    sizes = (tuple(len(pronounce(word)) for word in words) for words in parts[1:3])
-    return Change(*map(phones, parts), *sizes)
+    before, gone, come, after = map(phones, parts)
+    old_sizes, new_sizes = (tuple(len(pronounce(word)) for word in words) for words in parts[1:3])
+    return Change(before, gone, come, after, old_sizes, new_sizes)
 
 
 def find_change(phones: np.ndarray, change: Change, what: str, nth: int | None, step_s: float) -> Spot:
