@@ -46,9 +46,12 @@ def test_folder_to_manifest_to_cache(tmp_path):
 def test_join_makes_a_checkpoint_with_its_sum(tmp_path, tiny_checkpoint):
     out = tmp_path / "joined.safetensors"
     settings = [f"autoencoder={tiny_checkpoint}", f"vocoder={tiny_checkpoint}", f"output={out}"]
-    done = run("recipes/release/join.py", "recipes/release/conf/default.yaml", *settings)
+    done = run("recipes/release/join.py", "recipes/release/conf/default.yaml", *settings, f"earlier={tiny_checkpoint}")
     assert done.returncode == 0, done.stderr
     assert out.with_suffix(".sha256").read_text().split()[0] in done.stdout
+    done = run("recipes/release/join.py", "recipes/release/conf/default.yaml", *settings, "earlier=default")
+    assert done.returncode != 0
+    assert "other names or shapes" in done.stderr
 
 
 def test_a_fine_tuned_voice_is_a_saved_voice(tmp_path, monkeypatch, clips):
