@@ -16,7 +16,7 @@ from vcae.audio.splice import write_spliced
 from vcae.cli.app import app
 from vcae.cli.edit import parse_replacement
 from vcae.errors import AudioError, ConfigError, DataError
-from vcae.text.edit import Change, find_change, parse_change, widen
+from vcae.text.edit import Change, find_change, match_level, parse_change, widen
 from vcae.text.spotting import find_phones
 
 STEP_S = 0.032
@@ -95,6 +95,17 @@ def test_a_word_that_is_spoken_twice_needs_a_choice():
     assert (spot.start, spot.stop) == (8, 11)
     # The blank between the words goes with it.
     assert widen(rows, spot) == (7, 11)
+
+
+def test_the_level_follows_the_neighbours_and_the_old_words():
+    """The decoded sound has half the neighbours' level; the old words have a quarter of theirs."""
+    wav, made = np.ones(900, np.float32), np.full(1000, 0.5, np.float32)
+    wav[400:500] = 0.25
+    matched = match_level(wav, made, (400, 500, 400, 600), 100, 20)
+    assert matched[:400] == pytest.approx(1)
+    assert matched[600:] == pytest.approx(1)
+    assert matched[420:580] == pytest.approx(0.5)
+    assert np.abs(np.diff(matched)).max() < 0.05
 
 
 @pytest.fixture(scope="module")

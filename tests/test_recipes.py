@@ -80,7 +80,17 @@ def test_a_fine_tuned_voice_is_a_saved_voice(tmp_path, monkeypatch, clips):
         *(f"{name}.flac,x,dev,6" for name in ("a", "b", "c", "d", "reference2", "reference2")),
     ]
     (folder / "m.csv").write_text("\n".join([*lines, "source.flac,y,dev,6"]))
-    measure = ("recipes/finetune/measure.py", folder / "m.csv", "--out", tmp_path / "out", "--pairs", 1, "--speakers")
+    measure = (
+        "recipes/finetune/measure.py",
+        folder / "m.csv",
+        "--out",
+        tmp_path / "out",
+        "--pairs",
+        1,
+        "--readers",
+        4,
+        "--speakers",
+    )
     measured = run(*measure, "x")
     assert measured.returncode == 0, measured.stderr
     rows = list(csv.DictReader((tmp_path / "out/pairs.csv").open()))

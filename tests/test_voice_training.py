@@ -29,7 +29,7 @@ def _quick():
     """Conversions of eight readers suffice."""
     few = load_readers()[:8]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(calibration, "load_readers", lambda: few)
+        patch.setattr(training, "load_readers", lambda: few)
         yield
 
 

@@ -24,7 +24,7 @@ def main() -> None:
     recipe = load_config(FinetuneRecipe, sys.argv[1], sys.argv[2:])
     target = voice_path(recipe.name)
     clips = read_clips([Speaker(Path(recipe.clips), False, None)])
-    done = train_voice(vcae.load(), list(clips.values()))
+    done = train_voice(vcae.load(), list(clips.values()), n_readers=recipe.n_readers)
     figures = f"distance to held-out speech {done.before_db:.2f} dB before, {done.after_db:.2f} dB after"
     if done.voice is None:
         raise DataError(f"the training made the voice worse ({figures}); nothing was saved")

@@ -50,6 +50,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=12)
     parser.add_argument("--min-s", type=float, default=2.5)
     parser.add_argument("--max-s", type=float, default=60.0)
+    parser.add_argument("--readers", type=int, help="readers to convert, all by default")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("out/finetune"))
     args = parser.parse_args()
@@ -61,7 +62,7 @@ def main() -> None:
         learned, judged = split_recordings(rows, speaker, args.max_s)
         others = [row for row in rows if row["speaker"] != speaker and float(row["duration_s"]) >= args.min_s]
         clips, started = [read_sound(root / row["path"]) for row in learned], time.perf_counter()
-        done = train_voice(model, clips)
+        done = train_voice(model, clips, n_readers=args.readers)
         print(
             f"{speaker}: {done.speech_s + done.held_out_s:.0f} s of speech, {time.perf_counter() - started:.0f} s, "
             f"distance {done.before_db:.2f} dB before, {done.after_db:.2f} dB after"

@@ -11,3 +11,4 @@ class FinetuneRecipe:
 
     clips: str
     name: str
+    n_readers: int = 20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -17,7 +17,7 @@ from vcae.audio.io import Sound, resample
 from vcae.engine.engine import DECODED_CORRECTIONS, Engine, Samples, as_sound, choose_device
 from vcae.engine.listening import Analysis, analyse
 from vcae.errors import AudioError, ConfigError, DataError
-from vcae.model.acoustic import MAX_DURATION_S, MIN_DURATION_S, PAUSE, AcousticModel
+from vcae.model.acoustic import MAX_DURATION_S, MIN_DURATION_S, PAUSE, WORD_END, WORD_START, AcousticModel
 from vcae.model.transcriber import PHONES
 from vcae.tasks.units import clean_voicing
 from vcae.text.ctc import collapse
@@ -35,6 +35,8 @@ CONTEXT_PHONES, MARGIN_STEPS = 6, 24
 RATES = (0.6, 1.6)
 # Frames before and after the words in which F0 and level are compared with the recording's.
 NEAR_FRAMES = 24
+# Largest gain of a decoded sound, and the time in which it changes within the words, in seconds.
+MAX_GAIN, RAMP_S = 4.0, 0.04
 # Length of a cross-fade, and how far the new sound may move to fit the old one there, in seconds.
 FADE_S, FIT_S = 0.012, 0.006
 # Sound before and after the words in which the channels' levels are compared, in seconds.
@@ -49,12 +51,15 @@ class Change:
 
     Attributes:
         before, old, new, after: Phones with stress of the words that stay, of those that go, of those that come, and of those that stay.
+        old_sizes, new_sizes: Number of phones of each word of `old` and `new`.
     """
 
     before: tuple[str, ...]
     old: tuple[str, ...]
     new: tuple[str, ...]
     after: tuple[str, ...]
+    old_sizes: tuple[int, ...] = field(default=(), compare=False)
+    new_sizes: tuple[int, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,9 @@ def parse_change(old: str, new: str) -> Change:
         return tuple(phone for word in words for phone in pronounce(word))
 
     parts = found[:same], found[same : len(found) - end], said[same : len(said) - end], found[len(found) - end :]
-    return Change(*map(phones, parts))
+    before, gone, come, after = map(phones, parts)
+    old_sizes, new_sizes = (tuple(len(pronounce(word)) for word in words) for words in parts[1:3])
+    return Change(before, gone, come, after, old_sizes, new_sizes)
 
 
 def find_change(phones: np.ndarray, change: Change, what: str, nth: int | None, step_s: float) -> Spot:
@@ -166,15 +173,23 @@ def _predict(
     speaker = torch.tensor([0], device=device)
     left, right = sides
 
-    def encode(middle: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+    def encode(middle: tuple[str, ...], sizes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         said = [PAUSE, *left, *middle, *right, PAUSE]
-        encoded = network.encode(as_symbols(said, [0] * len(said), device), speaker)
+        places = [0] * len(said)
+        places[len(left)] |= WORD_END * (said[len(left)] != PAUSE)
+        at = 1 + len(left)
+        for size in sizes or (len(middle),):
+            places[at] |= WORD_START
+            places[at + size - 1] |= WORD_END
+            at += size
+        places[at] |= WORD_START * (said[at] != PAUSE)
+        encoded = network.encode(as_symbols(said, places, device), speaker)
         return encoded, network.log_durations(encoded).exp().clamp(MIN_DURATION_S, MAX_DURATION_S)
 
     first = 1 + len(left)
-    _, usual = encode(change.old)
+    _, usual = encode(change.old, change.old_sizes)
     rate = length_s / float(usual[0, first : first + len(change.old)].sum())
-    encoded, durations = encode(change.new)
+    encoded, durations = encode(change.new, change.new_sizes)
     durations = durations * min(max(rate, RATES[0]), RATES[1])
     step_s = network.config.step_s
     # The words begin and end between two steps.
@@ -294,16 +309,36 @@ def _insert(
     # A step's frames are centred on it, so its sound begins a quarter of a step before it.
     at, old_at, new_stop = (max((n * step) - step // 4, 0) for n in (start, old_stop, stop))
     at_made, stop_made = at - first * step, new_stop - first * step
-    rate, own = sound.sample_rate, engine.sample_rate
-    near = round(NEAR_FRAMES * hop)
-    pairs = (
-        (seen.wav[max(at - near, 0) : at], made[max(at_made - near, 0) : at_made]),
-        (seen.wav[old_at : old_at + near], made[stop_made : stop_made + near]),
-    )
-    powers = [(float(np.sum(a[:n] ** 2)), float(np.sum(b[:n] ** 2))) for a, b in pairs if (n := min(len(a), len(b)))]
-    gain = math.sqrt(sum(a for a, _ in powers) / max(sum(b for _, b in powers), 1e-9)) if powers else 1.0
-    made = made * min(max(gain, 0.25), 4.0)
-    return _cross_fade(sound, seen, made, (at, old_at, at_made, stop_made), rate / own)
+    places = at, old_at, at_made, stop_made
+    made = match_level(seen.wav, made, places, NEAR_FRAMES * hop, round(RAMP_S * engine.sample_rate))
+    return _cross_fade(sound, seen, made, places, sound.sample_rate / engine.sample_rate)
+
+
+def _power(wav: np.ndarray) -> float:
+    return float(np.mean(wav**2)) if len(wav) else 0.0
+
+
+def match_level(wav: np.ndarray, made: np.ndarray, places: tuple[int, int, int, int], near: int, ramp: int) -> np.ndarray:
+    """Give a decoded sound the level of the recording.
+
+    Around the words it is that of their neighbours, within them the geometric mean of that and the level of the old words.
+
+    Args:
+        wav: (N,), the recording.
+        made: (M,), the decoded sound.
+        places: Where the old words begin and end in the recording, and the new ones in the decoded sound.
+        near: Samples before and after the words in which levels are compared.
+        ramp: Samples in which the level changes within the words.
+    """
+    at, old_at, at_made, stop_made = places
+    around = _power(np.r_[wav[max(at - near, 0) : at], wav[old_at : old_at + near]])
+    decoded = _power(np.r_[made[max(at_made - near, 0) : at_made], made[stop_made : stop_made + near]])
+    outside = min(max(math.sqrt(around / max(decoded, 1e-9)), MAX_GAIN**-1), MAX_GAIN)
+    as_old = math.sqrt(_power(wav[at:old_at]) / max(_power(made[at_made:stop_made]), 1e-9))
+    inside = math.sqrt(outside * min(max(as_old, outside / MAX_GAIN), outside * MAX_GAIN))
+    sample = np.arange(len(made))
+    share = np.clip(np.minimum(sample - at_made, stop_made - sample) / ramp, 0, 1)
+    return np.asarray(made * (outside + (inside - outside) * share), made.dtype)
 
 
 def _cross_fade(sound: Sound, seen: Analysis, made: np.ndarray, places: tuple[int, int, int, int], scale: float) -> Edited:

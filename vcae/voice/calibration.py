@@ -10,7 +10,7 @@ import torch
 from vcae.engine.engine import Engine
 from vcae.engine.listening import Analysis
 from vcae.voice.pitch import convert_f0
-from vcae.voice.readers import Reader, load_readers
+from vcae.voice.readers import Reader
 from vcae.voice.speaking import speak
 from vcae.voice.spectrum import Spectra, SpectrumMap, distance_db, fit_map
 from vcae.voice.voice import Voice
@@ -20,17 +20,22 @@ STRENGTH = 0.7
 
 
 def calibrate(
-    model: Engine, voice: Voice, recordings: Sequence[Analysis], progress: Callable[[float], object] = lambda share: None
+    model: Engine,
+    voice: Voice,
+    recordings: Sequence[Analysis],
+    readers: Sequence[Reader],
+    progress: Callable[[float], object] = lambda share: None,
 ) -> SpectrumMap:
-    """Return the map of a voice, measured on the shipped readers' speech converted to it.
+    """Return the map of a voice, measured on readers' speech converted to it.
 
     Args:
         model: Model that measured the voice.
         voice: Voice; a map that it has is not used.
         recordings: Recordings of the voice.
+        readers: Speech of others, see `vcae.voice.readers.load_readers`.
         progress: Called with the fraction done, 0 to 1; an exception that it raises ends the work.
     """
-    return _fit(_speak(model, voice, progress), _recorded(recordings))
+    return _fit(_speak(model, voice, readers, progress), _recorded(recordings))
 
 
 def check_calibration(
@@ -38,6 +43,7 @@ def check_calibration(
     voice: Voice,
     recordings: Sequence[Analysis],
     held: Sequence[Analysis],
+    readers: Sequence[Reader],
     progress: Callable[[float], object] = lambda share: None,
 ) -> tuple[float, float]:
     """Return the distance in dB between the spectra of conversions and of held-out recordings, without the map and with it.
@@ -49,9 +55,10 @@ def check_calibration(
         voice: Voice, measured without `held`.
         recordings: Recordings of the voice.
         held: Others, which were held out.
+        readers: As in `calibrate`, two at least.
         progress: As in `calibrate`.
     """
-    spoken = _speak(model, voice, progress)
+    spoken = _speak(model, voice, readers, progress)
     trial, wanted = _fit(spoken[::2], _recorded(recordings)), _measure(_recorded(held))
     unmapped = spoken[1::2]
     mapped = [Reader(trial(part.mel, part.f0), part.f0) for part in unmapped]
@@ -67,8 +74,8 @@ def convert_reader(model: Engine, voice: Voice, reader: Reader) -> Reader:
     return Reader(speak(model, latent, moved, replace(voice, spectrum_map=None)), moved)
 
 
-def _speak(model: Engine, voice: Voice, progress: Callable[[float], object]) -> list[Reader]:
-    readers, spoken = load_readers(), []
+def _speak(model: Engine, voice: Voice, readers: Sequence[Reader], progress: Callable[[float], object]) -> list[Reader]:
+    spoken = []
     for n, reader in enumerate(readers, 1):
         spoken.append(convert_reader(model, voice, reader))
         progress(n / len(readers))

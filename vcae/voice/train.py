@@ -11,6 +11,7 @@ from vcae.engine.engine import Engine
 from vcae.engine.listening import Analysis, analyse
 from vcae.errors import AudioError
 from vcae.voice.calibration import calibrate, check_calibration
+from vcae.voice.readers import load_readers
 from vcae.voice.speech import hear_speech
 from vcae.voice.voice import MIN_REFERENCE_S, Voice, describe_voice
 
@@ -39,13 +40,19 @@ class Trained:
     held_out_s: float
 
 
-def train_voice(model: Engine, clips: Sequence[Sound], progress: Callable[[float], object] = lambda share: None) -> Trained:
+def train_voice(
+    model: Engine,
+    clips: Sequence[Sound],
+    progress: Callable[[float], object] = lambda share: None,
+    n_readers: int | None = None,
+) -> Trained:
     """Measure the voice of clips, and train a map of spectra for conversions to it.
 
     Args:
         model: Model with a speaker part.
         clips: Recordings of one voice with at least 20 s of speech; a minute is better.
         progress: Called with the fraction done, 0 to 1; an exception that it raises ends the work.
+        n_readers: Shipped readers whose speech is converted, two at least; all when None. Fewer are quicker, and less reliable.
 
     Raises:
         AudioError: For unusable clips, or too little speech.
@@ -62,13 +69,16 @@ def train_voice(model: Engine, clips: Sequence[Sound], progress: Callable[[float
             f"{used_s + held_s:.1f} s of speech found in the clips ({len(clips)}); training needs {MIN_SPEECH_S:g} s, "
             "and a minute is better"
         )
+    readers = load_readers()[:n_readers]
     # The check is of a voice that was measured without the held-out speech; the voice that is saved was measured on all of it.
-    before, after = check_calibration(model, describe_voice(model, used), used, held, lambda share: progress(share / 2))
+    before, after = check_calibration(
+        model, describe_voice(model, used), used, held, readers, lambda share: progress(share / 2)
+    )
     # This also refuses a distance that could not be measured (nan).
     if not after < before:
         return Trained(None, before, after, used_s, held_s)
     voice = describe_voice(model, speech)
-    spectrum_map = calibrate(model, voice, speech, lambda share: progress((1 + share) / 2))
+    spectrum_map = calibrate(model, voice, speech, readers, lambda share: progress((1 + share) / 2))
     bands = mean_bands([(measure_bands(clip.wav, clip.sample_rate), clip.duration_s) for clip in clips])
     voice = replace(voice, warnings=tuple(warnings), spectrum_map=spectrum_map, bands=bands)
     return Trained(voice, before, after, used_s, held_s)
