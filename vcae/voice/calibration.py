@@ -15,8 +15,8 @@ from vcae.voice.speaking import speak
 from vcae.voice.spectrum import Spectra, SpectrumMap, distance_db, fit_map
 from vcae.voice.voice import Voice
 
-# Strength of the map. At full strength voices are a little more similar, and more words are lost.
-STRENGTH = 0.7
+# Strength of the map. With more, voices are no more similar, and DistillMOS falls (`recipes/finetune/README.md`).
+STRENGTH = 0.4
 
 
 def calibrate(
