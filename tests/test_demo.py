@@ -446,7 +446,7 @@ def test_two_visitors_see_only_their_own_voices(visit, tmp_path):
     first.page.get_by_label("0.6", exact=True).check()
     first.page.click("#codec-go")
     first.page.wait_for_selector("#codec-facts dl", timeout=WAIT_MS)
-    first.page.get_by_label("Saved voices (with a clip").first.click()
+    first.page.get_by_label("Saved voices (with a clip").locator("visible=true").first.click()
     first.page.get_by_role("option", name="alice").last.click()
     first.page.click("#codec-say")
     first.page.locator("#codec-said-note .vcae-done").wait_for(timeout=WAIT_MS)
@@ -854,6 +854,7 @@ def test_demo_uses_public_names_only():
         "voice",
         "codec",
         "tasks",
+        "text",
         "anomaly",
         "figures",
         "errors",
