@@ -35,6 +35,7 @@ CARDS = {
     "Voices": ("#voice-save", "#voice-status .vcae-error"),
     "Lab": (None, None),
     "About": (None, None),
+    "Say": ("#say-example", "#say-status .vcae-done"),
     "Units": ("#units-example", "#units-json"),
     "Codec": ("#codec-example", "#codec-facts dl"),
     "Generate": ("#generate-go", "#generate-facts dl"),
@@ -42,7 +43,7 @@ CARDS = {
     "Anomaly": ("#anomaly-example", "#anomaly-results table"),
 }
 TAB_IDS = {"Clean up": "denoise"}
-LAB = ("Units", "Codec", "Generate", "Features", "Anomaly")
+LAB = ("Say", "Units", "Codec", "Generate", "Features", "Anomaly")
 # Presses after the example of a tab, and what is there afterwards.
 THEN = {
     "Features": [("#features-measure", "#features-facts dl"), ("#features-rebuild", "#features-pictures img")],
