@@ -295,8 +295,6 @@ class DenoiseRecipe:
     noising: NoisingConfig = field(default_factory=NoisingConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
-    # Weight of the base-10 logarithm of the waveform error relative to the speech's power.
-    error_weight: float = 0.1
     # Weight of errors of the magnitudes where speech is attenuated too much, relative to those where noise is left.
     attenuation_weight: float = 1.0
     # A checkpoint of this recipe from which training starts.
