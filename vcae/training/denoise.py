@@ -80,10 +80,11 @@ class Noising:
         gain = active_rms(noisy) / noise.square().mean(dim=1, keepdim=True).sqrt().clamp(min=1e-5) * 10 ** (-snr / 20)
         noisy = noisy + noise * gain * (chance[:, 1:2] >= c.no_noise)
         limited = chance[:, 2] < c.band_limit
-        cut = self._band_limits(n, n_batch, draws).to(wav.device)
+        edges = draws.uniform(n_batch, 1), draws.uniform(n_batch, 1)
         if bool(limited.any()):
+            cut = self._band_limits(n, *(edge[limited.cpu()] for edge in edges)).to(wav.device)
             noisy, clean = noisy.clone(), clean.clone()
-            noisy[limited], clean[limited] = _filter(noisy[limited], cut[limited]), _filter(clean[limited], cut[limited])
+            noisy[limited], clean[limited] = _filter(noisy[limited], cut), _filter(clean[limited], cut)
         damaged, clipped = chance[:, 3] < c.codec, chance[:, 4] < c.clipping
         which, top = (draws.uniform(n_batch) * len(CODECS)).long(), 0.2 + 0.6 * draws.uniform(n_batch)
         rows = list(noisy)
@@ -118,7 +119,7 @@ class Noising:
         c, n_batch = self.config, len(others)
         more, gains = draws.uniform(n_batch, 2), draws.uniform(n_batch, 2)
         kind, drawn = draws.uniform(3, n_batch), draws.uniform(3, n_batch, 4)
-        voices = _babble(n, others, draws)
+        voices = _Babble(n, others, draws)
         total = torch.zeros(n_batch, n)
         for k in range(3):
             for row in range(n_batch):
@@ -155,9 +156,8 @@ class Noising:
         knots = draws.normal(n_batch, 1, 10) * spread_db
         return 10 ** (F.interpolate(knots, n // 2 + 1, mode="linear", align_corners=True)[:, 0] / 20)
 
-    def _band_limits(self, n: int, n_batch: int, draws: Draws) -> Tensor:
-        """Return the gains (B, n // 2 + 1) of random band limits, as of telephones, old recordings and low rates."""
-        high, low = draws.uniform(n_batch, 1), draws.uniform(n_batch, 1)
+    def _band_limits(self, n: int, high: Tensor, low: Tensor) -> Tensor:
+        """Return the gains (B, n // 2 + 1) of band limits, as of telephones, old recordings and low rates, from random numbers (B, 1)."""
         hz = torch.linspace(0, self.sample_rate / 2, n // 2 + 1)[None]
         top = 2500 + 5000 * high
         bottom = torch.where(low < 0.5, torch.zeros_like(low), 100 + 500 * (low - 0.5))
@@ -185,16 +185,18 @@ def _convolve(wav: Tensor, response: Tensor) -> Tensor:
     return whole[..., : wav.shape[-1]]
 
 
-def _babble(n: int, others: Tensor, draws: Draws) -> Tensor:
-    """Return sums of 1 to 6 other voices, (B, n)."""
-    n_batch, n_voices = len(others), (1 + 6 * draws.uniform(len(others), 1)).long()
-    rows = (draws.uniform(n_batch, 6) * (n_batch - 1)).long() + 1
-    total = torch.zeros(n_batch, n)
-    voices = F.pad(others.cpu(), (0, max(0, n - others.shape[1])))[:, :n]
-    for k in range(6):
-        other = voices[(torch.arange(n_batch) + rows[:, k]) % n_batch]
-        total = total + (k < n_voices) * other
-    return total
+class _Babble:
+    """Sums of 1 to 6 other voices, (n,) each, computed when they are asked for."""
+
+    def __init__(self, n: int, others: Tensor, draws: Draws) -> None:
+        self._n, self._others = n, others.cpu()
+        self._n_voices = (1 + 6 * draws.uniform(len(others), 1)).long()
+        self._away = (draws.uniform(len(others), 6) * (len(others) - 1)).long() + 1
+
+    def __getitem__(self, row: int) -> Tensor:
+        rows = (row + self._away[row, : int(self._n_voices[row])]) % len(self._others)
+        voices = self._others[rows, : self._n].sum(dim=0)
+        return F.pad(voices, (0, max(0, self._n - len(voices))))
 
 
 def codec_damage(wav: np.ndarray, which: int) -> np.ndarray:
