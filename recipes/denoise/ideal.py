@@ -1,4 +1,4 @@
-"""PESQ and STOI of ideal gains, the limit of every denoiser of this structure: `python recipes/denoise/ideal.py recipes/denoise/conf/test.yaml manifest=...`.
+"""PESQ and STOI of ideal gains, which no denoiser by gains can exceed: `python recipes/denoise/ideal.py recipes/denoise/conf/test.yaml manifest=...`.
 
 The gain of a band is the ratio of the clean to the noisy magnitude in it, at most one, and the phases are those of the noisy recording.
 """

@@ -240,7 +240,9 @@ class DenoiseObjective(Objective):
         with torch.no_grad(), torch.autocast(batch["wav"].device.type, enabled=False):
             noisy, clean = self.noising(batch["wav"], batch["reference"], Draws.of(batch, 1))
             scale = TARGET_LEVEL / active_rms(clean).clamp(min=1e-5)
-            compressed, target = (compress_spectrum(self.model.analyse(wav))[:, :-1].transpose(1, 2) for wav in (noisy, clean * scale))
+            compressed, target = (
+                compress_spectrum(self.model.analyse(wav))[:, :-1].transpose(1, 2) for wav in (noisy, clean * scale)
+            )
             heard, wanted = (torch.view_as_real(x).square().sum(dim=-1).sqrt() for x in (compressed, target))
             # The gains are real, so of the phases only their agreement matters.
             agreement = (compressed.real * target.real + compressed.imag * target.imag) / (heard * wanted).clamp(min=1e-8)
