@@ -30,7 +30,7 @@ CHROMIUM = find_chromium()
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian: apt-get install chromium)")
 WAIT_MS = 90_000
 DESK, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
-LAB = ("Units", "Codec", "Generate", "Features", "Anomaly")
+LAB = ("Say", "Units", "Codec", "Generate", "Features", "Anomaly")
 
 
 @pytest.fixture(scope="module")
@@ -649,6 +649,26 @@ def test_generate_babble_and_between_two(visit, tmp_path, model):
     torch.testing.assert_close(
         last.speaker_embedding, model.voice(own.wav, own.sample_rate).speaker_embedding, atol=1e-3, rtol=0
     )
+    assert visitor.errors == []
+
+
+def test_a_text_is_said_in_the_voice_of_a_clip(visit):
+    visitor = visit()
+    visitor.open_tab("Say")
+    assert "text is missing" in press_and_wait(visitor, "say-go", "say-status")
+    note = press_and_wait(visitor, "say-example", "say-status")
+    usual, rate = source_of(visitor, "say-said")
+    assert rate == 16000
+    assert f"{len(usual) / rate:.1f} s of speech" in note
+    own = vcae.read_sound(CLIPS / "reference.flac")
+    assert median_hz(usual, rate) == pytest.approx(median_hz(own.wav, own.sample_rate), rel=0.12)
+    # Twice as fast and an octave lower.
+    set_number(visitor, "say-speed", 200)
+    set_number(visitor, "say-pitch", -12)
+    press_and_wait(visitor, "say-go", "say-status")
+    fast, rate = source_of(visitor, "say-said")
+    assert 0.4 * len(usual) < len(fast) < 0.6 * len(usual)
+    assert median_hz(fast, rate) == pytest.approx(median_hz(usual, rate) / 2, rel=0.12)
     assert visitor.errors == []
 
 

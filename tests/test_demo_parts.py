@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from tests.conftest import CLIPS
-from vcae import AudioError, BitstreamError, CheckpointError, ConfigError, read_sound
+from vcae import AudioError, BitstreamError, CheckpointError, ConfigError, DataError, read_sound
 
 pytest.importorskip("gradio", reason="gradio is not installed: pip install 'vcae[demo]'")
 from vcae.demo.limits import Limits, read_uploads
@@ -195,6 +195,33 @@ def test_generating_stops_and_refuses(studio, clips):
         between_file(studio, None, [ends[0], ([], [])], 0.5, lambda: None)
     _, sound, _ = babble_file(studio, clips["reference"], None, BabbleOptions(0.5), lambda: None)
     assert len(sound.wav) == 8000
+
+
+def test_saying_a_text_stops_and_refuses(studio, clips):
+    from vcae.demo.say_work import MAX_CHARACTERS, say_file
+    from vcae.options import SayOptions
+
+    def say(text, *references, report=lambda share, what: None):
+        with studio.job("ann") as check:
+            return say_file(studio, text, references, [], SayOptions(), check, report)
+
+    for text, message in ((" \n", "the text is missing"), ("a" * (MAX_CHARACTERS + 1), "has 2001 characters; at most 2000")):
+        with pytest.raises(ConfigError, match=message):
+            say(text, clips["reference"])
+    with pytest.raises(DataError, match="no English word"):
+        say("\u4f60\u597d", clips["reference"])
+    with pytest.raises(AudioError, match="the voice is missing"):
+        say("Good morning.")
+    shares = []
+    with pytest.raises(StoppedError):
+        say(
+            "One. Two. Three.",
+            clips["reference"],
+            report=lambda share, what: shares.append(share) or (share > 0.3 and studio.stop("ann")),
+        )
+    # After the first sentence.
+    assert shares[-1] == pytest.approx(0.45)
+    assert not list(studio.root.rglob("said.wav"))
 
 
 def test_what_files_say_is_text_and_not_markup():

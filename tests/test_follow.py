@@ -32,3 +32,12 @@ def test_the_map_is_found_and_layers_apply_it(follow, capsys):
     follow["map_output"](writer, matrix, offset)
     assert torch.allclose(writer(x)[:, :6], before[:, :6] @ matrix + offset, atol=1e-3)
     assert torch.equal(writer(x)[:, 6:], before[:, 6:])
+
+
+def test_weights_are_mixed_by_their_share(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "recipes/release"))
+    mix = runpy.run_path(str(ROOT / "recipes/release/join.py"))["mix"]
+    later, earlier = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    wanted = 0.25 * later.weight + 0.75 * earlier.weight
+    mix(later, earlier, 0.25)
+    assert torch.allclose(later.weight, wanted)

@@ -71,6 +71,7 @@ LIBRARY = (
     "voice/speech.py",
     "codec/bitstream.py",
     "anomaly/features.py",
+    "text/spelling.py",
 )
 COMMANDS = (
     "standard ",

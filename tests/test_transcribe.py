@@ -56,7 +56,7 @@ def toy(bigrams=None):
         words,
         said,
         unigrams,
-        np.full(len(words), -0.5),
+        np.append(np.full(len(words), -0.5), 0.0),
         {(words.index(a), words.index(b)): p for (a, b), p in (bigrams or {}).items()},
     )
 
@@ -148,10 +148,13 @@ def test_pieces_give_what_the_whole_gives():
 def test_a_lexicon_is_stored_and_damage_is_told(tmp_path):
     path = tmp_path / "toy.safetensors"
     metadata = json.dumps({"format": 1, "lexicon": {}, "info": {}})
-    made = toy({("a", "cat"): -0.7})
+    made = toy({("a", "cat"): -0.7, ("a", "sat"): -1.5, ("to", "cats"): -2.0})
+    made[4][Lexicon.START, 2] = -3.0
     save_lexicon(path, *made, metadata)
     kept = load_lexicon(path)
     assert kept.words == list(TOY)
+    for pair, likely in made[4].items():
+        assert kept.log_probability(*pair) == pytest.approx(likely, abs=1 / 32)
     cat, a = (kept.words.index(word) for word in ("cat", "a"))
     assert kept.log_probability(a, cat) == pytest.approx(-0.7, abs=1 / 32)
     assert kept.log_probability(cat, a) == pytest.approx(made[2][0] - 0.5, abs=1 / 16)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vcae.tasks.live import LiveConverter
     from vcae.tasks.model import Encoding, Model, load
     from vcae.tasks.unit_files import Units, read_units
+    from vcae.text.edit import Edited, edit
     from vcae.text.say import say
     from vcae.text.transcribe import transcribe
     from vcae.text.transcript import Transcript
@@ -39,6 +40,7 @@ __all__ = [
     "ConvertOptions",
     "DataError",
     "Detector",
+    "Edited",
     "Embedding",
     "Encoding",
     "LiveConverter",
@@ -54,6 +56,7 @@ __all__ = [
     "compress",
     "decompress",
     "denoise",
+    "edit",
     "load",
     "load_voice",
     "mix_voices",
@@ -75,6 +78,7 @@ _ROOMS = {
     **dict.fromkeys(("BabbleOptions", "ConvertOptions", "SayOptions", "SpeakOptions"), "options"),
     **dict.fromkeys(("Anomaly", "Detector"), "anomaly.detector"),
     **dict.fromkeys(("Units", "read_units"), "tasks.unit_files"),
+    **dict.fromkeys(("Edited", "edit"), "text.edit"),
     "AnomalyConfig": "anomaly.config",
     "Embedding": "tasks.embed",
     "LiveConverter": "tasks.live",

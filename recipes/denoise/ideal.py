@@ -19,18 +19,31 @@ from vcae.audio.f0 import SAMPLE_RATE
 from vcae.config import load_config
 from vcae.errors import VcaeError
 from vcae.model.config import DenoiserConfig
-from vcae.model.denoiser import Denoiser, band_shapes
+from vcae.model.denoiser import Denoiser
 
-# Numbers of bands, and how many of them are single bins.
-BANDS = {"20 bands": (20, 1), "32 bands": (32, 8), "80 bands": (80, 32), "128 bands": (128, 64)}
+# Numbers of bands.
+BANDS = (20, 32, 64)
+
+
+def band_shapes(n_bands: int, n_bins: int) -> Tensor:
+    """Return triangular bands (n_bands, n_bins) that sum to one in each bin, as wide as the hearing's bandwidths.
+
+    Source: the scale of equivalent rectangular bandwidths, Glasberg and Moore (1990).
+    """
+    scale = np.log10(1 + 4.37e-3 * np.linspace(0, SAMPLE_RATE / 2, n_bins))
+    place = scale / scale[-1] * (n_bands - 1)
+    lower = np.floor(place).astype(int).clip(0, n_bands - 2)
+    shapes = np.zeros((n_bands, n_bins), np.float32)
+    shapes[lower, np.arange(n_bins)] = 1 - (place - lower)
+    shapes[lower + 1, np.arange(n_bins)] += place - lower
+    return torch.from_numpy(shapes)
 
 
 def ideal(network: Denoiser, shapes: Tensor, clean: np.ndarray, noisy: np.ndarray) -> np.ndarray:
     """Return a noisy recording (N,) with the ideal gain of each band."""
     wanted, heard = (network.analyse(torch.from_numpy(x)[None]) for x in (clean, noisy))
-    powers = [shapes @ x[:, :-1].abs().square() for x in (wanted, heard)]
+    powers = [shapes @ x.abs().square() for x in (wanted, heard)]
     gains = shapes.T @ (powers[0] / (powers[1] + 1e-12)).sqrt().clamp(max=1.0)
-    gains = torch.cat([gains, gains[:, -1:]], dim=1)
     return network.synthesise(gains * heard, len(noisy))[0].numpy()
 
 
@@ -40,8 +53,9 @@ def main() -> None:
         found = list(mixtures(replace(recipe, others=())))
     except VcaeError as error:
         sys.exit(f"error: {error}")
-    network = Denoiser(DenoiserConfig())
-    systems = {name: band_shapes(DenoiserConfig(n_bands=n, n_low=low)) for name, (n, low) in BANDS.items()}
+    config = DenoiserConfig()
+    network, n_bins = Denoiser(config), config.n_fft // 2 + 1
+    systems = {f"{n} bands": band_shapes(n, n_bins) for n in BANDS} | {"single bins": torch.eye(n_bins)}
     scores: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for mixture in track(found):
         clean, noisy = mixture.clean, mixture.noisy

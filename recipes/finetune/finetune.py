@@ -1,4 +1,4 @@
-"""Fine-tune the decoder to one voice and save the voice, as `vcae voice train` does, with other settings.
+"""Fit conversions to one voice and save the voice, as `vcae voice train` does.
 
 python recipes/finetune/finetune.py recipes/finetune/conf/base.yaml clips=FOLDER name=NAME
 
@@ -24,11 +24,11 @@ def main() -> None:
     recipe = load_config(FinetuneRecipe, sys.argv[1], sys.argv[2:])
     target = voice_path(recipe.name)
     clips = read_clips([Speaker(Path(recipe.clips), False, None)])
-    done = train_voice(vcae.load(), list(clips.values()), steps=recipe.steps, max_s=recipe.max_s, seed=recipe.seed)
-    figures = f"held-out error {done.before_db:.2f} dB before, {done.after_db:.2f} dB after {done.steps} steps"
+    done = train_voice(vcae.load(), list(clips.values()))
+    figures = f"distance to held-out speech {done.before_db:.2f} dB before, {done.after_db:.2f} dB after"
     if done.voice is None:
         raise DataError(f"the training made the voice worse ({figures}); nothing was saved")
-    facts = {"clips": [path.name for path in clips], "made_by": f"vcae {vcae.__version__}", "trained_steps": done.steps}
+    facts = {"clips": [path.name for path in clips], "made_by": f"vcae {vcae.__version__}"}
     save_voice(done.voice, target, facts, force=True)
     print(f"saved {recipe.name}: {done.speech_s:.0f} s of speech, {figures}, {target.stat().st_size / 1e6:.1f} MB, {target}")
 

@@ -11,6 +11,3 @@ class FinetuneRecipe:
 
     clips: str
     name: str
-    steps: int = 40
-    max_s: float = 150.0
-    seed: int = 0

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from settings import ReleaseRecipe
+from torch import nn
 
 from vcae import checkpoint
 from vcae.config import load_config
+from vcae.errors import CheckpointError
 from vcae.files import hash_file
 
 
@@ -20,9 +22,28 @@ def training(part: checkpoint.Checkpoint, name: str) -> dict[str, Any]:
     return dict(info.get(f"{name}_training", info))
 
 
+def mix(model: nn.Module, earlier: nn.Module | None, share: float) -> None:
+    """Set the weights of a model to their mean with those that it was trained on from, its own counting with `share`.
+
+    Source: Wortsman et al., Robust Fine-Tuning of Zero-Shot Models (2022).
+
+    Raises:
+        CheckpointError: If the two are not of one shape.
+    """
+    before = {} if earlier is None else earlier.state_dict()
+    own = model.state_dict()
+    if before.keys() != own.keys() or any(before[name].shape != value.shape for name, value in own.items()):
+        raise CheckpointError("earlier is not what the autoencoder was trained on from: its weights have other names or shapes")
+    model.load_state_dict(
+        {name: before[name].lerp(value, share) if value.is_floating_point() else value for name, value in own.items()}
+    )
+
+
 def main() -> None:
     recipe = load_config(ReleaseRecipe, sys.argv[1], sys.argv[2:])
     parts = [checkpoint.load(recipe.autoencoder), checkpoint.load(recipe.vocoder)]
+    if recipe.earlier is not None:
+        mix(parts[0].autoencoder, checkpoint.load(recipe.earlier).autoencoder, recipe.share)
     info = {
         **recipe.info,
         **{f"{name}_training": training(part, name) for name, part in zip(("autoencoder", "vocoder"), parts, strict=True)},

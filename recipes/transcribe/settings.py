@@ -26,21 +26,16 @@ class LabelRecipe:
 class LexiconRecipe:
     """Settings of `recipes/transcribe/lexicon.py`."""
 
-    latents: str = "cache/transcribed.safetensors"
-    held_corpus: str = "librispeech"
-    hold_out_every: int = 5
-    n_words: int = 15000
+    n_words: int = 60000
     # Most pronunciations of a word.
     n_pronunciations: int = 2
-    n_pairs: int = 30000
-    # Weight of pairs of words against single words, and the number of times the transcripts must have a word to count for half.
-    pair_weight: float = 0.7
-    trust_after: float = 20.0
+    n_pairs: int = 300000
     output: str = "vcae/weights/words.safetensors"
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "n_words", "n_pronunciations", "n_pairs")
-        within(self, 0, 1, "pair_weight")
+        # Words have numbers of 16 bits.
+        within(self, 1, 65536, "n_words")
+        at_least(self, 1, "n_pronunciations", "n_pairs")
 
 
 @dataclass(frozen=True)

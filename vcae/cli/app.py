@@ -19,6 +19,7 @@ from vcae.cli import (
     demo,
     denoise,
     doctor,
+    edit,
     embed,
     evaluate,
     export,
@@ -54,6 +55,7 @@ app.command("vocode", rich_help_panel=RESEARCH)(copy.vocode)
 app.command("units", rich_help_panel=MAIN)(units.units)
 app.command("speak", rich_help_panel=MAIN)(speak.speak)
 app.command("say", rich_help_panel=MAIN)(say.say)
+app.command("edit", rich_help_panel=MAIN)(edit.edit)
 app.command("transcribe", rich_help_panel=MAIN)(transcribe.transcribe)
 app.command("compress", rich_help_panel=MAIN)(codec.compress)
 app.command("decompress", rich_help_panel=MAIN)(codec.decompress)

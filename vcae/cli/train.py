@@ -1,4 +1,4 @@
-"""`vcae voice train`: a saved voice with a decoder that was trained on its clips."""
+"""`vcae voice train`: a saved voice, to which conversions are more similar."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def train(
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Fit the model to the voice of CLIPS, and save it as NAME. It takes up to three minutes.
+    """Fit conversions to the voice of CLIPS, and save it as NAME. It takes less than a minute.
 
-    A sixth of the speech is held out. If the model has not become better on it, nothing is saved, and the exit code is 2.
+    A sixth of the speech is held out. If conversions have not become more similar to it, nothing is saved, and the exit code is 2.
 
     Example: vcae voice train alice clip1.wav clip2.wav
     """
@@ -69,9 +69,9 @@ def train(
         from vcae.voice.train import train_voice
 
         model = load(device=device.value)
-        done = train_voice(model, sounds, lambda share, left_s: shown(share, f"{left_s:.0f} s left"))
+        done = train_voice(model, sounds, shown)
     figures = (
-        f"error on {done.held_out_s:.0f} s of held-out speech {done.before_db:.2f} dB before, {done.after_db:.2f} dB after"
+        f"distance to {done.held_out_s:.0f} s of held-out speech {done.before_db:.2f} dB before, {done.after_db:.2f} dB after"
     )
     if done.voice is None:
         raise DataError(
@@ -82,9 +82,8 @@ def train(
         "author": author,
         "made_by": f"vcae {__version__}",
         "made_at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "trained_steps": done.steps,
-        "error_db_before": round(done.before_db, 3),
-        "error_db_after": round(done.after_db, 3),
+        "distance_db_before": round(done.before_db, 3),
+        "distance_db_after": round(done.after_db, 3),
     }
     save_voice(done.voice, path, provenance, force)
     if quiet:

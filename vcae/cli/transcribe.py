@@ -49,7 +49,7 @@ def transcribe(
         typer.Option(
             "--as",
             metavar=choices(Kind),
-            help="words of a lexicon of 15,000; phones (ARPAbet); letters as they sound, without a lexicon.",
+            help="words of a lexicon of 60,000; phones (ARPAbet); letters as they sound, without a lexicon.",
         ),
     ] = Kind.words,
     output: Annotated[

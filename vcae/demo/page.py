@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from vcae.demo import about, anomaly, api, codec, convert, denoise, features, generate, live, units, voices
+from vcae.demo import about, anomaly, api, codec, convert, denoise, features, generate, live, say, units, voices
 from vcae.demo.studio import Studio
 
 TITLE = "vcae: voice conversion"
@@ -41,6 +41,8 @@ def _build_lab(studio: Studio, shelf: voices.Shelf) -> None:
     """Add the tabs of experiments."""
     gr.Markdown("Experiments with the parts of the model. Each has an example to try.", elem_classes="vcae-lead")
     with gr.Tabs(elem_id="lab"):
+        with gr.Tab("Say", id="say-tab"):
+            say.build(studio, shelf)
         with gr.Tab("Units", id="units-tab"):
             units.build(studio)
         with gr.Tab("Codec", id="codec-tab"):

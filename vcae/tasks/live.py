@@ -347,6 +347,8 @@ class LiveConverter:
         distribution = DISTRIBUTION * trust * min(1.0, heard_s / DISTRIBUTION_S)
         have = self._quantiles.add(past.corrected[..., known], f0[:, known], active[..., known])
         mel = map_quantiles(past.corrected[..., -fresh:], f0[:, -fresh:], have, voice.quantiles, distribution)
+        if voice.spectrum_map is not None:
+            mel = voice.spectrum_map(mel, f0[:, -fresh:])
         if self._shift is not None:
             mel = self._shift(mel, f0[:, -fresh:])
         past.final = torch.cat([past.final[..., n:-LOOK_AHEAD], mel], dim=-1)

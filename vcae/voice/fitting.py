@@ -73,6 +73,7 @@ def _to(voice: Voice, device: torch.device) -> Voice:
         quantiles=(moved(voice.quantiles[0]), moved(voice.quantiles[1])),
         errors=Errors(errors.keys.to(device), errors.values.to(device), errors.log_weights.to(device), errors.bandwidth),
         decoder=None if voice.decoder is None else voice.decoder.to(device),
+        spectrum_map=None if voice.spectrum_map is None else voice.spectrum_map.to(device),
         reference=None,
         recordings=tuple(Recording(r.mel.to(device), r.f0.to(device)) for r in voice.recordings),
     )

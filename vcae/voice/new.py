@@ -125,7 +125,7 @@ def between_voices(model: Engine, first: Voice, second: Voice, steps: int) -> li
     if steps < 2:
         raise ConfigError(f"steps is {steps}; at least 2 are needed, the first voice and the second")
     if first.decoder is not None or second.decoder is not None:
-        raise ConfigError("a fine-tuned voice has its own decoder, and decoders cannot be interpolated; save it from its clips")
+        raise ConfigError("a voice with its own decoder cannot be interpolated; train it again, or save it from its clips")
     known = priors()
     known.check(model)
     ends = [known.prior.encode(known.space.features(voice))[0] for voice in (first, second)]

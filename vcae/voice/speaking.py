@@ -82,6 +82,9 @@ def speak_sections(
 
 def _distributed(mel: Sections, f0: Tensor, voice: Voice, strength: float, runner: SectionRunner) -> LazySections:
     have = section_quantiles(mel, f0, active_levels(frame_levels(mel, runner))[0, 0] > 0, runner)
-    return LazySections(
-        mel.n, lambda start, stop: map_quantiles(mel.read(start, stop), f0[:, start:stop], have, voice.quantiles, strength)
-    )
+
+    def matched(start: int, stop: int) -> Tensor:
+        made = map_quantiles(mel.read(start, stop), f0[:, start:stop], have, voice.quantiles, strength)
+        return made if voice.spectrum_map is None else voice.spectrum_map(made, f0[:, start:stop])
+
+    return LazySections(mel.n, matched)

@@ -27,6 +27,7 @@ from vcae.model.decoder import Decoder
 from vcae.model.reference import Reference
 from vcae.options import AUTO
 from vcae.voice.matching import Errors, Quantiles, band_quantiles, measure_errors
+from vcae.voice.spectrum import SpectrumMap, mean_map
 from vcae.voice.speech import hear_speech, is_noisy
 
 log = logging.getLogger(__name__)
@@ -92,6 +93,7 @@ class Voice:
         parts: The mixed voices with their weights; empty for a voice that is not mixed.
         warnings: Problems of its clips that do not prevent their use, a sentence each.
         bands: Levels above the models' band; None if no clip has that band.
+        spectrum_map: Map of decoded mels, of a trained voice; None otherwise.
     """
 
     speaker_embedding: Tensor
@@ -108,10 +110,12 @@ class Voice:
     parts: tuple[tuple[Voice, float], ...] = ()
     warnings: tuple[str, ...] = ()
     bands: BandProfile | None = None
+    spectrum_map: SpectrumMap | None = None
 
     def __repr__(self) -> str:
         pitch = "unvoiced" if math.isnan(self.log_f0_median) else f"{math.exp(self.log_f0_median):.0f} Hz"
-        fitted = "" if self.decoder is None and self.decoder_weights is None else ", fine-tuned"
+        own = (self.decoder, self.decoder_weights, self.spectrum_map)
+        fitted = "" if all(part is None for part in own) else ", fine-tuned"
         mixed = f", a mix of {len(self.parts)}" if self.parts else ""
         measured = "" if self.origin is None else f", checkpoint {self.origin.checkpoint}"
         return f"Voice({self.speech_s:.1f} s of speech, {pitch}{mixed}{fitted}{measured})"
@@ -227,14 +231,14 @@ def log_warnings(voice: Voice, known: Sequence[str] = ()) -> None:
 def mix_voices(voices: Sequence[Voice], weights: Sequence[float]) -> Voice:
     """Mix voices.
 
-    Embeddings, median and standard deviation of log-F0 and the bands' quantiles are averaged by weight; errors of all of them are used.
+    Embeddings, median and standard deviation of log-F0, the bands' quantiles and the maps are averaged by weight; errors of all of them are used.
 
     Args:
         voices: At least one.
         weights: One for each voice, not negative, not all 0; only their ratios matter.
 
     Raises:
-        ConfigError: For unusable weights, a fine-tuned voice, or voices that different checkpoints measured.
+        ConfigError: For unusable weights, a voice with its own decoder, or voices that different checkpoints measured.
     """
     if len(voices) != len(weights) or not voices:
         raise ConfigError(f"{len(voices)} voices and {len(weights)} weights were given; each voice needs one weight")
@@ -246,7 +250,7 @@ def mix_voices(voices: Sequence[Voice], weights: Sequence[float]) -> Voice:
         return kept[0][0]
     if any(voice.decoder is not None or voice.decoder_weights is not None for voice, _ in kept):
         raise ConfigError(
-            "a fine-tuned voice cannot be mixed, nor used with a strength below 1; save it from its clips to mix it"
+            "a voice with its own decoder cannot be mixed, nor used with a strength below 1; train it again, or save it from its clips"
         )
     origins = sorted({f"{v.origin.checkpoint} ({v.origin.sha256[:12]})" for v, _ in kept if v.origin is not None})
     if len(origins) > 1:
@@ -274,6 +278,7 @@ def mix_voices(voices: Sequence[Voice], weights: Sequence[float]) -> Voice:
         parts=tuple(kept),
         warnings=tuple(dict.fromkeys(line for v, _ in kept for line in v.warnings)),
         bands=mean_bands([(v.bands, w) for v, w in kept]),
+        spectrum_map=mean_map([(v.spectrum_map, w) for v, w in kept]),
     )
 
 
