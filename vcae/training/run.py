@@ -55,8 +55,9 @@ def train(
                 bar.update(task, completed=step, description=f"loss {losses['loss']:.3f}")
 
             finished = trainer.run(on_step=show)
-        # Without it, a process that is still at work can be aborted when another has left.
-        trainer.accelerator.end_training()
+        if finished:
+            # Without it, a process that is still at work can be aborted when another has left.
+            trainer.accelerator.end_training()
     except VcaeError as error:
         console.print(f"error: {error}", style="red", soft_wrap=True, markup=False)
         sys.exit(2)
