@@ -16,7 +16,8 @@ from vcae.audio.splice import write_spliced
 from vcae.cli.app import app
 from vcae.cli.edit import parse_replacement
 from vcae.errors import AudioError, ConfigError, DataError
-from vcae.text.edit import Change, find_change, match_level, parse_change, widen
+from vcae.text.change import Change, find_change, parse_change, widen
+from vcae.text.edit import match_level
 from vcae.text.spotting import find_phones
 
 STEP_S = 0.032

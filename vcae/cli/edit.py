@@ -69,7 +69,8 @@ def edit(
     if source == STDIO:
         raise ConfigError("the recording to edit cannot come from standard input; give a file")
     from vcae.audio.io import Sound, check_output, read_sound
-    from vcae.text.edit import MAX_S, edit_sound, parse_change
+    from vcae.text.change import parse_change
+    from vcae.text.edit import MAX_S, edit_sound
 
     parse_change(old, new)
     target = output_path(output, [source], "edited")
