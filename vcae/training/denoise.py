@@ -101,10 +101,11 @@ class Noising:
         """Return the speech, with the chosen items reverberated, and its target with early reflections only."""
         chosen = (draws.uniform(len(wav)) * len(self._rooms)).long()
         # A random distance: late reflections are weighted by it.
-        late = draws.uniform(len(wav), 1)[inside].to(wav.device)
-        if not bool(inside.any()):
+        late, rows = draws.uniform(len(wav), 1), inside.nonzero()[:, 0]
+        if not len(rows):
             return wav, wav
-        rows, whole = inside.nonzero()[:, 0].to(wav.device), self._rooms[chosen[inside].to(wav.device)].float()
+        late, whole = late[rows].to(wav.device), self._rooms[chosen[rows].to(wav.device)].float()
+        rows = rows.to(wav.device)
         early = whole.clone()
         early[:, round(EARLY_S * self.sample_rate) :] = 0
         noisy = wav.index_copy(0, rows, _convolve(wav[rows], early + (whole - early) * (0.3 + 0.7 * late)))
