@@ -4,7 +4,6 @@ The learning rate follows the elapsed time. Weights (averaged, float16) are writ
 """
 
 import math
-import os
 import signal
 import sys
 import time
@@ -118,7 +117,7 @@ class Run:
         print(f"out of memory: batches of {self.batch_size} from here on", flush=True)
 
     def save(self) -> None:
-        """Write the averaged weights, and those that learn, for going on."""
+        """Write the averaged weights (last), and those that learn (raw)."""
         self.output.mkdir(parents=True, exist_ok=True)
         model = self.objective.model
         facts = {"step": self.step, "seed": self.recipe.train.seed, "hours": round(self.seen_s / 3600, 1)}
@@ -126,9 +125,7 @@ class Run:
         for name, values in (("last.safetensors", self.average), ("raw.safetensors", own)):
             with torch.no_grad():
                 torch._foreach_copy_(self.weights, values)
-            half = self.output / f".{name}"
-            save_module(half, PART, model, to_dict(self.recipe.model), facts, half=True)
-            os.replace(half, self.output / name)
+            save_module(self.output / name, PART, model, to_dict(self.recipe.model), facts, half=True)
         print(f"saved {self.output} at step {self.step}", flush=True)
 
 
