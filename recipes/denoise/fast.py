@@ -71,7 +71,7 @@ class Run:
         torch._foreach_mul_(gradients, scale)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        decay = min(self.recipe.train.average_decay, (self.step + 1) / (self.step + 10))
+        decay = min(self.recipe.train.average_decay, (self.step + 1) / (self.step + 20))
         torch._foreach_lerp_(self.average, [p.detach() for p in self.weights], 1 - decay)
         self.step += 1
         self.seen_s += batch["wav"].shape[0] * self.recipe.data.crop_s
