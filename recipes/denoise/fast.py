@@ -32,7 +32,6 @@ class Run:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(recipe.train.seed)
         torch.set_float32_matmul_precision("high")
-        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = True
         self.crops = ResidentCrops(recipe.data.cache, recipe.data, recipe.train.seed, self.device)
         self.objective = DenoiseObjective(recipe).to(self.device).train()
         keep_precise(self.objective, self.device)
