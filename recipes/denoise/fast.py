@@ -51,7 +51,9 @@ class Run:
         share = self.share
         if share < WARM_UP:
             return self.recipe.train.learning_rate * max(share / WARM_UP, 0.02)
-        return self.recipe.train.learning_rate * (0.005 + 0.995 * 0.5 * (1 + math.cos(math.pi * (share - WARM_UP) / (1 - WARM_UP))))
+        return self.recipe.train.learning_rate * (
+            0.005 + 0.995 * 0.5 * (1 + math.cos(math.pi * (share - WARM_UP) / (1 - WARM_UP)))
+        )
 
     def learn(self) -> dict[str, torch.Tensor]:
         """Do one step and return its losses, on the device."""

@@ -80,7 +80,7 @@ class RecurrentBlock(nn.Module):
 
 
 class SpectrumMemory(nn.Module):
-    """GRU over time whose input are all bands of a frame together, so that it hears the shape of a noise's and a voice's spectrum.
+    """GRU over time whose input are all bands of a frame together: the spectral shapes of noise and voice.
 
     Shape:
         - x: (B, T, F, C); memory: (1, B, width), the state of the GRU; output: the same two shapes

@@ -138,14 +138,22 @@ def calls(rng: np.random.Generator, n: int, sample_rate: int) -> np.ndarray:
     while at < n - sample_rate // 50:
         m = min(int(length * rng.uniform(0.7, 1.4) * sample_rate), n - at)
         place = np.linspace(0, 1, m)
-        bend = np.interp(place, np.linspace(0, 1, 5), np.random.default_rng(shape_seed).uniform(-1, 1, 5) + rng.normal(0, 0.15, 5))
-        f0 = low * 2 ** (glide * bend) * (1 + 0.02 * rng.random() * np.sin(2 * np.pi * rng.uniform(4, 40) * place * m / sample_rate))
+        bend = np.interp(
+            place, np.linspace(0, 1, 5), np.random.default_rng(shape_seed).uniform(-1, 1, 5) + rng.normal(0, 0.15, 5)
+        )
+        f0 = (
+            low
+            * 2 ** (glide * bend)
+            * (1 + 0.02 * rng.random() * np.sin(2 * np.pi * rng.uniform(4, 40) * place * m / sample_rate))
+        )
         call = unit(harmonics(np.cumsum(f0) / sample_rate, f0, rng, sample_rate, fall)) + rough * rng.standard_normal(m)
         same = np.random.default_rng(shape_seed)
         for _ in range(same.integers(0, 4)):
             call = call + same.uniform(0.3, 1.5) * resonate(call, same, sample_rate, 300, 5000, 1, 8)
         rise, end = rng.uniform(0.01, 0.3), rng.uniform(0.05, 0.6)
-        total[at : at + m] += 10 ** (rng.normal(0, 3) / 20) * unit(call) * np.minimum(place / rise, 1) * np.minimum((1 - place) / end, 1)
+        total[at : at + m] += (
+            10 ** (rng.normal(0, 3) / 20) * unit(call) * np.minimum(place / rise, 1) * np.minimum((1 - place) / end, 1)
+        )
         at += m + int(pause * rng.uniform(0.5, 2) * sample_rate)
     return total + 1e-3 * rng.standard_normal(n)
 
