@@ -7,6 +7,8 @@ import math
 import signal
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,6 +21,9 @@ from vcae.training.config import DenoiseRecipe
 from vcae.training.denoise import DenoiseObjective
 from vcae.training.resident import ResidentCrops
 
+Forward = Callable[..., tuple[torch.Tensor, torch.Tensor]]
+
+# Part of the time in which the learning rate rises.
 WARM_UP = 0.04
 SAVE_EVERY_S, SAY_EVERY_S = 60.0, 10.0
 
@@ -140,15 +145,13 @@ def keep_precise(module: torch.nn.Module, device: torch.device) -> None:
         return
     for layer in module.modules():
         if isinstance(layer, torch.nn.GRU):
-            layer.forward = _precise(layer.forward, device)  # type: ignore[method-assign]
+            layer.forward = partial(in_float32, layer.forward)  # type: ignore[method-assign]
 
 
-def _precise(forward, device):  # type: ignore[no-untyped-def]
-    def run(x, memory=None):  # type: ignore[no-untyped-def]
-        with torch.autocast(device.type, enabled=False):
-            return forward(x.float(), memory)
-
-    return run
+def in_float32(forward: Forward, x: torch.Tensor, memory: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Run a GRU in float32 within autocast."""
+    with torch.autocast(x.device.type, enabled=False):
+        return forward(x.float(), memory)
 
 
 def time_gru(dtype: torch.dtype, device: torch.device) -> float:

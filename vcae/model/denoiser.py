@@ -96,7 +96,7 @@ class SpectrumMemory(nn.Module):
 
     def forward(self, x: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
         heard, memory = self.memory(self.narrow(self.norm(x)).flatten(2), memory)
-        return x + self.widen(F.silu(self.out(heard)).unflatten(2, (x.shape[2], -1))), memory
+        return x + self.widen(F.silu(self.out(heard)).reshape(*x.shape[:3], SHARED_CHANNELS)), memory
 
 
 class Denoiser(nn.Module):
