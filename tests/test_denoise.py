@@ -26,7 +26,7 @@ from vcae.options import ConvertOptions
 from vcae.tasks.convert import convert
 from vcae.voice.voice import voice_from_sounds
 
-TINY = DenoiserConfig(channels=8, width=8, n_bands=6, n_blocks=2, shared_width=12)
+TINY = DenoiserConfig(channels=8, width=8, n_bands=6, n_blocks=2)
 
 
 @pytest.fixture(scope="module")

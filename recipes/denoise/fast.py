@@ -1,14 +1,12 @@
 """Train the denoiser for a given time, with all data in the device's memory: `python recipes/denoise/fast.py CONF SECONDS OUTPUT [name=value ...]`.
 
-The learning rate follows the elapsed time. Weights (averaged, float16) are written to the folder OUTPUT every minute and at the end.
+The learning rate follows the elapsed time. The averaged weights are written to the file OUTPUT every minute and at the end.
 """
 
 import math
 import signal
 import sys
 import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,15 +19,19 @@ from vcae.training.config import DenoiseRecipe
 from vcae.training.denoise import DenoiseObjective
 from vcae.training.resident import ResidentCrops
 
-Forward = Callable[..., tuple[torch.Tensor, torch.Tensor]]
-
 # Part of the time in which the learning rate rises.
 WARM_UP = 0.04
 SAVE_EVERY_S, SAY_EVERY_S = 60.0, 10.0
 
 
 class Run:
-    """One training on one device."""
+    """Training on one device.
+
+    Args:
+        recipe: Settings; `train.max_steps` can end it early.
+        seconds: Its time, with that for loading the data.
+        output: File of the averaged weights.
+    """
 
     def __init__(self, recipe: DenoiseRecipe, seconds: float, output: Path) -> None:
         self.recipe, self.seconds, self.output, self.step, self.seen_s = recipe, seconds, output, 0, 0.0
@@ -39,13 +41,11 @@ class Run:
         torch.set_float32_matmul_precision("high")
         self.crops = ResidentCrops(recipe.data.cache, recipe.data, recipe.train.seed, self.device)
         self.objective = DenoiseObjective(recipe).to(self.device).train()
-        keep_precise(self.objective, self.device)
         self.weights = list(self.objective.parameters())
         self.average = [p.detach().clone() for p in self.weights]
         self.optimizer = torch.optim.AdamW(
             self.weights, recipe.train.learning_rate, (0.9, 0.98), weight_decay=recipe.train.weight_decay, fused=True
         )
-        self.batch_size = recipe.data.batch_size
 
     @property
     def share(self) -> float:
@@ -53,6 +53,7 @@ class Run:
         return min((time.monotonic() - self.started) / self.seconds, 1.0)
 
     def rate(self) -> float:
+        """Return the learning rate: linear warm-up, then half a cosine."""
         share = self.share
         if share < WARM_UP:
             return self.recipe.train.learning_rate * max(share / WARM_UP, 0.02)
@@ -84,15 +85,12 @@ class Run:
         return {"norm": norm, **{k: v.detach() for k, v in losses.items()}}
 
     def run(self) -> None:
+        """Train until the time is over."""
         said = saved = time.monotonic()
         total: dict[str, torch.Tensor] = {}
         n = 0
         while self.share < 1 and self.step < self.recipe.train.max_steps:
-            try:
-                losses = self.learn()
-            except torch.cuda.OutOfMemoryError:
-                self.shrink()
-                continue
+            losses = self.learn()
             total = {k: v.float() + total.get(k, 0.0) for k, v in losses.items()}
             n += 1
             # Work is queued far ahead of a device; without a wait the clock would not tell how much of it is done.
@@ -112,66 +110,15 @@ class Run:
                 saved = now
         self.save()
 
-    def shrink(self) -> None:
-        """Go on with smaller batches after the device's memory was too small."""
-        from dataclasses import replace
-
-        self.optimizer.zero_grad()
-        torch.cuda.empty_cache()
-        self.batch_size = self.batch_size * 2 // 3
-        self.crops.config = replace(self.crops.config, batch_size=self.batch_size)
-        print(f"out of memory: batches of {self.batch_size} from here on", flush=True)
-
     def save(self) -> None:
-        """Write the averaged weights (last), and those that learn (raw)."""
-        self.output.mkdir(parents=True, exist_ok=True)
-        model = self.objective.model
+        """Write the averaged weights."""
         facts = {"step": self.step, "seed": self.recipe.train.seed, "hours": round(self.seen_s / 3600, 1)}
         own = [p.detach().clone() for p in self.weights]
-        for name, values in (("last.safetensors", self.average), ("raw.safetensors", own)):
-            with torch.no_grad():
-                torch._foreach_copy_(self.weights, values)
-            save_module(self.output / name, PART, model, to_dict(self.recipe.model), facts, half=True)
+        with torch.no_grad():
+            torch._foreach_copy_(self.weights, self.average)
+            save_module(self.output, PART, self.objective.model, to_dict(self.recipe.model), facts, half=True)
+            torch._foreach_copy_(self.weights, own)
         print(f"saved {self.output} at step {self.step}", flush=True)
-
-
-def keep_precise(module: torch.nn.Module, device: torch.device) -> None:
-    """Run GRUs in float32 where bfloat16 is not faster."""
-    if device.type != "cuda":
-        return
-    seconds = {dtype: time_gru(dtype, device) for dtype in (torch.float32, torch.bfloat16)}
-    print("GRU: " + ", ".join(f"{str(k)[6:]} {1000 * v:.1f} ms" for k, v in seconds.items()), flush=True)
-    if seconds[torch.bfloat16] < 0.9 * seconds[torch.float32]:
-        return
-    for layer in module.modules():
-        if isinstance(layer, torch.nn.GRU):
-            layer.forward = partial(in_float32, layer.forward)  # type: ignore[method-assign]
-
-
-def in_float32(forward: Forward, x: torch.Tensor, memory: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Run a GRU in float32 within autocast."""
-    with torch.autocast(x.device.type, enabled=False):
-        return forward(x.float(), memory)
-
-
-def time_gru(dtype: torch.dtype, device: torch.device) -> float:
-    """Return the seconds of a GRU's forward and backward pass, or infinity if it fails."""
-    try:
-        layer = torch.nn.GRU(64, 64).to(device)
-        x = torch.randn(160, 3072, 64, device=device, requires_grad=True)
-        best = math.inf
-        for _ in range(4):
-            torch.cuda.synchronize()
-            start = time.monotonic()
-            with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
-                made, _state = layer(x)
-            made.float().square().mean().backward()
-            torch.cuda.synchronize()
-            best = min(best, time.monotonic() - start)
-        return best
-    except RuntimeError as error:
-        print(f"{dtype}: {error}", flush=True)
-        return math.inf
 
 
 def main() -> None:

@@ -159,12 +159,9 @@ class DenoiserConfig:
     n_bands: int = 24
     width: int = 48
     n_blocks: int = 3
-    # Width of the GRU over the whole spectrum; 0 leaves it out.
-    shared_width: int = 0
 
     def __post_init__(self) -> None:
         positive(self, "sample_rate", "hop_length", "channels", "n_convs", "n_blocks", "width", where="denoiser")
-        require(0 <= self.shared_width <= 1024, f"denoiser.shared_width is {self.shared_width}; from 0 to 1024 is allowed")
         require(
             self.n_fft % 8 == 0 and self.n_fft == 2 * self.hop_length and self.n_fft <= 4096,
             f"denoiser.n_fft is {self.n_fft}; twice the hop_length ({self.hop_length}), a multiple of 8 up to 4096, is needed",

@@ -17,8 +17,6 @@ COMPRESSION = 0.3
 FLOOR = 1e-4
 # Bins of a sub-band of the encoder, and bins between sub-bands.
 KERNEL, STRIDE = 8, 4
-# Features of each band in the input of `SpectrumMemory`.
-SHARED_CHANNELS = 8
 # Its name in a file.
 PART = "denoiser"
 
@@ -79,36 +77,16 @@ class RecurrentBlock(nn.Module):
         return x + self.channel_out(mixed.transpose(2, 3)), memory
 
 
-class SpectrumMemory(nn.Module):
-    """GRU over time whose input are all bands of a frame together: the spectral shapes of noise and voice.
-
-    Shape:
-        - x: (B, T, F, C); memory: (1, B, width), the state of the GRU; output: the same two shapes
-    """
-
-    def __init__(self, channels: int, n_bands: int, width: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(channels)
-        self.narrow = nn.Linear(channels, SHARED_CHANNELS)
-        self.memory = nn.GRU(n_bands * SHARED_CHANNELS, width, batch_first=True)
-        self.out = nn.Linear(width, n_bands * SHARED_CHANNELS)
-        self.widen = nn.Linear(SHARED_CHANNELS, channels)
-
-    def forward(self, x: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
-        heard, memory = self.memory(self.narrow(self.norm(x)).flatten(2), memory)
-        return x + self.widen(F.silu(self.out(heard)).reshape(*x.shape[:3], SHARED_CHANNELS)), memory
-
-
 class Denoiser(nn.Module):
     """Denoiser: a complex mask for each bin of the compressed spectrum.
 
-    It is causal, as only the GRUs combine frames: with their states passed on, streaming equals offline.
+    It is causal, as only the GRUs of `RecurrentBlock` combine frames: with their states passed on, streaming equals offline.
 
     Shape:
         - wav: (B, N); output: (B, N)
 
     Source: FastEnhancer (Ahn et al., 2025): strided convolution over bins, recurrence over time, mixing of bands; here with plain
-    layer normalisation and convolutions as matrix products, and with a GRU over the whole spectrum after the first block.
+    layer normalisation and convolutions as matrix products.
     """
 
     window: Tensor
@@ -125,7 +103,6 @@ class Denoiser(nn.Module):
         self.narrow = nn.Linear(self.n_sub, config.n_bands, bias=False)
         self.widen_channels = nn.Linear(c, width)
         self.blocks = nn.ModuleList(RecurrentBlock(width, config.n_bands) for _ in range(config.n_blocks))
-        self.shared = SpectrumMemory(width, config.n_bands, config.shared_width) if config.shared_width else None
         self.norm = nn.LayerNorm(width)
         self.narrow_channels = nn.Linear(width, c)
         self.widen = nn.Linear(config.n_bands, self.n_sub, bias=False)
@@ -160,10 +137,9 @@ class Denoiser(nn.Module):
         return F.pad(made[:, :n_samples], (0, max(0, n_samples - made.shape[1])))
 
     def start(self, n_batch: int) -> list[Tensor]:
-        """Return the initial state of every block, and of the GRU over the whole spectrum."""
+        """Return the initial state of every block."""
         c, device = self.config, self.window.device
-        states = [torch.zeros(1, n_batch * c.n_bands, c.width, device=device) for _ in range(c.n_blocks)]
-        return states if self.shared is None else [*states, torch.zeros(1, n_batch, c.shared_width, device=device)]
+        return [torch.zeros(1, n_batch * c.n_bands, c.width, device=device) for _ in range(c.n_blocks)]
 
     def masks(self, compressed: Tensor, memory: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
         """Return the complex masks of frames, and the state after them.
@@ -173,7 +149,7 @@ class Denoiser(nn.Module):
             memory: State returned by the previous call; None at the start of a recording.
 
         Returns:
-            Masks (B, F, T), complex, and the states as in `start`.
+            Masks (B, F, T), complex, and the state of each block.
         """
         pairs, kept = self.mask_pairs(torch.view_as_real(compressed[:, :-1].transpose(1, 2)), memory)
         mask = torch.view_as_complex(pairs.contiguous()).transpose(1, 2)
@@ -191,13 +167,10 @@ class Denoiser(nn.Module):
         for conv in self.encoder:
             x = conv(x)
         y = self.widen_channels(self.narrow(x.transpose(1, 2)).transpose(1, 2)).view(b, t, self.config.n_bands, -1)
-        kept, last = [], []
+        kept = []
         for i, block in enumerate(self.blocks):
             y, after = block(y, None if memory is None else memory[i])
             kept.append(after)
-            if self.shared is not None and i == 0:
-                y, after = self.shared(y, None if memory is None else memory[-1])
-                last.append(after)
         y = self.narrow_channels(self.norm(y)).flatten(0, 1)
         y = self.widen(y.transpose(1, 2)).transpose(1, 2)
         x = self.join(torch.cat([x, y], dim=-1))
@@ -209,7 +182,7 @@ class Denoiser(nn.Module):
         whole = F.pad(low, (0, 0, 0, 0, 0, 1)) + F.pad(high, (0, 0, 0, 0, 1, 0))
         whole = whole.reshape(b * t, -1, 2)[:, edge : edge + 2 * self.config.n_fft // 4]
         # The bins at both ends are in one sub-band only.
-        return whole.reshape(b, t, -1, 2), kept + last
+        return whole.reshape(b, t, -1, 2), kept
 
     def filter(self, spectrum: Tensor, memory: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
         """Return the denoised spectrum (B, F, T), and the state after it; arguments as of `masks`."""

@@ -307,8 +307,6 @@ class DenoiseRecipe:
     error_weight: float = 0.1
     # Weight of errors of the magnitudes where speech is attenuated too much, relative to those where noise is left.
     attenuation_weight: float = 1.0
-    # Lengths in samples of further frames in which magnitudes are compared.
-    more_frames: tuple[int, ...] = ()
     # A checkpoint of this recipe from which training starts.
     initial: str | None = None
 

@@ -15,7 +15,7 @@ from vcae.audio.io import resample
 from vcae.audio.loudness import TARGET_LEVEL
 from vcae.checkpoint import load_module, read_tensors
 from vcae.errors import DataError
-from vcae.model.denoiser import COMPRESSION, FLOOR, PART, Denoiser, compress_spectrum, denoiser_of, expand_spectrum
+from vcae.model.denoiser import PART, Denoiser, compress_spectrum, denoiser_of, expand_spectrum
 from vcae.training.config import DenoiseRecipe, NoisingConfig
 from vcae.training.draws import Draws
 from vcae.training.objectives import Objective
@@ -249,22 +249,10 @@ class DenoiseObjective(Objective):
             made = self.model.synthesise(expand_spectrum(masks * compressed), noisy.shape[-1]) * scale
             estimate = compress_spectrum(self.model.analyse(made))
             phases = (estimate - target).abs().square().mean()
-            magnitudes = self._magnitude_error(estimate.abs() - target.abs())
+            difference = estimate.abs() - target.abs()
+            magnitudes = (difference.square() * torch.where(difference < 0, self.recipe.attenuation_weight, 1.0)).mean()
             power = clean.square().mean(dim=1).clamp(min=1e-6)
             error = ((made - clean).square().mean(dim=1) / power + SMALLEST_ERROR).log10().mean()
-            for n_fft in self.recipe.more_frames:
-                magnitudes = magnitudes + self._magnitude_error(_magnitudes(made, n_fft) - _magnitudes(clean, n_fft))
-            magnitudes = magnitudes / (1 + len(self.recipe.more_frames))
         spectra = PHASE_SHARE * phases + (1 - PHASE_SHARE) * magnitudes
         loss = SPECTRUM_WEIGHT * spectra + self.recipe.error_weight * error
         return {"loss": loss, "phases": phases, "magnitudes": magnitudes, "error": error}
-
-    def _magnitude_error(self, difference: Tensor) -> Tensor:
-        return (difference.square() * torch.where(difference < 0, self.recipe.attenuation_weight, 1.0)).mean()
-
-
-def _magnitudes(wav: Tensor, n_fft: int) -> Tensor:
-    """Return the compressed magnitudes of a signal (B, N) in frames of a length, half of it apart."""
-    window = torch.hann_window(n_fft, device=wav.device)
-    spectrum = torch.stft(wav, n_fft, n_fft // 2, window=window, pad_mode="constant", return_complex=True)
-    return (spectrum.abs() + FLOOR) ** COMPRESSION
