@@ -20,6 +20,7 @@ from vcae.cli.stream import _denoise, _Tally
 from vcae.config import to_dict
 from vcae.engine.denoise import Cleaner, FullBandDenoiser, RunningDenoiser
 from vcae.errors import AudioError, CheckpointError, ConfigError
+from vcae.model.band_gains import band_shapes
 from vcae.model.config import DenoiserConfig
 from vcae.model.denoiser import PART, Denoiser, compress_spectrum, denoiser_of
 from vcae.options import ConvertOptions
@@ -27,6 +28,7 @@ from vcae.tasks.convert import convert
 from vcae.voice.voice import voice_from_sounds
 
 TINY = DenoiserConfig(channels=8, width=8, n_bands=6, n_blocks=2)
+BOTH = replace(TINY, gain_bands=12, gain_low=4, gain_width=10, gain_layers=2)
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +51,9 @@ def run(*args, cwd=None, stdin=None):
     return subprocess.run([*python(), "-m", "vcae", *map(str, args)], cwd=cwd, input=stdin, capture_output=True)
 
 
-def small_network(seed=0):
+def small_network(seed=0, config=TINY):
     torch.manual_seed(seed)
-    return Denoiser(TINY).eval().requires_grad_(False)
+    return Denoiser(config).eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="module")
@@ -105,9 +107,30 @@ def test_a_mask_is_the_sum_of_two_sub_bands():
     assert float(masks.imag.abs().max()) == 0
 
 
-@pytest.mark.parametrize("strength", [1.0, 0.4])
-def test_pieces_of_any_length_give_the_samples_of_the_whole(strength):
-    network, rng = small_network(), np.random.default_rng(0)
+def test_the_mask_is_the_mean_of_mask_and_gain():
+    network, alone = small_network(config=BOTH), small_network()
+    alone.load_state_dict({k: v for k, v in network.state_dict().items() if not k.startswith("gains.")})
+    spectrum = compress_spectrum(0.1 * torch.randn(2, 257, 9, dtype=torch.complex64))
+    network.gains.output.weight.zero_()
+    network.gains.output.bias.fill_(-100.0)
+    assert torch.allclose(2 * network.masks(spectrum)[0], alone.masks(spectrum)[0], atol=1e-6)
+    network.gains.output.bias.fill_(100.0)
+    assert torch.allclose(2 * network.masks(spectrum)[0] - 1, alone.masks(spectrum)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize(("n_bands", "n_low"), [(80, 32), (12, 4), (20, 1)])
+def test_bands_cover_every_bin_once(n_bands, n_low):
+    shapes = band_shapes(256, n_bands, n_low)
+    assert torch.allclose(shapes.sum(0), torch.ones(256))
+    assert torch.equal(shapes[:n_low, :n_low].round(decimals=3), torch.eye(n_low)[:, :n_low])
+    widths = shapes.sum(1)
+    assert bool((widths[n_low:-1].diff() > -0.2).all())
+    assert widths[-2] > 2
+
+
+@pytest.mark.parametrize(("strength", "config"), [(1.0, TINY), (0.4, TINY), (0.8, BOTH)])
+def test_pieces_of_any_length_give_the_samples_of_the_whole(strength, config):
+    network, rng = small_network(config=config), np.random.default_rng(0)
     wav = (0.1 * rng.standard_normal((2, 20011))).astype(np.float32)
     whole = network(torch.from_numpy(wav)).numpy()
     whole = strength * whole + (1 - strength) * wav

@@ -159,6 +159,11 @@ class DenoiserConfig:
     n_bands: int = 24
     width: int = 48
     n_blocks: int = 3
+    # Bands of `BandGains`, the lowest of them of single bins, and features and number of its GRUs; 0 bands leave it out.
+    gain_bands: int = 0
+    gain_low: int = 32
+    gain_width: int = 160
+    gain_layers: int = 3
 
     def __post_init__(self) -> None:
         positive(self, "sample_rate", "hop_length", "channels", "n_convs", "n_blocks", "width", where="denoiser")
@@ -174,6 +179,15 @@ class DenoiserConfig:
         require(
             2 <= self.n_bands <= self.n_fft // 8,
             f"denoiser.n_bands is {self.n_bands}; from 2 to n_fft / 8 ({self.n_fft // 8}) is needed",
+        )
+        positive(self, "gain_low", "gain_width", "gain_layers", where="denoiser")
+        require(
+            self.gain_bands == 0 or self.gain_low < self.gain_bands <= self.n_fft // 4,
+            f"denoiser.gain_bands is {self.gain_bands}; 0, or more than gain_low ({self.gain_low}) and up to n_fft / 4 ({self.n_fft // 4}), is needed",
+        )
+        require(
+            self.gain_width <= 1024 and self.gain_layers <= 64,
+            f"denoiser.gain_width is {self.gain_width} and gain_layers {self.gain_layers}; up to 1024 and 64 are allowed",
         )
 
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vcae.config import from_dict
+from vcae.model.band_gains import BandGains
 from vcae.model.config import DenoiserConfig
 
 # Magnitudes are compressed by this power in the input of the network, where its masks are applied, and in its loss.
@@ -80,13 +81,14 @@ class RecurrentBlock(nn.Module):
 class Denoiser(nn.Module):
     """Denoiser: a complex mask for each bin of the compressed spectrum.
 
-    It is causal, as only the GRUs of `RecurrentBlock` combine frames: with their states passed on, streaming equals offline.
+    It is causal, as only the GRUs combine frames: with their states passed on, streaming equals offline.
 
     Shape:
         - wav: (B, N); output: (B, N)
 
     Source: FastEnhancer (Ahn et al., 2025): strided convolution over bins, recurrence over time, mixing of bands; here with plain
-    layer normalisation and convolutions as matrix products.
+    layer normalisation and convolutions as matrix products. With `gain_bands`, the mask is the mean of that mask and the gain of `BandGains`:
+    the errors of two networks differ, and cancel in part.
     """
 
     window: Tensor
@@ -110,6 +112,9 @@ class Denoiser(nn.Module):
         self.decoder = nn.ModuleList(FrequencyConv(c) for _ in range(config.n_convs))
         self.out_norm = nn.LayerNorm(c)
         self.output = nn.Linear(c, 2 * KERNEL)
+        self.gains = None
+        if config.gain_bands:
+            self.gains = BandGains(config.n_fft // 2, config.gain_bands, config.gain_low, config.gain_width, config.gain_layers)
         with torch.no_grad():
             bands = _bands(self.n_sub, config.n_bands)
             self.narrow.weight.copy_(bands / bands.sum(dim=1, keepdim=True))
@@ -137,9 +142,11 @@ class Denoiser(nn.Module):
         return F.pad(made[:, :n_samples], (0, max(0, n_samples - made.shape[1])))
 
     def start(self, n_batch: int) -> list[Tensor]:
-        """Return the initial state of every block."""
+        """Return the initial state of every GRU."""
         c, device = self.config, self.window.device
-        return [torch.zeros(1, n_batch * c.n_bands, c.width, device=device) for _ in range(c.n_blocks)]
+        states = [torch.zeros(1, n_batch * c.n_bands, c.width, device=device) for _ in range(c.n_blocks)]
+        n_layers = c.gain_layers if self.gains is not None else 0
+        return states + [torch.zeros(1, n_batch, c.gain_width, device=device) for _ in range(n_layers)]
 
     def masks(self, compressed: Tensor, memory: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
         """Return the complex masks of frames, and the state after them.
@@ -149,7 +156,7 @@ class Denoiser(nn.Module):
             memory: State returned by the previous call; None at the start of a recording.
 
         Returns:
-            Masks (B, F, T), complex, and the state of each block.
+            Masks (B, F, T), complex, and the state of each GRU.
         """
         pairs, kept = self.mask_pairs(torch.view_as_real(compressed[:, :-1].transpose(1, 2)), memory)
         mask = torch.view_as_complex(pairs.contiguous()).transpose(1, 2)
@@ -157,6 +164,15 @@ class Denoiser(nn.Module):
 
     def mask_pairs(self, bins: Tensor, memory: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
         """Compute `masks` in real numbers: pairs of real and imaginary part (B, T, n_fft // 2, 2), without the highest bin."""
+        n = self.config.n_blocks
+        pairs, kept = self._sub_band_masks(bins, None if memory is None else memory[:n])
+        if self.gains is None:
+            return pairs, kept
+        magnitudes = (bins.square().sum(dim=-1) + 1e-12).sqrt()
+        gains, after = self.gains(magnitudes, None if memory is None else memory[n:])
+        return torch.stack([(pairs[..., 0] + gains) / 2, pairs[..., 1] / 2], dim=-1), kept + after
+
+    def _sub_band_masks(self, bins: Tensor, memory: list[Tensor] | None) -> tuple[Tensor, list[Tensor]]:
         b, t = bins.shape[:2]
         bins = bins.reshape(b * t, -1, 2)
         edge = (KERNEL - STRIDE) // 2
