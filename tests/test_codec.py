@@ -358,7 +358,7 @@ def test_mistakes_say_what_is_wrong(codec, recording, written, tmp_path):
     with pytest.raises(BitstreamError, match=r"was written with the codec 00010203\.\.\., and the one in use is"):
         codec.decompress(foreign)
     with pytest.raises(CheckpointError, match="is not a codec"):
-        Codec("vq")
+        Codec("vq-narrow")
     with pytest.raises(CheckpointError, match="no checkpoint is called"):
         Codec("none")
 
