@@ -160,7 +160,9 @@ def test_pickles_are_refused_unopened(tmp_path, suffix):
 
 
 def test_unknown_name_lists_what_is_shipped():
-    with pytest.raises(CheckpointError, match="no checkpoint is called 'defualt'; shipped are: acoustic, babble, codec, default"):
+    with pytest.raises(
+        CheckpointError, match="no checkpoint is called 'defualt'; shipped are: acoustic, babble, codec, default"
+    ):
         checkpoint.load("defualt")
 
 
