@@ -345,7 +345,7 @@ class PolishRecipe:
     """Settings of `recipes/codec/polish.py`."""
 
     model: PolishConfig = field(default_factory=PolishConfig)
-    base: str = "vq"
+    base: str = "vq-narrow"
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     critic_channels: int = 24
