@@ -1,11 +1,11 @@
-"""Collect recorded everyday noise from free software: `python recipes/prepare/noise.py CATALOGUE FOLDER [--licences ...]`.
+"""Collect recorded everyday noise from free software: `python recipes/prepare/noise.py recipes/prepare/noises.csv FOLDER`.
 
 CATALOGUE is a CSV with path, class, licence, author, source, package and members. The packages are Debian's, downloaded by
 `apt-get download` (no root needed) or found in PACKAGES. Each row's members are joined and written to FOLDER/path as mono Opus,
 16 kHz, 32 kbit/s, at most 60 s, all at one peak level; FOLDER/manifest.csv lists what was written, with the licence and author of each file.
 
-A member is a path in the package. One inside an archive there follows after `::`: a file of a zip archive (.zip, .pk3), a number in
-a sound file of OpenTTD (.cat), or a file of Qt's compiled resources (.rcc).
+A member is a path in the package. One inside an archive there follows after `::`: a file of a zip archive (.zip, .pk3), or a number in
+a sound file of OpenTTD (.cat).
 """
 
 import argparse
@@ -18,7 +18,6 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,37 +71,10 @@ def openttd_sounds(cat: bytes) -> list[bytes]:
     return sounds
 
 
-def qt_resources(rcc: bytes) -> Iterator[tuple[str, bytes]]:
-    """Yield (path, content) of the files in Qt's compiled resources, uncompressed or compressed by zlib.
-
-    Source: `qresource.cpp` of Qt, format versions 1 to 3.
-    """
-    version, tree, data, names = struct.unpack_from(">4I", rcc, 4)
-    node = 14 if version == 1 else 22
-
-    def walk(n: int, folder: str) -> Iterator[tuple[str, bytes]]:
-        name_at, flags = struct.unpack_from(">IH", rcc, tree + n * node)
-        length = struct.unpack_from(">H", rcc, names + name_at)[0]
-        path = folder + rcc[names + name_at + 6 : names + name_at + 6 + 2 * length].decode("utf-16-be") if n else ""
-        if flags & 2:
-            count, child = struct.unpack_from(">II", rcc, tree + n * node + 6)
-            for k in range(child, child + count):
-                yield from walk(k, f"{path}/" if n else "")
-        elif not flags & 4:
-            at = data + struct.unpack_from(">I", rcc, tree + n * node + 10)[0]
-            content = rcc[at + 4 : at + 4 + struct.unpack_from(">I", rcc, at)[0]]
-            yield path, zlib.decompress(content[4:]) if flags & 1 else content
-
-    yield from walk(0, "")
-
-
 def open_archive(name: str, content: bytes) -> dict[str, bytes]:
     """Return the files of an archive in a package by the names that the catalogue uses."""
-    suffix = Path(name).suffix
-    if suffix == ".cat":
+    if Path(name).suffix == ".cat":
         return {str(n): sound for n, sound in enumerate(openttd_sounds(content))}
-    if suffix == ".rcc":
-        return dict(qt_resources(content))
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         return {entry: archive.read(entry) for entry in archive.namelist() if entry.endswith((".wav", ".ogg"))}
 
@@ -166,20 +138,15 @@ def collect(rows: list[dict[str, str]], packages: Path, folder: Path) -> Iterato
         yield [row["path"], row["class"], str(FOLD), duration_s, row["licence"], row["author"], row["source"]]
 
 
-def read_catalogue(path: Path, licences: list[str] | None) -> dict[str, list[dict[str, str]]]:
-    """Return the rows of a catalogue by package, those of some licences or all."""
+def read_catalogue(path: Path) -> dict[str, list[dict[str, str]]]:
+    """Return the rows of a catalogue by package."""
     with path.open(newline="", encoding="utf-8") as opened:
         reader = csv.DictReader(opened)
         if missing := set(COLUMNS) - set(reader.fieldnames or ()):
             raise SystemExit(f"{path} lacks the columns {', '.join(sorted(missing))}; it has {reader.fieldnames}")
         by_package: dict[str, list[dict[str, str]]] = {}
-        known = set()
         for row in reader:
-            known.add(row["licence"])
-            if licences is None or row["licence"] in licences:
-                by_package.setdefault(row["package"], []).append(row)
-    if unknown := set(licences or ()) - known:
-        raise SystemExit(f"{path} has no licence {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}")
+            by_package.setdefault(row["package"], []).append(row)
     return by_package
 
 
@@ -188,13 +155,10 @@ def main() -> None:
     parser.add_argument("catalogue", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--packages", type=Path, help="a folder that keeps the downloaded packages; otherwise they are deleted")
-    parser.add_argument(
-        "--licences", nargs="+", help="only sounds of these licences: --licences CC0-1.0 CC-BY-3.0 public-domain"
-    )
     args = parser.parse_args()
     written = []
     with tempfile.TemporaryDirectory() as temporary:
-        for package, rows in read_catalogue(args.catalogue, args.licences).items():
+        for package, rows in read_catalogue(args.catalogue).items():
             packages = args.packages or Path(temporary)
             packages.mkdir(parents=True, exist_ok=True)
             written += list(collect(rows, packages, args.folder))
