@@ -262,7 +262,7 @@ def test_contexts_hold_what_came_before():
 def test_units_of_too_little_speech_or_on_units_are_refused(recipe, with_codebooks):
     made, speech = with_codebooks
     few = [replace(speech[0], latent=speech[0].latent[:4], active=torch.ones(4, dtype=torch.bool))]
-    with pytest.raises(DataError, match="4 steps of speech are too few for 16 codes"):
+    with pytest.raises(DataError, match="4 steps are too few for 16 codes"):
         fit_codebooks(made, few, recipe)
     with pytest.raises(DataError, match="no utterance has 9000 steps"):
         next(train_prosody(made, first_codes(made, speech), [s.f0 for s in speech], replace(recipe, crop_steps=9000)))

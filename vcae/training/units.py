@@ -40,12 +40,12 @@ class UnitTrainingRecipe:
     # Prepared speech (`recipes/prepare`), speech that is not trained on, and the hours of the first and the second that are used.
     data: str = "cache/train"
     held_data: str = "cache/dev"
-    hours: float = 2.5
+    hours: float = 5.0
     held_hours: float = 0.2
     quantizer: QuantizerConfig = field(default_factory=lambda: QuantizerConfig(codebook_size=1024))
     prosody: ProsodyConfig = field(default_factory=ProsodyConfig)
-    # Steps of active speech that the codebooks are fitted on, and iterations of k-means.
-    n_points: int = 100_000
+    # Steps that the codebooks are fitted on, and iterations of k-means.
+    n_points: int = 250_000
     kmeans_steps: int = 25
     # Steps and batch of the prosody's training, and length of a crop in steps of the latent.
     prosody_steps: int = 500
@@ -123,15 +123,15 @@ def encode_cache(model: Autoencoder, folder: str, hours: float, seed: int) -> li
 
 
 def fit_codebooks(model: Autoencoder, speech: Sequence[Spoken], recipe: UnitTrainingRecipe) -> None:
-    """Fit the codebooks to latents of active speech.
+    """Fit the codebooks to latents. Steps without speech count too: quiet consonants are among them.
 
     Raises:
         DataError: If there are fewer latents than codes.
     """
     assert isinstance(model.quantizer, ResidualQuantizer)
-    latent = torch.cat([s.latent[s.active] for s in speech])
+    latent = torch.cat([s.latent for s in speech])
     if len(latent) < recipe.quantizer.codebook_size:
-        raise DataError(f"{len(latent)} steps of speech are too few for {recipe.quantizer.codebook_size} codes; raise hours")
+        raise DataError(f"{len(latent)} steps are too few for {recipe.quantizer.codebook_size} codes; raise hours")
     torch.manual_seed(recipe.seed)
     model.quantizer.fit(latent[torch.randperm(len(latent))[: recipe.n_points]], recipe.kmeans_steps)
 
