@@ -1,6 +1,7 @@
 """Learning to denoise: what is done to speech, what is learned, and the recipe from end to end."""
 
 import csv
+import importlib.util
 import json
 import subprocess
 
@@ -14,16 +15,17 @@ from tests.forked import python
 from vcae.audio.config import MelConfig
 from vcae.audio.f0 import SAMPLE_RATE
 from vcae.audio.mel import LogMel
-from vcae.checkpoint import load_module, write_tensors
+from vcae.checkpoint import load_module, read_tensors, write_tensors
 from vcae.config import from_dict, load_config, to_dict
 from vcae.errors import DataError
 from vcae.model.denoiser import PART, denoiser_of
 from vcae.training.cache import prepare_cache, read_manifest
-from vcae.training.config import DenoiseRecipe, NoisingConfig
+from vcae.training.config import DataConfig, DenoiseRecipe, NoisingConfig
 from vcae.training.data import CropDataset, SpeechCache
 from vcae.training.denoise import CODECS, DenoiseObjective, Noising, codec_damage
 from vcae.training.draws import Draws
 from vcae.training.noises import MAKERS, make_noise
+from vcae.training.resident import ResidentCrops
 
 NOTHING = {"no_noise": 1.0, "room": 0.0, "band_limit": 0.0, "codec": 0.0, "clipping": 0.0}
 
@@ -141,6 +143,71 @@ def test_a_missing_bank_is_told(tmp_path):
     write_tensors(tmp_path / "odd.safetensors", {"audio": torch.zeros(1)}, {})
     with pytest.raises(DataError, match="lacks 'bounds'"):
         noising(tmp_path / "odd.safetensors")
+
+
+def test_resident_crops_are_the_speech_of_the_cache(cache):
+    opened, config = SpeechCache(cache), DataConfig(crop_s=0.512, reference_s=30.0, batch_size=6)
+    crops = ResidentCrops(cache, config, 3, torch.device("cpu"))
+    batch, again, other = crops.batch(0), crops.batch(0), crops.batch(1)
+    assert torch.equal(batch["wav"], again["wav"])
+    assert not torch.equal(batch["wav"], other["wav"])
+    assert batch["wav"].shape == (6, 8192)
+    assert batch["reference"].shape == (6, 480000)
+    whole = [opened.crop(u, 0, -(-u.n_samples // 256))[0][: u.n_samples] for u in opened.utterances]
+    for wav, reference in zip(batch["wav"].numpy(), batch["reference"].numpy(), strict=True):
+        assert any(_within(wav, known) for known in whole)
+        # Longer than every utterance: one of them and silence.
+        assert any(np.array_equal(reference[: len(known)], known) and not reference[len(known) :].any() for known in whole)
+
+
+def _within(wav, known):
+    places = np.flatnonzero(known[: len(known) - len(wav) + 1] == wav[0])
+    return any(np.array_equal(known[at : at + len(wav)], wav) for at in places)
+
+
+def test_pieces_of_noise_are_the_banks(bank):
+    made = noising(bank)
+    known = read_tensors(bank)[0]["audio"].float() / 32767
+    # The middle of the range of speeds is 1.
+    drawn = torch.tensor([[0.9, 0.0, 0.5, 1.0], [0.9, 0.0, 0.5, 0.0], [0.01, 0.0, 0.5, 1.0]])
+    piece, turned, repeated = made._pieces(9000, drawn, torch.tensor([0, 4000, 44000]))
+    assert torch.equal(piece, known[4000:13000])
+    assert torch.equal(turned, piece.flip(0))
+    assert torch.equal(repeated[:3999], known[:3999])
+    assert not repeated[4000:5600].any()
+    assert torch.equal(repeated[5600:9000], known[:3400])
+    slow = made._pieces(9000, torch.tensor([[0.9, 0.0, 0.0, 1.0]]), torch.tensor([0, 4000, 44000]))[0]
+    assert torch.allclose(slow[::3], known[4000:10000:2], atol=1e-4)
+
+
+@pytest.fixture
+def fast():
+    spec = importlib.util.spec_from_file_location("fast", ROOT / "recipes/denoise/fast.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_training_by_time_ends_by_the_clock_or_its_steps(cache, bank, tmp_path, fast, capsys):
+    values = to_dict(load_config(DenoiseRecipe, ROOT / "recipes/denoise/conf/debug.yaml"))
+    values["data"] |= {"cache": str(cache)}
+    values["noising"] |= {"bank": str(bank), "codec": 0.0}
+    values["train"] |= {"max_steps": 5}
+    recipe, path = from_dict(DenoiseRecipe, values), tmp_path / "own.safetensors"
+    run = fast.Run(recipe, 1e-6, path)
+    assert run.rate() < 0.01 * recipe.train.learning_rate
+    run.run()
+    before, file = load_module(path, PART, denoiser_of)
+    assert file.metadata["info"]["step"] == 0
+    run = fast.Run(recipe, 60.0, path)
+    run.run()
+    after, file = load_module(path, PART, denoiser_of)
+    assert (file.metadata["info"]["step"], run.share < 1) == (5, True)
+    assert not torch.equal(before.output.bias, after.output.bias)
+    # What is written are averaged weights; those that learn go on from their own.
+    assert not torch.allclose(after.output.bias, run.objective.model.output.bias, atol=1e-4)
+    assert torch.allclose(after.output.bias, run.average[-1], atol=1e-4)
+    assert "step 5" in capsys.readouterr().out
 
 
 def test_it_learns(cache, bank):

@@ -15,17 +15,23 @@ class NoiseBankRecipe:
 
     # CSV with the columns path, class and fold.
     sounds: str
+    # Further such tables.
+    more_sounds: tuple[str, ...] = ()
     output: str = "cache/noise.safetensors"
     # Folds kept for the test.
     held_out: tuple[int, ...] = (5,)
     n_rooms: int = 600
+    # A bank made before, whose rooms are used instead of simulating some.
+    rooms: str | None = None
     # Synthetic noises, and the seconds of each.
     n_made: int = 2000
     made_s: float = 8.0
+    # Processes that read and make noises.
+    workers: int = 2
     seed: int = 0
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "n_rooms", "n_made")
+        at_least(self, 1, "n_rooms", "n_made", "workers")
         require(self.made_s >= 1, f"made_s is {self.made_s}; at least 1 second is needed")
 
 

@@ -55,13 +55,16 @@ class Noising:
             raise DataError(f"there is no bank of noises {config.bank}; make it with recipes/denoise/prepare.py")
         tensors, _ = read_tensors(Path(config.bank))
         try:
-            self.audio, self.bounds, self.rooms = tensors["audio"], tensors["bounds"].tolist(), tensors["rooms"].float()
-            self.n_recorded = int(tensors["n_recorded"])
+            self._bank, bounds, self._rooms = tensors["audio"], tensors["bounds"], tensors["rooms"]
+            n_recorded = int(tensors["n_recorded"])
         except KeyError as error:
             raise DataError(f"the bank {config.bank} lacks {error}; make it again with recipes/denoise/prepare.py") from error
+        # Positions where the recorded and the synthetic noises start and end.
+        self._recorded, self._synthetic = bounds[: n_recorded + 1], bounds[n_recorded:]
+        self._device = torch.device("cpu")
 
     def __call__(self, wav: Tensor, others: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
-        """Degrade a batch.
+        """Degrade a batch on its device, to which the bank is moved at the first call.
 
         Args:
             wav: (B, N) clean speech.
@@ -71,96 +74,110 @@ class Noising:
         Returns:
             The input (B, N), at a random level, and its target (B, N), at the same level.
         """
-        c, (n_batch, n) = self.config, wav.shape
-        chance = draws.uniform(n_batch, 5).to(wav.device)
+        c, (n_batch, n), device = self.config, wav.shape, wav.device
+        if device != self._device:
+            self._bank, self._rooms, self._device = self._bank.to(device), self._rooms.to(device), device
+        chance = draws.uniform(n_batch, 5)
         noisy, clean = self._in_rooms(wav, chance[:, 0] < c.room, draws)
-        snr = c.snr_min_db + draws.uniform(n_batch, 1).to(wav.device) * (c.snr_max_db - c.snr_min_db)
-        noise = self._noises(n, others, draws).to(wav.device)
-        gain = active_rms(noisy) / noise.square().mean(dim=1, keepdim=True).sqrt().clamp(min=1e-5) * 10 ** (-snr / 20)
-        noisy = noisy + noise * gain * (chance[:, 1:2] >= c.no_noise)
-        limited = chance[:, 2] < c.band_limit
-        edges = draws.uniform(n_batch, 1), draws.uniform(n_batch, 1)
-        if bool(limited.any()):
-            cut = self._band_limits(n, *(edge[limited.cpu()] for edge in edges)).to(wav.device)
-            noisy, clean = noisy.clone(), clean.clone()
-            noisy[limited], clean[limited] = _filter(noisy[limited], cut), _filter(clean[limited], cut)
-        damaged, clipped = chance[:, 3] < c.codec, chance[:, 4] < c.clipping
-        which, top = (draws.uniform(n_batch) * len(CODECS)).long(), 0.2 + 0.6 * draws.uniform(n_batch)
-        rows = list(noisy)
-        for row in range(n_batch):
-            if clipped[row]:
-                limit = float(rows[row].abs().max() * top[row])
-                rows[row] = rows[row].clamp(-limit, limit)
-            if damaged[row]:
-                rows[row] = torch.from_numpy(codec_damage(rows[row].cpu().numpy(), int(which[row]))).to(wav.device)
-        noisy = torch.stack(rows)
-        louder = draws.uniform(n_batch, 1).to(wav.device) * (LOUDER_DB + QUIETER_DB) - QUIETER_DB
-        level = TARGET_LEVEL * 10 ** (louder / 20) / active_rms(noisy).clamp(min=1e-4)
+        snr = c.snr_min_db + draws.uniform(n_batch, 1) * (c.snr_max_db - c.snr_min_db)
+        ratio = 10 ** (-snr / 20) * (chance[:, 1:2] >= c.no_noise)
+        noise = self._noises(n, others, draws)
+        noisy = noisy + noise * (active_rms(noisy) / _rms(noise).clamp(min=1e-5) * ratio.to(device))
+        limited = (chance[:, 2] < c.band_limit).nonzero()[:, 0]
+        edges = draws.uniform(n_batch, 1)[limited], draws.uniform(n_batch, 1)[limited]
+        if len(limited):
+            cut, rows = self._band_limits(n, *(edge.to(device) for edge in edges)), limited.to(device)
+            noisy, clean = (x.index_copy(0, rows, _filter(x[rows], cut)) for x in (noisy, clean))
+        which, top = (draws.uniform(n_batch) * len(CODECS)).long(), 0.2 + 0.6 * draws.uniform(n_batch, 1)
+        top = torch.where(chance[:, 4:5] < c.clipping, top, 1.0).to(device) * noisy.abs().amax(dim=1, keepdim=True)
+        noisy = noisy.clamp(-top, top)
+        for row in (chance[:, 3] < c.codec).nonzero()[:, 0].tolist():
+            noisy[row] = torch.from_numpy(codec_damage(noisy[row].cpu().numpy(), int(which[row])))
+        louder = draws.uniform(n_batch, 1) * (LOUDER_DB + QUIETER_DB) - QUIETER_DB
+        level = TARGET_LEVEL * (10 ** (louder / 20)).to(device) / active_rms(noisy).clamp(min=1e-4)
         return noisy * level, clean * level
 
     def _in_rooms(self, wav: Tensor, inside: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         """Return the speech, with the chosen items reverberated, and its target with early reflections only."""
-        chosen = (draws.uniform(len(wav)) * len(self.rooms)).long()
+        chosen = (draws.uniform(len(wav)) * len(self._rooms)).long()
         # A random distance: late reflections are weighted by it.
-        late = draws.uniform(len(wav), 1)[inside.cpu()].to(wav.device)
-        if not bool(inside.any()):
+        late, rows = draws.uniform(len(wav), 1), inside.nonzero()[:, 0]
+        if not len(rows):
             return wav, wav
-        whole = self.rooms[chosen[inside.cpu()]].to(wav.device)
+        late, whole = late[rows].to(wav.device), self._rooms[chosen[rows].to(wav.device)].float()
+        rows = rows.to(wav.device)
         early = whole.clone()
         early[:, round(EARLY_S * self.sample_rate) :] = 0
-        noisy, clean = wav.clone(), wav.clone()
-        noisy[inside] = _convolve(wav[inside], early + (whole - early) * (0.3 + 0.7 * late))
-        clean[inside] = _convolve(wav[inside], early)
-        return noisy, clean
+        noisy = wav.index_copy(0, rows, _convolve(wav[rows], early + (whole - early) * (0.3 + 0.7 * late)))
+        return noisy, wav.index_copy(0, rows, _convolve(wav[rows], early))
 
     def _noises(self, n: int, others: Tensor, draws: Draws) -> Tensor:
         """Return noises (B, n): each is one noise, or a sum of two or three at different levels, randomly filtered."""
         c, n_batch = self.config, len(others)
-        more, gains = draws.uniform(n_batch, 2), draws.uniform(n_batch, 2)
-        kind, drawn = draws.uniform(3, n_batch), draws.uniform(3, n_batch, 4)
-        voices = _Babble(n, others, draws)
-        total = torch.zeros(n_batch, n)
+        voices = _babble(F.pad(others[:, :n], (0, max(0, n - others.shape[1]))), draws)
+        total = torch.zeros(n_batch, n, device=others.device)
         for k in range(3):
-            for row in range(n_batch):
-                if k and more[row, k - 1] >= c.second:
-                    continue
-                if kind[k, row] < c.recorded:
-                    noise = self._piece(n, drawn[k, row].tolist(), 0, self.n_recorded)
-                elif kind[k, row] < c.recorded + c.synthetic:
-                    noise = self._piece(n, drawn[k, row].tolist(), self.n_recorded, len(self.bounds) - 1)
-                else:
-                    noise = voices[(row + k) % n_batch]
-                gain = 1.0 if k == 0 else float(10 ** -gains[row, k - 1])
-                total[row] += gain * noise / noise.square().mean().sqrt().clamp(min=1e-4)
-        return _filter(total, self._colours(n, n_batch, draws, 4.0))
+            kind, drawn = draws.uniform(n_batch), draws.uniform(n_batch, 4)
+            gain = 10 ** -draws.uniform(n_batch, 1) * (draws.uniform(n_batch, 1) < c.second) if k else torch.ones(n_batch, 1)
+            noise = voices.roll(-k, dims=0)
+            for bounds, chosen in (
+                (self._recorded, kind < c.recorded),
+                (self._synthetic, (kind >= c.recorded) & (kind < c.recorded + c.synthetic)),
+            ):
+                rows = (chosen & (gain[:, 0] > 0)).nonzero()[:, 0]
+                if len(rows):
+                    noise = noise.index_copy(0, rows.to(others.device), self._pieces(n, drawn[rows], bounds))
+            total = total + gain.to(others.device) / _rms(noise).clamp(min=1e-4) * noise
+        return _filter(total, _colours(n, 4.0 * draws.normal(n_batch, 10).to(others.device)))
 
-    def _piece(self, n: int, drawn: list[float], first: int, end: int) -> Tensor:
-        """Return a segment (n,) of one of the bank's noises from `first` to `end`, at a random speed and sometimes reversed."""
-        which, place, speed, turned = drawn
-        i = first + int(which * (end - first))
-        start, stop = self.bounds[i], self.bounds[i + 1]
-        wanted = round(n * 1.5 ** (2 * speed - 1))
-        if stop - start > wanted:
-            start += int(place * (stop - start - wanted))
-            sound = self.audio[start : start + wanted].float() / 32767
-        else:
-            # A short sound is repeated, with pauses.
-            sound = F.pad(self.audio[start:stop].float() / 32767, (0, round((0.1 + 0.4 * place) * self.sample_rate)))
-            sound = sound.repeat(-(-wanted // len(sound)) + 1)[int(place * len(sound)) :][:wanted]
-        piece = F.interpolate(sound[None, None], n, mode="linear")[0, 0]
-        return piece.flip(0) if turned < 0.3 else piece
+    def _pieces(self, n: int, drawn: Tensor, bounds: Tensor) -> Tensor:
+        """Return segments (B, n) of the bank's noises between bounds, at random speeds and some reversed, from random numbers (B, 4).
 
-    def _colours(self, n: int, n_batch: int, draws: Draws, spread_db: float) -> Tensor:
-        """Return smooth random gains (B, n // 2 + 1)."""
-        knots = draws.normal(n_batch, 1, 10) * spread_db
-        return 10 ** (F.interpolate(knots, n // 2 + 1, mode="linear", align_corners=True)[:, 0] / 20)
+        Noises are chosen by their length. A short one is repeated, with pauses.
+        """
+        which, place, speed, turned = drawn.double().unbind(dim=1)
+        at = bounds[0] + (which * (bounds[-1] - bounds[0])).long()
+        i = torch.searchsorted(bounds, at, right=True) - 1
+        start, length, step = bounds[i], (bounds[i + 1] - bounds[i]).double(), 1.5 ** (2 * speed - 1)
+        spare = length - n * step
+        period = torch.where(spare > 0, length + n * step, length + (0.1 + 0.4 * place) * self.sample_rate)
+        offset = place * torch.where(spare > 0, spare, period)
+        back = turned < 0.3
+        device = self._bank.device
+        offset, step = torch.where(back, offset + (n - 1) * step, offset), torch.where(back, -step, step)
+        start, period, length, offset, step = (x[:, None].to(device) for x in (start, period, length, offset, step))
+        # In double precision: a position among a million samples needs more digits than float32 has.
+        where = (offset + torch.arange(n, device=device, dtype=torch.float64) * step).remainder(period)
+        whole = where.floor()
+        index = start + torch.minimum(whole, length - 2).clamp(min=0).long()
+        piece = torch.lerp(self._bank[index].float(), self._bank[index + 1].float(), (where - whole).float())
+        return piece / 32767 * (whole < length - 1)
 
     def _band_limits(self, n: int, high: Tensor, low: Tensor) -> Tensor:
         """Return the gains (B, n // 2 + 1) of band limits, as of telephones, old recordings and low rates, from random numbers (B, 1)."""
-        hz = torch.linspace(0, self.sample_rate / 2, n // 2 + 1)[None]
+        hz = torch.linspace(0, self.sample_rate / 2, n // 2 + 1, device=high.device)[None]
         top = 2500 + 5000 * high
         bottom = torch.where(low < 0.5, torch.zeros_like(low), 100 + 500 * (low - 0.5))
-        return torch.sigmoid((top - hz) / 60) * torch.where(bottom > 0, torch.sigmoid((hz - bottom) / 20), torch.ones(()))
+        return torch.sigmoid((top - hz) / 60) * torch.where(bottom > 0, torch.sigmoid((hz - bottom) / 20), 1.0)
+
+
+def _colours(n: int, knots_db: Tensor) -> Tensor:
+    """Return smooth gains (B, n // 2 + 1) through points (B, K) in dB, equally far apart in frequency."""
+    return 10 ** (F.interpolate(knots_db[:, None], n // 2 + 1, mode="linear", align_corners=True)[:, 0] / 20)
+
+
+def _rms(wav: Tensor) -> Tensor:
+    return wav.square().mean(dim=1, keepdim=True).sqrt()
+
+
+def _babble(others: Tensor, draws: Draws) -> Tensor:
+    """Return sums (B, N) of 1 to 6 voices of other items."""
+    n_batch = len(others)
+    n_voices = (1 + 6 * draws.uniform(n_batch, 1)).long()
+    away = (draws.uniform(n_batch, 6) * (n_batch - 1)).long() + 1
+    rows = (torch.arange(n_batch)[:, None] + away) % n_batch
+    chosen = torch.zeros(n_batch, n_batch).scatter_add(1, rows, (torch.arange(6) < n_voices).float())
+    return chosen.to(others.device) @ others
 
 
 def active_rms(wav: Tensor) -> Tensor:
@@ -182,20 +199,6 @@ def _convolve(wav: Tensor, response: Tensor) -> Tensor:
     n = next_fast_len(wav.shape[-1] + response.shape[-1], real=True)
     whole: Tensor = torch.fft.irfft(torch.fft.rfft(wav, n) * torch.fft.rfft(response, n), n)
     return whole[..., : wav.shape[-1]]
-
-
-class _Babble:
-    """Sums of 1 to 6 other voices, (n,) each, computed when they are asked for."""
-
-    def __init__(self, n: int, others: Tensor, draws: Draws) -> None:
-        self._n, self._others = n, others.cpu()
-        self._n_voices = (1 + 6 * draws.uniform(len(others), 1)).long()
-        self._away = (draws.uniform(len(others), 6) * (len(others) - 1)).long() + 1
-
-    def __getitem__(self, row: int) -> Tensor:
-        rows = (row + self._away[row, : int(self._n_voices[row])]) % len(self._others)
-        voices = self._others[rows, : self._n].sum(dim=0)
-        return F.pad(voices, (0, max(0, self._n - len(voices))))
 
 
 def codec_damage(wav: np.ndarray, which: int) -> np.ndarray:

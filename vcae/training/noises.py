@@ -126,6 +126,38 @@ def music(rng: np.random.Generator, n: int, sample_rate: int) -> np.ndarray:
     return total + 1e-3 * rng.standard_normal(n)
 
 
+def calls(rng: np.random.Generator, n: int, sample_rate: int) -> np.ndarray:
+    """Make barks, cries, crowing, birds, horns, coughs: short tones that glide or rough noise, through resonances, with pauses between them.
+
+    All calls of one noise are of one kind, each somewhat different.
+    """
+    total, at = np.zeros(n), int(rng.uniform(0, 0.5) * sample_rate)
+    length, pause = np.exp(rng.uniform(np.log(0.06), np.log(1.2))), np.exp(rng.uniform(np.log(0.05), np.log(1.5)))
+    low, glide, rough = np.exp(rng.uniform(np.log(200), np.log(3000))), rng.uniform(0, 0.8), rng.random() * rng.choice([0.1, 1])
+    fall, shape_seed = rng.uniform(0.2, 2), int(rng.integers(1 << 30))
+    while at < n - sample_rate // 50:
+        m = min(int(length * rng.uniform(0.7, 1.4) * sample_rate), n - at)
+        place = np.linspace(0, 1, m)
+        bend = np.interp(
+            place, np.linspace(0, 1, 5), np.random.default_rng(shape_seed).uniform(-1, 1, 5) + rng.normal(0, 0.15, 5)
+        )
+        f0 = (
+            low
+            * 2 ** (glide * bend)
+            * (1 + 0.02 * rng.random() * np.sin(2 * np.pi * rng.uniform(4, 40) * place * m / sample_rate))
+        )
+        call = unit(harmonics(np.cumsum(f0) / sample_rate, f0, rng, sample_rate, fall)) + rough * rng.standard_normal(m)
+        same = np.random.default_rng(shape_seed)
+        for _ in range(same.integers(0, 4)):
+            call = call + same.uniform(0.3, 1.5) * resonate(call, same, sample_rate, 300, 5000, 1, 8)
+        rise, end = rng.uniform(0.01, 0.3), rng.uniform(0.05, 0.6)
+        total[at : at + m] += (
+            10 ** (rng.normal(0, 3) / 20) * unit(call) * np.minimum(place / rise, 1) * np.minimum((1 - place) / end, 1)
+        )
+        at += m + int(pause * rng.uniform(0.5, 2) * sample_rate)
+    return total + 1e-3 * rng.standard_normal(n)
+
+
 def unit(x: np.ndarray) -> np.ndarray:
     """Scale to a standard deviation of one."""
     return x / max(float(np.std(x)), 1e-9)
@@ -138,6 +170,7 @@ MAKERS: dict[str, Maker] = {
     "engine": engine,
     "impacts": impacts,
     "music": music,
+    "calls": calls,
 }
 
 
