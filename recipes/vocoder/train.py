@@ -5,6 +5,7 @@ from pathlib import Path
 
 from vcae import checkpoint
 from vcae.config import load_config, to_dict
+from vcae.training.adversarial import AdversarialVocoderObjective
 from vcae.training.config import VocoderRecipe
 from vcae.training.objectives import VocoderObjective
 from vcae.training.run import train
@@ -16,7 +17,8 @@ def main() -> None:
     def save(objective: VocoderObjective, path: Path, step: int) -> None:
         checkpoint.save(path, vocoder=objective.model, info={"step": step, "seed": recipe.train.seed})
 
-    train(lambda n: VocoderObjective(recipe), recipe.data, recipe.train, to_dict(recipe), save)
+    make = VocoderObjective if recipe.critic is None else AdversarialVocoderObjective
+    train(lambda n: make(recipe), recipe.data, recipe.train, to_dict(recipe), save)
 
 
 if __name__ == "__main__":

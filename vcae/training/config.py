@@ -280,6 +280,40 @@ class DiscoveryRecipe:
 
 
 @dataclass(frozen=True)
+class WaveCriticConfig:
+    """Settings of the vocoder's adversarial training."""
+
+    # FFT sizes of the discriminators of spectrograms, in samples, and periods of those of waveforms, likewise; channels of their first layers.
+    resolutions: tuple[int, ...] = (2048, 1024, 512, 256)
+    periods: tuple[int, ...] = (2, 3, 5, 7)
+    width: int = 24
+    period_width: int = 24
+    # Weights of the discriminators' verdict and of the distance of their features; both grow over the first steps.
+    adversarial_weight: float = 0.3
+    feature_weight: float = 1.0
+    warmup_steps: int = 300
+    # Of the decoded mels, the fraction that is decoded in another voice; and the weight of the mel loss on the others.
+    other_share: float = 0.5
+    decoded_weight: float = 1.0
+    # Corrections of decoded mels: those of one step after the other.
+    decoded_corrections: tuple[int, ...] = (1,)
+
+    def __post_init__(self) -> None:
+        positive(self, "width", "period_width", where="critic")
+        at_least(self, 0, "adversarial_weight", "feature_weight", "warmup_steps", "decoded_weight", where="critic")
+        within(self, 0, 1, "other_share", where="critic")
+        require(
+            bool(self.resolutions) and min(self.resolutions) >= 64,
+            f"critic.resolutions are {list(self.resolutions)}; one or more of at least 64 samples are needed",
+        )
+        require(min(self.periods, default=2) >= 2, f"critic.periods are {list(self.periods)}; each must be at least 2 samples")
+        require(
+            bool(self.decoded_corrections) and min(self.decoded_corrections) >= 0,
+            f"critic.decoded_corrections are {list(self.decoded_corrections)}; one or more numbers from 0 on are needed",
+        )
+
+
+@dataclass(frozen=True)
 class VocoderRecipe:
     """Settings of `recipes/vocoder`."""
 
@@ -293,6 +327,8 @@ class VocoderRecipe:
     # A checkpoint whose autoencoder decodes the mels of this fraction of each batch.
     decoded_by: str | None = None
     decoded_share: float = 0.5
+    # Adversarial training against discriminators of waveforms; null trains by the spectral loss alone.
+    critic: WaveCriticConfig | None = None
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,9 @@ class PitchTrack:
     def of(cls, f0: Tensor, sample_rate: int, hop_length: int) -> PitchTrack:
         """Interpolate F0 (B, T), in Hz with 0 where unvoiced, over unvoiced frames, and integrate its phase."""
         log_f0 = continuous_log_f0(f0.float())
-        # Summed in float64 so that the phase stays precise over an hour; on the CPU, as mps has no float64.
-        exact = torch.exp(log_f0).cpu().double()
+        # Summed in float64 so that the phase stays precise over an hour; of mps on the CPU, as it has no float64.
+        hz = torch.exp(log_f0)
+        exact = (hz.cpu() if hz.device.type == "mps" else hz).double()
         right = torch.cat([exact[:, 1:], exact[:, -1:]], dim=1)
         advance = exact * hop_length + (right - exact) * (hop_length - 1) / 2
         turns = torch.cumsum(advance, dim=1) - advance

@@ -227,9 +227,10 @@ class HarmonicNoiseVocoder(nn.Module):
             between, harmonic, phase, breath = (x[..., frames] for x in (self.between(envelope), harmonic, phase, breath))
             filtered = pulse_frames * torch.polar(torch.exp((between + harmonic).clamp(max=MAX_LOG_MAGNITUDE)), phase)
             filtered = filtered + noise_frames * torch.exp((between + breath).clamp(max=MAX_LOG_MAGNITUDE))
-            return self._correct(_inverse_stft(filtered, self.short_window, self._short_hop, n), mel.float(), n_corrections)
+            return self.correct(_inverse_stft(filtered, self.short_window, self._short_hop, n), mel.float(), n_corrections)
 
-    def _correct(self, wav: Tensor, mel: Tensor, n_corrections: int) -> Tensor:
+    def correct(self, wav: Tensor, mel: Tensor, n_corrections: int) -> Tensor:
+        """Move the mel of a sound (B, N) towards a given one (B, n_mels, T) in `n_corrections` iterations."""
         wanted, n = self.spread_bands(mel), wav.shape[-1]
         previous = wav
         for _ in range(n_corrections):
