@@ -58,9 +58,10 @@ class AdversarialVocoderObjective(VocoderObjective):
         losses |= wave_critic_losses(self.critic, wav[:, EDGE:-EDGE], made[:, EDGE:-EDGE], n_other)
         # The index of a training batch is its step, so the weight is the same after a resume; those of validation are beyond the warm-up.
         grown = min(1.0, (index + 1) / max(r.warmup_steps, 1))
-        vocoder = r.adversarial_weight * losses["passing"] + r.feature_weight * losses["features"]
-        losses["loss"] = losses["loss"] + losses["critic"] + grown * vocoder
-        return losses
+        parts = [(losses["loss"], 1.0), (losses["passing"], grown * r.adversarial_weight)]
+        parts.append((losses["features"], grown * r.feature_weight))
+        vocoder = balanced(made, parts, n_other) if made.requires_grad else losses["loss"]
+        return {**{name: value.detach() for name, value in losses.items()}, "loss": vocoder + losses["critic"]}
 
     @torch.no_grad()
     def _decoded(self, mel: Tensor, f0: Tensor, reference: Tensor, n: int, n_other: int) -> tuple[Tensor, Tensor]:
@@ -90,3 +91,24 @@ class AdversarialVocoderObjective(VocoderObjective):
                     self.model.correct(raw[n:], mel[n:], self.recipe.n_corrections),
                 ]
             )
+
+
+def balanced(made: Tensor, parts: list[tuple[Tensor, float]], n_unpaired: int = 0) -> Tensor:
+    """Return a loss whose value is that of the first part, and whose gradient is the sum of those of all parts, brought to the norm of the first.
+
+    Without it, the parts' influence would change with the discriminators' scale.
+
+    Args:
+        made: (B, N), what all parts were computed from.
+        parts: Losses and their weights.
+        n_unpaired: Rows at the start that the norms leave out, as the first part does not depend on them.
+
+    Source: the loss balancer of Défossez et al., High Fidelity Neural Audio Compression (2022), without its moving average.
+    """
+    gradients = [torch.autograd.grad(loss, made, retain_graph=True)[0] for loss, _ in parts]
+    norms = [gradient[n_unpaired:].norm() for gradient in gradients]
+    total = torch.zeros_like(made)
+    for gradient, norm, (_, weight) in zip(gradients, norms, parts, strict=True):
+        total = total + weight * norms[0] / norm.clamp(min=1e-12) * gradient
+    moving = (made * total).sum()
+    return parts[0][0].detach() + moving - moving.detach()

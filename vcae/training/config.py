@@ -288,8 +288,9 @@ class WaveCriticConfig:
     periods: tuple[int, ...] = (2, 3, 5, 7)
     width: int = 24
     period_width: int = 24
-    # Weights of the discriminators' verdict and of the distance of their features; both grow over the first steps.
-    adversarial_weight: float = 0.3
+    # Weights of the gradients of the discriminators' verdict and of the distance of their features, relative to that of the spectral losses, to whose
+    # norm all are brought; both grow over the first steps.
+    adversarial_weight: float = 1.0
     feature_weight: float = 1.0
     warmup_steps: int = 300
     # Of the decoded mels, the fraction that is decoded in another voice; and the weight of the mel loss on the others.
