@@ -13,6 +13,7 @@ from vcae.vocoder.excitation import PitchTrack
 
 # Samples at each end of a crop that the discriminators do not see: there the vocoder lacks context.
 EDGE = 512
+LARGEST_RATIO = 10.0
 
 
 class AdversarialVocoderObjective(VocoderObjective):
@@ -60,7 +61,7 @@ class AdversarialVocoderObjective(VocoderObjective):
         grown = min(1.0, (index + 1) / max(r.warmup_steps, 1))
         parts = [(losses["loss"], 1.0), (losses["passing"], grown * r.adversarial_weight)]
         parts.append((losses["features"], grown * r.feature_weight))
-        vocoder = balanced(made, parts, n_other) if made.requires_grad else losses["loss"]
+        vocoder = balanced(made, self.model.output.weight, parts) if made.requires_grad else losses["loss"]
         return {**{name: value.detach() for name, value in losses.items()}, "loss": vocoder + losses["critic"]}
 
     @torch.no_grad()
@@ -68,7 +69,9 @@ class AdversarialVocoderObjective(VocoderObjective):
         """Replace the first `n` mels by decoded ones, the first `n_other` of them in the voice of the next row, with its mean of F0."""
         if n == 0:
             return mel, f0
-        autoencoder = self._autoencoder[0].to(mel.device)
+        autoencoder = self._autoencoder[0]
+        if autoencoder.mel_mean.device != mel.device:
+            autoencoder.to(mel.device)
         voices = self.log_mel(reference[:n])
         voices = torch.cat([voices.roll(-1, dims=0)[:n_other], voices[n_other:]])
         f0 = torch.cat([move_f0(f0[:n_other], f0[:n].roll(-1, dims=0)[:n_other]), f0[n_other:]])
@@ -93,22 +96,23 @@ class AdversarialVocoderObjective(VocoderObjective):
             )
 
 
-def balanced(made: Tensor, parts: list[tuple[Tensor, float]], n_unpaired: int = 0) -> Tensor:
-    """Return a loss whose value is that of the first part, and whose gradient is the sum of those of all parts, brought to the norm of the first.
+def balanced(made: Tensor, layer: Tensor, parts: list[tuple[Tensor, float]]) -> Tensor:
+    """Return a loss whose value is that of the first part, and whose gradient is the sum of those of all parts, of comparable norms.
 
-    Without it, the parts' influence would change with the discriminators' scale.
+    Each is multiplied by its weight, and by the ratio of the first one's norm at a layer to its own, which is at most `LARGEST_RATIO`: the
+    gradients of discriminators that do not distinguish anything yet are small, and meaningless.
 
     Args:
         made: (B, N), what all parts were computed from.
+        layer: Weight of the last layer that `made` was computed with.
         parts: Losses and their weights.
-        n_unpaired: Rows at the start that the norms leave out, as the first part does not depend on them.
 
-    Source: the loss balancer of Défossez et al., High Fidelity Neural Audio Compression (2022), without its moving average.
+    Source: the adaptive weight of Esser et al., Taming Transformers for High-Resolution Image Synthesis (2021), equation 7.
     """
     gradients = [torch.autograd.grad(loss, made, retain_graph=True)[0] for loss, _ in parts]
-    norms = [gradient[n_unpaired:].norm() for gradient in gradients]
+    norms = [torch.autograd.grad(made, layer, gradient, retain_graph=True)[0].norm() for gradient in gradients]
     total = torch.zeros_like(made)
     for gradient, norm, (_, weight) in zip(gradients, norms, parts, strict=True):
-        total = total + weight * norms[0] / norm.clamp(min=1e-12) * gradient
+        total = total + weight * (norms[0] / norm.clamp(min=1e-8)).clamp(max=LARGEST_RATIO) * gradient
     moving = (made * total).sum()
     return parts[0][0].detach() + moving - moving.detach()

@@ -286,16 +286,16 @@ class WaveCriticConfig:
     # FFT sizes of the discriminators of spectrograms, in samples, and periods of those of waveforms, likewise; channels of their first layers.
     resolutions: tuple[int, ...] = (2048, 1024, 512, 256)
     periods: tuple[int, ...] = (2, 3, 5, 7)
-    width: int = 24
-    period_width: int = 24
-    # Weights of the gradients of the discriminators' verdict and of the distance of their features, relative to that of the spectral losses, to whose
-    # norm all are brought; both grow over the first steps.
+    width: int = 16
+    period_width: int = 16
+    # Weights of the discriminators' verdict and of the distance of their features, relative to the spectral losses, to the norm of whose gradient
+    # theirs are brought; both grow over the first steps.
     adversarial_weight: float = 1.0
     feature_weight: float = 1.0
     warmup_steps: int = 300
     # Of the decoded mels, the fraction that is decoded in another voice; and the weight of the mel loss on the others.
     other_share: float = 0.5
-    decoded_weight: float = 1.0
+    decoded_weight: float = 0.3
     # Corrections of decoded mels: those of one step after the other.
     decoded_corrections: tuple[int, ...] = (1,)
 

@@ -14,8 +14,9 @@ SLOPE = 0.1
 SPECTRUM_LAYERS = ((1, (7, 5), (2, 1)), (2, (5, 3), (2, 1)), (4, (5, 3), (2, 2)), (4, (3, 3), (2, 1)), (4, (3, 3), (1, 1)))
 # Likewise on the samples of a period's place, with kernel and stride over periods.
 PERIOD_LAYERS = ((1, 5, 3), (2, 5, 3), (4, 5, 3), (8, 5, 3), (8, 5, 1))
-# Spectra are compressed to this power of their magnitude, so that weak high frequencies count; the power below it is not distinguished from 0.
-COMPRESSION, FLOOR_POWER = 0.3, 1e-6
+# Spectra are compressed to this power of their magnitude, so that weak high frequencies count, and scaled to a deviation of about 1; the power
+# below the floor is not distinguished from 0. The scale of samples likewise.
+COMPRESSION, FLOOR_POWER, SPECTRUM_SCALE, WAVE_SCALE = 0.3, 1e-6, 8.0, 15.0
 
 
 class _Layers(nn.Module):
@@ -23,11 +24,14 @@ class _Layers(nn.Module):
 
     def __init__(self, layers: list[nn.Conv2d], output: nn.Conv2d) -> None:
         super().__init__()
+        for layer in layers:
+            nn.init.kaiming_normal_(layer.weight, SLOPE)
         self.layers = nn.ModuleList(weight_norm(layer) for layer in layers)
         self.output = weight_norm(output)
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        features = []
+        # On a GPU, convolutions in half precision are faster with the channels last.
+        x, features = x.contiguous(memory_format=torch.channels_last), []
         for layer in self.layers:
             x = F.leaky_relu(layer(x), SLOPE)
             features.append(x)
@@ -66,9 +70,9 @@ class SpectrumCritic(nn.Module):
             )
             parts = torch.view_as_real(spectrum).permute(0, 3, 1, 2)
             power = parts.square().sum(1, keepdim=True) + FLOOR_POWER
-            compressed = parts * power ** ((COMPRESSION - 1) / 2)
+            compressed = SPECTRUM_SCALE * parts * power ** ((COMPRESSION - 1) / 2)
             place = self.place.expand(len(wav), -1, -1, power.shape[-1])
-            x = torch.cat([compressed, power ** (COMPRESSION / 2), place], dim=1)
+            x = torch.cat([compressed, SPECTRUM_SCALE * power ** (COMPRESSION / 2) - 1, place], dim=1)
         found: tuple[Tensor, list[Tensor]] = self.network(x)
         return found
 
@@ -94,7 +98,7 @@ class PeriodCritic(nn.Module):
 
     def forward(self, wav: Tensor) -> tuple[Tensor, list[Tensor]]:
         whole = wav[:, : wav.shape[-1] // self.period * self.period]
-        found: tuple[Tensor, list[Tensor]] = self.network(whole.reshape(len(wav), 1, -1, self.period))
+        found: tuple[Tensor, list[Tensor]] = self.network(WAVE_SCALE * whole.reshape(len(wav), 1, -1, self.period))
         return found
 
 
