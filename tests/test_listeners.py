@@ -10,11 +10,14 @@ import torch
 from tests.conftest import CLIPS
 from tests.test_conversion_training import batch_of, cache, recipe_of  # noqa: F401
 from vcae.audio.f0 import estimate_f0
+from vcae.audio.loudness import TARGET_LEVEL
 from vcae.audio.mel import LogMel
-from vcae.checkpoint import load
+from vcae.checkpoint import load, write_tensors
 from vcae.errors import CheckpointError, ConfigError
 from vcae.training.conversion import ConversionObjective
 from vcae.training.critic import MelCritic, read_critic
+from vcae.training.denoise import active_rms
+from vcae.training.draws import Draws
 from vcae.training.listeners import Listeners
 
 pytest.importorskip("moonshine_cpp", reason="moonshine-cpp is not installed; the extra eval brings it")
@@ -82,10 +85,49 @@ def test_the_first_crops_keep_their_voice_and_the_others_take_the_next(cache):  
     mel = objective.log_mel(batch["wav"])
     f0 = batch["f0"][:, : mel.shape[-1]]
     own = objective.embeddings(mel)
-    _, moved, voices = objective.exchange(mel, f0, None)
+    chosen = objective._choose_references(len(mel), Draws(0))
+    _, moved, voices = objective.exchange(mel, f0, None, chosen)
     assert torch.equal(moved[:1], f0[:1])
-    assert torch.equal(voices[:1], own[:1])
-    assert torch.equal(voices[1:], own.roll(2, dims=0)[1:])
+    torch.testing.assert_close(voices[:1], own[:1])
+    # The voice of both crops of the next speaker.
+    every = torch.nn.functional.normalize(objective.model.encode_speaker(mel).view(2, 2, -1).sum(1), dim=-1)
+    torch.testing.assert_close(voices[1:], every.repeat_interleave(2, dim=0).roll(2, dims=0)[1:])
+
+
+def test_few_references_are_some_of_the_voices_recordings_and_never_the_crop_itself(cache):  # noqa: F811
+    objective = ConversionObjective(recipe_of(cache, **CONVERTED | {"n_own": 2, "few_references": True}))
+    drawn = [objective._choose_references(4, Draws(seed)) for seed in range(20)]
+    assert all(bool(chosen.any(dim=1).all()) for chosen in drawn)
+    assert not any(bool(chosen[0, 0] | chosen[1, 1]) for chosen in drawn)
+    assert {int(n) for chosen in drawn for n in chosen[2:].sum(dim=1)} == {1, 2}
+
+
+def test_degraded_crops_are_heard_and_the_clean_ones_wanted(cache, tmp_path):  # noqa: F811
+    rng = np.random.default_rng(0)
+    tensors = {
+        "audio": torch.from_numpy((rng.standard_normal(64000) * 3000).astype(np.int16)),
+        "bounds": torch.tensor([0, 32000, 64000]),
+        "n_recorded": torch.tensor(1),
+        "rooms": torch.zeros(1, 800).index_fill(1, torch.tensor([0, 300]), 0.7).half(),
+    }
+    write_tensors(tmp_path / "bank.safetensors", tensors, {})
+    noising = {"bank": str(tmp_path / "bank.safetensors"), "snr_min_db": 0.0, "snr_max_db": 0.0, "no_noise": 0.0}
+    recipe = recipe_of(cache, **CONVERTED | {"n_degraded": 2, "noising": noising, "recogniser_weight": 1.0})
+    objective = ConversionObjective(recipe).eval()
+    clean = batch_of(recipe)
+    batch = objective.prepare(clean)
+    assert torch.equal(batch["wav"], clean["wav"])
+    assert batch["degraded"].shape == (2, clean["wav"].shape[1])
+    level = active_rms(batch["degraded"])
+    torch.testing.assert_close(level, torch.full_like(level, TARGET_LEVEL))
+    # What is heard matters to the words that are found, and not to the reconstruction of recordings.
+    with torch.no_grad():
+        noisy, quiet = objective(batch), objective(clean)
+    assert float(noisy["recogniser"]) != float(quiet["recogniser"])
+    assert float(noisy["mel"]) == float(quiet["mel"])
+    objective(batch)["loss"].backward()
+    with pytest.raises(ConfigError, match="n_degraded is 4"):
+        recipe_of(cache, **CONVERTED | {"n_degraded": 4})
 
 
 def test_critics_of_other_trainings_are_told(tmp_path):

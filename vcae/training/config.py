@@ -190,6 +190,11 @@ class ConversionRecipe:
     n_spoken: int = 12
     n_own: int = 4
     vocoder: str = "default"
+    # The last of the spoken crops are heard with noise, in rooms, on telephones; what is to be found in them is the clean recording.
+    n_degraded: int = 0
+    noising: NoisingConfig = field(default_factory=NoisingConfig)
+    # Whether a spoken crop gets a random number of its target's recordings, so that voices are also learned from little speech.
+    few_references: bool = False
 
     def __post_init__(self) -> None:
         require(
@@ -198,7 +203,11 @@ class ConversionRecipe:
         )
         within(self, 0, 1, "no_reference", "hidden_reference")
         at_least(self, 0, "difference_weight", "critic_weight", "feature_weight", "critic_warmup_steps", "recogniser_weight")
-        at_least(self, 0, "voice_weight", "verifier_weight", "leak_weight", "converted_critic_weight", "n_own")
+        at_least(self, 0, "voice_weight", "verifier_weight", "leak_weight", "converted_critic_weight", "n_own", "n_degraded")
+        require(
+            self.n_degraded <= self.n_spoken - self.n_own,
+            f"n_degraded is {self.n_degraded}; it must be at most n_spoken - n_own ({self.n_spoken - self.n_own})",
+        )
         require(
             not self.converts or self.n_own <= self.n_spoken <= self.data.batch_size,
             f"n_own is {self.n_own} and n_spoken {self.n_spoken}; 0 <= n_own <= n_spoken <= data.batch_size "

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from vcae.audio.f0 import F0_MAX_HZ, F0_MIN_HZ
 from vcae.audio.frames import active_frames
+from vcae.audio.loudness import TARGET_LEVEL
 from vcae.audio.mel import LogMel
 from vcae.checkpoint import load
 from vcae.errors import CheckpointError
@@ -26,6 +27,7 @@ from vcae.model.decoder import log_f0_mean
 from vcae.model.reference import Reference
 from vcae.training.config import ConversionRecipe
 from vcae.training.critic import MelCritic, critic_losses, read_critic
+from vcae.training.denoise import Noising, active_rms
 from vcae.training.draws import Draws
 from vcae.training.listeners import Listeners
 from vcae.training.objectives import Objective, borrow, set_mel_moments
@@ -71,6 +73,7 @@ class ConversionObjective(Objective):
         )
         if self.critic is not None and recipe.critic_state is not None:
             read_critic(self.critic, recipe.critic_state)
+        self.noising = Noising(recipe.noising, recipe.model.mel.sample_rate) if recipe.n_degraded else None
         speaks = recipe.recogniser_weight > 0 or recipe.verifies
         self.listeners = Listeners(recipe.vocoder, recipe.recogniser_weight > 0, recipe.verifies) if speaks else None
         ready: Callable[[Any], Any] = torch.compile if recipe.train.compile else lambda f: f
@@ -80,6 +83,15 @@ class ConversionObjective(Objective):
         """Set the mel's mean and standard deviation per band from data, unless they come from a checkpoint."""
         if self.recipe.borrowed is None:
             set_mel_moments(self.model, self.log_mel, batches)
+
+    def prepare(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Add to a batch the degraded sound of the crops that are heard with noise, at the models' level."""
+        if self.noising is None:
+            return batch
+        rows = slice(self.recipe.n_spoken - self.recipe.n_degraded, self.recipe.n_spoken)
+        others = batch["wav"].roll(-self.recipe.n_spoken, dims=0)[: self.recipe.n_degraded]
+        noisy, _ = self.noising(batch["wav"][rows], others, Draws.of(batch, 3))
+        return batch | {"degraded": noisy * (TARGET_LEVEL / active_rms(noisy).clamp(min=1e-4))}
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the losses of a batch whose rows are in groups of `crops_a_speaker`."""
@@ -108,13 +120,21 @@ class ConversionObjective(Objective):
             passing = r.critic_weight * losses["passing"] + r.feature_weight * losses["features"]
             losses["loss"] = losses["loss"] + losses["critic"] + grown * passing
         if r.converts:
-            losses |= self._converted_losses(mel, f0, batch["wav"], noise)
+            losses |= self._converted_losses(mel, f0, batch, noise, draws)
             losses["loss"] = losses["loss"] + losses["converted"]
         return losses
 
-    def _converted_losses(self, mel: Tensor, f0: Tensor, wav: Tensor, noise: Tensor | None) -> dict[str, Tensor]:
-        r, losses = self.recipe, {}
-        decoded, f0, embedding = self._exchange(mel, f0, noise)
+    def _converted_losses(
+        self, mel: Tensor, f0: Tensor, batch: dict[str, Tensor], noise: Tensor | None, draws: Draws
+    ) -> dict[str, Tensor]:
+        r, losses, wav = self.recipe, {}, batch["wav"]
+        degraded = None
+        if "degraded" in batch:
+            with torch.no_grad(), torch.autocast(wav.device.type, enabled=False):
+                degraded = self.log_mel(batch["degraded"])
+        decoded, f0, embedding = self._exchange(
+            mel, f0, noise, self._choose_references(len(mel), draws).to(wav.device), degraded
+        )
         total = torch.zeros((), device=wav.device)
         # The voice is that of the sound where there is one.
         voiced = decoded[r.n_own :]
@@ -144,36 +164,54 @@ class ConversionObjective(Objective):
             total = total + judged["critic"] + r.converted_critic_weight * judged["passing"]
         return {**losses, "converted": total}
 
-    def exchange(self, mel: Tensor, f0: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def _choose_references(self, n: int, draws: Draws) -> Tensor:
+        """Choose for each crop (B, group) which crops of its voice are its reference: a random number of them, or all but itself."""
+        group = self.recipe.data.crops_a_speaker
+        own = torch.arange(n)[:, None] < self.recipe.n_own
+        allowed = ~(torch.eye(group, dtype=torch.bool).repeat(n // group, 1) & own)
+        if not self.recipe.few_references:
+            return allowed
+        order = draws.uniform(n, group).masked_fill(~allowed, -1.0).argsort(dim=1, descending=True).argsort(dim=1)
+        n_seen = 1 + (draws.uniform(n, 1) * allowed.sum(dim=1, keepdim=True)).long()
+        return allowed & (order < n_seen)
+
+    def exchange(
+        self, mel: Tensor, f0: Tensor, noise: Tensor | None, chosen: Tensor, degraded: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Convert crops to the voice of the batch's next speaker, and the first `n_own` of them to their own, by the model that learns.
 
         Args:
             mel: (B, n_mels, T), natural log magnitude.
             f0: (B, T) in Hz, 0 where unvoiced.
             noise: (B, latent_dim, steps), standard normal, or None.
+            chosen: (B, group), which crops of the voice's group are the reference, at least one a row.
+            degraded: (n_degraded, n_mels, T), what is heard of the last of the spoken crops, or None.
 
         Returns:
             mel: (B, n_mels, T), decoded.
             f0: (B, T), with which it was decoded.
             speaker_embedding: (B, speaker_dim), of the voices.
         """
-        model, group = self.model, self.recipe.data.crops_a_speaker
-        latent = model.content_encoder(model.normalize(mel), active_frames(mel), None)
-        content = latent if noise is None else latent + self.recipe.model.content.latent_noise * noise
-        own = torch.arange(len(mel), device=mel.device) < self.recipe.n_own
+        model, r, group = self.model, self.recipe, self.recipe.data.crops_a_speaker
+        every = mel if degraded is None else torch.cat([mel, degraded])
+        latents = model.content_encoder(model.normalize(every), active_frames(every), None)
+        heard = latent = latents[: len(mel)]
+        if degraded is not None:
+            heard = torch.cat([latent[: r.n_spoken - r.n_degraded], latents[len(mel) :], latent[r.n_spoken :]])
+        content = heard if noise is None else heard + r.model.content.latent_noise * noise
+        own = torch.arange(len(mel), device=mel.device) < r.n_own
 
         def taken(own_voice: Tensor) -> Tensor:
             keep = own.view(-1, *[1] * (own_voice.dim() - 1))
             return torch.where(keep, own_voice, own_voice.roll(group, dims=0))
 
         with torch.no_grad():
-            embedding = taken(self.embeddings(mel))
+            voices = model.encode_speaker(mel)
+            embedding = F.normalize((taken(_shared(voices[:, None], group)) * chosen[..., None]).sum(1), dim=-1)
         reference = None
         if model.decoder.reference_encoder is not None:
             values, keys = model.decoder.reference_encoder(model.normalize(mel)), latent.transpose(1, 2)
-            # The crop itself is hidden from those that keep their own voice.
-            same = torch.eye(group, dtype=torch.bool, device=mel.device).repeat(len(mel) // group, 1) & own[:, None]
-            hidden = torch.where(same, HIDDEN, 0.0)[..., None].expand(-1, -1, keys.shape[1]).flatten(1)
+            hidden = torch.where(chosen, 0.0, HIDDEN)[..., None].expand(-1, -1, keys.shape[1]).flatten(1)
             reference = Reference(taken(_shared(keys, group)), taken(_shared(values, group)), hidden)
         moved = torch.where(own[:, None], f0, _move_f0(f0, f0.roll(group, dims=0)))
         decoded = model.decoder(content, f0.shape[-1], embedding, moved, None, log_f0_mean(moved), reference, None)

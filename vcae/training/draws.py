@@ -7,6 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+# Stream whose seeds are in a range of their own.
+THIRD = 3
+
 
 class Draws:
     """Seeded source of random numbers, on the CPU.
@@ -23,9 +26,10 @@ class Draws:
 
     @classmethod
     def of(cls, batch: Mapping[str, Tensor], stream: int) -> Draws:
-        """Return the source of a batch from `CropDataset`; one batch may have two streams, 1 and 2."""
+        """Return the source of a batch from `CropDataset`; one batch may have three streams, 1 to 3."""
         rank, world = batch["part"].tolist()
-        return cls(int(batch["index"]) * 2 + stream, rank, world)
+        index = int(batch["index"])
+        return cls(index * 2 + stream if stream < THIRD else (1 << 60) + index, rank, world)
 
     def uniform(self, n_rows: int, *shape: int) -> Tensor:
         """Draw (n_rows, *shape), uniform from 0 to 1."""

@@ -9,9 +9,12 @@ a recogniser and of a verifier; see `recipes/conversion/README.md`.
 
 from __future__ import annotations
 
+import itertools
+from typing import TypeVar
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from vcae.checkpoint import load
 from vcae.engine.engine import DECODED_CORRECTIONS
@@ -21,6 +24,8 @@ from vcae.training.verifier import SpeakerVerifier
 
 # Outputs of the recogniser that are compared: early ones say more on the sound, and on the voice; the last is what its decoder gets.
 LAYERS = (4, 6, 8)
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class Listeners:
@@ -54,7 +59,7 @@ class Listeners:
             f0: (B, T) in Hz, 0 where unvoiced.
             n_samples: Length of the sound.
         """
-        wav: Tensor = self.vocoder.to(mel.device)(mel.float(), f0, n_samples, n_corrections=DECODED_CORRECTIONS)
+        wav: Tensor = _on(self.vocoder, mel.device)(mel.float(), f0, n_samples, n_corrections=DECODED_CORRECTIONS)
         return wav
 
     def words_distance(self, spoken: Tensor, wav: Tensor) -> Tensor:
@@ -65,7 +70,7 @@ class Listeners:
             wav: (B, N), the recordings of the same words at the same times.
         """
         assert self.recogniser is not None
-        recogniser = self.recogniser.to(wav.device)
+        recogniser = _on(self.recogniser, wav.device)
         with torch.no_grad():
             wanted = recogniser(wav)
         errors = [
@@ -88,7 +93,7 @@ class Listeners:
             leak: Mean of the cosine to the source above that of target and source, at least 0, over those with another voice.
         """
         assert self.verifier is not None
-        verifier = self.verifier.to(wav.device)
+        verifier = _on(self.verifier, wav.device)
         with torch.no_grad():
             real = verifier(wav)
             every = real.view(-1, group, real.shape[-1]).sum(1).repeat_interleave(group, dim=0)
@@ -98,3 +103,9 @@ class Listeners:
         found, source = verifier(spoken), source[: len(spoken)]
         excess = (found * source).sum(-1) - (target * source).sum(-1)
         return 1 - (found * target).sum(-1).mean(), excess[n_own:].clamp(min=0).sum() / max(len(spoken) - n_own, 1)
+
+
+def _on(network: Network, device: torch.device) -> Network:
+    """Move a network to a device, unless it is there: going through all of its tensors each step takes as long as running it."""
+    first = next(itertools.chain(network.parameters(), network.buffers()))
+    return network if first.device == device else network.to(device)

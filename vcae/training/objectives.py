@@ -58,6 +58,10 @@ class Objective(nn.Module):
     def initialize(self, batches: Iterable[dict[str, Tensor]]) -> None:
         """Compute statistics of the data once, before the first step."""
 
+    def prepare(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return a batch with what is best computed where it is loaded: on the CPU, in the workers if there are any."""
+        return batch
+
 
 class AutoencoderObjective(Objective):
     """Reconstruction of a clean mel from its perturbed version, a reference of the same speaker, and F0.

@@ -27,6 +27,7 @@ class Perturbation:
     def __init__(self, config: PerturbConfig, mel: MelConfig) -> None:
         self.config, self.mel = config, mel
         self.centres = mel_band_edges(mel)[1:-1].float()
+        self.range_hz = (float(self.centres[0]), float(self.centres[-1]))
 
     def __call__(self, mel: Tensor, draws: Draws) -> Tensor:
         """Perturb a batch.
@@ -62,7 +63,7 @@ class Perturbation:
     def _warp(self, mel: Tensor, factor: Tensor) -> Tensor:
         """Warp the frequency axis: each band takes the value at `factor` times its centre frequency, linear between bands."""
         centres = self.centres.to(mel.device)
-        wanted = (centres * factor[:, None]).clamp(float(centres[0]), float(centres[-1]))
+        wanted = (centres * factor[:, None]).clamp(*self.range_hz)
         right = torch.searchsorted(centres, wanted.contiguous()).clamp(1, len(centres) - 1)
         left = right - 1
         share = ((wanted - centres[left]) / (centres[right] - centres[left])).unsqueeze(-1)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from vcae.errors import CheckpointError
 from vcae.signals import NUMBERS
@@ -41,6 +41,19 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     return config.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(share, 1.0))))
 
 
+class _Prepared(Dataset[dict[str, Tensor]]):
+    """Batches of a dataset, to which the objective's preparation has added what it needs, in the processes that load them."""
+
+    def __init__(self, dataset: CropDataset, prepare: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> None:
+        self.dataset, self._prepare = dataset, prepare
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return self._prepare(self.dataset[index])
+
+
 class Trainer:
     """Training loop of one objective with logging, validation, saving and exact resume.
 
@@ -63,6 +76,10 @@ class Trainer:
         self.config, self.resolved, self.save_model = config, resolved, save_model
         if config.threads:
             torch.set_num_threads(config.threads)
+        if torch.cuda.is_available():
+            # Crops have one length, so that the fastest convolutions are worth a search.
+            torch.backends.cudnn.benchmark = True
+            torch.set_float32_matmul_precision("high")
         # Some parameters get no gradient: a classifier with weight 0, a frozen part.
         unused = DistributedDataParallelKwargs(find_unused_parameters=True)
         cpu = not torch.cuda.is_available()
@@ -72,11 +89,17 @@ class Trainer:
         self.commit = git_commit()
         train_cache, validation_cache = SpeechCache(data.cache), SpeechCache(data.validation_cache)
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        self.dataset = CropDataset(train_cache, data, config.seed, (rank, world))
-        self.validation = CropDataset(validation_cache, data, config.seed)
+        dataset, validation = (
+            CropDataset(train_cache, data, config.seed, (rank, world)),
+            CropDataset(validation_cache, data, config.seed),
+        )
         self.workers = data.workers
         torch.manual_seed(config.seed)
         self.objective = make_objective(len(train_cache.speakers))
+        self.dataset, self.validation = (
+            _Prepared(dataset, self.objective.prepare),
+            _Prepared(validation, self.objective.prepare),
+        )
         self.optimizer = torch.optim.AdamW(
             self.objective.parameters(), config.learning_rate, (0.9, 0.98), weight_decay=config.weight_decay
         )
@@ -186,7 +209,12 @@ class Trainer:
         self.prepared_optimizer.step()
         self.prepared_optimizer.zero_grad()
         self._follow()
-        return {**{k: float(v.detach()) for k, v in losses.items()}, "gradient_norm": float(norm or 0.0)}
+        values = [
+            *(v.detach().float() for v in losses.values()),
+            torch.as_tensor(norm or 0.0, device=losses["loss"].device).float(),
+        ]
+        # In one transfer: an accelerator is waited for once a step.
+        return dict(zip([*losses, "gradient_norm"], torch.stack(values).tolist(), strict=True))
 
     def _clip(self) -> Tensor | float | None:
         """Clip the gradients of each part of the objective apart, so that a critic's do not shrink the model's; return the model's norm."""
@@ -203,11 +231,11 @@ class Trainer:
         if self.average is None:
             return
         decay = min(self.config.average_decay, (self.step + 1) / (self.step + 10))
-        for key, value in self.objective.model.state_dict().items():
-            if value.dtype.is_floating_point:
-                self.average[key].lerp_(value, 1 - decay)
-            else:
-                self.average[key].copy_(value)
+        state = self.objective.model.state_dict()
+        moving = [key for key, value in state.items() if value.dtype.is_floating_point]
+        torch._foreach_lerp_([self.average[key] for key in moving], [state[key] for key in moving], 1 - decay)
+        for key in state.keys() - set(moving):
+            self.average[key].copy_(state[key])
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
