@@ -16,7 +16,7 @@ SPECTRUM_LAYERS = ((1, (7, 5), (2, 1)), (2, (5, 3), (2, 1)), (4, (5, 3), (2, 2))
 PERIOD_LAYERS = ((1, 5, 3), (2, 5, 3), (4, 5, 3), (8, 5, 3), (8, 5, 1))
 # Spectra are compressed to this power of their magnitude, so that weak high frequencies count, and scaled to a deviation of about 1; the power
 # below the floor is not distinguished from 0. The scale of samples likewise.
-COMPRESSION, FLOOR_POWER, SPECTRUM_SCALE, WAVE_SCALE = 0.3, 1e-6, 8.0, 15.0
+COMPRESSION, FLOOR_POWER, SPECTRUM_SCALE, WAVE_SCALE = 0.3, 1e-8, 8.0, 15.0
 
 
 class _Layers(nn.Module):
