@@ -5,10 +5,13 @@ import subprocess
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from tests.conftest import CLIPS, ROOT
 from tests.forked import python
 from tests.test_cli import vcae as command
+from vcae import checkpoint
+from vcae.vocoder.neural import HarmonicNoiseVocoder
 
 
 def run(script, *args):
@@ -49,9 +52,22 @@ def test_join_makes_a_checkpoint_with_its_sum(tmp_path, tiny_checkpoint):
     done = run("recipes/release/join.py", "recipes/release/conf/default.yaml", *settings, f"earlier={tiny_checkpoint}")
     assert done.returncode == 0, done.stderr
     assert out.with_suffix(".sha256").read_text().split()[0] in done.stdout
-    done = run("recipes/release/join.py", "recipes/release/conf/default.yaml", *settings, "earlier=default")
-    assert done.returncode != 0
-    assert "other names or shapes" in done.stderr
+    for part in ("earlier", "earlier_vocoder"):
+        done = run("recipes/release/join.py", "recipes/release/conf/default.yaml", *settings, "earlier=null", f"{part}=default")
+        assert done.returncode != 0
+        assert "other names or shapes" in done.stderr
+
+
+def test_join_mixes_a_vocoder_with_the_one_that_it_was_trained_on_from(tmp_path, tiny_checkpoint, tiny_vocoder):
+    other = HarmonicNoiseVocoder(tiny_vocoder.config)
+    checkpoint.save(tmp_path / "earlier.safetensors", vocoder=other)
+    settings = [f"autoencoder={tiny_checkpoint}", f"vocoder={tiny_checkpoint}", f"output={tmp_path / 'joined.safetensors'}"]
+    changes = ["earlier=null", f"earlier_vocoder={tmp_path / 'earlier.safetensors'}", "vocoder_share=0.25"]
+    done = run("recipes/release/join.py", "recipes/release/conf/default.yaml", *settings, *changes)
+    assert done.returncode == 0, done.stderr
+    found = checkpoint.load(tmp_path / "joined.safetensors").vocoder
+    wanted = 0.75 * other.output.weight + 0.25 * tiny_vocoder.output.weight
+    assert torch.allclose(found.output.weight, wanted, atol=1e-3)
 
 
 def test_a_fine_tuned_voice_is_a_saved_voice(tmp_path, monkeypatch, clips):

@@ -33,7 +33,9 @@ def mix(model: nn.Module, earlier: nn.Module | None, share: float) -> None:
     before = {} if earlier is None else earlier.state_dict()
     own = model.state_dict()
     if before.keys() != own.keys() or any(before[name].shape != value.shape for name, value in own.items()):
-        raise CheckpointError("earlier is not what the autoencoder was trained on from: its weights have other names or shapes")
+        raise CheckpointError(
+            "the earlier checkpoint is not what the model was trained on from: its weights have other names or shapes"
+        )
     model.load_state_dict(
         {name: before[name].lerp(value, share) if value.is_floating_point() else value for name, value in own.items()}
     )
@@ -44,6 +46,8 @@ def main() -> None:
     parts = [checkpoint.load(recipe.autoencoder), checkpoint.load(recipe.vocoder)]
     if recipe.earlier is not None:
         mix(parts[0].autoencoder, checkpoint.load(recipe.earlier).autoencoder, recipe.share)
+    if recipe.earlier_vocoder is not None:
+        mix(parts[1].vocoder, checkpoint.load(recipe.earlier_vocoder).vocoder, recipe.vocoder_share)
     info = {
         **recipe.info,
         **{f"{name}_training": training(part, name) for name, part in zip(("autoencoder", "vocoder"), parts, strict=True)},

@@ -23,7 +23,10 @@ class ReleaseRecipe:
     # A checkpoint that the autoencoder was trained on from, whose weights are mixed in, and the share of the autoencoder's own ones.
     earlier: str | None = None
     share: float = 1.0
+    # Likewise for the vocoder.
+    earlier_vocoder: str | None = None
+    vocoder_share: float = 1.0
     info: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        within(self, 0, 1, "share")
+        within(self, 0, 1, "share", "vocoder_share")
