@@ -1,6 +1,7 @@
 import json
 import pickle
 import struct
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,8 @@ from safetensors.torch import load_file, save_file
 from vcae import checkpoint
 from vcae.config import from_dict
 from vcae.errors import CheckpointError
+from vcae.model.autoencoder import Autoencoder
+from vcae.model.config import ProsodyConfig, QuantizerConfig
 from vcae.model_file import PICKLES, STEPS
 from vcae.vocoder.config import VocoderConfig
 from vcae.vocoder.neural import HarmonicNoiseVocoder
@@ -157,7 +160,9 @@ def test_pickles_are_refused_unopened(tmp_path, suffix):
 
 
 def test_unknown_name_lists_what_is_shipped():
-    with pytest.raises(CheckpointError, match="no checkpoint is called 'defualt'; shipped are: acoustic, codec, default"):
+    with pytest.raises(
+        CheckpointError, match="no checkpoint is called 'defualt'; shipped are: acoustic, babble, codec, default"
+    ):
         checkpoint.load("defualt")
 
 
@@ -193,11 +198,58 @@ def test_a_vocoder_can_be_shared(tmp_path, tiny_autoencoder, tiny_vocoder):
 def test_a_shared_vocoder_must_be_a_shipped_one(tmp_path, tiny_autoencoder, name, message):
     path = tmp_path / "a.safetensors"
     checkpoint.save(path, tiny_autoencoder)
-    metadata = checkpoint.read_metadata(path) | {"shared_vocoder": name}
-    tensors = {f"autoencoder.{k}": v for k, v in tiny_autoencoder.state_dict().items()}
-    checkpoint.write_tensors(path, tensors, {"vcae": json.dumps(metadata)})
+    _write_metadata(path, checkpoint.read_metadata(path) | {"shared_vocoder": name})
     with pytest.raises(CheckpointError, match=message):
         checkpoint.load(path)
+
+
+@pytest.fixture(scope="module")
+def units_on_default():
+    found = checkpoint.load("default").autoencoder
+    quantizer, prosody = QuantizerConfig(codebook_size=8), ProsodyConfig(width=16, n_blocks=1)
+    made = Autoencoder(replace(found.config, quantizer=quantizer, prosody=prosody))
+    made.load_state_dict(made.state_dict() | found.state_dict())
+    return made.eval()
+
+
+def test_an_autoencoder_can_be_shared(tmp_path, units_on_default):
+    path = tmp_path / "a.safetensors"
+    checkpoint.save(path, units_on_default, shared_vocoder="default", shared_autoencoder="default")
+    assert path.stat().st_size < 100_000
+    assert {name.split(".")[1] for name in load_file(path)} == {"quantizer", "prosody"}
+    found = checkpoint.load(path)
+    assert found.vocoder is not None
+    for name, value in units_on_default.state_dict().items():
+        assert torch.equal(found.autoencoder.state_dict()[name], value), name
+
+
+def test_a_shared_autoencoder_must_be_the_same(tmp_path, tiny_autoencoder):
+    with pytest.raises(CheckpointError, match="the autoencoder to save is not that of default"):
+        checkpoint.save(tmp_path / "a.safetensors", tiny_autoencoder, shared_autoencoder="default")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"encoder_sha256": "0" * 64}, r"was made for the content encoder 0{12}\.\.\., and that of default is"),
+        ({"encoder_sha256": None}, "was made for the content encoder None"),
+        ({"shared_autoencoder": "nonesuch"}, "shares the autoencoder of 'nonesuch', which is not shipped"),
+        ({"shared_autoencoder": "vq"}, "of 'vq', which has none of its own"),
+        ({"shared_autoencoder": "../default"}, "which is not a valid name"),
+        ({"shared_autoencoder": "vq-narrow"}, "does not fit its own config"),
+    ],
+)
+def test_a_file_of_another_encoder_is_refused(tmp_path, units_on_default, changed, message):
+    path = tmp_path / "a.safetensors"
+    checkpoint.save(path, units_on_default, shared_autoencoder="default")
+    _write_metadata(path, checkpoint.read_metadata(path) | changed)
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.load(path)
+
+
+def _write_metadata(path, metadata):
+    checkpoint.write_tensors(path, load_file(path), {"vcae": json.dumps(metadata)})
 
 
 def test_eight_bits_are_close_small_and_checked(tmp_path, attending_autoencoder):

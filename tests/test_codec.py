@@ -346,6 +346,12 @@ def test_pieces_join_to_the_same_sound(codec, recording, monkeypatch):
         assert np.abs(small - whole).max() < 0.02 * np.abs(whole).max()
 
 
+def test_the_base_layer_is_found_by_its_hash_under_its_present_name(codec):
+    assert codec.file.config.base == "vq"
+    assert codec.model.checkpoint.path.stem == "vq-narrow"
+    assert codec.model.checkpoint.sha256 == codec.file.metadata["base_sha256"]
+
+
 def test_mistakes_say_what_is_wrong(codec, recording, written, tmp_path):
     with pytest.raises(ConfigError, match=r"kbps is 9; allowed are 0\.6 to 6"):
         codec.compress(recording, 9)
@@ -358,7 +364,7 @@ def test_mistakes_say_what_is_wrong(codec, recording, written, tmp_path):
     with pytest.raises(BitstreamError, match=r"was written with the codec 00010203\.\.\., and the one in use is"):
         codec.decompress(foreign)
     with pytest.raises(CheckpointError, match="is not a codec"):
-        Codec("vq")
+        Codec("vq-narrow")
     with pytest.raises(CheckpointError, match="no checkpoint is called"):
         Codec("none")
 

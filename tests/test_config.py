@@ -18,6 +18,7 @@ from vcae.training.config import (
     TranscriberRecipe,
     VocoderRecipe,
 )
+from vcae.training.units import UnitTrainingRecipe
 
 LadderRecipe, SwapRecipe = settings_of("ladder").LadderRecipe, settings_of("speaker_swap").SwapRecipe
 EvaluateRecipe = settings_of("evaluate").EvaluateRecipe
@@ -31,7 +32,8 @@ RECIPES = {
     "finetune": settings_of("finetune").FinetuneRecipe,
     "units": settings_of("units").UnitsRecipe,
     "discovery": DiscoveryRecipe,
-    "vq": AutoencoderRecipe,
+    "vq": UnitTrainingRecipe,
+    "vq_narrow": AutoencoderRecipe,
     "anomaly": settings_of("anomaly").AnomalyRecipe,
     "codec": CodecRecipe,
     "probe": settings_of("probe").ProbeRecipe,

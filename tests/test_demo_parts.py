@@ -120,7 +120,7 @@ def test_the_codec_stops_too_and_shares_its_model(studio, clips):
             decompress_file(studio, made.path, voice, check, stop_at("decoding"))
     assert not list(studio.root.rglob("*.wav"))
     assert studio.codec() is studio.codec()
-    assert studio.codec().model is studio.model("vq")
+    assert studio.codec().model is studio.model("vq-narrow")
 
 
 def test_what_is_no_compressed_file_or_too_long_is_refused_before_it_is_decoded(clips, tmp_path):

@@ -151,7 +151,7 @@ def test_a_file_of_vectors_and_one_of_rows(tmp_path, model, clips):
     (tmp_path / "piped.npz").write_bytes(piped.stdout)
     with np.load(tmp_path / "piped.npz", allow_pickle=False) as kept:
         assert kept["names"].tolist() == ["standard input"]
-        assert kept["values"].shape == (len(kept["start_s"]), 256)
+        assert kept["values"].shape == (len(kept["start_s"]), 64)
         assert kept["end_s"][-1] == pytest.approx(soundfile.info(clips["source"]).duration)
 
 

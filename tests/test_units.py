@@ -524,14 +524,29 @@ def vq():
 
 def test_the_shipped_vq_is_whole_small_and_in_use(vq, speech):
     path = checkpoint.find("vq")
-    assert path.stat().st_size < 24e6
+    assert path.stat().st_size < 1.5e6
     assert path.with_suffix(".sha256").read_text().split()[0] == vq.checkpoint.sha256
     assert path.with_suffix(".md").exists()
-    assert vq.autoencoder.quantizer.bits * vq.mel_config.frame_rate / 2 == 500
+    assert vq.autoencoder.quantizer.bits * vq.mel_config.frame_rate / 2 == 625
+    default = checkpoint.load("default").autoencoder.state_dict()
+    assert all(torch.equal(vq.autoencoder.state_dict()[name], value) for name, value in default.items())
     units = vq.units(speech, 16000)
+    assert units.codebook_size == 1024
     assert len(set(units.units)) > 80
     again = vq.units(speech * 0.3, 16000)
     assert np.mean(np.equal(units.units, again.units)) > 0.98
+
+
+def test_units_of_the_former_checkpoint_name_it_and_are_spoken_by_it(vq, speech, clips, tmp_path):
+    former = load("vq-narrow", "cpu")
+    assert former.checkpoint.sha256.startswith("716f5008f7aa")
+    # As the former checkpoint wrote it, under its name then.
+    path = tmp_path / "old.jsonl"
+    path.write_text(format_units([replace(former.units(speech, 16000), checkpoint="vq")], "jsonl"))
+    units = read_units(path)[0]
+    with pytest.raises(DataError, match=r"of checkpoint vq \(716f5008f7aa\.\.\.\).*; take the checkpoint vq-narrow$"):
+        vq.speak(units, clips["reference"])
+    assert len(former.speak(units, clips["reference"])) == len(speech)
 
 
 def test_units_say_the_same_of_the_same_words_in_another_voice(vq, model, speech, clips):

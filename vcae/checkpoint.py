@@ -19,7 +19,7 @@ from vcae.errors import CheckpointError, ConfigError
 from vcae.files import replacing
 from vcae.model.autoencoder import Autoencoder
 from vcae.model.config import AutoencoderConfig
-from vcae.model.weights import restore_weights, round_weights
+from vcae.model.weights import hash_weights, restore_weights, round_weights
 from vcae.model_file import DEFAULT, FORMAT, find, is_shipped, read_metadata, read_shapes, verify, weights_folder
 from vcae.vocoder.config import VocoderConfig
 from vcae.vocoder.neural import HarmonicNoiseVocoder
@@ -30,6 +30,8 @@ MAX_SIZE = 1 << 16
 MAX_BLOCKS = 256
 MAX_BUFFERS = 1 << 26
 NAME = re.compile(r"[A-Za-z0-9_-]+")
+# Names of the tensors of an autoencoder that a file has of its own when it shares the rest.
+OWN = ("autoencoder.quantizer.", "autoencoder.prosody.")
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Checkpoint:
         path: The file.
         sha256: SHA-256 of the whole file, hex.
         metadata: Metadata stored with the weights: author, data, licence, step and so on.
-        autoencoder: The autoencoder, or None.
+        autoencoder: The autoencoder, whose encoders and decoder may be those of a shipped file that this one refers to, or None.
         vocoder: The vocoder, from this file or from the shipped one it refers to, or None.
     """
 
@@ -71,6 +73,7 @@ def save(
     half: bool = False,
     shared_vocoder: str | None = None,
     eight_bit: bool = False,
+    shared_autoencoder: str | None = None,
 ) -> None:
     """Save one or both models as a checkpoint.
 
@@ -82,9 +85,11 @@ def save(
         half: Store weights in float16.
         shared_vocoder: Name of a shipped checkpoint whose vocoder is to be used, instead of one in this file.
         eight_bit: Store the autoencoder's weights in 8 bits, see `round_weights`.
+        shared_autoencoder: Name of a shipped checkpoint whose encoders and decoder are to be used; the file holds quantizer and prosody only.
 
     Raises:
-        CheckpointError: If there is nothing to save, there are two vocoders, the two models differ in their mel, or the file cannot be written.
+        CheckpointError: If there is nothing to save, there are two vocoders, the two models differ in their mel, the autoencoder is not the
+            shared one, or the file cannot be written.
     """
     if autoencoder is None and vocoder is None:
         raise CheckpointError("there is no model to save; give an autoencoder, a vocoder or both")
@@ -102,6 +107,10 @@ def save(
             metadata[name] = to_dict(model.config)
             state = {f"{name}.{key}": value for key, value in model.state_dict().items()}
             tensors |= round_weights(state) if eight_bit and name == "autoencoder" else state
+    if shared_autoencoder is not None:
+        encoder = _check_same_encoder(autoencoder, shared_autoencoder)
+        metadata |= {"shared_autoencoder": shared_autoencoder, "encoder_sha256": encoder}
+        tensors = {key: value for key, value in tensors.items() if not key.startswith("autoencoder.") or key.startswith(OWN)}
     if half:
         tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
     write_tensors(path, tensors, {"vcae": json.dumps(metadata)})
@@ -149,23 +158,34 @@ def load(name: str | Path = DEFAULT, device: str | torch.device = "cpu") -> Chec
     digest = verify(path)
     if not is_shipped(path):
         _check_shapes(path, metadata)
+    sharing = {part: _shared_file(path, metadata, part) for part in ("autoencoder", "vocoder")}
+    owners = {owner: load(owner, device) for owner in {*sharing.values()} if owner is not None}
+    shared, owner = sharing["autoencoder"], sharing["vocoder"]
+    autoencoder, vocoder = _read_models(path, metadata, device, None if shared is None else owners[shared].autoencoder)
+    if owner is not None:
+        vocoder = owners[owner].vocoder
+    if shared is not None:
+        _check_encoder(path, metadata, shared, autoencoder)
+    _check_join(autoencoder, vocoder)
+    return Checkpoint(path, digest, metadata, autoencoder, vocoder)
+
+
+def _read_models(
+    path: Path, metadata: Mapping[str, Any], device: str | torch.device, shared: Autoencoder | None
+) -> tuple[Autoencoder | None, HarmonicNoiseVocoder | None]:
+    """Return the models of a file; weights of the autoencoder that the file lacks are those of the shared one."""
     tensors = _load_file(path)
+    if shared is not None:
+        tensors = {f"autoencoder.{key}": value for key, value in shared.state_dict().items()} | tensors
     models = _build(path, metadata)
     for part, model in models.items():
         if model is not None:
             fill(path, part, model, tensors)
             model.to(device).eval().requires_grad_(False)
     autoencoder, vocoder = models["autoencoder"], models["vocoder"]
-    if "shared_vocoder" in metadata:
-        if vocoder is not None or not NAME.fullmatch(str(metadata["shared_vocoder"])):
-            raise CheckpointError(
-                f"{path} shares the vocoder of {metadata['shared_vocoder']!r}, which is not a valid name; get a fresh copy of it"
-            )
-        vocoder = _shipped_vocoder(metadata["shared_vocoder"], path, device)
     assert autoencoder is None or isinstance(autoencoder, Autoencoder)
     assert vocoder is None or isinstance(vocoder, HarmonicNoiseVocoder)
-    _check_join(autoencoder, vocoder)
-    return Checkpoint(path, digest, metadata, autoencoder, vocoder)
+    return autoencoder, vocoder
 
 
 def save_module(
@@ -269,6 +289,9 @@ def _check_shapes(path: Path, metadata: Mapping[str, Any]) -> None:
     """Compare the file's tensors with its config on the meta device, so that neither can allocate too much memory."""
     check_sizes(path, {part: metadata.get(part) for part in ("autoencoder", "vocoder")})
     shapes = read_shapes(path)
+    shared = _shared_file(path, metadata, "autoencoder")
+    if shared is not None:
+        shapes = {key: shape for key, shape in read_shapes(shared).items() if key.startswith("autoencoder.")} | shapes
     with torch.device("meta"):
         models = _build(path, metadata)
     for part, model in models.items():
@@ -317,13 +340,40 @@ def _integers(name: str, value: Any) -> Iterator[tuple[str, int]]:
         yield name, value
 
 
-def _shipped_vocoder(name: str, path: Path, device: str | torch.device) -> HarmonicNoiseVocoder | None:
+def _shared_file(path: Path, metadata: Mapping[str, Any], part: str) -> Path | None:
+    """Return the shipped file whose autoencoder or vocoder another file shares, or None."""
+    if f"shared_{part}" not in metadata:
+        return None
+    name = metadata[f"shared_{part}"]
+    if (part == "vocoder" and part in metadata) or not NAME.fullmatch(str(name)):
+        raise CheckpointError(f"{path} shares the {part} of {name!r}, which is not a valid name; get a fresh copy of it")
     shipped = weights_folder() / f"{name}.safetensors"
     if not shipped.exists():
-        raise CheckpointError(f"{path} shares the vocoder of {name!r}, which is not shipped; reinstall vcae")
-    if "shared_vocoder" in read_metadata(shipped):
-        raise CheckpointError(f"{path} shares the vocoder of {name!r}, which has none of its own; give a checkpoint that has")
-    return load(shipped, device).vocoder
+        raise CheckpointError(f"{path} shares the {part} of {name!r}, which is not shipped; reinstall vcae")
+    if f"shared_{part}" in read_metadata(shipped):
+        raise CheckpointError(f"{path} shares the {part} of {name!r}, which has none of its own; give a checkpoint that has")
+    return shipped
+
+
+def _check_same_encoder(autoencoder: Autoencoder | None, name: str) -> str:
+    """Return the hash of a shipped checkpoint's content encoder, after comparing its autoencoder's state with that of another one."""
+    theirs = load(name).autoencoder
+    state = {} if autoencoder is None else autoencoder.state_dict()
+    same = {} if theirs is None else theirs.state_dict()
+    if not same or not all(key in state and torch.equal(state[key].cpu(), value) for key, value in same.items()):
+        raise CheckpointError(f"the autoencoder to save is not that of {name}; save it with its own weights")
+    assert theirs is not None
+    return hash_weights(theirs.content_encoder)
+
+
+def _check_encoder(path: Path, metadata: Mapping[str, Any], shared: Path, autoencoder: Autoencoder | None) -> None:
+    wanted = str(metadata.get("encoder_sha256"))
+    have = "" if autoencoder is None else hash_weights(autoencoder.content_encoder)
+    if have != wanted:
+        raise CheckpointError(
+            f"{path} was made for the content encoder {wanted[:12]}..., and that of {shared.stem} is {have[:12]}...; "
+            "reinstall vcae, or make it again with recipes/vq"
+        )
 
 
 def _check_join(autoencoder: Autoencoder | None, vocoder: HarmonicNoiseVocoder | None) -> None:

@@ -52,6 +52,14 @@ def weights_folder() -> Path:
     return Path(str(resources.files("vcae") / "weights"))
 
 
+def shipped_as(sha256: str) -> str | None:
+    """Return the name of the shipped file that has a SHA-256, by the recorded ones; None if there is none."""
+    for recorded in sorted(weights_folder().glob("*.sha256")):
+        if recorded.read_text().split()[:1] == [sha256]:
+            return recorded.stem
+    return None
+
+
 def is_shipped(path: Path) -> bool:
     """Say whether a file belongs to the package. Its hash then vouches for its shapes; torch takes a second to get ready to compare them."""
     return path.parent == weights_folder()

@@ -151,7 +151,7 @@ class ContentEmbedder(_Embedder):
         checkpoint: Name of a shipped checkpoint, or a path.
         sample_rate: Sample rate of arrays, in Hz.
         pool: `steps` preserves the order of the sounds: the means of `n_steps` equal parts, concatenated; `mean` is
-            a single mean, which is zero by design with the checkpoint `default`, so use `vq`.
+            a single mean, which is zero by design with the checkpoint `default`, so use `vq-narrow`.
         n_steps: Number of parts.
         device: `auto`, `cpu`, `cuda` or `mps`.
     """

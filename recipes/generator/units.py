@@ -4,7 +4,6 @@ python recipes/generator/units.py recipes/generator/conf/base.yaml
 """
 
 import json
-import math
 import sys
 import time
 from pathlib import Path
@@ -15,12 +14,12 @@ import torch
 from vcae.audio.f0 import HOP_LENGTH
 from vcae.audio.mel import LogMel
 from vcae.checkpoint import load, write_tensors
-from vcae.codec.prior import CODE_CONTEXT, shifted
 from vcae.config import load_config
 from vcae.errors import CheckpointError, VcaeError
-from vcae.tasks.babble import unit_prior
+from vcae.tasks.babble import babbler
 from vcae.training.config import GeneratorRecipe
 from vcae.training.data import SpeechCache
+from vcae.training.units import bits_a_unit
 
 # Total of pseudo-counts added to the successors of a unit, in proportion to the frequencies of units.
 PSEUDO_COUNTS = 20.0
@@ -37,7 +36,7 @@ def counted_bits(
     learned: torch.Tensor, ends: torch.Tensor, tested: torch.Tensor, tested_ends: torch.Tensor
 ) -> tuple[float, float]:
     """Return the bits per tested unit under add-one smoothed unigram counts, and under bigram counts that back off to them."""
-    n = unit_prior().n_units
+    n = babbler().prior.config.n_units
     unigram = (torch.bincount(learned, minlength=n).double() + 1) / (len(learned) + n)
     before, after = pairs(learned, ends)
     counts = torch.bincount(before * n + after, minlength=n * n).double().view(n, n)
@@ -48,21 +47,9 @@ def counted_bits(
     return float(-torch.log2(unigram[tested]).mean()), float(bits / len(tested))
 
 
-def prior_bits(units: torch.Tensor, ends: torch.Tensor) -> float:
-    """Return the bits per unit of (2, n) under the prior of babble, whose context is both codes of the last four steps."""
-    prior, total, start = unit_prior(), 0.0, 0
-    for end in ends.tolist():
-        codes = units[None, :, start:end]
-        past = [shifted(codes[:, s], n, prior.n_units)[0] for n in range(1, CODE_CONTEXT + 1) for s in (0, 1)]
-        logits = torch.from_numpy(prior.logits(torch.stack(past, dim=-1).numpy()))
-        total += float(torch.nn.functional.cross_entropy(logits, codes[0, 0], reduction="sum"))
-        start = end
-    return total / units.shape[1] / math.log(2)
-
-
 @torch.inference_mode()
 def run(recipe: GeneratorRecipe) -> None:
-    """Write both codes of the units and the ends of utterances; print the bits per unit."""
+    """Write the units and the ends of utterances; print the bits per unit."""
     loaded = load(recipe.discrete)
     if loaded.autoencoder is None:
         raise CheckpointError(f"{recipe.discrete} has no autoencoder; give vq")
@@ -73,16 +60,18 @@ def run(recipe: GeneratorRecipe) -> None:
         order = np.random.default_rng(recipe.seed).permutation(len(chosen))[: recipe.n_utterances]
         for n, at in enumerate(order):
             wav, _ = cache.crop(chosen[at], 0, chosen[at].n_samples // HOP_LENGTH)
-            codes.append(loaded.autoencoder.encode_units(log_mel(torch.from_numpy(wav)[None]))[0, :2].short())
+            codes.append(loaded.autoencoder.encode_units(log_mel(torch.from_numpy(wav)[None]))[0, 0].short())
             if n % 500 == 0:
                 print(f"{split}: {n} of {len(order)}, {time.monotonic() - started:.0f} s", flush=True)
-        tensors[f"{split}.units"] = torch.cat(codes, dim=1)
-        tensors[f"{split}.ends"] = torch.tensor([c.shape[1] for c in codes]).cumsum(0)
+        tensors[f"{split}.units"] = torch.cat(codes)
+        tensors[f"{split}.ends"] = torch.tensor([len(c) for c in codes]).cumsum(0)
     write_tensors(Path(recipe.output_dir) / "units.safetensors", tensors, {"sha256": loaded.sha256})
     learned, tested = ((tensors[f"{split}.units"].long(), tensors[f"{split}.ends"]) for split in ("train", "held"))
-    single, pair = counted_bits(learned[0][0], learned[1], tested[0][0], tested[1])
-    bits = {"unigram": single, "bigram": pair, "prior": prior_bits(*tested)}
-    print(json.dumps({"bits_a_unit": bits, "counted": learned[0].shape[1], "tested": tested[0].shape[1]}))
+    single, pair = counted_bits(*learned, *tested)
+    ends = tested[1].tolist()
+    pieces = torch.split(tested[0], [stop - start for start, stop in zip([0, *ends], ends, strict=False)])
+    bits = {"unigram": single, "bigram": pair, "prior": bits_a_unit(babbler().prior, pieces)}
+    print(json.dumps({"bits_a_unit": bits, "counted": len(learned[0]), "tested": len(tested[0])}))
 
 
 if __name__ == "__main__":

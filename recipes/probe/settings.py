@@ -21,7 +21,7 @@ class ProbeRecipe:
     train_per_speaker: int = 8
     checkpoint: str = "default"
     # A checkpoint with a discrete code; and others whose content is probed too, where `ladder:16` is the shipped plain one with 16 values.
-    discrete: str = "vq"
+    discrete: str = "vq-narrow"
     others: tuple[str, ...] = ()
     # Compare with Resemblyzer as an upper bound, if it is installed.
     ceiling: bool = True

@@ -20,6 +20,7 @@ from vcae.engine.decoding import decode_sections
 from vcae.engine.engine import Engine, Samples, choose_device
 from vcae.engine.listening import SectionedAnalysis
 from vcae.errors import CheckpointError
+from vcae.model_file import shipped_as
 from vcae.voice.voice import Voice, measure_voice
 
 DEFAULT = "codec"
@@ -97,11 +98,14 @@ class Networks:
 
     def __init__(self, name: str | Path = DEFAULT, device: str = "auto", load: Callable[[str], Engine] | None = None) -> None:
         self.file = files.load_codec(name, choose_device(device))
-        self.model = load(self.file.config.base) if load is not None else Engine(self.file.config.base, device)
-        have, wanted = self.model.checkpoint.sha256, self.file.metadata["base_sha256"]
+        wanted = self.file.metadata["base_sha256"]
+        # A shipped checkpoint may have another name now than when the codec was trained.
+        base = shipped_as(wanted) or self.file.config.base
+        self.model = load(base) if load is not None else Engine(base, device)
+        have = self.model.checkpoint.sha256
         if have != wanted:
             raise CheckpointError(
-                f"{self.file.path} was trained on the base layer {wanted[:12]}..., and {self.file.config.base} is {have[:12]}...; "
+                f"{self.file.path} was trained on the base layer {wanted[:12]}..., and {base} is {have[:12]}...; "
                 "reinstall vcae, or train the codec again"
             )
         self.enhancement = self.file.enhancement

@@ -23,7 +23,7 @@ class CodecConfig:
     """Settings of the speech codec: an enhancement layer on top of a checkpoint's units, and priors of all coded values."""
 
     # Checkpoint whose two codes per step are the base layer.
-    base: str = "vq"
+    base: str = "vq-narrow"
     width: int = 192
     n_blocks: int = 4
     latent_dim: int = 64

@@ -25,7 +25,7 @@ CHECKPOINT = "vq"
 def build(studio: Studio) -> None:
     """Add the tab's contents and its events."""
     gr.Markdown(
-        "Speech as numbers, about 31 a second out of 256, found without any labels; and speech again from the numbers alone.",
+        "Speech as numbers, about 31 a second out of 1,024, found without any labels; and speech again from the numbers alone.",
         elem_classes="vcae-lead",
     )
     kept = gr.State(None, time_to_live=60 * studio.limits.minutes)

@@ -20,7 +20,7 @@ from vcae.voice.voice import voice_from_sounds
 
 SHARED = " (shared)"
 # Checkpoint of the codec's base layer. A voice is also measured by it, and that is saved next to its file with a prefix that no name can have.
-TWIN_CHECKPOINT, TWIN = "vq", "_"
+TWIN_CHECKPOINT, TWIN = "vq-narrow", "_"
 HEAD = ("Name", "Speech", "Pitch", "Made from")
 
 

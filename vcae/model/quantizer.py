@@ -125,9 +125,9 @@ class Codebook(nn.Module):
         )
 
     @torch.no_grad()
-    def start(self, latent: Tensor) -> None:
+    def start(self, latent: Tensor, steps: int = KMEANS_STEPS) -> None:
         """Initialise the codebook by k-means on a first batch."""
-        vectors, counts = kmeans(latent, self.config.codebook_size, KMEANS_STEPS)
+        vectors, counts = kmeans(latent, self.config.codebook_size, steps)
         self.vectors.copy_(vectors)
         self.counts.copy_(counts.clamp(min=self.config.dead_code_threshold))
         self.sums.copy_(vectors * self.counts[:, None])
@@ -247,6 +247,14 @@ class ResidualQuantizer(Quantizer):
         return QuantizerOutput(
             shaped if mask is None else shaped * mask, torch.stack(codes, 1), torch.stack(losses).mean(), torch.stack(used)
         )
+
+    @torch.no_grad()
+    def fit(self, latent: Tensor, steps: int) -> None:
+        """Set all codebooks by k-means on latents (N, D): the first on them, each other one on what those before it leave."""
+        residual = latent
+        for book in self._books():
+            book.start(residual, steps)
+            residual = residual - F.embedding(book.nearest(residual), book.vectors)
 
     @torch.no_grad()
     def encode(self, latent: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from vcae.engine.engine import DECODED_CORRECTIONS, Engine
 from vcae.engine.listening import Analysis, analyse
 from vcae.errors import CheckpointError, ConfigError, DataError
 from vcae.model.prosody import Contour, Prosody
+from vcae.model_file import shipped_as
 from vcae.options import SpeakOptions
 from vcae.tasks.unit_files import Units, natural_samples
 from vcae.voice.formant import FormantShift
@@ -118,9 +119,13 @@ def check_units(model: Engine, units: Units, options: SpeakOptions | None = None
     if autoencoder.prosody is None:
         raise CheckpointError(f"{model.checkpoint.path} has units but no prosody to speak them with; use the checkpoint 'vq'")
     if units.sha256 is not None and units.sha256 != model.checkpoint.sha256:
+        known = shipped_as(units.sha256)
+        remedy = (
+            "take the checkpoint that made them, or make the units again" if known is None else f"take the checkpoint {known}"
+        )
         raise DataError(
             f"{where} is of checkpoint {units.checkpoint} ({units.sha256[:12]}...), and the one in use is {model.checkpoint.path.stem} "
-            f"({model.checkpoint.sha256[:12]}...); take the checkpoint that made them, or make the units again"
+            f"({model.checkpoint.sha256[:12]}...); {remedy}"
         )
     codebook_size = autoencoder.config.quantizer.codebook_size
     for position, unit in enumerate(units.units, 1):

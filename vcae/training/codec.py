@@ -31,7 +31,7 @@ def base_autoencoder(name: str) -> Autoencoder:
     """
     found = load(name).autoencoder
     if found is None or found.config.quantizer is None or found.config.speaker is None or found.config.quantizer.n_stages != 2:
-        raise CheckpointError(f"{name} needs two codes per step and a speaker encoder; give a checkpoint like vq")
+        raise CheckpointError(f"{name} needs two codes per step and a speaker encoder; give a checkpoint like vq-narrow")
     return found
 
 

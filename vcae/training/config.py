@@ -190,7 +190,7 @@ class ConversionRecipe:
     n_spoken: int = 12
     n_own: int = 4
     vocoder: str = "default"
-    # The last of the spoken crops are heard with noise, in rooms, on telephones; what is to be found in them is the clean recording.
+    # The last of the spoken crops are given with noise, in rooms, on telephones; what is to be found in them is the clean recording.
     n_degraded: int = 0
     noising: NoisingConfig = field(default_factory=NoisingConfig)
     # Whether a spoken crop gets a random number of its target's recordings, so that voices are also learned from little speech.
@@ -382,7 +382,7 @@ class PolishRecipe:
     """Settings of `recipes/codec/polish.py`."""
 
     model: PolishConfig = field(default_factory=PolishConfig)
-    base: str = "vq"
+    base: str = "vq-narrow"
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     critic_channels: int = 24

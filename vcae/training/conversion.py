@@ -85,7 +85,7 @@ class ConversionObjective(Objective):
             set_mel_moments(self.model, self.log_mel, batches)
 
     def prepare(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Add to a batch the degraded sound of the crops that are heard with noise, at the models' level."""
+        """Add to a batch the degraded sound of the crops with noise, at the models' level."""
         if self.noising is None:
             return batch
         rows = slice(self.recipe.n_spoken - self.recipe.n_degraded, self.recipe.n_spoken)
@@ -185,7 +185,7 @@ class ConversionObjective(Objective):
             f0: (B, T) in Hz, 0 where unvoiced.
             noise: (B, latent_dim, steps), standard normal, or None.
             chosen: (B, group), which crops of the voice's group are the reference, at least one a row.
-            degraded: (n_degraded, n_mels, T), what is heard of the last of the spoken crops, or None.
+            degraded: (n_degraded, n_mels, T), the input for the last of the spoken crops, or None.
 
         Returns:
             mel: (B, n_mels, T), decoded.
@@ -195,10 +195,10 @@ class ConversionObjective(Objective):
         model, r, group = self.model, self.recipe, self.recipe.data.crops_a_speaker
         every = mel if degraded is None else torch.cat([mel, degraded])
         latents = model.content_encoder(model.normalize(every), active_frames(every), None)
-        heard = latent = latents[: len(mel)]
+        inputs = latent = latents[: len(mel)]
         if degraded is not None:
-            heard = torch.cat([latent[: r.n_spoken - r.n_degraded], latents[len(mel) :], latent[r.n_spoken :]])
-        content = heard if noise is None else heard + r.model.content.latent_noise * noise
+            inputs = torch.cat([latent[: r.n_spoken - r.n_degraded], latents[len(mel) :], latent[r.n_spoken :]])
+        content = inputs if noise is None else inputs + r.model.content.latent_noise * noise
         own = torch.arange(len(mel), device=mel.device) < r.n_own
 
         def taken(own_voice: Tensor) -> Tensor:

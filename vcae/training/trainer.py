@@ -77,8 +77,6 @@ class Trainer:
         if config.threads:
             torch.set_num_threads(config.threads)
         if torch.cuda.is_available():
-            # Crops have one length, so that the fastest convolutions are worth a search.
-            torch.backends.cudnn.benchmark = True
             torch.set_float32_matmul_precision("high")
         # Some parameters get no gradient: a classifier with weight 0, a frozen part.
         unused = DistributedDataParallelKwargs(find_unused_parameters=True)

@@ -16,6 +16,7 @@ from vcae.engine.decoding import decode_voice
 from vcae.engine.engine import Engine
 from vcae.engine.listening import Analysis
 from vcae.errors import ConfigError
+from vcae.model.weights import hash_weights
 from vcae.voice.matching import Quantiles, measure_errors
 from vcae.voice.pitch import move_f0
 from vcae.voice.space import Description, Priors, load_priors
@@ -200,6 +201,8 @@ def map_axes(known: Priors) -> Tensor:
 def carry_voice(model: Engine, voice: Voice, other: Engine) -> Voice:
     """Transfer a voice to another checkpoint, which measures it from speech of the training data converted to it.
 
+    If both have the same speaker encoder, the voice keeps its speaker embedding.
+
     Args:
         model: Model that measured the voice.
         voice: The voice.
@@ -210,5 +213,11 @@ def carry_voice(model: Engine, voice: Voice, other: Engine) -> Voice:
     moved = move_f0(f0, voice, "auto", known.bank_pitch)
     spoken = speak(model, model.autoencoder.encode_content(mel), moved, voice)
     heard = describe_voice(other, [Analysis(np.zeros(0, np.float32), spoken, moved, 0.0)])
+    if _same_speaker_encoder(model, other):
+        heard = replace(heard, speaker_embedding=voice.speaker_embedding.to(other.device))
     median, spread, seconds = voice.log_f0_median, voice.log_f0_spread, min(voice.speech_s, heard.speech_s)
     return replace(heard, log_f0_median=median, log_f0_spread=spread, speech_s=seconds)
+
+
+def _same_speaker_encoder(model: Engine, other: Engine) -> bool:
+    return len({hash_weights(engine.autoencoder.the_speaker_encoder()) for engine in (model, other)}) == 1
