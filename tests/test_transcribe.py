@@ -242,7 +242,7 @@ def test_other_latents_and_unknown_kinds_are_refused(model, speech):
     with pytest.raises(ConfigError, match="as is 'haiku'; allowed are words, phones, letters"):
         transcribe_source(model, vcae.Sound(speech, 16000), "haiku")
     with pytest.raises(CheckpointError, match="the transcriber reads 64; use the checkpoint 'default'"):
-        transcribe_source(vcae.load("vq", device="cpu"), vcae.Sound(speech, 16000))
+        transcribe_source(vcae.load("vq-narrow", device="cpu"), vcae.Sound(speech, 16000))
 
 
 def test_the_command(tmp_path, heard, clips):

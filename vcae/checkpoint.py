@@ -17,9 +17,10 @@ from vcae.deprecation import renamed
 from vcae.environment import prepare_torch
 from vcae.errors import CheckpointError, ConfigError
 from vcae.files import replacing
+from vcae.model import weights
 from vcae.model.autoencoder import Autoencoder
 from vcae.model.config import AutoencoderConfig
-from vcae.model.weights import hash_weights, restore_weights, round_weights
+from vcae.model.weights import restore_weights, round_weights
 from vcae.model_file import DEFAULT, FORMAT, find, is_shipped, read_metadata, read_shapes, verify, weights_folder
 from vcae.vocoder.config import VocoderConfig
 from vcae.vocoder.neural import HarmonicNoiseVocoder
@@ -363,12 +364,12 @@ def _check_same_encoder(autoencoder: Autoencoder | None, name: str) -> str:
     if not same or not all(key in state and torch.equal(state[key].cpu(), value) for key, value in same.items()):
         raise CheckpointError(f"the autoencoder to save is not that of {name}; save it with its own weights")
     assert theirs is not None
-    return hash_weights(theirs.content_encoder)
+    return weights.hash_weights(theirs.content_encoder)
 
 
 def _check_encoder(path: Path, metadata: Mapping[str, Any], shared: Path, autoencoder: Autoencoder | None) -> None:
     wanted = str(metadata.get("encoder_sha256"))
-    have = "" if autoencoder is None else hash_weights(autoencoder.content_encoder)
+    have = "" if autoencoder is None else weights.hash_weights(autoencoder.content_encoder)
     if have != wanted:
         raise CheckpointError(
             f"{path} was made for the content encoder {wanted[:12]}..., and that of {shared.stem} is {have[:12]}...; "
