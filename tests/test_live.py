@@ -203,9 +203,7 @@ def test_streams_through_pipes(speech):
     # The first sample belongs to the first sample: it is loud where the model's own rate is.
     narrow, rate = soundfile.read(io.BytesIO(_stream("-q", "--rate-out", "16000", stdin=out.getvalue()).stdout))
     assert rate == 16000
-    # Compared below 6 kHz: what is near 8 kHz depends on the filters of both rates.
-    low = soxr.resample(made, 48000, 12000), soxr.resample(narrow, 16000, 12000)
-    power = [np.log(np.square(x).reshape(-1, 375).mean(axis=1) + 1e-7) for x in low]
+    power = [np.log(np.square(x).reshape(-1, 500).mean(axis=1) + 1e-7) for x in (soxr.resample(made, 48000, 16000), narrow)]
     assert np.corrcoef(*power)[0, 1] > 0.99
     for args, stdin, message in (
         (("--rate", "16000", "--block-ms", "160"), b"", b"latency of 320 ms"),

@@ -140,6 +140,8 @@ def collect(rows: list[dict[str, str]], packages: Path, folder: Path) -> Iterato
 
 def read_catalogue(path: Path) -> dict[str, list[dict[str, str]]]:
     """Return the rows of a catalogue by package."""
+    if not path.is_file():
+        raise SystemExit(f"the catalogue {path} does not exist; that of this recipe is recipes/prepare/noises.csv")
     with path.open(newline="", encoding="utf-8") as opened:
         reader = csv.DictReader(opened)
         if missing := set(COLUMNS) - set(reader.fieldnames or ()):

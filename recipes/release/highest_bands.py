@@ -8,7 +8,7 @@ the regression becomes part of the decoder's last layer. It prints how much of t
 fitted on.
 """
 
-import csv
+import argparse
 import random
 import sys
 from pathlib import Path
@@ -19,7 +19,9 @@ from torch import Tensor
 from vcae import checkpoint
 from vcae.audio.io import read_sound, resample
 from vcae.audio.mel import LogMel
+from vcae.errors import CheckpointError, DataError, VcaeError
 from vcae.model.autoencoder import Autoencoder
+from vcae.training.cache import read_manifest
 
 N_RECORDINGS = 600
 LONGEST_S = 12.0
@@ -71,17 +73,28 @@ def fold(model: Autoencoder, weights: Tensor, offsets: Tensor) -> None:
 
 
 def main() -> None:
-    source, manifest, output = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
-    found = checkpoint.load(source)
-    assert found.autoencoder is not None
-    with manifest.open(newline="", encoding="utf-8") as opened:
-        paths = [manifest.parent / row["path"] for row in csv.DictReader(opened) if row["split"] == "train"]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", help="with the autoencoder to change")
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("output", type=Path)
+    args = parser.parse_args()
+    try:
+        found = checkpoint.load(args.checkpoint)
+        if found.autoencoder is None:
+            raise CheckpointError(f"{found.path} has no autoencoder; give a checkpoint that has one")
+        paths = [row.path for row in read_manifest(args.manifest, "train")]
+        if len(paths) <= N_RECORDINGS:
+            raise DataError(
+                f"{args.manifest} has {len(paths)} recordings of the split train; more than {N_RECORDINGS} are needed"
+            )
+    except VcaeError as error:
+        sys.exit(f"error: {error}")
     random.Random(0).shuffle(paths)
     held = paths[N_RECORDINGS : N_RECORDINGS + N_RECORDINGS // 10]
     weights, offsets = regress(read_bands(found.autoencoder, paths[:N_RECORDINGS]))
     print(f"explained: {explained(read_bands(found.autoencoder, held), weights, offsets):.3f}")
     fold(found.autoencoder, weights, offsets)
-    checkpoint.save(output, autoencoder=found.autoencoder, info=found.metadata["info"])
+    checkpoint.save(args.output, autoencoder=found.autoencoder, info=found.metadata["info"])
 
 
 if __name__ == "__main__":

@@ -103,10 +103,7 @@ class ConversionObjective(Objective):
         change = r.change_min + (r.change_max - r.change_min) * draws.uniform(n, 1, 1)
         seen = self.perturb(self._convert(mel, f0, change.to(mel.device)).float(), Draws.of(batch, 2))
         # Masked reference for each crop: itself, a random number of the group's other crops, and some steps of the rest.
-        hidden = torch.eye(group, dtype=torch.bool).repeat(n // group, 1)
-        order = draws.uniform(n, group).masked_fill(hidden, -1.0).argsort(dim=1, descending=True)
-        n_seen = 1 + (draws.uniform(n, 1) * (group - 1)).long()
-        hidden = hidden | torch.zeros_like(hidden).scatter(1, order, torch.arange(group).expand(n, -1) >= n_seen)
+        hidden = ~_draw_some(~torch.eye(group, dtype=torch.bool).repeat(n // group, 1), draws)
         steps = -(-mel.shape[-1] // r.model.content.stride)
         some = draws.uniform(n, group, steps) < r.hidden_reference * draws.uniform(n, 1, 1)
         log_weights = torch.where(hidden[..., None] | some, HIDDEN, 0.0).flatten(1).to(mel.device)
@@ -169,11 +166,7 @@ class ConversionObjective(Objective):
         group = self.recipe.data.crops_a_speaker
         own = torch.arange(n)[:, None] < self.recipe.n_own
         allowed = ~(torch.eye(group, dtype=torch.bool).repeat(n // group, 1) & own)
-        if not self.recipe.few_references:
-            return allowed
-        order = draws.uniform(n, group).masked_fill(~allowed, -1.0).argsort(dim=1, descending=True).argsort(dim=1)
-        n_seen = 1 + (draws.uniform(n, 1) * allowed.sum(dim=1, keepdim=True)).long()
-        return allowed & (order < n_seen)
+        return _draw_some(allowed, draws) if self.recipe.few_references else allowed
 
     def exchange(
         self, mel: Tensor, f0: Tensor, noise: Tensor | None, chosen: Tensor, degraded: Tensor | None = None
@@ -258,6 +251,14 @@ class ConversionObjective(Objective):
         error = rebuilt - wanted
         losses = {"mel": error.abs().mean(), "difference": error.diff(dim=-1).abs().mean()}
         return losses if self.critic is None else losses | critic_losses(self.critic, wanted, rebuilt, embedding)
+
+
+def _draw_some(allowed: Tensor, draws: Draws) -> Tensor:
+    """Choose a random number, at least one, of what is allowed in each row of (B, group)."""
+    n, group = allowed.shape
+    rank = draws.uniform(n, group).masked_fill(~allowed, -1.0).argsort(dim=1, descending=True).argsort(dim=1)
+    n_chosen = 1 + (draws.uniform(n, 1) * allowed.sum(dim=1, keepdim=True)).long()
+    return allowed & (rank < n_chosen)
 
 
 def _shared(x: Tensor, group: int) -> Tensor:
