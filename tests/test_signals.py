@@ -69,6 +69,42 @@ def test_a_run_over_many_files_ends_its_workers(long, tmp_path, group):
     assert set(os.listdir(out)) <= {"report.jsonl"}
 
 
+CALLBACK = """
+import io, os, signal, sys
+import numpy, soundfile
+from vcae.signals import exit_on_signals
+
+class Sent(io.BytesIO):
+    sent = False
+
+    def {method}(self, *given):
+        if not self.sent:
+            self.sent = True
+            signal.raise_signal({number})
+        return super().{method}(*given)
+
+exit_on_signals()
+file = Sent()
+try:
+    for _ in range(500):
+        file.seek(0)
+        soundfile.write(file, numpy.zeros(16000), 16000, format="OGG", subtype="OPUS")
+except BaseException as error:
+    assert file.sent
+    print(type(error).__name__, error, end="")
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [("SIGTERM", "SystemExit 143"), ("SIGHUP", "SystemExit 129"), ("SIGINT", "KeyboardInterrupt ")]
+)
+@pytest.mark.parametrize("method", ["write", "tell"])
+def test_a_signal_in_a_callback_from_c_is_handled_after_it(method, number, expected):
+    code = CALLBACK.format(method=method, number=int(getattr(signal, number)))
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert (run.returncode, run.stdout, run.stderr) == (0, expected, "")
+
+
 def test_a_command_under_nohup_goes_on(tmp_path):
     said = "import signal; from vcae.signals import exit_on_signals; exit_on_signals(); "
     said += "print(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN, callable(signal.getsignal(signal.SIGTERM)))"
