@@ -21,7 +21,7 @@ from vcae.model.denoiser import PART, denoiser_of
 from vcae.training.cache import prepare_cache, read_manifest
 from vcae.training.config import DenoiseRecipe, NoisingConfig
 from vcae.training.data import CropDataset, SpeechCache
-from vcae.training.denoise import CODECS, DenoiseObjective, Noising, codec_damage
+from vcae.training.denoise import CODECS, MAX_BURSTS, DenoiseObjective, Noising, codec_damage, shake
 from vcae.training.draws import Draws
 from vcae.training.noises import MAKERS, make_noise
 
@@ -158,6 +158,35 @@ def test_pieces_of_noise_are_the_banks(bank):
     assert torch.allclose(slow[::3], known[4000:10000:2], atol=1e-4)
 
 
+def test_each_noise_of_the_bank_is_as_likely_as_another(bank):
+    made, known = noising(bank), read_tensors(bank)[0]["audio"].float() / 32767
+    # One noise is ten times as long as the other.
+    which = torch.tensor([[0.49, 0.0, 0.5, 1.0], [0.51, 0.0, 0.5, 1.0]])
+    short, long = made._pieces(1000, which, torch.tensor([0, 4000, 44000]))
+    assert torch.equal(short, known[:1000])
+    assert torch.equal(long, known[4000:5000])
+
+
+def test_bursts_of_a_noise_have_pauses_between_them(bank):
+    gains = noising(bank)._bursts(48000, Draws(8).uniform(64, 1 + 3 * MAX_BURSTS))
+    assert gains.shape == (64, 48000)
+    assert 0 <= float(gains.min()) <= float(gains.max()) <= 1
+    heard = (gains > 0.01).float().mean(dim=1)
+    assert bool((heard > 0.003).all())
+    assert 0.1 < float(heard.mean()) < 0.5
+    # The ends are as quick as a millisecond, and no click.
+    assert 0.2 < float(gains.diff(dim=1).abs().max()) * 16 <= 1.001
+
+
+def test_a_noise_can_take_the_course_of_another_ones_level():
+    steady, beats = torch.ones(1, 16000), (torch.arange(16000) // 4000 % 2).float()[None]
+    shaken = shake(torch.cat([steady, beats]), torch.tensor([True, False]))
+    assert torch.equal(shaken[1:], beats)
+    middles = shaken[0, 2000::4000]
+    assert middles.tolist() == pytest.approx([0.05, 2.05, 0.05, 2.05], abs=0.1)
+    assert torch.equal(shake(steady, torch.tensor([False])), steady)
+
+
 def test_it_learns(cache, bank):
     values = to_dict(load_config(DenoiseRecipe, ROOT / "recipes/denoise/conf/debug.yaml"))
     values["data"] |= {"cache": str(cache), "validation_cache": str(cache)}
@@ -165,7 +194,7 @@ def test_it_learns(cache, bank):
     recipe = from_dict(DenoiseRecipe, values)
     objective = DenoiseObjective(recipe).train()
     batch = CropDataset(SpeechCache(cache), recipe.data, 0)[0]
-    optimizer, seen = torch.optim.Adam(objective.parameters(), 3e-3), []
+    optimizer, seen = torch.optim.Adam(objective.parameters(), 1e-2), []
     for _ in range(12):
         losses = objective(batch)
         optimizer.zero_grad()
