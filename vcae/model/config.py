@@ -152,26 +152,28 @@ class DenoiserConfig:
     # Samples of a frame, and between frames.
     n_fft: int = 512
     hop_length: int = 256
-    # Bands of the gains; the lowest of them are single bins.
-    n_bands: int = 80
-    n_low: int = 32
-    # Features and number of the recurrent layers.
-    width: int = 160
-    n_layers: int = 3
+    # Channels and number of the convolutions over sub-bands, in the encoder and in the decoder each.
+    channels: int = 32
+    n_convs: int = 1
+    # Bands, features of each, and number of the recurrent blocks.
+    n_bands: int = 24
+    width: int = 48
+    n_blocks: int = 3
 
     def __post_init__(self) -> None:
-        positive(self, "sample_rate", "hop_length", "n_low", "n_layers", "width", where="denoiser")
+        positive(self, "sample_rate", "hop_length", "channels", "n_convs", "n_blocks", "width", where="denoiser")
         require(
             self.n_fft % 8 == 0 and self.n_fft == 2 * self.hop_length and self.n_fft <= 4096,
             f"denoiser.n_fft is {self.n_fft}; twice the hop_length ({self.hop_length}), a multiple of 8 up to 4096, is needed",
         )
         require(
-            self.width <= 1024 and self.n_layers <= 64,
-            f"denoiser.width is {self.width} and n_layers {self.n_layers}; up to 1024 and 64 are allowed",
+            self.width <= 1024 and self.channels <= 1024 and self.n_blocks <= 64 and self.n_convs <= 64,
+            f"denoiser.width is {self.width}, channels {self.channels}, n_blocks {self.n_blocks} and n_convs {self.n_convs}; "
+            "up to 1024, 1024, 64 and 64 are allowed",
         )
         require(
-            self.n_low < self.n_bands <= self.n_fft // 4,
-            f"denoiser.n_bands is {self.n_bands}; more than n_low ({self.n_low}) and up to n_fft / 4 ({self.n_fft // 4}) is needed",
+            2 <= self.n_bands <= self.n_fft // 8,
+            f"denoiser.n_bands is {self.n_bands}; from 2 to n_fft / 8 ({self.n_fft // 8}) is needed",
         )
 
 

@@ -15,17 +15,15 @@ from vcae.model.config import DenoiserConfig
 # Source: Ephrat et al., Looking to listen (2018).
 COMPRESSION = 0.3
 FLOOR = 1e-4
-# Added to the compressed magnitude of a band before its logarithm: about 40 dB below the quietest speech of the training.
-FEATURE_FLOOR = 0.02
+# Bins of a sub-band of the encoder, and bins between sub-bands.
+KERNEL, STRIDE = 8, 4
 # Its name in a file.
 PART = "denoiser"
 
 
 def compress_spectrum(spectrum: Tensor) -> Tensor:
     """Compress the magnitudes of a complex spectrum of any shape and keep its phases."""
-    # Several times faster than `abs` on a CPU.
-    magnitudes = torch.view_as_real(spectrum).square().sum(dim=-1).sqrt()
-    return spectrum * (magnitudes + FLOOR) ** (COMPRESSION - 1)
+    return spectrum * (spectrum.abs() + FLOOR) ** (COMPRESSION - 1)
 
 
 def expand_spectrum(spectrum: Tensor) -> Tensor:
@@ -33,36 +31,92 @@ def expand_spectrum(spectrum: Tensor) -> Tensor:
     return spectrum * spectrum.abs().clamp(min=1e-8) ** (1 / COMPRESSION - 1)
 
 
-class Denoiser(nn.Module):
-    """Denoiser: a gain for each band of the compressed spectrum, from GRUs over time.
+class FrequencyConv(nn.Module):
+    """Residual convolution of width 3 over the sub-bands of a frame, as one matrix product.
 
-    It is causal, as only the GRUs combine frames: with their states passed on, streaming equals offline.
+    Shape:
+        - x: (M, F, C); output: (M, F, C)
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.linear = nn.Linear(3 * channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.pad(self.norm(x), (0, 0, 1, 1))
+        return x + F.silu(self.linear(torch.cat([y[:, :-2], y[:, 1:-1], y[:, 2:]], dim=-1)))
+
+
+class RecurrentBlock(nn.Module):
+    """GRU over time with weights shared by all bands, then mixing of the bands of a frame with weights shared by all channels.
+
+    Shape:
+        - x: (B, T, F, C); memory: (1, B * F, C), the state of the GRU; output: the same two shapes
+
+    Source: the RNNFormer block of FastEnhancer (Ahn et al., 2025), with its attention between bands replaced by the token mixing of MLP-Mixer
+    (Tolstikhin et al., 2021), which trains several times faster on a CPU.
+    """
+
+    def __init__(self, channels: int, n_bands: int) -> None:
+        super().__init__()
+        self.time_norm = nn.LayerNorm(channels)
+        self.memory = nn.GRU(channels, channels)
+        self.time_out = nn.Linear(channels, channels)
+        self.band_norm = nn.LayerNorm(channels)
+        self.band_in = nn.Linear(n_bands, 2 * n_bands)
+        self.band_out = nn.Linear(2 * n_bands, n_bands)
+        self.channel_out = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
+        b, t, f, c = x.shape
+        series = self.time_norm(x).transpose(0, 1).reshape(t, b * f, c)
+        remembered, memory = self.memory(series, memory)
+        x = x + self.time_out(remembered).view(t, b, f, c).transpose(0, 1)
+        mixed = self.band_out(F.silu(self.band_in(self.band_norm(x).transpose(2, 3))))
+        return x + self.channel_out(mixed.transpose(2, 3)), memory
+
+
+class Denoiser(nn.Module):
+    """Denoiser: a complex mask for each bin of the compressed spectrum.
+
+    It is causal, as only the GRUs of `RecurrentBlock` combine frames: with their states passed on, streaming equals offline.
 
     Shape:
         - wav: (B, N); output: (B, N)
 
-    Source: gains of bands from GRUs, as in RNNoise (Valin, A hybrid DSP/deep learning approach to real-time full-band speech enhancement, 2018);
-    here the bands are single bins at low frequencies, so that gaps between harmonics are filtered without a pitch filter.
+    Source: FastEnhancer (Ahn et al., 2025): strided convolution over bins, recurrence over time, mixing of bands; here with plain
+    layer normalisation and convolutions as matrix products.
     """
 
     window: Tensor
-    bands: Tensor
 
     def __init__(self, config: DenoiserConfig) -> None:
         super().__init__()
         self.config = config
-        n, width = config.n_bands, config.width
+        c, width = config.channels, config.width
+        # The highest bin is not an input of the network; it gets the mask of the one below.
+        self.n_sub = (config.n_fft // 2) // STRIDE
         self.register_buffer("window", torch.hann_window(config.n_fft).sqrt(), persistent=False)
-        self.register_buffer("bands", band_shapes(config), persistent=False)
-        self.input = nn.Linear(n + 1, width)
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(config.n_layers))
-        self.layers = nn.ModuleList(nn.GRU(width, width, batch_first=True) for _ in range(config.n_layers))
-        self.out_norm = nn.LayerNorm(width)
-        self.output = nn.Linear(width, n)
+        self.input = nn.Linear(2 * KERNEL, c)
+        self.encoder = nn.ModuleList(FrequencyConv(c) for _ in range(config.n_convs))
+        self.narrow = nn.Linear(self.n_sub, config.n_bands, bias=False)
+        self.widen_channels = nn.Linear(c, width)
+        self.blocks = nn.ModuleList(RecurrentBlock(width, config.n_bands) for _ in range(config.n_blocks))
+        self.norm = nn.LayerNorm(width)
+        self.narrow_channels = nn.Linear(width, c)
+        self.widen = nn.Linear(config.n_bands, self.n_sub, bias=False)
+        self.join = nn.Linear(2 * c, c)
+        self.decoder = nn.ModuleList(FrequencyConv(c) for _ in range(config.n_convs))
+        self.out_norm = nn.LayerNorm(c)
+        self.output = nn.Linear(c, 2 * KERNEL)
         with torch.no_grad():
-            # At first most of each band is let through.
-            self.output.weight.mul_(0.3)
-            self.output.bias.fill_(1.0)
+            bands = _bands(self.n_sub, config.n_bands)
+            self.narrow.weight.copy_(bands / bands.sum(dim=1, keepdim=True))
+            self.widen.weight.copy_((bands / bands.sum(dim=0, keepdim=True)).T)
+            # At first each bin is left as it is; two sub-bands overlap in each bin.
+            self.output.weight.mul_(0.1)
+            self.output.bias.zero_()[0::2] = 0.5
 
     @property
     def latency(self) -> int:
@@ -83,9 +137,9 @@ class Denoiser(nn.Module):
         return F.pad(made[:, :n_samples], (0, max(0, n_samples - made.shape[1])))
 
     def start(self, n_batch: int) -> list[Tensor]:
-        """Return the initial state of every layer."""
+        """Return the initial state of every block."""
         c, device = self.config, self.window.device
-        return [torch.zeros(1, n_batch, c.width, device=device) for _ in range(c.n_layers)]
+        return [torch.zeros(1, n_batch * c.n_bands, c.width, device=device) for _ in range(c.n_blocks)]
 
     def masks(self, compressed: Tensor, memory: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
         """Return the complex masks of frames, and the state after them.
@@ -95,7 +149,7 @@ class Denoiser(nn.Module):
             memory: State returned by the previous call; None at the start of a recording.
 
         Returns:
-            Masks (B, F, T), complex, and the state of each layer.
+            Masks (B, F, T), complex, and the state of each block.
         """
         pairs, kept = self.mask_pairs(torch.view_as_real(compressed[:, :-1].transpose(1, 2)), memory)
         mask = torch.view_as_complex(pairs.contiguous()).transpose(1, 2)
@@ -103,20 +157,32 @@ class Denoiser(nn.Module):
 
     def mask_pairs(self, bins: Tensor, memory: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
         """Compute `masks` in real numbers: pairs of real and imaginary part (B, T, n_fft // 2, 2), without the highest bin."""
-        gains, kept = self.gains((bins.square().sum(dim=-1) + 1e-12).sqrt(), memory)
-        return torch.stack([gains, torch.zeros_like(gains)], dim=-1), kept
-
-    def gains(self, magnitudes: Tensor, memory: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
-        """Return the gains (B, T, n_fft // 2), 0 to 1, of compressed magnitudes of the same shape, and the state of each layer."""
-        levels = (magnitudes @ (self.bands / self.bands.sum(dim=1, keepdim=True)).T + FEATURE_FLOOR).log()
-        mean = levels.mean(dim=-1, keepdim=True)
-        x = F.silu(self.input(torch.cat([levels - mean, mean], dim=-1)))
+        b, t = bins.shape[:2]
+        bins = bins.reshape(b * t, -1, 2)
+        edge = (KERNEL - STRIDE) // 2
+        groups = F.pad(bins, (0, 0, edge, edge)).reshape(b * t, self.n_sub + 1, STRIDE, 2)
+        # Two groups of bins are a sub-band, and neighbours share one.
+        patches = torch.cat([groups[:, :-1], groups[:, 1:]], dim=2).transpose(2, 3).reshape(b * t, self.n_sub, 2 * KERNEL)
+        x = F.silu(self.input(patches))
+        for conv in self.encoder:
+            x = conv(x)
+        y = self.widen_channels(self.narrow(x.transpose(1, 2)).transpose(1, 2)).view(b, t, self.config.n_bands, -1)
         kept = []
-        for i, (norm, layer) in enumerate(zip(self.norms, self.layers, strict=True)):
-            remembered, after = layer(norm(x), None if memory is None else memory[i])
-            x = x + remembered
+        for i, block in enumerate(self.blocks):
+            y, after = block(y, None if memory is None else memory[i])
             kept.append(after)
-        return torch.sigmoid(self.output(self.out_norm(x)).float()) @ self.bands, kept
+        y = self.narrow_channels(self.norm(y)).flatten(0, 1)
+        y = self.widen(y.transpose(1, 2)).transpose(1, 2)
+        x = self.join(torch.cat([x, y], dim=-1))
+        for conv in self.decoder:
+            x = conv(x)
+        said = self.output(self.out_norm(x)).float().view(b * t, self.n_sub, KERNEL // STRIDE, STRIDE, 2)
+        # Overlap-add: the second half of a sub-band's bins overlaps the first half of the next one's.
+        low, high = said[:, :, 0], said[:, :, 1]
+        whole = F.pad(low, (0, 0, 0, 0, 0, 1)) + F.pad(high, (0, 0, 0, 0, 1, 0))
+        whole = whole.reshape(b * t, -1, 2)[:, edge : edge + 2 * self.config.n_fft // 4]
+        # The bins at both ends are in one sub-band only.
+        return whole.reshape(b, t, -1, 2), kept
 
     def filter(self, spectrum: Tensor, memory: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
         """Return the denoised spectrum (B, F, T), and the state after it; arguments as of `masks`."""
@@ -131,31 +197,15 @@ class Denoiser(nn.Module):
         return self.synthesise(self.filter(spectrum)[0], n + hop)[..., :n]
 
 
-def band_shapes(config: DenoiserConfig) -> Tensor:
-    """Return the weights (n_bands, n_fft // 2) of bins in bands, which sum to one in each bin.
-
-    The lowest bins are bands of their own; above, triangles overlap whose distance grows by the same factor from one to the next.
-    """
-    n_bins, n_low, n_wide = config.n_fft // 2, config.n_low, config.n_bands - config.n_low
-    factor = _growth(n_bins - n_low, n_wide)
-    steps = torch.cat([torch.ones(n_low - 1), factor ** torch.arange(1, n_wide + 1)])
-    centres = torch.cat([torch.zeros(1), steps.cumsum(0)]) / steps.sum() * (n_bins - 1)
-    bins = torch.arange(n_bins, dtype=torch.float32)
-    upper = torch.searchsorted(centres.contiguous(), bins).clamp(1, config.n_bands - 1)
-    share = ((bins - centres[upper - 1]) / (centres[upper] - centres[upper - 1])).clamp(0, 1)
-    shapes = torch.zeros(config.n_bands, n_bins)
-    shapes[upper - 1, bins.long()] = 1 - share
-    shapes[upper, bins.long()] += share
-    return shapes
-
-
-def _growth(total: float, n: int) -> float:
-    """Return the factor of a geometric series without its first term 1 that sums to a total in n terms."""
-    low, high = 1.0, 4.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if sum(middle**k for k in range(1, n + 1)) < total else (low, middle)
-    return low
+def _bands(n_sub: int, n_bands: int) -> Tensor:
+    """Return overlapping triangular filters (n_bands, n_sub), narrow at low and wide at high frequencies."""
+    # Half linear, half logarithmic: no band is narrower than a sub-band.
+    at = torch.linspace(0, 1, n_bands)
+    centres = (0.45 * at + 0.55 * (torch.exp(3.0 * at) - 1) / (torch.exp(torch.tensor(3.0)) - 1)) * (n_sub - 1)
+    gaps = centres.diff().clamp(min=1.0)
+    left, right = torch.cat([gaps[:1], gaps])[:, None], torch.cat([gaps, gaps[-1:]])[:, None]
+    away = torch.arange(n_sub) - centres[:, None]
+    return (1 + torch.where(away < 0, away / left, -away / right)).clamp(min=0.0) + 1e-3
 
 
 def denoiser_of(sizes: dict[str, Any]) -> Denoiser:

@@ -96,9 +96,9 @@ class NoisingConfig:
     synthetic: float = 0.42
     second: float = 0.3
     # Probability that a noise gets the course of another one's level.
-    shaken: float = 0.2
+    shaken: float = 0.0
     # Probability that only bursts of a noise are left.
-    bursts: float = 0.25
+    bursts: float = 0.0
     room: float = 0.25
     band_limit: float = 0.1
     codec: float = 0.06

@@ -15,8 +15,7 @@ from vcae.audio.io import resample
 from vcae.audio.loudness import TARGET_LEVEL
 from vcae.checkpoint import load_module, read_tensors
 from vcae.errors import DataError
-from vcae.model.config import DenoiserConfig
-from vcae.model.denoiser import COMPRESSION, PART, Denoiser, compress_spectrum, denoiser_of
+from vcae.model.denoiser import PART, Denoiser, compress_spectrum, denoiser_of, expand_spectrum
 from vcae.training.config import DenoiseRecipe, NoisingConfig
 from vcae.training.draws import Draws
 from vcae.training.objectives import Objective
@@ -25,11 +24,12 @@ from vcae.training.objectives import Objective
 EARLY_S = 0.03
 # Largest distance of the input's level above and below `TARGET_LEVEL`.
 LOUDER_DB, QUIETER_DB = 8.0, 24.0
+# Errors 30 dB below the speech are negligible.
+SMALLEST_ERROR = 1e-3
 # Weight of the complex spectrum; the rest is the weight of the magnitudes.
 PHASE_SHARE = 0.3
 SPECTRUM_WEIGHT = 10.0
-# Part of a bin's weight that is the same for all bins.
-EQUAL_SHARE = 0.3
+# Of a noise of which only bursts are left.
 MAX_BURSTS = 8
 # Codecs: container, coding, rate in Hz, and the compression level if the format has one.
 CODECS = (
@@ -130,11 +130,11 @@ class Noising:
                 if len(rows):
                     noise = noise.index_copy(0, rows.to(others.device), self._pieces(n, drawn[rows], bounds))
             noise = shake(noise, draws.uniform(n_batch) < c.shaken)
-            chosen, course = draws.uniform(n_batch) < c.bursts, draws.uniform(n_batch, 1 + 3 * MAX_BURSTS)
-            rows = chosen.nonzero()[:, 0]
-            noise = noise.index_copy(
-                0, rows.to(noise.device), noise[rows.to(noise.device)] * self._bursts(n, course[rows]).to(noise.device)
-            )
+            brief, drawn = draws.uniform(n_batch) < c.bursts, draws.uniform(n_batch, 1 + 3 * MAX_BURSTS)
+            rows = brief.nonzero()[:, 0]
+            if len(rows):
+                gains, rows = self._bursts(n, drawn[rows]).to(noise.device), rows.to(noise.device)
+                noise = noise.index_copy(0, rows, noise[rows] * gains)
             total = total + gain.to(others.device) / _rms(noise).clamp(min=1e-4) * noise
         return _filter(total, _colours(n, 4.0 * draws.normal(n_batch, 10).to(others.device)))
 
@@ -244,17 +244,16 @@ def codec_damage(wav: np.ndarray, which: int) -> np.ndarray:
 
 
 class DenoiseObjective(Objective):
-    """Loss of the denoiser: error of the denoised compressed spectrum, and of its magnitudes.
+    """Loss of the denoiser: compressed spectrum and waveform error of the denoised speech.
 
-    Levels are normalised, so that quiet recordings count as much as loud ones. Bins count by the inverse of the hearing's bandwidth at their
-    frequency, mixed with an equal weight: most words are below 4 kHz, which is half of the bins.
+    The spectrum is that of the resynthesised waveform, so that inconsistent masks are penalised. Levels are normalised, so that quiet
+    recordings count as much as loud ones.
 
     Args:
         recipe: The settings.
 
     Source: the loss on compressed spectra, Braun and Tashev, A consolidated view of loss functions for supervised deep learning-based speech
-    enhancement (2021); the asymmetric weight, which protects words, Wang et al., VoiceFilter-Lite (2020); the bandwidths, Glasberg and Moore,
-    Derivation of auditory filter shapes from notched-noise data (1990).
+    enhancement (2021); the asymmetric weight, which protects words, Wang et al., VoiceFilter-Lite (2020).
     """
 
     def __init__(self, recipe: DenoiseRecipe) -> None:
@@ -265,30 +264,24 @@ class DenoiseObjective(Objective):
         else:
             self.model = load_module(recipe.initial, PART, denoiser_of)[0].train()
         self.noising = Noising(recipe.noising, recipe.model.sample_rate)
-        self.bin_weights = bin_weights(recipe.model)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         with torch.no_grad(), torch.autocast(batch["wav"].device.type, enabled=False):
             noisy, clean = self.noising(batch["wav"], batch["reference"], Draws.of(batch, 1))
+            spectrum = self.model.analyse(noisy)
+            compressed = compress_spectrum(spectrum)
             scale = TARGET_LEVEL / active_rms(clean).clamp(min=1e-5)
-            compressed, target = (
-                compress_spectrum(self.model.analyse(wav))[:, :-1].transpose(1, 2) for wav in (noisy, clean * scale)
-            )
-            heard, wanted = (torch.view_as_real(x).square().sum(dim=-1).sqrt() for x in (compressed, target))
-            # The gains are real, so of the phases only their agreement matters.
-            agreement = (compressed.real * target.real + compressed.imag * target.imag) / (heard * wanted).clamp(min=1e-8)
-        gains, _ = self.model.gains(heard)
-        made = gains * heard * scale[..., None] ** COMPRESSION
-        difference = made - wanted
-        weights = self.bin_weights.to(made.device)
-        magnitudes = (weights * difference.square() * torch.where(difference < 0, self.recipe.attenuation_weight, 1.0)).mean()
-        phases = (weights * (made.square() - 2 * made * wanted * agreement + wanted.square())).mean()
-        loss = SPECTRUM_WEIGHT * (PHASE_SHARE * phases + (1 - PHASE_SHARE) * magnitudes)
-        return {"loss": loss, "phases": phases, "magnitudes": magnitudes}
-
-
-def bin_weights(config: DenoiserConfig) -> Tensor:
-    """Return the weights (n_fft // 2,) of the bins in the loss, of mean 1."""
-    hz = torch.arange(config.n_fft // 2) * (config.sample_rate / config.n_fft)
-    narrow = 1 / (24.7 * (1 + 4.37e-3 * hz))
-    return EQUAL_SHARE + (1 - EQUAL_SHARE) * narrow / narrow.mean()
+            clean = clean * scale
+            target = compress_spectrum(self.model.analyse(clean))
+        masks, _ = self.model.masks(compressed)
+        with torch.autocast(noisy.device.type, enabled=False):
+            made = self.model.synthesise(expand_spectrum(masks * compressed), noisy.shape[-1]) * scale
+            estimate = compress_spectrum(self.model.analyse(made))
+            phases = (estimate - target).abs().square().mean()
+            difference = estimate.abs() - target.abs()
+            magnitudes = (difference.square() * torch.where(difference < 0, self.recipe.attenuation_weight, 1.0)).mean()
+            power = clean.square().mean(dim=1).clamp(min=1e-6)
+            error = ((made - clean).square().mean(dim=1) / power + SMALLEST_ERROR).log10().mean()
+        spectra = PHASE_SHARE * phases + (1 - PHASE_SHARE) * magnitudes
+        loss = SPECTRUM_WEIGHT * spectra + self.recipe.error_weight * error
+        return {"loss": loss, "phases": phases, "magnitudes": magnitudes, "error": error}
