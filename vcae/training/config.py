@@ -95,6 +95,10 @@ class NoisingConfig:
     recorded: float = 0.45
     synthetic: float = 0.42
     second: float = 0.3
+    # Probability that a noise gets the course of another one's level.
+    shaken: float = 0.0
+    # Probability that only bursts of a noise are left.
+    bursts: float = 0.0
     room: float = 0.25
     band_limit: float = 0.1
     codec: float = 0.06
@@ -105,7 +109,7 @@ class NoisingConfig:
             self.snr_min_db <= self.snr_max_db,
             f"noising.snr_min_db is {self.snr_min_db}; it must not be above snr_max_db ({self.snr_max_db})",
         )
-        names = ("no_noise", "recorded", "synthetic", "second", "room", "band_limit", "codec", "clipping")
+        names = ("no_noise", "recorded", "synthetic", "second", "shaken", "bursts", "room", "band_limit", "codec", "clipping")
         within(self, 0, 1, *names, where="noising")
         require(
             self.recorded + self.synthetic <= 1,

@@ -29,6 +29,8 @@ SMALLEST_ERROR = 1e-3
 # Weight of the complex spectrum; the rest is the weight of the magnitudes.
 PHASE_SHARE = 0.3
 SPECTRUM_WEIGHT = 10.0
+# Of a noise of which only bursts are left.
+MAX_BURSTS = 8
 # Codecs: container, coding, rate in Hz, and the compression level if the format has one.
 CODECS = (
     ("OGG", "OPUS", 16000, 1.0),
@@ -127,17 +129,22 @@ class Noising:
                 rows = (chosen & (gain[:, 0] > 0)).nonzero()[:, 0]
                 if len(rows):
                     noise = noise.index_copy(0, rows.to(others.device), self._pieces(n, drawn[rows], bounds))
+            noise = shake(noise, draws.uniform(n_batch) < c.shaken)
+            brief, drawn = draws.uniform(n_batch) < c.bursts, draws.uniform(n_batch, 1 + 3 * MAX_BURSTS)
+            rows = brief.nonzero()[:, 0]
+            if len(rows):
+                gains, rows = self._bursts(n, drawn[rows]).to(noise.device), rows.to(noise.device)
+                noise = noise.index_copy(0, rows, noise[rows] * gains)
             total = total + gain.to(others.device) / _rms(noise).clamp(min=1e-4) * noise
         return _filter(total, _colours(n, 4.0 * draws.normal(n_batch, 10).to(others.device)))
 
     def _pieces(self, n: int, drawn: Tensor, bounds: Tensor) -> Tensor:
         """Return segments (B, n) of the bank's noises between bounds, at random speeds and some reversed, from random numbers (B, 4).
 
-        Noises are chosen by their length. A short one is repeated, with pauses.
+        Each noise is as likely as another: a bark is as important as a minute of rain. A short one is repeated, with pauses.
         """
         which, place, speed, turned = drawn.double().unbind(dim=1)
-        at = bounds[0] + (which * (bounds[-1] - bounds[0])).long()
-        i = torch.searchsorted(bounds, at, right=True) - 1
+        i = (which * (len(bounds) - 1)).long()
         start, length, step = bounds[i], (bounds[i + 1] - bounds[i]).double(), 1.5 ** (2 * speed - 1)
         spare = length - n * step
         period = torch.where(spare > 0, length + n * step, length + (0.1 + 0.4 * place) * self.sample_rate)
@@ -153,6 +160,18 @@ class Noising:
         piece = torch.lerp(self._bank[index].float(), self._bank[index + 1].float(), (where - whole).float())
         return piece / 32767 * (whole < length - 1)
 
+    def _bursts(self, n: int, drawn: Tensor) -> Tensor:
+        """Return gains (B, n) that are zero but for some bursts, with pauses between them, from random numbers (B, 1 + 3 * MAX_BURSTS)."""
+        count = 1 + (drawn[:, :1] * MAX_BURSTS).long()
+        start, length, fade = (x[..., None] for x in drawn[:, 1:].chunk(3, dim=1))
+        # 30 ms to 1 s, as long or as soon over as steps, barks and horns.
+        length = 0.03 * self.sample_rate * 33**length
+        # Every millisecond; between these the gain is a straight line.
+        since = torch.arange(0, n + 16, 16) - (start * n - 0.3 * length)
+        inside = (since >= 0) & (since < length) & (torch.arange(MAX_BURSTS)[:, None] < count[..., None])
+        course = (torch.exp(-since.clamp(min=0) / length * 6 * fade) * inside).amax(dim=1)
+        return F.interpolate(course[:, None], scale_factor=16.0, mode="linear")[:, 0, :n]
+
     def _band_limits(self, n: int, high: Tensor, low: Tensor) -> Tensor:
         """Return the gains (B, n // 2 + 1) of band limits, as of telephones, old recordings and low rates, from random numbers (B, 1)."""
         hz = torch.linspace(0, self.sample_rate / 2, n // 2 + 1, device=high.device)[None]
@@ -164,6 +183,16 @@ class Noising:
 def _colours(n: int, knots_db: Tensor) -> Tensor:
     """Return smooth gains (B, n // 2 + 1) through points (B, K) in dB, equally far apart in frequency."""
     return 10 ** (F.interpolate(knots_db[:, None], n // 2 + 1, mode="linear", align_corners=True)[:, 0] / 20)
+
+
+def shake(noise: Tensor, chosen: Tensor) -> Tensor:
+    """Return noises (B, N), the chosen ones multiplied by the course of another item's level: more kinds from the same recordings."""
+    rows = chosen.nonzero()[:, 0].to(noise.device)
+    if not len(rows):
+        return noise
+    levels = F.avg_pool1d(noise.roll(1, dims=0)[rows, None].abs(), 512, 256, 256)
+    course = F.interpolate(levels / levels.mean(dim=-1, keepdim=True).clamp(min=1e-5), noise.shape[-1], mode="linear")[:, 0]
+    return noise.index_copy(0, rows, noise[rows] * (course + 0.05))
 
 
 def _rms(wav: Tensor) -> Tensor:
