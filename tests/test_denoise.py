@@ -21,12 +21,12 @@ from vcae.config import to_dict
 from vcae.engine.denoise import Cleaner, FullBandDenoiser, RunningDenoiser
 from vcae.errors import AudioError, CheckpointError, ConfigError
 from vcae.model.config import DenoiserConfig
-from vcae.model.denoiser import PART, Denoiser, compress_spectrum, denoiser_of
+from vcae.model.denoiser import PART, Denoiser, band_shapes, compress_spectrum, denoiser_of
 from vcae.options import ConvertOptions
 from vcae.tasks.convert import convert
 from vcae.voice.voice import voice_from_sounds
 
-TINY = DenoiserConfig(channels=8, width=8, n_bands=6, n_blocks=2)
+TINY = DenoiserConfig(n_bands=12, n_low=4, width=8, n_layers=2)
 
 
 @pytest.fixture(scope="module")
@@ -80,29 +80,51 @@ def everything(cleaned):
     return np.concatenate(list(cleaned.channel_blocks()))
 
 
+def let_through(network, gain):
+    """Make every gain of the compressed spectrum one number, whatever is heard."""
+    network.output.weight.zero_()
+    network.output.bias.copy_(torch.logit(torch.tensor(gain), eps=1e-7))
+
+
 @pytest.mark.parametrize("n", [100, 300, 512, 4096, 4097, 4351])
-def test_masks_of_one_leave_every_sample_as_it_is(n):
+def test_gains_of_one_leave_every_sample_as_it_is(n):
     network, wav = small_network(), 0.1 * torch.randn(2, n)
-    network.output.weight.zero_()
-    network.output.bias.zero_()[0::2] = 0.5
+    let_through(network, 1.0)
     assert network.analyse(wav).shape == (2, 257, 1 + n // 256)
-    masks, _ = network.masks(compress_spectrum(network.analyse(wav)))
-    # The two lowest and highest bins lie under one sub-band only.
-    assert torch.allclose(masks[:, 2:-3], torch.ones_like(masks[:, 2:-3]))
-    network.output.bias[0::2] = 0.5
-    low = masks.abs()[:, :2]
-    assert torch.allclose(low, torch.full_like(low, 0.5))
+    assert torch.allclose(network(wav), wav, atol=1e-3)
+    let_through(network, 0.5)
+    assert torch.allclose(network(wav), wav * 0.5 ** (1 / 0.3), atol=1e-3)
 
 
-def test_a_mask_is_the_sum_of_two_sub_bands():
+def test_bands_are_single_bins_below_and_wider_and_wider_above():
+    shapes = band_shapes(DenoiserConfig())
+    assert shapes.shape == (80, 256)
+    assert torch.allclose(shapes.sum(dim=0), torch.ones(256), atol=1e-3)
+    assert torch.allclose(shapes[:31, :31], torch.eye(31), atol=1e-3)
+    centres = (shapes * torch.arange(256)).sum(dim=1) / shapes.sum(dim=1)
+    gaps = centres.diff()[32:-1]
+    assert (gaps.diff() > -0.4).all()
+    # In Hz: 31 at the bottom, some 400 at the top.
+    assert gaps[-1] * 31.25 == pytest.approx(400, rel=0.1)
+
+
+def test_the_gain_of_a_band_reaches_its_own_bins_only():
     network = small_network()
-    network.output.weight.zero_()
-    bias = network.output.bias.zero_()
-    bias[2 * 5] = 1.0  # The real part of a sub-band's sixth bin: it reaches the bins 4 n + 5 - 2.
+    let_through(network, 1.0)
+    network.output.bias[8] = -30.0
     masks, _ = network.masks(compress_spectrum(torch.randn(1, 257, 3, dtype=torch.complex64)))
-    hit = (masks[0, :256, 1].real > 0.5).nonzero()[:, 0]
-    assert hit.tolist() == list(range(3, 256, 4))
+    inside = network.bands[8] > 0
+    assert 0 < inside.sum() < 60
+    assert torch.allclose(masks[0, :256, 1].real, 1 - network.bands[8], atol=1e-3)
     assert float(masks.imag.abs().max()) == 0
+
+
+def test_levels_change_only_the_level_that_the_network_hears():
+    network, spectrum = small_network(), torch.rand(1, 5, 256) + 0.5
+    # Far above the floor, the differences between bands stay; with no weight on the mean level, so do the gains.
+    network.input.weight[:, -1] = 0
+    assert torch.allclose(network.gains(spectrum * 100)[0], network.gains(spectrum * 1000)[0], atol=1e-4)
+    assert not torch.allclose(network.gains(spectrum)[0], network.gains(torch.rand(1, 5, 256))[0], atol=1e-4)
 
 
 @pytest.mark.parametrize("strength", [1.0, 0.4])
@@ -124,6 +146,9 @@ def test_pieces_of_any_length_give_the_samples_of_the_whole(strength):
 
 def test_nothing_after_the_latency_matters_and_all_before_can():
     network, rng = small_network(), np.random.default_rng(1)
+    for layer in network.layers:
+        # The gates that keep the state, opened as training opens some of them.
+        layer.bias_hh_l0[8:16] = 4.0
     wav = (0.1 * rng.standard_normal((1, 32000))).astype(np.float32)
     running = RunningDenoiser(network)
     assert running.latency_ms == 32
@@ -163,9 +188,8 @@ def test_the_band_above_follows_the_band_below():
     high = 0.1 * np.sin(2 * np.pi * 12000 * time)
     below = 0.1 * np.sin(2 * np.pi * 6000 * time)
     wav = (high + below).astype(np.float32)[:, None]
-    network.output.weight.zero_()
     for left in (1.0, 0.3):
-        network.output.bias.zero_()[0::2] = 0.5 * left**0.3
+        let_through(network, left**0.3)
         made = np.concatenate([*_run_band(network, rate, wav)])[rate // 4 : -rate // 4, 0]
         spectrum = np.abs(np.fft.rfft(made)) / len(made) * 2
         bins = [round(hz * len(made) / rate) for hz in (6000, 12000)]
@@ -301,7 +325,7 @@ def test_files_are_strict(tmp_path):
         checkpoint.load_module("vq", PART, denoiser_of)
     with pytest.raises(CheckpointError, match="is a pickle"):
         Cleaner(tmp_path / "x.pt")
-    checkpoint.save_module(path, PART, network, to_dict(DenoiserConfig(channels=16, width=8, n_bands=6, n_blocks=2)))
+    checkpoint.save_module(path, PART, network, to_dict(DenoiserConfig(n_bands=12, n_low=4, width=16, n_layers=2)))
     with pytest.raises(CheckpointError, match="does not fit its own config"):
         Cleaner(path)
     checkpoint.save_module(path, PART, network, to_dict(TINY) | {"width": 10**9})

@@ -13,7 +13,7 @@ import numpy as np
 import soundfile
 from mixtures import read, table
 from rich.progress import track
-from systems import deepfilternet
+from teacher import DeepFilterNet
 
 from vcae.audio.f0 import SAMPLE_RATE
 from vcae.errors import VcaeError
@@ -23,12 +23,11 @@ LEAD = SAMPLE_RATE
 PEAK = 0.5
 
 
-def clean(wav: np.ndarray) -> np.ndarray:
+def clean(wav: np.ndarray, network: DeepFilterNet) -> np.ndarray:
     """Return a recording (N,) without its noise, at its own level."""
     scale = PEAK / max(float(np.abs(wav).max(initial=0)), 1e-6)
     lead = wav[:LEAD][::-1]
-    made = deepfilternet()(np.concatenate([lead, wav]) * scale)[len(lead) :] / scale
-    return np.pad(made, (0, len(wav) - len(made)))
+    return network(np.concatenate([lead, wav]) * scale).wav[len(lead) :] / scale
 
 
 def main() -> None:
@@ -43,13 +42,14 @@ def main() -> None:
         rows = [row for row in rows if args.corpus is None or row.get("corpus") in args.corpus]
         if not rows:
             sys.exit(f"error: {args.manifest} has no row of the split {args.split!r} and the corpora {args.corpus}")
+        network = DeepFilterNet()
         for row in track(rows, description="denoising"):
             source = Path(row["path"])
             path = (args.folder / source.relative_to(args.manifest.parent)).with_suffix(".flac")
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 part = path.with_suffix(".part")
-                soundfile.write(part, np.clip(clean(read(source)), -1, 1), SAMPLE_RATE, "PCM_16", format="FLAC")
+                soundfile.write(part, np.clip(clean(read(source), network), -1, 1), SAMPLE_RATE, "PCM_16", format="FLAC")
                 part.replace(path)
             row["path"] = str(path.relative_to(args.folder))
     except VcaeError as error:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from vcae.config import at_least, require, within
 from vcae.options import DENOISE_STRENGTH
+from vcae.training.config import DataConfig, NoisingConfig
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,24 @@ class NoiseBankRecipe:
     def __post_init__(self) -> None:
         at_least(self, 1, "n_rooms", "n_made", "workers")
         require(self.made_s >= 1, f"made_s is {self.made_s}; at least 1 second is needed")
+
+
+@dataclass(frozen=True)
+class TeachRecipe:
+    """Settings of `recipes/denoise/teach.py`."""
+
+    noising: NoisingConfig = field(default_factory=NoisingConfig)
+    # Its batches are the recordings of a shard.
+    data: DataConfig = field(default_factory=DataConfig)
+    output_dir: str = "cache/taught"
+    n_shards: int = 390
+    # Numbers of a frame that are kept of the teacher's state: its principal components.
+    n_features: int = 96
+    workers: int = 2
+    seed: int = 1000
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "n_shards", "n_features", "workers")
 
 
 @dataclass(frozen=True)

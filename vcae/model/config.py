@@ -152,28 +152,34 @@ class DenoiserConfig:
     # Samples of a frame, and between frames.
     n_fft: int = 512
     hop_length: int = 256
-    # Channels and number of the convolutions over sub-bands, in the encoder and in the decoder each.
-    channels: int = 32
-    n_convs: int = 1
-    # Bands, features of each, and number of the recurrent blocks.
-    n_bands: int = 24
-    width: int = 48
-    n_blocks: int = 3
+    # Bands of the gains; the lowest of them are single bins.
+    n_bands: int = 80
+    n_low: int = 32
+    # Channels of the convolutions; features and number of the recurrent layers.
+    channels: int = 16
+    width: int = 128
+    n_layers: int = 3
+    # Frames before a frame whose mean level is a feature.
+    n_past: int = 62
+    # Lags of the cosine transform of the spectrum.
+    n_lags: int = 48
 
     def __post_init__(self) -> None:
-        positive(self, "sample_rate", "hop_length", "channels", "n_convs", "n_blocks", "width", where="denoiser")
+        names = ("sample_rate", "hop_length", "n_bands", "n_low", "channels", "width", "n_layers", "n_past", "n_lags")
+        positive(self, *names, where="denoiser")
         require(
             self.n_fft % 8 == 0 and self.n_fft == 2 * self.hop_length and self.n_fft <= 4096,
             f"denoiser.n_fft is {self.n_fft}; twice the hop_length ({self.hop_length}), a multiple of 8 up to 4096, is needed",
         )
         require(
-            self.width <= 1024 and self.channels <= 1024 and self.n_blocks <= 64 and self.n_convs <= 64,
-            f"denoiser.width is {self.width}, channels {self.channels}, n_blocks {self.n_blocks} and n_convs {self.n_convs}; "
-            "up to 1024, 1024, 64 and 64 are allowed",
+            self.width <= 1024 and self.channels <= 256 and self.n_layers <= 64 and self.n_past <= 4096 and self.n_lags <= 1024,
+            f"denoiser.width is {self.width}, channels {self.channels}, n_layers {self.n_layers}, n_past {self.n_past} and n_lags "
+            f"{self.n_lags}; up to 1024, 256, 64, 4096 and 1024 are allowed",
         )
         require(
-            2 <= self.n_bands <= self.n_fft // 8,
-            f"denoiser.n_bands is {self.n_bands}; from 2 to n_fft / 8 ({self.n_fft // 8}) is needed",
+            self.n_low < self.n_bands <= self.n_fft // 4 and self.n_bands % 4 == 0,
+            f"denoiser.n_bands is {self.n_bands}; a multiple of 4 above n_low ({self.n_low}) and up to n_fft / 4 ({self.n_fft // 4}) "
+            "is needed",
         )
 
 

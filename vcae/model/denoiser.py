@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -15,15 +16,23 @@ from vcae.model.config import DenoiserConfig
 # Source: Ephrat et al., Looking to listen (2018).
 COMPRESSION = 0.3
 FLOOR = 1e-4
-# Bins of a sub-band of the encoder, and bins between sub-bands.
-KERNEL, STRIDE = 8, 4
+# Added to the compressed magnitude of a band before its logarithm: about 40 dB below the quietest speech of the training.
+FEATURE_FLOOR = 0.01
+# Level of a band in the frames before a recording.
+START_LEVEL = -1.5
+# Added to the mean magnitude of a frame when its spectrum is flattened.
+SILENCE = 1e-3
+# Frames that the first convolution combines.
+CONTEXT = 3
 # Its name in a file.
 PART = "denoiser"
 
 
 def compress_spectrum(spectrum: Tensor) -> Tensor:
     """Compress the magnitudes of a complex spectrum of any shape and keep its phases."""
-    return spectrum * (spectrum.abs() + FLOOR) ** (COMPRESSION - 1)
+    # Several times faster than `abs` on a CPU; the small number keeps the gradient of silence finite.
+    magnitudes = (torch.view_as_real(spectrum).square().sum(dim=-1) + 1e-14).sqrt()
+    return spectrum * (magnitudes + FLOOR) ** (COMPRESSION - 1)
 
 
 def expand_spectrum(spectrum: Tensor) -> Tensor:
@@ -31,92 +40,48 @@ def expand_spectrum(spectrum: Tensor) -> Tensor:
     return spectrum * spectrum.abs().clamp(min=1e-8) ** (1 / COMPRESSION - 1)
 
 
-class FrequencyConv(nn.Module):
-    """Residual convolution of width 3 over the sub-bands of a frame, as one matrix product.
-
-    Shape:
-        - x: (M, F, C); output: (M, F, C)
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(channels)
-        self.linear = nn.Linear(3 * channels, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = F.pad(self.norm(x), (0, 0, 1, 1))
-        return x + F.silu(self.linear(torch.cat([y[:, :-2], y[:, 1:-1], y[:, 2:]], dim=-1)))
-
-
-class RecurrentBlock(nn.Module):
-    """GRU over time with weights shared by all bands, then mixing of the bands of a frame with weights shared by all channels.
-
-    Shape:
-        - x: (B, T, F, C); memory: (1, B * F, C), the state of the GRU; output: the same two shapes
-
-    Source: the RNNFormer block of FastEnhancer (Ahn et al., 2025), with its attention between bands replaced by the token mixing of MLP-Mixer
-    (Tolstikhin et al., 2021), which trains several times faster on a CPU.
-    """
-
-    def __init__(self, channels: int, n_bands: int) -> None:
-        super().__init__()
-        self.time_norm = nn.LayerNorm(channels)
-        self.memory = nn.GRU(channels, channels)
-        self.time_out = nn.Linear(channels, channels)
-        self.band_norm = nn.LayerNorm(channels)
-        self.band_in = nn.Linear(n_bands, 2 * n_bands)
-        self.band_out = nn.Linear(2 * n_bands, n_bands)
-        self.channel_out = nn.Linear(channels, channels)
-
-    def forward(self, x: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
-        b, t, f, c = x.shape
-        series = self.time_norm(x).transpose(0, 1).reshape(t, b * f, c)
-        remembered, memory = self.memory(series, memory)
-        x = x + self.time_out(remembered).view(t, b, f, c).transpose(0, 1)
-        mixed = self.band_out(F.silu(self.band_in(self.band_norm(x).transpose(2, 3))))
-        return x + self.channel_out(mixed.transpose(2, 3)), memory
-
-
 class Denoiser(nn.Module):
-    """Denoiser: a complex mask for each bin of the compressed spectrum.
+    """Denoiser: a gain for each band of the compressed spectrum, from convolutions over bands and GRUs over time.
 
-    It is causal, as only the GRUs of `RecurrentBlock` combine frames: with their states passed on, streaming equals offline.
+    It is causal: it combines frames in GRUs, and with the levels of frames before. With these passed on, streaming equals offline.
 
     Shape:
         - wav: (B, N); output: (B, N)
 
-    Source: FastEnhancer (Ahn et al., 2025): strided convolution over bins, recurrence over time, mixing of bands; here with plain
-    layer normalisation and convolutions as matrix products.
+    Source: gains of bands from GRUs, as in RNNoise (Valin, A hybrid DSP/deep learning approach to real-time full-band speech enhancement, 2018),
+    here with single bins as the lowest bands, so that gaps between harmonics are filtered without a pitch filter; convolutions before and
+    after them, as in DeepFilterNet (Schröter et al., 2022).
     """
 
     window: Tensor
+    bands: Tensor
+    means: Tensor
+    lags: Tensor
 
     def __init__(self, config: DenoiserConfig) -> None:
         super().__init__()
         self.config = config
-        c, width = config.channels, config.width
-        # The highest bin is not an input of the network; it gets the mask of the one below.
-        self.n_sub = (config.n_fft // 2) // STRIDE
+        n, width, c = config.n_bands, config.width, config.channels
         self.register_buffer("window", torch.hann_window(config.n_fft).sqrt(), persistent=False)
-        self.input = nn.Linear(2 * KERNEL, c)
-        self.encoder = nn.ModuleList(FrequencyConv(c) for _ in range(config.n_convs))
-        self.narrow = nn.Linear(self.n_sub, config.n_bands, bias=False)
-        self.widen_channels = nn.Linear(c, width)
-        self.blocks = nn.ModuleList(RecurrentBlock(width, config.n_bands) for _ in range(config.n_blocks))
-        self.norm = nn.LayerNorm(width)
-        self.narrow_channels = nn.Linear(width, c)
-        self.widen = nn.Linear(config.n_bands, self.n_sub, bias=False)
-        self.join = nn.Linear(2 * c, c)
-        self.decoder = nn.ModuleList(FrequencyConv(c) for _ in range(config.n_convs))
-        self.out_norm = nn.LayerNorm(c)
-        self.output = nn.Linear(c, 2 * KERNEL)
+        bands = band_shapes(config)
+        self.register_buffer("bands", bands, persistent=False)
+        self.register_buffer("means", (bands / bands.sum(dim=1, keepdim=True)).T.contiguous(), persistent=False)
+        self.register_buffer("lags", lag_shapes(config), persistent=False)
+        # Two features of each band: its level relative to the frame's mean, and to its own mean over the last second.
+        self.near = nn.Conv2d(2, c, (CONTEXT, 5), stride=(1, 2), padding=(0, 2))
+        self.wide = nn.Conv2d(c, 2 * c, (1, 3), stride=(1, 2), padding=(0, 1))
+        self.dense = nn.Linear(2 * c * (n // 4), width)
+        self.direct = nn.Linear(n + 1 + config.n_lags, width)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(config.n_layers))
+        self.layers = nn.ModuleList(nn.GRU(width, width, batch_first=True) for _ in range(config.n_layers))
+        self.out_norm = nn.LayerNorm(width)
+        self.spread = nn.Linear(width, c * (n // 2))
+        self.join = nn.Conv2d(2 * c, c, (1, 3), padding=(0, 1))
+        self.output = nn.Conv2d(c, 2, (1, 3), padding=(0, 1))
         with torch.no_grad():
-            bands = _bands(self.n_sub, config.n_bands)
-            self.narrow.weight.copy_(bands / bands.sum(dim=1, keepdim=True))
-            self.widen.weight.copy_((bands / bands.sum(dim=0, keepdim=True)).T)
-            # At first each bin is left as it is; two sub-bands overlap in each bin.
-            self.output.weight.mul_(0.1)
-            self.output.bias.zero_()[0::2] = 0.5
+            # At first most of each band is let through.
+            self.output.weight.mul_(0.3)
+            self.output.bias.fill_(1.0)
 
     @property
     def latency(self) -> int:
@@ -137,9 +102,10 @@ class Denoiser(nn.Module):
         return F.pad(made[:, :n_samples], (0, max(0, n_samples - made.shape[1])))
 
     def start(self, n_batch: int) -> list[Tensor]:
-        """Return the initial state of every block."""
+        """Return the initial state: levels of the frames before (B, n_past + CONTEXT - 1, n_bands), and the state of every GRU."""
         c, device = self.config, self.window.device
-        return [torch.zeros(1, n_batch * c.n_bands, c.width, device=device) for _ in range(c.n_blocks)]
+        before = torch.full((n_batch, c.n_past + CONTEXT - 1, c.n_bands), START_LEVEL, device=device)
+        return [before, *(torch.zeros(1, n_batch, c.width, device=device) for _ in range(c.n_layers))]
 
     def masks(self, compressed: Tensor, memory: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
         """Return the complex masks of frames, and the state after them.
@@ -149,7 +115,7 @@ class Denoiser(nn.Module):
             memory: State returned by the previous call; None at the start of a recording.
 
         Returns:
-            Masks (B, F, T), complex, and the state of each block.
+            Masks (B, F, T), complex, and the state of each layer.
         """
         pairs, kept = self.mask_pairs(torch.view_as_real(compressed[:, :-1].transpose(1, 2)), memory)
         mask = torch.view_as_complex(pairs.contiguous()).transpose(1, 2)
@@ -157,32 +123,57 @@ class Denoiser(nn.Module):
 
     def mask_pairs(self, bins: Tensor, memory: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
         """Compute `masks` in real numbers: pairs of real and imaginary part (B, T, n_fft // 2, 2), without the highest bin."""
-        b, t = bins.shape[:2]
-        bins = bins.reshape(b * t, -1, 2)
-        edge = (KERNEL - STRIDE) // 2
-        groups = F.pad(bins, (0, 0, edge, edge)).reshape(b * t, self.n_sub + 1, STRIDE, 2)
-        # Two groups of bins are a sub-band, and neighbours share one.
-        patches = torch.cat([groups[:, :-1], groups[:, 1:]], dim=2).transpose(2, 3).reshape(b * t, self.n_sub, 2 * KERNEL)
-        x = F.silu(self.input(patches))
-        for conv in self.encoder:
-            x = conv(x)
-        y = self.widen_channels(self.narrow(x.transpose(1, 2)).transpose(1, 2)).view(b, t, self.config.n_bands, -1)
-        kept = []
-        for i, block in enumerate(self.blocks):
-            y, after = block(y, None if memory is None else memory[i])
-            kept.append(after)
-        y = self.narrow_channels(self.norm(y)).flatten(0, 1)
-        y = self.widen(y.transpose(1, 2)).transpose(1, 2)
-        x = self.join(torch.cat([x, y], dim=-1))
-        for conv in self.decoder:
-            x = conv(x)
-        said = self.output(self.out_norm(x)).float().view(b * t, self.n_sub, KERNEL // STRIDE, STRIDE, 2)
-        # Overlap-add: the second half of a sub-band's bins overlaps the first half of the next one's.
-        low, high = said[:, :, 0], said[:, :, 1]
-        whole = F.pad(low, (0, 0, 0, 0, 0, 1)) + F.pad(high, (0, 0, 0, 0, 1, 0))
-        whole = whole.reshape(b * t, -1, 2)[:, edge : edge + 2 * self.config.n_fft // 4]
-        # The bins at both ends are in one sub-band only.
-        return whole.reshape(b, t, -1, 2), kept
+        gains, kept = self.gains((bins.square().sum(dim=-1) + 1e-12).sqrt(), memory)
+        return torch.stack([gains, torch.zeros_like(gains)], dim=-1), kept
+
+    def gains(self, magnitudes: Tensor, memory: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
+        """Return the gains (B, T, n_fft // 2), 0 to 1, of compressed magnitudes of the same shape, and the state after them."""
+        before, *states = self.start(len(magnitudes)) if memory is None else memory
+        x, near, before = self.features(magnitudes, before)
+        x, _, kept = self.remember(x, states)
+        return self.decode(x, near), [before, *kept]
+
+    def gains_and_states(self, magnitudes: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the gains of whole recordings, and the states (B, T, width) after each of the GRUs, for a teacher."""
+        before, *states = self.start(len(magnitudes))
+        x, near, _ = self.features(magnitudes, before)
+        x, after, _ = self.remember(x, states)
+        return self.decode(x, near), after
+
+    def decode(self, x: Tensor, near: Tensor) -> Tensor:
+        """Return the gains (B, T, n_fft // 2) from the last state (B, T, width) and the output of the first convolution."""
+        b, t = x.shape[:2]
+        y = self.spread(self.out_norm(x)).view(b, t, self.config.channels, -1).transpose(1, 2)
+        y = self.output(F.silu(self.join(torch.cat([y, near], dim=1))))
+        # Each of half as many places has the gains of two bands.
+        gains = torch.sigmoid(y.permute(0, 2, 3, 1).reshape(b, t, -1).float())
+        return gains @ self.bands
+
+    def features(self, magnitudes: Tensor, before: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the input of the GRUs (B, T, width), that of the decoder (B, channels, T, n_bands / 2), and the levels to keep."""
+        n = self.config.n_past
+        levels = torch.cat([before, (magnitudes @ self.means + FEATURE_FLOOR).log()], dim=1)
+        # The mean over a frame and those before it.
+        usual = F.avg_pool1d(levels.transpose(1, 2), n + 1, 1).transpose(1, 2)
+        recent = levels[:, n:]
+        loudness = recent.mean(dim=-1, keepdim=True)
+        shape = recent - loudness
+        near = F.silu(self.near(torch.stack([shape, recent - usual], dim=1)))
+        wide = F.silu(self.wide(near)).permute(0, 2, 1, 3).flatten(2)
+        flat = magnitudes / (magnitudes.mean(dim=-1, keepdim=True) + SILENCE) - 1
+        now = slice(CONTEXT - 1, None)
+        known = torch.cat([shape[:, now], loudness[:, now], flat @ self.lags], dim=-1)
+        return F.silu(self.dense(wide) + self.direct(known)), near, levels[:, -(n + CONTEXT - 1) :]
+
+    def remember(self, x: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Return what the GRUs make of their input (B, T, width), the same after each of them, and their states."""
+        after, kept = [], []
+        for norm, layer, state in zip(self.norms, self.layers, states, strict=True):
+            remembered, last = layer(norm(x), state)
+            x = x + remembered
+            after.append(x)
+            kept.append(last)
+        return x, after, kept
 
     def filter(self, spectrum: Tensor, memory: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
         """Return the denoised spectrum (B, F, T), and the state after it; arguments as of `masks`."""
@@ -197,15 +188,39 @@ class Denoiser(nn.Module):
         return self.synthesise(self.filter(spectrum)[0], n + hop)[..., :n]
 
 
-def _bands(n_sub: int, n_bands: int) -> Tensor:
-    """Return overlapping triangular filters (n_bands, n_sub), narrow at low and wide at high frequencies."""
-    # Half linear, half logarithmic: no band is narrower than a sub-band.
-    at = torch.linspace(0, 1, n_bands)
-    centres = (0.45 * at + 0.55 * (torch.exp(3.0 * at) - 1) / (torch.exp(torch.tensor(3.0)) - 1)) * (n_sub - 1)
-    gaps = centres.diff().clamp(min=1.0)
-    left, right = torch.cat([gaps[:1], gaps])[:, None], torch.cat([gaps, gaps[-1:]])[:, None]
-    away = torch.arange(n_sub) - centres[:, None]
-    return (1 + torch.where(away < 0, away / left, -away / right)).clamp(min=0.0) + 1e-3
+def band_shapes(config: DenoiserConfig) -> Tensor:
+    """Return the weights (n_bands, n_fft // 2) of bins in bands, which sum to one in each bin.
+
+    The lowest bins are bands of their own; above, triangles overlap whose distance grows by the same factor from one to the next.
+    """
+    n_bins, n_low, n_wide = config.n_fft // 2, config.n_low, config.n_bands - config.n_low
+    factor = _growth(n_bins - n_low, n_wide)
+    steps = torch.cat([torch.ones(n_low - 1), factor ** torch.arange(1, n_wide + 1)])
+    centres = torch.cat([torch.zeros(1), steps.cumsum(0)]) / steps.sum() * (n_bins - 1)
+    bins = torch.arange(n_bins, dtype=torch.float32)
+    upper = torch.searchsorted(centres.contiguous(), bins).clamp(1, config.n_bands - 1)
+    share = ((bins - centres[upper - 1]) / (centres[upper] - centres[upper - 1])).clamp(0, 1)
+    shapes = torch.zeros(config.n_bands, n_bins)
+    shapes[upper - 1, bins.long()] = 1 - share
+    shapes[upper, bins.long()] += share
+    return shapes
+
+
+def lag_shapes(config: DenoiserConfig) -> Tensor:
+    """Return cosines (n_fft // 2, n_lags) of the lowest 3 kHz: harmonics of a voice are a peak at the lag of its period, 2 to 14 ms."""
+    bins = torch.arange(config.n_fft // 2, dtype=torch.float32)[:, None]
+    lags = torch.logspace(math.log10(0.002), math.log10(0.01375), config.n_lags) * config.sample_rate
+    hz = bins * config.sample_rate / config.n_fft
+    return torch.cos(2 * math.pi * bins * lags / config.n_fft) * torch.exp(-((hz / 3000) ** 2)) * (bins > 0) / 16
+
+
+def _growth(total: float, n: int) -> float:
+    """Return the factor of a geometric series without its first term 1 that sums to a total in n terms."""
+    low, high = 1.0, 4.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if sum(middle**k for k in range(1, n + 1)) < total else (low, middle)
+    return low
 
 
 def denoiser_of(sizes: dict[str, Any]) -> Denoiser:

@@ -309,6 +309,28 @@ class VocoderRecipe:
 
 
 @dataclass(frozen=True)
+class TaughtConfig:
+    """Settings of what the denoiser learns from another one, its teacher."""
+
+    # Folder that recipes/denoise/teach.py wrote; null for no teacher.
+    folder: str | None = None
+    # Taught crops of a batch, in addition to those of `data`.
+    batch_size: int = 12
+    # Of the loss of taught crops, the share for the teacher's output; the rest is for the clean speech.
+    output_share: float = 0.5
+    # Weight of the error of the teacher's features, which a linear layer predicts from the state after one of the GRUs.
+    feature_weight: float = 0.3
+    layer: int = 1
+    # Frames at the start of a crop without that error: the teacher knew what was before.
+    n_unknown: int = 12
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "batch_size")
+        at_least(self, 0, "feature_weight", "layer", "n_unknown")
+        within(self, 0, 1, "output_share", where="taught")
+
+
+@dataclass(frozen=True)
 class DenoiseRecipe:
     """Settings of `recipes/denoise/train.py`."""
 
@@ -316,12 +338,19 @@ class DenoiseRecipe:
     noising: NoisingConfig = field(default_factory=NoisingConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    taught: TaughtConfig = field(default_factory=TaughtConfig)
     # Weight of the base-10 logarithm of the waveform error relative to the speech's power.
     error_weight: float = 0.1
     # Weight of errors of the magnitudes where speech is attenuated too much, relative to those where noise is left.
     attenuation_weight: float = 1.0
     # A checkpoint of this recipe from which training starts.
     initial: str | None = None
+
+    def __post_init__(self) -> None:
+        require(
+            self.taught.layer < self.model.n_layers,
+            f"taught.layer is {self.taught.layer}; model.n_layers is {self.model.n_layers}, and the first layer is 0",
+        )
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from vcae.model.denoiser import PART, Denoiser, compress_spectrum, denoiser_of, 
 from vcae.training.config import DenoiseRecipe, NoisingConfig
 from vcae.training.draws import Draws
 from vcae.training.objectives import Objective
+from vcae.training.taught import Lesson, TaughtSpeech
 
 # Reflections within this time of the direct sound belong to the target.
 EARLY_S = 0.03
@@ -26,6 +27,8 @@ EARLY_S = 0.03
 LOUDER_DB, QUIETER_DB = 8.0, 24.0
 # Errors 30 dB below the speech are negligible.
 SMALLEST_ERROR = 1e-3
+# Lowest level of speech relative to the input.
+SOFTEST = 0.1
 # Weight of the complex spectrum; the rest is the weight of the magnitudes.
 PHASE_SHARE = 0.3
 SPECTRUM_WEIGHT = 10.0
@@ -264,24 +267,65 @@ class DenoiseObjective(Objective):
         else:
             self.model = load_module(recipe.initial, PART, denoiser_of)[0].train()
         self.noising = Noising(recipe.noising, recipe.model.sample_rate)
+        self.taught, self.features = None, None
+        if recipe.taught.folder is not None:
+            self.taught = TaughtSpeech(recipe.taught.folder, recipe.model.hop_length)
+            self.features = torch.nn.Linear(recipe.model.width, self.taught.dim)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        learning = self.taught is not None and self.training
         with torch.no_grad(), torch.autocast(batch["wav"].device.type, enabled=False):
             noisy, clean = self.noising(batch["wav"], batch["reference"], Draws.of(batch, 1))
-            spectrum = self.model.analyse(noisy)
-            compressed = compress_spectrum(spectrum)
-            scale = TARGET_LEVEL / active_rms(clean).clamp(min=1e-5)
-            clean = clean * scale
-            target = compress_spectrum(self.model.analyse(clean))
-        masks, _ = self.model.masks(compressed)
+            n_fresh, lesson = len(noisy), self._lesson(batch) if learning else None
+            if lesson is not None:
+                noisy, clean = torch.cat([noisy, lesson.noisy]), torch.cat([clean, lesson.clean])
+            compressed = compress_spectrum(self.model.analyse(noisy))
+            # A crop with hardly any speech is not amplified to the level of speech.
+            level = torch.maximum(active_rms(clean), SOFTEST * active_rms(noisy))
+            scale = TARGET_LEVEL / level.clamp(min=1e-5)
+        magnitudes = (torch.view_as_real(compressed[:, :-1].transpose(1, 2)).square().sum(dim=-1) + 1e-12).sqrt()
+        gains, after = self.model.gains_and_states(magnitudes)
         with torch.autocast(noisy.device.type, enabled=False):
-            made = self.model.synthesise(expand_spectrum(masks * compressed), noisy.shape[-1]) * scale
-            estimate = compress_spectrum(self.model.analyse(made))
-            phases = (estimate - target).abs().square().mean()
-            difference = estimate.abs() - target.abs()
-            magnitudes = (difference.square() * torch.where(difference < 0, self.recipe.attenuation_weight, 1.0)).mean()
-            power = clean.square().mean(dim=1).clamp(min=1e-6)
-            error = ((made - clean).square().mean(dim=1) / power + SMALLEST_ERROR).log10().mean()
+            gains = gains.transpose(1, 2)
+            masked = torch.cat([gains, gains[:, -1:]], dim=1) * compressed
+            made = self.model.synthesise(expand_spectrum(masked), noisy.shape[-1]) * scale
+            losses = self._errors(made, clean * scale)
+            if lesson is None:
+                return {name: value.mean() for name, value in losses.items()}
+            share, own = self.recipe.taught.output_share, losses["loss"]
+            theirs = self._errors(made[n_fresh:], lesson.taught * scale[n_fresh:])["loss"]
+            taught = own[n_fresh:].lerp(theirs, share)
+            features = self._feature_error(after[self.recipe.taught.layer][n_fresh:], lesson.features)
+            loss = (own[:n_fresh].sum() + taught.sum()) / len(noisy) + self.recipe.taught.feature_weight * features
+            means = {name: value[:n_fresh].mean() for name, value in losses.items()}
+            return means | {"loss": loss, "fresh": own[:n_fresh].mean(), "taught": theirs.mean(), "features": features}
+
+    def _errors(self, made: Tensor, clean: Tensor) -> dict[str, Tensor]:
+        """Return the parts of the loss of each item (B,) of signals (B, N)."""
+        estimate, target = (compress_spectrum(self.model.analyse(wav)) for wav in (made, clean))
+        phases = (estimate - target).abs().square().mean(dim=(1, 2))
+        difference = estimate.abs() - target.abs()
+        weights = torch.where(difference < 0, self.recipe.attenuation_weight, 1.0)
+        magnitudes = (difference.square() * weights).mean(dim=(1, 2))
+        power = clean.square().mean(dim=1).clamp(min=1e-6)
+        error = ((made - clean).square().mean(dim=1) / power + SMALLEST_ERROR).log10()
         spectra = PHASE_SHARE * phases + (1 - PHASE_SHARE) * magnitudes
         loss = SPECTRUM_WEIGHT * spectra + self.recipe.error_weight * error
         return {"loss": loss, "phases": phases, "magnitudes": magnitudes, "error": error}
+
+    def _lesson(self, batch: dict[str, Tensor]) -> Lesson:
+        """Return taught crops for a batch, at random levels."""
+        assert self.taught is not None
+        draws, n, device = Draws.of(batch, 2), self.recipe.taught.batch_size, batch["wav"].device
+        lesson = self.taught.crops(n, batch["wav"].shape[-1], draws)
+        louder = draws.uniform(n, 1) * (LOUDER_DB + QUIETER_DB) - QUIETER_DB
+        level = TARGET_LEVEL * 10 ** (louder / 20) / active_rms(lesson.noisy).clamp(min=1e-4)
+        wavs = ((wav * level).to(device) for wav in (lesson.noisy, lesson.clean, lesson.taught))
+        return Lesson(*wavs, lesson.features.to(device))
+
+    def _feature_error(self, state: Tensor, features: Tensor) -> Tensor:
+        """Return the squared error of the teacher's features (B, T, D), predicted from a state (B, T', width)."""
+        assert self.features is not None
+        n, first = features.shape[1], self.recipe.taught.n_unknown
+        error: Tensor = (self.features(state[:, first:n]) - features[:, first:]).square().mean()
+        return error
