@@ -26,7 +26,7 @@ from vcae.options import ConvertOptions
 from vcae.tasks.convert import convert
 from vcae.voice.voice import voice_from_sounds
 
-TINY = DenoiserConfig(n_bands=12, n_low=4, width=8, n_layers=2)
+TINY = DenoiserConfig(n_bands=12, n_low=4, channels=4, width=8, n_layers=2, n_past=5, n_lags=6)
 
 
 @pytest.fixture(scope="module")
@@ -111,20 +111,33 @@ def test_bands_are_single_bins_below_and_wider_and_wider_above():
 def test_the_gain_of_a_band_reaches_its_own_bins_only():
     network = small_network()
     let_through(network, 1.0)
-    network.output.bias[8] = -30.0
+    # Of two neighbouring bands, the lower one is shut.
+    network.output.bias[0] = -30.0
     masks, _ = network.masks(compress_spectrum(torch.randn(1, 257, 3, dtype=torch.complex64)))
-    inside = network.bands[8] > 0
-    assert 0 < inside.sum() < 60
-    assert torch.allclose(masks[0, :256, 1].real, 1 - network.bands[8], atol=1e-3)
+    open_bands = network.bands[1::2].sum(dim=0)
+    assert 0 < (open_bands < 0.01).sum() < 30
+    assert torch.allclose(masks[0, :256, 1].real, open_bands, atol=1e-3)
     assert float(masks.imag.abs().max()) == 0
 
 
-def test_levels_change_only_the_level_that_the_network_hears():
-    network, spectrum = small_network(), torch.rand(1, 5, 256) + 0.5
-    # Far above the floor, the differences between bands stay; with no weight on the mean level, so do the gains.
-    network.input.weight[:, -1] = 0
-    assert torch.allclose(network.gains(spectrum * 100)[0], network.gains(spectrum * 1000)[0], atol=1e-4)
-    assert not torch.allclose(network.gains(spectrum)[0], network.gains(torch.rand(1, 5, 256))[0], atol=1e-4)
+def test_the_level_of_a_recording_reaches_the_network_as_one_number():
+    network, spectrum = small_network(), torch.rand(1, 20, 256) + 0.5
+    # Far above the floor, and after as many frames as the network looks back.
+    quiet, loud = (network.features(spectrum * scale, network.start(1)[0])[0][:, -5:] for scale in (100, 1000))
+    assert not torch.allclose(quiet, loud, atol=1e-4)
+    network.direct.weight[:, network.config.n_bands] = 0
+    quiet, loud = (network.features(spectrum * scale, network.start(1)[0])[0][:, -5:] for scale in (100, 1000))
+    assert torch.allclose(quiet, loud, atol=1e-4)
+
+
+def test_harmonics_are_a_peak_at_the_lag_of_their_period():
+    network = Denoiser(DenoiserConfig())
+    for hz in (100, 180, 300):
+        bins = torch.arange(256) * 31.25
+        comb = (torch.cos(2 * torch.pi * bins / hz) > 0.5).float()
+        lags_s = torch.logspace(np.log10(0.002), np.log10(0.01375), 48)
+        found = float(lags_s[(comb @ network.lags).argmax()])
+        assert found == pytest.approx(1 / hz, rel=0.05)
 
 
 @pytest.mark.parametrize("strength", [1.0, 0.4])
@@ -325,7 +338,7 @@ def test_files_are_strict(tmp_path):
         checkpoint.load_module("vq", PART, denoiser_of)
     with pytest.raises(CheckpointError, match="is a pickle"):
         Cleaner(tmp_path / "x.pt")
-    checkpoint.save_module(path, PART, network, to_dict(DenoiserConfig(n_bands=12, n_low=4, width=16, n_layers=2)))
+    checkpoint.save_module(path, PART, network, to_dict(replace(TINY, width=16)))
     with pytest.raises(CheckpointError, match="does not fit its own config"):
         Cleaner(path)
     checkpoint.save_module(path, PART, network, to_dict(TINY) | {"width": 10**9})

