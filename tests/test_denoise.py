@@ -345,7 +345,7 @@ def test_files_are_strict(tmp_path):
     with pytest.raises(CheckpointError, match=r"does not know: width is 1000000000"):
         Cleaner(path)
     with torch.no_grad():
-        network.input.bias[0] = torch.inf
+        network.direct.bias[0] = torch.inf
     checkpoint.save_module(path, PART, network, to_dict(TINY))
     with pytest.raises(CheckpointError, match="not finite"):
         Cleaner(path)

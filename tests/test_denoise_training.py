@@ -196,7 +196,7 @@ def test_it_learns(cache, bank):
     objective = DenoiseObjective(recipe).train()
     batch = CropDataset(SpeechCache(cache), recipe.data, 0)[0]
     optimizer, seen = torch.optim.Adam(objective.parameters(), 3e-3), []
-    for _ in range(12):
+    for _ in range(40):
         losses = objective(batch)
         optimizer.zero_grad()
         losses["loss"].backward()
