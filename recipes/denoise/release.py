@@ -20,7 +20,7 @@ INFO = {
 def main() -> None:
     source, target = map(Path, sys.argv[1:3])
     network, found = load_module(source, PART, denoiser_of)
-    save_module(target, PART, network, to_dict(network.config), INFO | found.metadata["info"], half=True)
+    save_module(target, PART, network, to_dict(network.config), INFO | found.metadata["info"], half=True, eight_bit=True)
     target.with_suffix(".sha256").write_text(f"{hash_file(target)}  {target.name}\n")
     load_module(target, PART, denoiser_of)
     print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, sha256 {hash_file(target)}")
