@@ -63,9 +63,9 @@ def mixtures(recipe: TeachRecipe, shard: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def at_frames(state: np.ndarray, n_samples: int) -> np.ndarray:
-    """Return the states (T, 512) for the denoiser's frames from those of the teacher, which knows 30 ms after its frame.
+    """Return the states (T, 512) for the denoiser's frames from those of the teacher, which has 30 ms after the centre of its frame.
 
-    The denoiser knows 16 ms after its own, so it gets the teacher's state of 10 ms before.
+    The denoiser has 16 ms after the centre of its own, so it gets the teacher's state of 10 ms before.
     """
     hop = DenoiserConfig().hop_length
     place = np.clip((np.arange(n_samples // hop + 1) * hop - HOP) / HOP, 0, len(state) - 1.001)

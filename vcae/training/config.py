@@ -310,7 +310,7 @@ class VocoderRecipe:
 
 @dataclass(frozen=True)
 class TaughtConfig:
-    """Settings of what the denoiser learns from another one, its teacher."""
+    """Settings of the denoiser's learning from another one, its teacher."""
 
     # Folder that recipes/denoise/teach.py wrote; null for no teacher.
     folder: str | None = None
@@ -321,7 +321,7 @@ class TaughtConfig:
     # Weight of the error of the teacher's features, which a linear layer predicts from the state after one of the GRUs.
     feature_weight: float = 0.3
     layer: int = 1
-    # Frames at the start of a crop without that error: the teacher knew what was before.
+    # Frames at the start of a crop without that error, as the teacher had the audio before it.
     n_unknown: int = 12
 
     def __post_init__(self) -> None:
