@@ -81,6 +81,7 @@ class Denoiser(nn.Module):
         with torch.no_grad():
             # At first most of each band is let through.
             self.output.weight.mul_(0.3)
+            assert self.output.bias is not None
             self.output.bias.fill_(1.0)
 
     @property

@@ -320,8 +320,8 @@ class DenoiseObjective(Objective):
         lesson = self.taught.crops(n, batch["wav"].shape[-1], draws)
         louder = draws.uniform(n, 1) * (LOUDER_DB + QUIETER_DB) - QUIETER_DB
         level = TARGET_LEVEL * 10 ** (louder / 20) / active_rms(lesson.noisy).clamp(min=1e-4)
-        wavs = ((wav * level).to(device) for wav in (lesson.noisy, lesson.clean, lesson.taught))
-        return Lesson(*wavs, lesson.features.to(device))
+        noisy, clean, taught = ((wav * level).to(device) for wav in (lesson.noisy, lesson.clean, lesson.taught))
+        return Lesson(noisy, clean, taught, lesson.features.to(device))
 
     def _feature_error(self, state: Tensor, features: Tensor) -> Tensor:
         """Return the squared error of the teacher's features (B, T, D), predicted from a state (B, T', width)."""

@@ -82,4 +82,5 @@ class TaughtSpeech:
                 step, n = (1, n_samples // hop) if name == "features" else (hop, n_samples)
                 found[name].append(source[name][r : r + 1, first * step : first * step + n][0].astype(np.float32))
         crops = {name: torch.from_numpy(np.stack(rows)) for name, rows in found.items()}
-        return Lesson(*(crops[name] / FULL_SCALE for name in NAMES[:3]), crops["features"])
+        noisy, clean, taught = (crops[name] / FULL_SCALE for name in NAMES[:3])
+        return Lesson(noisy, clean, taught, crops["features"])
