@@ -1,4 +1,4 @@
-"""The denoiser: a small causal network that estimates complex masks for the frames of a noisy spectrum."""
+"""The denoiser: a small causal network that estimates gains for the bands of a noisy spectrum."""
 
 from __future__ import annotations
 
