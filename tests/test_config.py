@@ -55,6 +55,7 @@ STEPS = {
     "prepare": settings_of("say").PrepareRecipe,
     "pronunciations": settings_of("say").PronunciationRecipe,
     "bank": settings_of("denoise").NoiseBankRecipe,
+    "teach": settings_of("denoise").TeachRecipe,
     "test": settings_of("denoise").DenoiseTestRecipe,
     "converted": settings_of("denoise").DenoiseTestRecipe,
 }
