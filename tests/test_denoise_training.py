@@ -263,7 +263,7 @@ def test_a_teacher_is_learned_from(cache, bank, taught):
     assert objective.features is not None
     assert bool(objective.features.weight.grad.any())
     wanted = (n * losses["fresh"] + m * losses["taught"]) / (n + m) + weight * losses["features"]
-    assert float(losses["loss"]) == pytest.approx(float(wanted), rel=1e-4)
+    assert losses["loss"].item() == pytest.approx(wanted.item(), rel=1e-4)
     assert set(objective.eval()(batch)) == {"loss", "phases", "magnitudes", "error"}
 
 

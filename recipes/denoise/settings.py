@@ -44,7 +44,7 @@ class TeachRecipe:
     # Its batches are the recordings of a shard.
     data: DataConfig = field(default_factory=DataConfig)
     output_dir: str = "cache/taught"
-    n_shards: int = 390
+    n_shards: int = 410
     # Numbers of a frame that are kept of the teacher's state: its principal components.
     n_features: int = 96
     workers: int = 2

@@ -11,7 +11,7 @@ from vcae.audio.loudness import PEAK_LIMIT
 from vcae.audio.mel import LogMel
 from vcae.audio.watermark import CELL_S, N_CELLS, Marker
 from vcae.model.autoencoder import Autoencoder
-from vcae.model.denoiser import COMPRESSION, FLOOR, Denoiser
+from vcae.model.denoiser import COMPRESSION, FLOOR, SMALLEST_POWER, Denoiser
 from vcae.model.reference import Reference
 from vcae.vocoder.export import RealFourier, reflected
 from vcae.voice.matching import VOICING_WEIGHT
@@ -222,11 +222,8 @@ class DenoiserGraph(nn.Module):
         size = (a.square() + b.square()).sqrt() + FLOOR
         squeeze = size ** (COMPRESSION - 1)
         c, d = a * squeeze, b * squeeze
-        pairs, _ = self.network.mask_pairs(torch.stack([c[:, :-1], d[:, :-1]], dim=-1).transpose(1, 2))
-        # The highest bin gets the mask of the one below.
-        pairs = torch.cat([pairs, pairs[:, :, -1:]], dim=2).transpose(1, 2)
-        mask, mask_imaginary = pairs[..., 0], pairs[..., 1]
-        c, d = mask * c - mask_imaginary * d, mask * d + mask_imaginary * c
+        gain, _, _ = self.network.gains((c.square() + d.square() + SMALLEST_POWER).sqrt())
+        c, d = gain * c, gain * d
         expand = (c.square() + d.square()).sqrt().clamp(min=1e-8) ** (1 / COMPRESSION - 1)
         c, d = a + strength * (c * expand - a), b + strength * (d * expand - b)
         last = half

@@ -16,6 +16,7 @@ from vcae.model.config import DenoiserConfig
 # Source: Ephrat et al., Looking to listen (2018).
 COMPRESSION = 0.3
 FLOOR = 1e-4
+SMALLEST_POWER = 1e-14
 # Added to the compressed magnitude of a band before its logarithm: about 40 dB below the quietest speech of the training.
 FEATURE_FLOOR = 0.01
 # Level of a band in the frames before a recording.
@@ -30,9 +31,13 @@ PART = "denoiser"
 
 def compress_spectrum(spectrum: Tensor) -> Tensor:
     """Compress the magnitudes of a complex spectrum of any shape and keep its phases."""
-    # Several times faster than `abs` on a CPU; the small number keeps the gradient of silence finite.
-    magnitudes = (torch.view_as_real(spectrum).square().sum(dim=-1) + 1e-14).sqrt()
-    return spectrum * (magnitudes + FLOOR) ** (COMPRESSION - 1)
+    return spectrum * (magnitudes_of(spectrum) + FLOOR) ** (COMPRESSION - 1)
+
+
+def magnitudes_of(spectrum: Tensor) -> Tensor:
+    """Return the magnitudes of a complex spectrum of any shape, in a fraction of the time of `abs` on a CPU."""
+    # The small number keeps the gradient of silence finite.
+    return (torch.view_as_real(spectrum).square().sum(dim=-1) + SMALLEST_POWER).sqrt()
 
 
 def expand_spectrum(spectrum: Tensor) -> Tensor:
@@ -108,38 +113,22 @@ class Denoiser(nn.Module):
         before = torch.full((n_batch, c.n_past + CONTEXT - 1, c.n_bands), START_LEVEL, device=device)
         return [before, *(torch.zeros(1, n_batch, c.width, device=device) for _ in range(c.n_layers))]
 
-    def masks(self, compressed: Tensor, memory: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
-        """Return the complex masks of frames, and the state after them.
+    def gains(self, magnitudes: Tensor, memory: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Return the gains of frames, what a teacher's state is predicted from, and the state after them.
 
         Args:
-            compressed: (B, F, T) complex, from `compress_spectrum`.
+            magnitudes: (B, F, T) of the spectrum from `compress_spectrum`, with n_fft // 2 + 1 bins.
             memory: State returned by the previous call; None at the start of a recording.
 
         Returns:
-            Masks (B, F, T), complex, and the state of each layer.
+            Gains (B, F, T), 0 to 1, the values (B, T, width) after each of the GRUs, and the state for the next call.
         """
-        pairs, kept = self.mask_pairs(torch.view_as_real(compressed[:, :-1].transpose(1, 2)), memory)
-        mask = torch.view_as_complex(pairs.contiguous()).transpose(1, 2)
-        return torch.cat([mask, mask[:, -1:]], dim=1), kept
-
-    def mask_pairs(self, bins: Tensor, memory: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
-        """Compute `masks` in real numbers: pairs of real and imaginary part (B, T, n_fft // 2, 2), without the highest bin."""
-        gains, kept = self.gains((bins.square().sum(dim=-1) + 1e-12).sqrt(), memory)
-        return torch.stack([gains, torch.zeros_like(gains)], dim=-1), kept
-
-    def gains(self, magnitudes: Tensor, memory: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
-        """Return the gains (B, T, n_fft // 2), 0 to 1, of compressed magnitudes of the same shape, and the state after them."""
         before, *states = self.start(len(magnitudes)) if memory is None else memory
-        x, near, before = self.features(magnitudes, before)
-        x, _, kept = self.remember(x, states)
-        return self.decode(x, near), [before, *kept]
-
-    def gains_and_states(self, magnitudes: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return the gains of whole recordings, and the states (B, T, width) after each of the GRUs, for a teacher."""
-        before, *states = self.start(len(magnitudes))
-        x, near, _ = self.features(magnitudes, before)
-        x, after, _ = self.remember(x, states)
-        return self.decode(x, near), after
+        # The highest bin is not an input; it gets the gain of the one below.
+        x, near, before = self.features(magnitudes[:, :-1].transpose(1, 2), before)
+        x, after, kept = self.remember(x, states)
+        gains = self.decode(x, near).transpose(1, 2)
+        return torch.cat([gains, gains[:, -1:]], dim=1), after, [before, *kept]
 
     def decode(self, x: Tensor, near: Tensor) -> Tensor:
         """Return the gains (B, T, n_fft // 2) from the last state (B, T, width) and the output of the first convolution."""
@@ -177,10 +166,10 @@ class Denoiser(nn.Module):
         return x, after, kept
 
     def filter(self, spectrum: Tensor, memory: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
-        """Return the denoised spectrum (B, F, T), and the state after it; arguments as of `masks`."""
+        """Return the denoised spectrum (B, F, T), and the state after it; `memory` as of `gains`."""
         compressed = compress_spectrum(spectrum)
-        masks, memory = self.masks(compressed, memory)
-        return expand_spectrum(masks * compressed), memory
+        gains, _, memory = self.gains(magnitudes_of(compressed), memory)
+        return expand_spectrum(gains * compressed), memory
 
     def forward(self, wav: Tensor) -> Tensor:
         n, hop = wav.shape[-1], self.config.hop_length

@@ -15,7 +15,7 @@ from vcae.audio.io import resample
 from vcae.audio.loudness import TARGET_LEVEL
 from vcae.checkpoint import load_module, read_tensors
 from vcae.errors import DataError
-from vcae.model.denoiser import PART, Denoiser, compress_spectrum, denoiser_of, expand_spectrum
+from vcae.model.denoiser import PART, Denoiser, compress_spectrum, denoiser_of, expand_spectrum, magnitudes_of
 from vcae.training.config import DenoiseRecipe, NoisingConfig
 from vcae.training.draws import Draws
 from vcae.training.objectives import Objective
@@ -283,12 +283,9 @@ class DenoiseObjective(Objective):
             # A crop with hardly any speech is not amplified to the level of speech.
             level = torch.maximum(active_rms(clean), SOFTEST * active_rms(noisy))
             scale = TARGET_LEVEL / level.clamp(min=1e-5)
-        magnitudes = (torch.view_as_real(compressed[:, :-1].transpose(1, 2)).square().sum(dim=-1) + 1e-12).sqrt()
-        gains, after = self.model.gains_and_states(magnitudes)
+        gains, after, _ = self.model.gains(magnitudes_of(compressed))
         with torch.autocast(noisy.device.type, enabled=False):
-            gains = gains.transpose(1, 2)
-            masked = torch.cat([gains, gains[:, -1:]], dim=1) * compressed
-            made = self.model.synthesise(expand_spectrum(masked), noisy.shape[-1]) * scale
+            made = self.model.synthesise(expand_spectrum(gains * compressed), noisy.shape[-1]) * scale
             losses = self._errors(made, clean * scale)
             if lesson is None:
                 return {name: value.mean() for name, value in losses.items()}
