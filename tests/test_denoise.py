@@ -21,7 +21,7 @@ from vcae.config import to_dict
 from vcae.engine.denoise import Cleaner, FullBandDenoiser, RunningDenoiser
 from vcae.errors import AudioError, CheckpointError, ConfigError
 from vcae.model.config import DenoiserConfig
-from vcae.model.denoiser import PART, Denoiser, band_shapes, compress_spectrum, denoiser_of
+from vcae.model.denoiser import GAIN_POWER, PART, Denoiser, band_shapes, compress_spectrum, denoiser_of
 from vcae.options import ConvertOptions
 from vcae.tasks.convert import convert
 from vcae.voice.voice import voice_from_sounds
@@ -93,7 +93,7 @@ def test_gains_of_one_leave_every_sample_as_it_is(n):
     assert network.analyse(wav).shape == (2, 257, 1 + n // 256)
     assert torch.allclose(network(wav), wav, atol=1e-3)
     let_through(network, 0.5)
-    assert torch.allclose(network(wav), wav * 0.5 ** (1 / 0.3), atol=1e-3)
+    assert torch.allclose(network(wav), wav * 0.5 ** (GAIN_POWER / 0.3), atol=1e-3)
 
 
 def test_bands_are_single_bins_below_and_wider_and_wider_above():
@@ -144,8 +144,12 @@ def test_harmonics_are_a_peak_at_the_lag_of_their_period():
 def test_pieces_of_any_length_give_the_samples_of_the_whole(strength):
     network, rng = small_network(), np.random.default_rng(0)
     wav = (0.1 * rng.standard_normal((2, 20011))).astype(np.float32)
-    whole = network(torch.from_numpy(wav)).numpy()
-    whole = strength * whole + (1 - strength) * wav
+    full = network(torch.from_numpy(wav)).numpy()
+    at_once = RunningDenoiser(network, 2, strength)
+    whole = np.concatenate([at_once(wav), at_once.finish()], axis=1)
+    # Of what is removed, at least the part that the strength says is left, and at most its square root.
+    left = ((whole - full) * (wav - full)).sum() / np.square(wav - full).sum()
+    assert 1 - strength - 1e-6 <= left <= (1 - strength) ** 0.5 + 1e-6
     for sizes in ([20011], [1, 700, 33, 256, 4000], [256]):
         running, made, at = RunningDenoiser(network, 2, strength), [], 0
         while at < wav.shape[1]:
@@ -202,7 +206,7 @@ def test_the_band_above_follows_the_band_below():
     below = 0.1 * np.sin(2 * np.pi * 6000 * time)
     wav = (high + below).astype(np.float32)[:, None]
     for left in (1.0, 0.3):
-        let_through(network, left**0.3)
+        let_through(network, left ** (0.3 / GAIN_POWER))
         made = np.concatenate([*_run_band(network, rate, wav)])[rate // 4 : -rate // 4, 0]
         spectrum = np.abs(np.fft.rfft(made)) / len(made) * 2
         bins = [round(hz * len(made) / rate) for hz in (6000, 12000)]
@@ -238,7 +242,10 @@ def test_the_shipped_one_helps_where_the_noise_is_and_hardly_harms_without(clean
 def test_strength_goes_from_nothing_to_all(cleaner, noisy):
     whole = cleaner.sound(noisy, 1.0).wav
     assert np.allclose(cleaner.sound(noisy, 0.0).wav, noisy.wav, atol=1e-5)
-    assert np.allclose(cleaner.sound(noisy, 0.5).wav, (whole + noisy.wav) / 2, atol=1e-5)
+    # The louder the noise the more of it is left, but never more than all.
+    left = [np.dot(cleaner.sound(noisy, strength).wav - whole, noisy.wav - whole) for strength in (0.0, 0.5, 0.9, 0.95, 1.0)]
+    assert np.all(np.diff(left) < 0)
+    assert 0.5 <= left[1] / left[0] < 0.6
     for wrong in (-0.1, 1.5, float("nan")):
         with pytest.raises(ConfigError, match="allowed are 0"):
             cleaner.sound(noisy, wrong)

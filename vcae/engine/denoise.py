@@ -22,6 +22,7 @@ from vcae.engine.listening import Source
 from vcae.errors import AudioError
 from vcae.files import provenance
 from vcae.model.denoiser import PART, Denoiser, denoiser_of
+from vcae.model.remainder import N_COMPARED, compared_powers, noise_left
 from vcae.options import DENOISE_STRENGTH, check_strength
 
 SHIPPED = "denoiser"
@@ -62,7 +63,8 @@ class RunningDenoiser:
     Args:
         network: The denoiser.
         n_channels: Number of channels, which are denoised independently.
-        strength: Strength from 0 (unchanged) to 1 (full denoising): the rest of the input is mixed in.
+        strength: Strength from 0 (unchanged) to 1 (full denoising): the rest of the input is mixed in. Where the noise is loud beside
+            speech, more is: its square root.
     """
 
     def __init__(self, network: Denoiser, n_channels: int = 1, strength: float = DENOISE_STRENGTH) -> None:
@@ -73,6 +75,7 @@ class RunningDenoiser:
         first = round(GUIDE_HZ * network.config.n_fft / network.config.sample_rate)
         self._guide = slice(first, network.config.n_fft // 2)
         self._memory = network.start(n_channels)
+        self._compared = torch.zeros(n_channels, 3, N_COMPARED - 1, device=self._device)
         self._rest = np.zeros((n_channels, 0), np.float32)
         # The hop before the first frame is silence, and its output is dropped.
         self._last = torch.zeros(n_channels, self._hop, device=self._device)
@@ -115,7 +118,11 @@ class RunningDenoiser:
         self._last = joined[:, -hop:]
         spectrum = torch.fft.rfft(joined.unfold(1, n_fft, hop) * self._window).transpose(1, 2)
         clean, self._memory = self._network.filter(spectrum, self._memory)
-        clean = torch.lerp(spectrum, clean, torch.tensor(self._strength, dtype=spectrum.dtype, device=self._device))
+        removed = spectrum - clean
+        speech, noise = (torch.view_as_real(x).square().sum(dim=(1, 3)) for x in (clean, removed))
+        compared = torch.cat([self._compared, compared_powers(speech, noise)], dim=2)
+        self._compared = compared[:, :, -(N_COMPARED - 1) :]
+        clean = clean + noise_left(compared, self._strength)[:, None] * removed
         powers = [x[:, self._guide].abs().square().sum(dim=1) + 1e-9 for x in (clean, spectrum)]
         gains = (powers[0] / powers[1]).sqrt().clamp(max=1.0).cpu().numpy()
         joined_gains = np.concatenate([self._gains, gains], axis=1)
@@ -292,7 +299,8 @@ class Cleaner:
 
         Args:
             source: A `Sound`, or a `SoundReader`; at least 0.1 s.
-            strength: Strength from 0 (unchanged) to 1 (full denoising): the rest of the input is mixed in.
+            strength: Strength from 0 (unchanged) to 1 (full denoising): the rest of the input is mixed in. Where the noise is loud beside
+            speech, more is: its square root.
 
         Raises:
             AudioError: For unusable audio, or a full disk.
@@ -361,7 +369,8 @@ def denoise(wav: Samples, sample_rate: int | None = None, strength: float = DENO
     Args:
         wav: Samples, a sound, or the path of a file, in any form that `as_sound` accepts; at least 0.1 s.
         sample_rate: Sample rate of arrays, in Hz.
-        strength: Strength from 0 (unchanged) to 1 (full denoising): the rest of the input is mixed in.
+        strength: Strength from 0 (unchanged) to 1 (full denoising): the rest of the input is mixed in. Where the noise is loud beside
+            speech, more is: its square root.
         device: `auto`, `cpu`, `cuda` or `mps`.
 
     Returns:

@@ -11,8 +11,9 @@ from vcae.audio.loudness import PEAK_LIMIT
 from vcae.audio.mel import LogMel
 from vcae.audio.watermark import CELL_S, N_CELLS, Marker
 from vcae.model.autoencoder import Autoencoder
-from vcae.model.denoiser import COMPRESSION, FLOOR, SMALLEST_POWER, Denoiser
+from vcae.model.denoiser import COMPRESSION, FLOOR, GAIN_POWER, SMALLEST_POWER, Denoiser
 from vcae.model.reference import Reference
+from vcae.model.remainder import N_COMPARED, compared_powers, noise_left
 from vcae.vocoder.export import RealFourier, reflected
 from vcae.voice.matching import VOICING_WEIGHT
 
@@ -222,10 +223,13 @@ class DenoiserGraph(nn.Module):
         size = (a.square() + b.square()).sqrt() + FLOOR
         squeeze = size ** (COMPRESSION - 1)
         c, d = a * squeeze, b * squeeze
-        gain, _, _ = self.network.gains((c.square() + d.square() + SMALLEST_POWER).sqrt())
+        gain = self.network.gains((c.square() + d.square() + SMALLEST_POWER).sqrt())[0] ** GAIN_POWER
         c, d = gain * c, gain * d
         expand = (c.square() + d.square()).sqrt().clamp(min=1e-8) ** (1 / COMPRESSION - 1)
-        c, d = a + strength * (c * expand - a), b + strength * (d * expand - b)
+        c, d = c * expand, d * expand
+        speech, noise = ((x.square() + y.square()).sum(1) for x, y in ((c, d), (a - c, b - d)))
+        left = noise_left(F.pad(compared_powers(speech, noise), (N_COMPARED - 1, 0)), strength)[:, None]
+        c, d = c + left * (a - c), d + left * (b - d)
         last = half
         powers = [
             (x[:, self.first : last].square() + y[:, self.first : last].square()).sum(1) + 1e-9 for x, y in ((c, d), (a, b))
