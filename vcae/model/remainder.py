@@ -33,7 +33,7 @@ def compared_powers(speech: Tensor, noise: Tensor) -> Tensor:
 
 
 def noise_left(powers: Tensor, strength: Tensor | float) -> Tensor:
-    """Return the part of the input (B, T) to which a frame's gains are raised.
+    """Return how much of what was removed from each frame is put back (B, T), from 0 to 1.
 
     Args:
         powers: (B, 3, N_COMPARED - 1 + T) from `compared_powers`, of the frames and those before; zeros before a recording.

@@ -20,7 +20,6 @@ from vcae.model.denoiser import (
     COMPRESSION,
     FLOOR,
     PART,
-    SMALLEST_POWER,
     Denoiser,
     compress_spectrum,
     denoiser_of,
@@ -334,11 +333,11 @@ class DenoiseObjective(Objective):
 
     def _compressed(self, wav: Tensor) -> Compressed:
         """Return signals (B, N) with their compressed spectra."""
-        spectrum = torch.view_as_real(self.model.analyse(wav))
-        magnitudes = (spectrum.square().sum(dim=-1) + SMALLEST_POWER).sqrt()
+        spectrum = self.model.analyse(wav)
+        magnitudes = magnitudes_of(spectrum)
         # As `compress_spectrum`; the exponential function is faster than a power.
         factor = ((COMPRESSION - 1) * (magnitudes + FLOOR).log()).exp()
-        return Compressed(wav, spectrum * factor[..., None], magnitudes * factor)
+        return Compressed(wav, torch.view_as_real(spectrum) * factor[..., None], magnitudes * factor)
 
     def _errors(self, made: Compressed, clean: Compressed) -> dict[str, Tensor]:
         """Return the parts of the loss of each item (B,) of B signals."""
