@@ -3,6 +3,7 @@
 import csv
 import json
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,11 +18,12 @@ from vcae.audio.mel import LogMel
 from vcae.checkpoint import load_module, read_tensors, write_tensors
 from vcae.config import from_dict, load_config, to_dict
 from vcae.errors import ConfigError, DataError
-from vcae.model.denoiser import PART, denoiser_of
+from vcae.model.config import DenoiserConfig
+from vcae.model.denoiser import PART, Denoiser, denoiser_of
 from vcae.training.cache import prepare_cache, read_manifest
 from vcae.training.config import DenoiseRecipe, NoisingConfig
 from vcae.training.data import CropDataset, SpeechCache
-from vcae.training.denoise import CODECS, MAX_BURSTS, DenoiseObjective, Noising, codec_damage, shake
+from vcae.training.denoise import CODECS, MAX_BURSTS, DenoiseObjective, Noising, codec_damage, continue_from, shake
 from vcae.training.draws import Draws
 from vcae.training.noises import MAKERS, make_noise
 from vcae.training.taught import TaughtSpeech
@@ -205,6 +207,26 @@ def test_it_learns(cache, bank):
     assert all(p.grad is not None and bool(p.grad.any()) for p in objective.parameters())
     assert seen[-1]["loss"] < 0.9 * seen[0]["loss"]
     assert seen[-1]["magnitudes"] < seen[0]["magnitudes"]
+
+
+def test_more_layers_change_nothing_at_first(speech):
+    wav = torch.from_numpy(speech)[None, :16000]
+    small = DenoiserConfig(channels=4, width=16, n_layers=1)
+    earlier, model = Denoiser(small), Denoiser(replace(small, n_layers=3))
+    before = model(wav)
+    continue_from(model, earlier)
+    assert torch.allclose(model(wav), earlier(wav), atol=1e-6)
+    assert not torch.allclose(model(wav), before, atol=1e-3)
+    model(wav).square().mean().backward()
+    for layer in list(model.layers)[1:]:
+        assert bool(layer.weight_ih_l0.grad[2 * small.width :].any())
+
+
+@pytest.mark.parametrize("other", [{"n_layers": 2}, {"width": 32}])
+def test_an_initial_denoiser_of_another_form_is_told(other):
+    small = DenoiserConfig(channels=4, width=16, n_layers=1)
+    with pytest.raises(ConfigError, match="only n_layers may differ, and it must not be less"):
+        continue_from(Denoiser(small), Denoiser(replace(small, **other)))
 
 
 @pytest.fixture(scope="module")

@@ -343,7 +343,7 @@ class DenoiseRecipe:
     error_weight: float = 0.1
     # Weight of errors of the magnitudes where speech is attenuated too much, relative to those where noise is left.
     attenuation_weight: float = 1.0
-    # A checkpoint of this recipe from which training starts.
+    # A checkpoint of this recipe from which training starts; it may have fewer recurrent layers.
     initial: str | None = None
 
     def __post_init__(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor
 from vcae.audio.io import resample
 from vcae.audio.loudness import TARGET_LEVEL
 from vcae.checkpoint import load_module, read_tensors
-from vcae.errors import DataError
+from vcae.errors import ConfigError, DataError
 from vcae.model.denoiser import (
     COMPRESSION,
     FLOOR,
@@ -277,6 +277,25 @@ class Compressed:
         return Compressed(self.wav[first:], self.spectrum[first:], self.magnitudes[first:])
 
 
+def continue_from(model: Denoiser, earlier: Denoiser) -> None:
+    """Copy the weights of another denoiser, with as many recurrent layers or fewer; the layers after these add nothing at first.
+
+    Raises:
+        ConfigError: If they differ in more than the number of layers, or the other one has more of them.
+    """
+    n = earlier.config.n_layers
+    if replace(earlier.config, n_layers=model.config.n_layers) != model.config or n > model.config.n_layers:
+        raise ConfigError(
+            f"the initial denoiser is {earlier.config}, and the model is {model.config}; only n_layers may differ, and it must not be less"
+        )
+    model.load_state_dict(model.state_dict() | earlier.state_dict())
+    with torch.no_grad():
+        for layer in model.layers[n:]:
+            for weights in layer.parameters():
+                # The rows of the new state, after those of the reset and update gates.
+                weights[2 * model.config.width :] = 0
+
+
 class DenoiseObjective(Objective):
     """Loss of the denoiser: compressed spectrum and waveform error of the denoised speech.
 
@@ -293,10 +312,9 @@ class DenoiseObjective(Objective):
     def __init__(self, recipe: DenoiseRecipe) -> None:
         super().__init__()
         self.recipe = recipe
-        if recipe.initial is None:
-            self.model: Denoiser = Denoiser(recipe.model)
-        else:
-            self.model = load_module(recipe.initial, PART, denoiser_of)[0].train()
+        self.model = Denoiser(recipe.model)
+        if recipe.initial is not None:
+            continue_from(self.model, load_module(recipe.initial, PART, denoiser_of)[0])
         self.noising = Noising(recipe.noising, recipe.model.sample_rate)
         self.taught, self.features = None, None
         if recipe.taught.folder is not None:
