@@ -81,7 +81,7 @@ def test_copies(tmp_path, clips, command):
 def test_info(clips, tiny_checkpoint, tmp_path):
     (tmp_path / "denoiser").mkdir()
     beside_a_folder = json.loads(vcae("info", "denoiser", "--json", cwd=tmp_path).stdout)
-    assert beside_a_folder["parameters"] == {"all": 483202}
+    assert beside_a_folder["parameters"] == {"all": 681858}
     sound = json.loads(vcae("info", clips["source"], "--json").stdout)
     assert sound["sample_rate_hz"] == 16000
     assert 80 < sound["median_f0_hz"] < 150

@@ -59,7 +59,7 @@ def check_manner(speed: float, formant: float, expression: float) -> None:
 
 
 # Default strength of denoising. More removes more noise, and costs a recogniser words: recipes/denoise/README.md has both.
-DENOISE_STRENGTH = 0.95
+DENOISE_STRENGTH = 0.97
 
 
 def check_strength(strength: float) -> float:
