@@ -105,6 +105,39 @@ def test_a_signal_in_a_callback_from_c_is_handled_after_it(method, number, expec
     assert (run.returncode, run.stdout, run.stderr) == (0, expected, "")
 
 
+IMPORTED = """
+import abc, collections.abc, signal, sys
+from vcae.signals import exit_on_signals
+
+exit_on_signals()
+sent, register = False, abc.ABCMeta.register
+
+def register_with_signal(*given):
+    global sent
+    # Cython's memory views register themselves so, and go on after any exception.
+    if given[0] is collections.abc.Sequence and sys._getframe(2).f_code.co_name == "exec_module" and not sent:
+        sent = True
+        signal.raise_signal({number})
+    return register(*given)
+
+abc.ABCMeta.register = register_with_signal
+try:
+    import numpy.random
+    for _ in range(1000):
+        numpy.random.default_rng().standard_normal(100000)
+except BaseException as error:
+    assert sent
+    print(type(error).__name__, error, end="")
+"""
+
+
+@pytest.mark.parametrize(("number", "expected"), [("SIGTERM", "SystemExit 143"), ("SIGINT", "KeyboardInterrupt ")])
+def test_a_signal_in_the_import_of_a_compiled_module_is_handled_after_it(number, expected):
+    code = IMPORTED.format(number=int(getattr(signal, number)))
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert (run.returncode, run.stdout, run.stderr) == (0, expected, "")
+
+
 def test_a_command_under_nohup_goes_on(tmp_path):
     said = "import signal; from vcae.signals import exit_on_signals; exit_on_signals(); "
     said += "print(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN, callable(signal.getsignal(signal.SIGTERM)))"

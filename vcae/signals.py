@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from importlib.machinery import ExtensionFileLoader
 from types import FrameType
 
 # A closed terminal, a service manager and a shell may each send one; those that follow the first are ignored while it is cleaned up.
@@ -19,8 +20,8 @@ _last = float("-inf")
 def exit_on_signals() -> None:
     """Raise SystemExit with 143 on SIGTERM and 129 on SIGHUP from now on, and KeyboardInterrupt on SIGINT as before.
 
-    A signal that is ignored, as under nohup, stays so. One that comes while libsndfile calls soundfile, through which no exception
-    can pass, is handled just after. Call it in the main thread.
+    A signal that is ignored, as under nohup, stays so. One that comes while libsndfile calls soundfile, or while a compiled module is
+    imported, through which an exception may not pass, is handled just after. Call it in the main thread.
     """
     for number in NUMBERS:
         if signal.getsignal(number) == signal.SIG_DFL:
@@ -37,7 +38,7 @@ def ignore_signals() -> None:
 
 def _exit(number: int, frame: FrameType | None) -> None:
     global _last
-    if _called_by_libsndfile(frame):
+    if _swallows_exceptions(frame):
         _send_later(number)
     elif time.monotonic() - _last > AGAIN_S:
         _last = time.monotonic()
@@ -45,16 +46,24 @@ def _exit(number: int, frame: FrameType | None) -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    if _called_by_libsndfile(frame):
+    if _swallows_exceptions(frame):
         _send_later(number)
     else:
         signal.default_int_handler(number, frame)
 
 
-def _called_by_libsndfile(frame: FrameType | None) -> bool:
-    """Tell whether a frame runs in a callback that soundfile gives to libsndfile; an exception there is printed and lost."""
+def _swallows_exceptions(frame: FrameType | None) -> bool:
+    """Tell whether a frame runs in C code through which an exception may not pass.
+
+    This is a callback that soundfile gives to libsndfile, where it is printed and lost, and the import of a compiled module: those made
+    by Cython try some imports and registrations, and go on after any exception.
+    """
     while frame is not None:
         if frame.f_globals.get("__name__") == "soundfile" and frame.f_code.co_name.startswith("vio_"):
+            return True
+        if frame.f_code.co_name in ("create_module", "exec_module") and isinstance(
+            frame.f_locals.get("self"), ExtensionFileLoader
+        ):
             return True
         frame = frame.f_back
     return False

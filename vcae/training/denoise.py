@@ -312,7 +312,7 @@ class DenoiseObjective(Objective):
     def __init__(self, recipe: DenoiseRecipe) -> None:
         super().__init__()
         self.recipe = recipe
-        self.model = Denoiser(recipe.model)
+        self.model: Denoiser = Denoiser(recipe.model)
         if recipe.initial is not None:
             continue_from(self.model, load_module(recipe.initial, PART, denoiser_of)[0])
         self.noising = Noising(recipe.noising, recipe.model.sample_rate)
