@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -147,3 +148,14 @@ def test_processes_that_would_go_on_from_different_steps_say_so(cache, tmp_path,
     monkeypatch.setattr(trainer.accelerator, "gather", lambda steps: torch.tensor([10, 0]))
     with pytest.raises(CheckpointError, match=r"different steps \(10, 0\); copy .*state.safetensors"):
         trainer._check_together()
+
+
+def test_a_signal_while_processes_agree_counts_after_the_next_step(cache, tmp_path, monkeypatch):  # noqa: F811
+    trainer = _trainer(_recipe(AutoencoderRecipe, "autoencoder", cache, tmp_path, max_steps=2))
+
+    def gather(stop):
+        trainer._on_signal(signal.SIGINT, None)
+        return torch.cat([stop, torch.zeros_like(stop)])
+
+    monkeypatch.setattr(trainer, "accelerator", SimpleNamespace(num_processes=2, device="cpu", gather=gather))
+    assert [trainer._stopped(), trainer._stopped()] == [False, True]

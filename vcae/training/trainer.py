@@ -142,7 +142,7 @@ class Trainer:
         previous = {s: signal.signal(s, self._on_signal) for s in chosen}
         writer = self._tensorboard()
         started = time.monotonic()
-        saved = self.step
+        saved, stopped = self.step, False
         try:
             for batch in self._batches(end):
                 losses = self._train_step(batch)
@@ -157,7 +157,8 @@ class Trainer:
                 if self.step % self.config.save_every == 0 or self.step == end:
                     self._save()
                     saved = self.step
-                if self._stopped():
+                stopped = self._stopped()
+                if stopped:
                     break
         finally:
             for number, handler in previous.items():
@@ -166,7 +167,7 @@ class Trainer:
                 writer.close()
         if saved != self.step:
             self._save()
-        return not self._stop
+        return not stopped
 
     def _check_together(self) -> None:
         steps = self.accelerator.gather(torch.tensor([self.step], device=self.accelerator.device)).tolist()
@@ -180,7 +181,8 @@ class Trainer:
         """Return whether any process received a stop signal: all must stop together, or the others would wait forever."""
         if self.accelerator.num_processes > 1:
             stop = torch.tensor([int(self._stop)], device=self.accelerator.device)
-            self._stop = bool(self.accelerator.gather(stop).any())
+            # A signal that comes meanwhile counts after the next step, so it is not overwritten.
+            return bool(self.accelerator.gather(stop).any())
         return self._stop
 
     def _on_signal(self, number: int, frame: object) -> None:
